@@ -1,0 +1,123 @@
+"""8-connected components of slices, with their boxes and areas, in an order that no algorithm decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+
+_AREA_NUMERATOR: Final = 100
+_AREA_DENOMINATOR: Final = 256 * 256
+
+Column = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Components:
+    """The components of a block of slices.
+
+    All columns have shape (N,); components are ordered by slice, then by their first pixel in reading order.
+
+    Attributes:
+        labels: (S, h, w), the box of the block that holds everything; a component's pixels have its number, others 0.
+        origin: Row and column of that box in the slices.
+        number: Its pixel value in ``labels``; unique within the block.
+        slice: Slice within the block.
+        value: Its value in the map that was labelled: a class number or an instance.
+        row: Row of its first pixel, which is also the top of its box.
+        column: Column of its first pixel.
+        left: Column where its box begins.
+        width: Width of its box.
+        height: Height of its box.
+        area: Number of pixels.
+    """
+
+    labels: npt.NDArray[Any]
+    origin: tuple[int, int]
+    number: Column
+    slice: Column
+    value: Column
+    row: Column
+    column: Column
+    left: Column
+    width: Column
+    height: Column
+    area: Column
+
+
+def smallest_area(height: int, width: int) -> int:
+    """Pixels that a mask must have at least: 100 / (256 x 256) = 0.15259 % of the image (arXiv 2311.11969).
+
+    >>> smallest_area(256, 256), smallest_area(258, 181)
+    (100, 72)
+    """
+    return -(-_AREA_NUMERATOR * height * width // _AREA_DENOMINATOR)
+
+
+def find_components(block: npt.NDArray[Any]) -> Components:
+    """Label the 8-connected components of equal value in each slice.
+
+    The slices are laid out below each other with an empty row and column between, so that one pass labels them all;
+    measured, that is four times as fast as a pass for each.
+
+    Args:
+        block: (S, H, W) unsigned integers, 0 for background. Touching pixels of unequal value are never joined.
+    """
+    rows, columns = np.flatnonzero(block.any(axis=(0, 2))), np.flatnonzero(block.any(axis=(0, 1)))
+    if not rows.size:
+        none = np.zeros(0, np.int64)
+        return Components(np.zeros((block.shape[0], 0, 0), np.uint8), (0, 0), *[none] * 9)
+    top, left = int(rows[0]), int(columns[0])
+    height, width = int(rows[-1]) - top + 1, int(columns[-1]) - left + 1
+    strip = np.zeros((block.shape[0], height + 1, width + 1), block.dtype)
+    strip[:, :height, :width] = block[:, top : top + height, left : left + width]
+    labels, count = cc3d.connected_components(strip.reshape(-1, width + 1), connectivity=8, return_N=True)
+    measured = _measure(strip.reshape(-1), labels.reshape(-1), int(count), width + 1)
+    number, value, line, column, first, span, depth, area = measured
+    at, row = np.divmod(line, height + 1)
+    boxed = labels.reshape(strip.shape)[:, :height, :width]
+    return Components(boxed, (top, left), number, at, value, row + top, column + left, first + left, span, depth, area)
+
+
+def _measure(values: npt.NDArray[Any], labels: npt.NDArray[Any], count: int, stride: int) -> tuple[Column, ...]:
+    """Measure components from their horizontal runs, which are far fewer than their pixels.
+
+    Args:
+        values: (pixels,), what was labelled.
+        labels: (pixels,), each line of ``stride`` pixels ends with a background pixel.
+        count: Number of components.
+        stride: Pixels a line.
+
+    Returns:
+        Columns by first pixel: number, value, first line, first column, left, width, height, area.
+    """
+    change = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    start = np.concatenate([np.zeros(1, np.int64), change])
+    end = np.append(change, labels.size)
+    inside = labels[start] != 0
+    start, end = start[inside], end[inside]
+    number = labels[start].astype(np.int64)
+    line = start // stride
+    area = np.bincount(number, weights=end - start, minlength=count + 1).astype(np.int64)
+    first, last = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    first[number[::-1]] = start[::-1]
+    last[number] = line
+    left, right = np.full(count + 1, stride), np.zeros(count + 1, np.int64)
+    np.minimum.at(left, number, start - line * stride)
+    np.maximum.at(right, number, end - line * stride)
+    order = np.argsort(first[1:], kind="stable") + 1
+    first, left = first[order], left[order]
+    top = first // stride
+    return (
+        order,
+        values[first].astype(np.int64),
+        top,
+        first - top * stride,
+        left,
+        right[order] - left,
+        last[order] - top + 1,
+        area[order],
+    )

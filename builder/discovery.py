@@ -1,0 +1,239 @@
+"""From a folder and a recipe to cases: one pass over the tree, then matching by captures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.label_maps import MaskFile
+from builder.pattern import Pattern
+from builder.problem import RecipeError
+from builder.recipe import Recipe
+from builder.split import hashed_split, official_split
+from shards.receipt import Quarantined
+
+_SUBMODALITY = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image of a case.
+
+    Attributes:
+        path: Below the source's root.
+        submodality: As it goes into the key.
+    """
+
+    path: str
+    submodality: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One or several images that share masks.
+
+    Attributes:
+        name: Unique within the source.
+        patient: The unit of the split.
+        split: ``train``, ``validation`` or ``test``.
+        images: Ordered by sub-modality.
+        masks: Ordered by path.
+    """
+
+    name: str
+    patient: str
+    split: str
+    images: tuple[ImageFile, ...]
+    masks: tuple[MaskFile, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """All its files below the source's root."""
+        return [*(image.path for image in self.images), *(mask.path for mask in self.masks)]
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a source's folder holds.
+
+    Attributes:
+        cases: Ordered by name.
+        quarantined: Cases that contradict each other or themselves (stage ``match``).
+        images_without_mask: Paths; such images are not built.
+        masks_without_image: Paths.
+    """
+
+    cases: tuple[Case, ...]
+    quarantined: tuple[Quarantined, ...]
+    images_without_mask: tuple[str, ...]
+    masks_without_image: tuple[str, ...]
+
+    @property
+    def captured_labels(self) -> set[str]:
+        """All texts that ``{label}`` captured."""
+        return {mask.label for case in self.cases for mask in case.masks if mask.label is not None}
+
+
+def scan(root: Path) -> list[str]:
+    """All files below a folder, as sorted paths with forward slashes.
+
+    Resource forks (``._x``) and other hidden files are left out: unpacking on a Mac strews them.
+    """
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        prefix = Path(folder).relative_to(root).as_posix()
+        start = "" if prefix == "." else f"{prefix}/"
+        found += [start + name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def discover(recipe: Recipe, root: Path) -> Discovery:
+    """Find the cases of a source.
+
+    Raises:
+        RecipeError: The root does not exist, or a pattern matches nothing.
+    """
+    if not root.is_dir():
+        raise RecipeError([f"{recipe.name}: {root} is no folder; --raw names the folder that holds the source"])
+    files = scan(root)
+    images = _matches(recipe.files.image, files)
+    taken = {path for path, _ in images}
+    masks = [
+        (path, pattern, found)
+        for pattern in recipe.files.mask
+        for path, found in _matches(pattern, [file for file in files if file not in taken])
+    ]
+    if not images or not masks:
+        pattern = recipe.files.image if not images else recipe.files.mask[0]
+        raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
+    return _join(recipe, images, masks)
+
+
+def _matches(pattern: Pattern, files: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+    return [(path, found) for path in files if (found := pattern.match(path)) is not None]
+
+
+def _nothing(recipe: Recipe, root: Path, key: str, pattern: Pattern, files: list[str]) -> str:
+    ending = pattern.text.rsplit("}", 1)[-1].rsplit("/", 1)[-1]
+    alike = [path for path in files if path.endswith(ending)][:3] or files[:3]
+    seen = f"{len(files)} files are there, such as {', '.join(alike)}" if files else "the folder is empty"
+    return f"{recipe.name}: files.{key}: {pattern.text!r} matches nothing below {root}; {seen}"
+
+
+def _join(
+    recipe: Recipe,
+    images: list[tuple[str, dict[str, str]]],
+    masks: list[tuple[str, Pattern, dict[str, str]]],
+) -> Discovery:
+    shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
+    masks_by_key: dict[tuple[str, ...], list[MaskFile]] = defaultdict(list)
+    for path, pattern, found in masks:
+        masks_by_key[pattern.text, *(found[name] for name in shared[pattern])].append(
+            MaskFile(path, found.get("label"))
+        )
+    groups: dict[str, list[tuple[str, dict[str, str]]]] = defaultdict(list)
+    for path, found in images:
+        groups[_case_name(recipe, found)].append((path, found))
+    used: set[tuple[str, ...]] = set()
+    cases, quarantined, bare = [], [], []
+    for name, group in sorted(groups.items()):
+        keys = {
+            (pattern.text, *(found[field] for field in shared[pattern])) for pattern in shared for _, found in group
+        }
+        used |= keys
+        found_masks = sorted({mask for key in keys for mask in masks_by_key.get(key, ())}, key=lambda mask: mask.path)
+        problem = _contradiction(recipe, name, group)
+        if problem is not None:
+            quarantined.append(problem)
+        elif not found_masks:
+            bare += [path for path, _ in group]
+        else:
+            cases.append(_case(recipe, name, group, tuple(found_masks)))
+    orphans = sorted(mask.path for key, files in masks_by_key.items() if key not in used for mask in files)
+    kept, leaking = _separate_patients(cases)
+    return Discovery(tuple(kept), (*quarantined, *leaking), tuple(bare), tuple(orphans))
+
+
+def _shared(image: Pattern, mask: Pattern) -> tuple[str, ...]:
+    return tuple(name for name in image.captures if name in mask.captures)
+
+
+def _case_name(recipe: Recipe, found: Mapping[str, str]) -> str:
+    if recipe.files.case is not None:
+        return recipe.files.case.format(**found)
+    return found.get("case", found.get("patient", ""))
+
+
+def _patient(recipe: Recipe, name: str, found: Mapping[str, str]) -> str:
+    if recipe.files.patient is not None:
+        match = recipe.files.patient.match(name)
+        return match["patient"] if match else name
+    return found.get("patient", found.get("case", name))
+
+
+def _submodality(recipe: Recipe, found: Mapping[str, str]) -> str:
+    return found["submodality"].lower().replace("-", "_") if "submodality" in found else recipe.submodality
+
+
+def _contradiction(recipe: Recipe, name: str, group: list[tuple[str, dict[str, str]]]) -> Quarantined | None:
+    """Why images of one case name cannot be one case."""
+    by_submodality: dict[str, str] = {}
+    first = group[0]
+    for path, found in group:
+        submodality = _submodality(recipe, found)
+        if not _SUBMODALITY.fullmatch(submodality):
+            reason = f"captured sub-modality {submodality!r}, expected letters, digits and single underscores"
+            return Quarantined(name, path, "match", reason)
+        if submodality in by_submodality:
+            reason = (
+                f"claims the same case and sub-modality as {by_submodality[submodality]}; capture what tells them "
+                "apart, or name the case from more captures with files.case"
+            )
+            return Quarantined(name, path, "match", reason)
+        by_submodality[submodality] = path
+        if (_patient(recipe, name, found), found.get("split")) != (
+            _patient(recipe, name, first[1]),
+            first[1].get("split"),
+        ):
+            reason = f"has the case name of {first[0]}, but another patient or split; set files.case"
+            return Quarantined(name, path, "match", reason)
+    captured, patient = first[1].get("split"), _patient(recipe, name, first[1])
+    if captured is not None and official_split(captured, patient, recipe.splits) is None:
+        reason = f"captured the split {captured!r}, which is no known name; list it in [splits]"
+        return Quarantined(name, first[0], "match", reason)
+    return None
+
+
+def _case(recipe: Recipe, name: str, group: list[tuple[str, dict[str, str]]], masks: tuple[MaskFile, ...]) -> Case:
+    found = group[0][1]
+    patient = _patient(recipe, name, found)
+    split = official_split(found.get("split"), patient, recipe.splits) or hashed_split(recipe.name, patient)
+    images = sorted(
+        (ImageFile(path, _submodality(recipe, own)) for path, own in group),
+        key=lambda image: image.submodality,
+    )
+    return Case(name, patient, split, tuple(images), masks)
+
+
+def _separate_patients(cases: list[Case]) -> tuple[list[Case], list[Quarantined]]:
+    """Hold back the cases of patients whom an official split puts on two sides."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        splits[case.patient].add(case.split)
+    kept = [case for case in cases if len(splits[case.patient]) == 1]
+    leaking = [
+        Quarantined(
+            case.name,
+            case.images[0].path,
+            "match",
+            f"the official split puts its patient into {' and '.join(sorted(splits[case.patient]))}; expected one",
+        )
+        for case in cases
+        if len(splits[case.patient]) > 1
+    ]
+    return kept, leaking

@@ -1,0 +1,64 @@
+"""File patterns with captures: ``imagesTr/{case}_{submodality}.nii.gz``."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+CAPTURES: Final = ("case", "patient", "submodality", "label", "split")
+_FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+class Pattern:
+    """A path pattern below the root of a source.
+
+    ``{case}``, ``{patient}``, ``{submodality}``, ``{label}`` and ``{split}`` capture one or more characters within one
+    path component, as many as fit; a name that stands twice must match the same text. ``{*}`` matches any text within
+    a component. Everything else stands for itself.
+
+    Args:
+        text: The pattern.
+
+    Raises:
+        ValueError: It is no pattern; the message says why.
+
+    >>> Pattern("img/{case}_{submodality}.nii.gz").match("img/p_01_t1.nii.gz")
+    {'case': 'p_01', 'submodality': 't1'}
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.captures: tuple[str, ...] = ()
+        if not text or text.startswith("/") or "\\" in text or {"..", ""} & set(text.rstrip("/").split("/")):
+            raise ValueError(f"{text!r} is no path below the source's root, with forward slashes")
+        if text.endswith("/"):
+            raise ValueError(f"{text!r} names a folder; only files can be read")
+        self._regex = re.compile(self._translate(), re.DOTALL)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """What a path captures, None where it does not match."""
+        found = self._regex.fullmatch(path)
+        return None if found is None else found.groupdict()
+
+    def _translate(self) -> str:
+        parts, end = [], 0
+        for field in _FIELD.finditer(self.text):
+            parts += [self._literal(self.text[end : field.start()]), self._field(field[1])]
+            end = field.end()
+        return "".join([*parts, self._literal(self.text[end:])])
+
+    def _literal(self, text: str) -> str:
+        if "{" in text or "}" in text:
+            raise ValueError(f"{self.text!r} has a brace without its partner")
+        return re.escape(text)
+
+    def _field(self, name: str) -> str:
+        if name == "*":
+            return "[^/]*"
+        if name not in CAPTURES:
+            allowed = ", ".join(f"{{{capture}}}" for capture in (*CAPTURES, "*"))
+            raise ValueError(f"{self.text!r}: {{{name}}} is no capture; allowed are {allowed}")
+        if name in self.captures:
+            return f"(?P={name})"
+        self.captures = (*self.captures, name)
+        return f"(?P<{name}>[^/]+)"

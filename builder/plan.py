@@ -1,0 +1,173 @@
+"""The plan: which cases go into which shard, decided before any pixel is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from builder.convert import Source
+from builder.discovery import Case, Discovery, discover
+from builder.problem import CaseError
+from builder.readers import read_header
+from builder.recipe import Recipe
+from builder.slicing import AXES, passes_edge_rule, slice_shape
+from builder.source_classes import source_classes
+from builder.vocabulary import vocabulary
+from sa_med2d_20m import SCHEMA
+from shards.atomic import write_atomic
+from shards.layout import BUILD, ShardId
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard to build, alone.
+
+    Attributes:
+        shard: Its name.
+        source: What its cases come from.
+        cases: Its cases, ordered by name.
+        fingerprint: Hash of everything its bytes depend on, see `fingerprint`.
+        raw_bytes: Size of its input files.
+    """
+
+    shard: ShardId
+    source: Source
+    cases: tuple[Case, ...]
+    fingerprint: str
+    raw_bytes: int
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """The plan of one source.
+
+    Attributes:
+        source: The source.
+        discovery: What its folder holds.
+        tasks: Its shards.
+    """
+
+    source: Source
+    discovery: Discovery
+    tasks: tuple[Task, ...]
+
+
+def source_root(recipe: Recipe, raw: Path, *, alone: bool) -> Path:
+    """Where a source lies: ``raw/NAME``, or ``raw`` itself for a single recipe where there is no such folder."""
+    own = raw / recipe.name
+    return raw if alone and not own.is_dir() else own
+
+
+def plan_source(recipe: Recipe, root: Path, *, shard_size: int, limit_cases: int | None = None) -> SourcePlan:
+    """Plan a source.
+
+    Cases are ordered by name within their split and cut into shards of about equal size by what their headers say.
+
+    Args:
+        recipe: Its recipe.
+        root: Its folder.
+        shard_size: Size of a shard in bytes of its images before compression.
+        limit_cases: Only the first so many cases.
+
+    Raises:
+        RecipeError: The folder holds nothing that the recipe describes.
+    """
+    discovery = discover(recipe, root)
+    # classes are numbered over the whole source, so that a limit changes no class id
+    source = Source(root, recipe, source_classes(recipe, discovery.captured_labels, vocabulary()))
+    by_split: dict[str, list[Case]] = defaultdict(list)
+    for case in discovery.cases[:limit_cases]:
+        by_split[case.split].append(case)
+    tasks = []
+    for split, cases in sorted(by_split.items()):
+        for number, chosen in enumerate(_cut(cases, source, shard_size)):
+            shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
+            tasks.append(_task(shard, source, chosen))
+    return SourcePlan(source, discovery, tuple(tasks))
+
+
+def write_plan(out: Path, plan: SourcePlan) -> None:
+    """Keep the plan of a source, for people: ``build/plan/NAME.json``."""
+    record = {
+        "source": plan.source.recipe.name,
+        "tasks": [
+            {
+                "shard": task.shard.stem,
+                "fingerprint": task.fingerprint,
+                "cases": [case.name for case in task.cases],
+            }
+            for task in plan.tasks
+        ],
+        "quarantined": [asdict(entry) for entry in plan.discovery.quarantined],
+        "images_without_mask": plan.discovery.images_without_mask,
+        "masks_without_image": plan.discovery.masks_without_image,
+    }
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    path = out / BUILD / "plan" / f"{plan.source.recipe.name}.json"
+    write_atomic(path, text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def _cut(cases: list[Case], source: Source, shard_size: int) -> Iterator[tuple[Case, ...]]:
+    """Fill shards in order; a case is never divided, so one larger than a shard has its own."""
+    chosen: list[Case] = []
+    size = 0
+    for case in cases:
+        own = estimated_bytes(case, source)
+        if chosen and size + own > shard_size:
+            yield tuple(chosen)
+            chosen, size = [], 0
+        chosen.append(case)
+        size += own
+    if chosen:
+        yield tuple(chosen)
+
+
+def estimated_bytes(case: Case, source: Source) -> int:
+    """Bytes of a case's images before compression, from a header; 0 where that cannot be read (the build says why)."""
+    try:
+        shape = read_header(source.root, case.images[0].path).shape
+    except CaseError:
+        return 0
+    if len(shape) == 2:
+        return shape[0] * shape[1] * len(case.images)
+    axes = [AXES[name] for name in source.recipe.axes if passes_edge_rule(*slice_shape(shape, AXES[name]))]
+    return shape[0] * shape[1] * shape[2] * len(axes) * len(case.images)
+
+
+def _task(shard: ShardId, source: Source, cases: tuple[Case, ...]) -> Task:
+    paths = [path for case in cases for path in case.paths]
+    states = [(path, *_state(source.root / path)) for path in paths]
+    return Task(
+        shard=shard,
+        source=source,
+        cases=cases,
+        fingerprint=fingerprint(shard, source, cases, states),
+        raw_bytes=sum(size for _, size, _ in states),
+    )
+
+
+def fingerprint(shard: ShardId, source: Source, cases: tuple[Case, ...], states: list[tuple[str, int, int]]) -> str:
+    """Hash of what a shard's bytes depend on: version, recipe, classes, cases, size and time of each input file."""
+    parts = (
+        SCHEMA,
+        version("sa-med2d-20m"),
+        shard,
+        source.recipe.digest(),
+        source.classes.classes,
+        cases,
+        states,
+    )
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns

@@ -1,0 +1,93 @@
+"""Readers of image files, found by what a file is.
+
+To read a new format, add a module with the two functions of `Reader` and one entry to `READERS`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from builder.problem import CaseError
+from builder.volume import Header, Picture, Volume
+
+
+class Reader(Protocol):
+    """What a reader module offers.
+
+    Both functions raise `UnreadableError`, with a reason in words, for a file that is damaged or that they do not
+    support; OSError for a file that cannot be opened.
+    """
+
+    def read(self, path: Path) -> Picture | Volume:
+        """Read a file; a volume in the axes it is stored in."""
+        ...
+
+    def read_header(self, path: Path) -> Header:
+        """Read what a file says of its size, without its pixels."""
+        ...
+
+
+class UnreadableError(Exception):
+    """A file cannot be read; the message says what was expected and what came."""
+
+
+READERS: Final = {
+    (".nii", ".nii.gz", ".hdr", ".img"): "builder.readers.nifti",
+    (".nrrd", ".nhdr", ".mha", ".mhd"): "builder.readers.itk",
+    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"): "builder.readers.picture",
+}
+"""Endings of file names, in any case -> module that reads them."""
+
+
+def reader_of(name: str) -> Reader | None:
+    """The reader of a file by its name, None where there is none."""
+    for endings, module in READERS.items():
+        if name.lower().endswith(endings):
+            return cast("Reader", import_module(module))
+    return None
+
+
+def read_image(root: Path, file: str) -> Picture | Volume:
+    """Read an image or mask of a source.
+
+    Args:
+        root: Root of the source.
+        file: Path below it.
+
+    Raises:
+        CaseError: Stage ``read``, with the reason.
+    """
+    reader, path = _open(root, file)
+    try:
+        return reader.read(path)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, _words(error)) from None
+
+
+def read_header(root: Path, file: str) -> Header:
+    """Read the header of an image or mask of a source; raises as `read_image` does."""
+    reader, path = _open(root, file)
+    try:
+        return reader.read_header(path)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, _words(error)) from None
+
+
+def _open(root: Path, file: str) -> tuple[Reader, Path]:
+    reader, path = reader_of(file), root / file
+    if reader is None:
+        known = ", ".join(ending for endings in READERS for ending in endings)
+        raise CaseError("read", file, f"no reader knows this kind of file; known are {known}")
+    if not path.is_file():
+        raise CaseError("read", file, "it is a folder, expected a file" if path.is_dir() else "there is no such file")
+    if path.stat().st_size == 0:
+        raise CaseError("read", file, "the file is empty (0 bytes); fetch it again from its source")
+    return reader, path
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"it cannot be opened: {error.strerror or error}"
+    return str(error)

@@ -1,0 +1,157 @@
+"""NIfTI-1 and -2: .nii, .nii.gz, and pairs of .hdr and .img. Headers by nibabel, gzip by ISA-L.
+
+Standard: https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields and NIfTI-2 as nibabel reads it. NIfTI is RAS.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from isal import igzip
+from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from builder.readers import UnreadableError
+from builder.volume import Header, Volume, axis_codes
+
+_RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+_LARGEST_HEADER: Final = 540
+_PIECE: Final = 1 << 24
+_Asked = TypeVar("_Asked")
+_Got = TypeVar("_Got")
+_MAX_VOXELS: Final = 2**33
+"""8.6 billion voxels, twenty times the largest whole-body CT; more is a damaged header."""
+
+
+def read_header(path: Path) -> Header:
+    """See `builder.readers.Reader`."""
+    with _open(_header_path(path)) as file:
+        return Header(_shape(_parse(file, path))[::-1])
+
+
+def read(path: Path) -> Volume:
+    """See `builder.readers.Reader`."""
+    with _open(_header_path(path)) as file:
+        header = _parse(file, path)
+        shape, dtype = _shape(header), _dtype(header)
+        if _is_pair(path):
+            with _open(path.with_suffix(".img")) as pixels:
+                data = _voxels(pixels, shape, dtype, int(header["vox_offset"]))
+        else:
+            data = _voxels(file, shape, dtype, int(header.get_data_offset()) - file.tell())
+    slope, intercept = header.get_slope_inter()
+    affine = _RAS_TO_LPS @ np.asarray(header.get_best_affine(), np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise UnreadableError("its affine is not invertible: the header gives no usable orientation")
+    return Volume(
+        array=data,
+        affine=affine,
+        slope=1.0 if slope is None else float(slope),
+        intercept=0.0 if intercept is None else float(intercept),
+        stored_axes=axis_codes(affine),
+    )
+
+
+def _is_pair(path: Path) -> bool:
+    return path.suffix.lower() in (".hdr", ".img")
+
+
+def _header_path(path: Path) -> Path:
+    if not _is_pair(path):
+        return path
+    header, pixels = path.with_suffix(".hdr"), path.with_suffix(".img")
+    for part in (header, pixels):
+        if not part.is_file():
+            raise UnreadableError(f"a pair of .hdr and .img, but {part.name} is missing")
+    return header
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast("BinaryIO", igzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb"))
+
+
+def _parse(file: BinaryIO, path: Path) -> Any:
+    """The header; leaves the file behind it."""
+    start = _read(file, _LARGEST_HEADER)
+    size = struct.unpack_from("<i", start)[0] if len(start) >= 4 else 0
+    wide = size in (540, struct.unpack("<i", struct.pack(">i", 540))[0])
+    narrow = size in (348, struct.unpack("<i", struct.pack(">i", 348))[0])
+    if not (wide or narrow):
+        raise UnreadableError(f"no NIfTI file: its first number is {size}, expected 348 (NIfTI-1) or 540 (NIfTI-2)")
+    pair = _is_pair(path)
+    kind = (Nifti2PairHeader if pair else Nifti2Header) if wide else (Nifti1PairHeader if pair else Nifti1Header)
+    length = 540 if wide else 348
+    if len(start) < length:
+        raise UnreadableError(f"truncated: {len(start)} bytes, its header alone has {length}")
+    try:
+        header: Any = kind(start[:length])  # type: ignore[no-untyped-call]
+    except (WrapStructError, HeaderDataError, ValueError) as error:
+        raise UnreadableError(f"damaged NIfTI header: {error}") from None
+    file.seek(length)
+    return header
+
+
+def _shape(header: Any) -> tuple[int, int, int]:
+    sides = tuple(int(side) for side in header.get_data_shape())
+    while len(sides) > 3 and sides[-1] == 1:
+        sides = sides[:-1]
+    if any(side < 1 for side in sides) or math.prod(sides) > _MAX_VOXELS:
+        raise UnreadableError(f"damaged NIfTI header: its dimensions are {' x '.join(map(str, sides))}")
+    if len(sides) != 3:
+        raise UnreadableError(f"has {len(sides)} dimensions ({' x '.join(map(str, sides))}), expected 3")
+    return sides[0], sides[1], sides[2]
+
+
+def _dtype(header: Any) -> np.dtype[Any]:
+    try:
+        dtype = header.get_data_dtype()
+    except HeaderDataError as error:
+        raise UnreadableError(f"damaged NIfTI header: {error}") from None
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise UnreadableError(f"holds {dtype} voxels, expected integers or floats of up to 64 bit")
+    return cast("np.dtype[Any]", dtype)
+
+
+def _voxels(file: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype[Any], skip: int) -> npt.NDArray[Any]:
+    """Read the voxels straight into their array, (Z, Y, X) in the machine's byte order."""
+    if skip < 0:
+        raise UnreadableError(f"damaged NIfTI header: its voxels would begin {-skip} bytes inside the header")
+    if len(_read(file, skip)) != skip:
+        raise UnreadableError("truncated before its voxels")
+    expected = math.prod(shape) * dtype.itemsize
+    data = _fill(file, expected)
+    array = data.view(dtype).reshape(shape[::-1])
+    return array if dtype.isnative else array.byteswap().view(dtype.newbyteorder())
+
+
+def _fill(file: BinaryIO, expected: int) -> npt.NDArray[np.uint8]:
+    """Read ``expected`` bytes; pages that nothing was read into take no memory, whatever the header promises."""
+    data = np.empty(expected, np.uint8)
+    view, done = data.data, 0
+    while done < expected:
+        count = _guarded(file.readinto, view[done : done + _PIECE])  # type: ignore[attr-defined]
+        if not count:
+            raise UnreadableError(f"truncated: {done:,} of {expected:,} bytes of voxels; fetch it again")
+        done += count
+    return data
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    return _guarded(file.read, size)
+
+
+def _guarded(read: Callable[[_Asked], _Got], asked: _Asked) -> _Got:
+    try:
+        return read(asked)
+    except (EOFError, zlib.error, igzip.BadGzipFile, io.UnsupportedOperation) as error:
+        raise UnreadableError(f"damaged gzip file ({error}); fetch it again from its source") from None

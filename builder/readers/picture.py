@@ -1,0 +1,71 @@
+"""PNG, JPEG, BMP and TIFF, by OpenCV: 8 and 16 bit, grey, RGB(A), palette; a TIFF of many pages is a volume."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from builder.readers import UnreadableError
+from builder.volume import Header, Picture, Volume
+
+_TIFF = (".tif", ".tiff")
+
+
+def read_header(path: Path) -> Header:
+    """See `builder.readers.Reader`.
+
+    Only PNG says its size in a fixed place; other pictures are decoded, which for one picture costs little.
+    """
+    start = path.open("rb").read(26) if path.suffix.lower() == ".png" else b""
+    if start[:8] == b"\x89PNG\r\n\x1a\n" and len(start) == 26:
+        width, height = struct.unpack(">II", start[16:24])
+        return Header((height, width))
+    image = read(path)
+    return Header(image.array.shape[:2] if isinstance(image, Picture) else image.array.shape)
+
+
+def read(path: Path) -> Picture | Volume:
+    """See `builder.readers.Reader`."""
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    if path.suffix.lower() in _TIFF:
+        pages = _pages(data)
+        if len(pages) > 1:
+            return _stack(pages)
+        return Picture(_rgb(pages[0]))
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UnreadableError(f"OpenCV cannot decode it: {error.err}") from None
+    if pixels is None:
+        raise UnreadableError("OpenCV cannot decode it: it is damaged, or no picture of the kind its name says")
+    return Picture(_rgb(pixels))
+
+
+def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
+    try:
+        whole, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UnreadableError(f"OpenCV cannot decode it: {error.err}") from None
+    if not whole or not pages:
+        raise UnreadableError("OpenCV cannot decode it: it is damaged, or no TIFF")
+    return list(pages)
+
+
+def _stack(pages: list[npt.NDArray[Any]]) -> Volume:
+    if len({(page.shape, page.dtype) for page in pages}) > 1 or pages[0].ndim != 2:
+        raise UnreadableError(f"a TIFF of {len(pages)} pages that are not grey pictures of one size; expected those")
+    return Volume(np.stack(pages), affine=None)
+
+
+def _rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] == 2:
+        raise UnreadableError("has 2 channels, expected 1 (grey), 3 (RGB) or 4 (RGBA)")
+    order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(pixels, order)

@@ -1,0 +1,347 @@
+"""Recipes: what a source dataset is, as data. Validated in full before any pixel is read."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import tomllib
+import types
+import typing
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from builder.pattern import Pattern
+from builder.problem import RecipeError
+from builder.vocabulary import GROUPS, ORGANS
+from sa_med2d_20m import MODALITIES, SPLITS
+from shards.license import canonical
+
+_NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_INTEGER = re.compile(r"-?\d+")
+ANY_INSTANCE: Final = "*"
+"""Key in ``[labels]`` for the one class of an instance map."""
+
+
+def _pattern(text: object) -> object:
+    return Pattern(text) if isinstance(text, str) else text
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+PatternField = Annotated[Pattern, BeforeValidator(_pattern)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True)
+
+
+class Files(_Table):
+    """``[files]``: which files are images and masks.
+
+    Attributes:
+        image: Pattern of the images; captures ``{case}``, ``{patient}`` or both.
+        mask: Patterns of the masks; they belong to the image whose captures they share.
+        patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``.
+        case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
+    """
+
+    image: PatternField
+    mask: Annotated[list[PatternField], BeforeValidator(_one_or_many), Field(min_length=1)]
+    patient: PatternField | None = None
+    case: str | None = None
+
+    @model_validator(mode="after")
+    def _captures(self) -> Self:
+        if not {"case", "patient"} & set(self.image.captures):
+            raise ValueError("image: captures neither {case} nor {patient}, so that its files cannot be told apart")
+        if "label" in self.image.captures:
+            raise ValueError("image: {label} belongs into a mask pattern")
+        for mask in self.mask:
+            if not {"case", "patient"} & set(mask.captures) & set(self.image.captures):
+                raise ValueError(f"mask: {mask.text!r} shares neither {{case}} nor {{patient}} with the image pattern")
+        if self.patient is not None and self.patient.captures != ("patient",):
+            raise ValueError("patient: expected a pattern over case names that captures {patient} and nothing else")
+        if self.case is not None and not set(re.findall(r"\{(.*?)\}", self.case)) <= set(self.image.captures):
+            raise ValueError(f"case: may use what the image pattern captures: {', '.join(self.image.captures)}")
+        return self
+
+
+class Label(_Table):
+    """A class that a recipe names.
+
+    Attributes:
+        label: Class name; a name or synonym of the vocabulary, or a new one.
+        organ: Organ of a new class.
+        group: Group of a new class.
+    """
+
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ -]*$")]
+    organ: Literal[ORGANS] | None = None  # type: ignore[valid-type]
+    group: Literal[GROUPS] | None = None  # type: ignore[valid-type]
+
+
+def _label(value: object) -> object:
+    return {"label": value} if isinstance(value, str) else value
+
+
+LabelField = Annotated[Label, BeforeValidator(_label)]
+
+
+class Masks(_Table):
+    """``[masks]``: how pixel values of masks become classes.
+
+    Attributes:
+        threshold: The mask is a grey picture; foreground is where its value is at least this.
+        inverted: The mask is drawn the wrong way round: foreground is 0, or below the threshold.
+        instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``.
+        color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
+        background: Colour of the background of a colour-coded mask.
+        ignore: Values (or colours) that belong to no class and are left out.
+        grid_tolerance: How far the grids of mask and image may lie apart anywhere, in voxels of the image.
+    """
+
+    threshold: float | None = None
+    inverted: bool = False
+    instances: bool = False
+    color_match: Literal["exact", "nearest"] = "exact"
+    background: Annotated[str, Field(pattern=_COLOUR.pattern)] = "#000000"
+    ignore: list[int | str] = []
+    grid_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class IntensityRule(_Table):
+    """``[intensity]``: how source values become pixels.
+
+    Attributes:
+        mode: ``slice``: each slice from its own minimum to maximum. ``volume``: from the volume's. ``window``:
+            ``center`` and ``width`` in source units. ``lossless``: 16 bit, the volume's own values shifted.
+        center: Centre of the window.
+        width: Width of the window.
+    """
+
+    mode: Literal["slice", "volume", "window", "lossless"] = "slice"
+    center: float | None = None
+    width: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        given = (self.center is not None) + (self.width is not None)
+        if given != (2 if self.mode == "window" else 0):
+            raise ValueError("center and width: both for mode 'window', neither for any other")
+        return self
+
+
+class Recipe(_Table):
+    """A source dataset, see design section 2.
+
+    Attributes:
+        name: Goes into every key: letters, digits, underscores and single hyphens.
+        title: Full name, for people.
+        license: SPDX identifier, ``LicenseRef-...``, ``unknown`` or ``conflict``.
+        license_evidence: Where the licence was read.
+        modality: One of `sa_med2d_20m.MODALITIES`.
+        submodality: ``00`` where there is none or it is not known.
+        homepage: Address of the source.
+        access: ``open``, ``registration`` or ``private``.
+        citation: How its authors want to be cited.
+        files: See `Files`.
+        labels: Pixel value, colour, captured ``{label}`` or ``"*"`` -> class.
+        regions: Name of a union -> the keys of ``labels`` that it joins.
+        masks: See `Masks`.
+        intensity: See `IntensityRule`.
+        axes: Axes to slice, of ``x``, ``y``, ``z``.
+        splits: Official split: split -> captured ``{split}`` values, or patient names with ``*`` and ``?``.
+        keep_empty: Keep slices without any mask.
+    """
+
+    name: str
+    title: Annotated[str, Field(min_length=1)]
+    license: str
+    modality: Literal[MODALITIES]  # type: ignore[valid-type]
+    submodality: Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")] = "00"
+    homepage: str = ""
+    license_evidence: str | None = None
+    access: Literal["open", "registration", "private"] = "open"
+    citation: str = ""
+    files: Files
+    labels: dict[str, LabelField] = {}
+    regions: dict[str, list[int | str]] = {}
+    masks: Masks = Masks()
+    intensity: IntensityRule = IntensityRule()
+    axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] = ["x", "y", "z"]
+    splits: dict[Literal[SPLITS], list[str]] = {}  # type: ignore[valid-type]
+    keep_empty: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _safe_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("expected letters, digits, underscores and single hyphens between them")
+        return name
+
+    @field_validator("license")
+    @classmethod
+    def _known_license(cls, license_id: str) -> str:
+        return canonical(license_id)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for check in (
+            self._check_label_keys,
+            self._check_single_class,
+            self._check_ignored,
+            self._check_regions,
+            self._check_splits,
+        ):
+            check()
+        return self
+
+    @property
+    def labels_by_file(self) -> bool:
+        """Whether the mask patterns capture ``{label}``, so that a mask file holds one class."""
+        return any("label" in mask.captures for mask in self.files.mask)
+
+    @property
+    def colours(self) -> bool:
+        """Whether masks are colour-coded."""
+        return any(_COLOUR.fullmatch(key) for key in self.labels)
+
+    def digest(self) -> str:
+        """Hash of all that a recipe says; changes when anything that may change the output does."""
+        plain = self.model_dump(mode="python", exclude={"files"})
+        patterns = [self.files.image.text, *(mask.text for mask in self.files.mask), self.files.case]
+        patient = self.files.patient.text if self.files.patient else None
+        return hashlib.sha256(repr((plain, patterns, patient)).encode()).hexdigest()
+
+    def _check_label_keys(self) -> None:
+        if self.labels_by_file:
+            return
+        if not self.labels:
+            raise ValueError("labels: is missing, and no mask pattern captures {label}")
+        wrong = [key for key in self.labels if not (_INTEGER.fullmatch(key) or _COLOUR.fullmatch(key) or key == "*")]
+        if wrong:
+            raise ValueError(
+                f'labels: {", ".join(map(repr, wrong))}: expected a pixel value (1), a colour ("#ff0000") or "*"; '
+                "names need {label} in the mask pattern"
+            )
+        kinds = {"colour" if _COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
+        if len(kinds) > 1:
+            raise ValueError(f"labels: mixes {' and '.join(sorted(kinds))} keys")
+        if (ANY_INSTANCE in self.labels) != self.masks.instances:
+            raise ValueError('labels: "*" and masks.instances = true go together')
+
+    def _check_single_class(self) -> None:
+        binary = self.masks.threshold is not None or self.masks.inverted
+        if binary and self.masks.instances:
+            raise ValueError("masks: threshold and inverted do not go with instances")
+        if binary and not self.labels_by_file and len(self.labels) != 1:
+            raise ValueError("masks: with threshold or inverted a mask has one class, so [labels] must have one entry")
+
+    def _check_ignored(self) -> None:
+        kind = _COLOUR if self.colours else _INTEGER
+        wrong = [str(value) for value in self.masks.ignore if not kind.fullmatch(str(value))]
+        if wrong:
+            raise ValueError(f"masks: ignore: {', '.join(wrong)}: expected what [labels] has: values, or colours")
+
+    def _check_regions(self) -> None:
+        if self.regions and (self.masks.instances or (self.labels_by_file and not self.labels)):
+            raise ValueError("regions: need [labels] that name the parts, and no instance map")
+        for region, parts in self.regions.items():
+            unknown = [str(part) for part in parts if str(part) not in self.labels]
+            if unknown or not parts:
+                raise ValueError(
+                    f"regions: {region}: {', '.join(unknown) or 'it has no parts'}; "
+                    f"[labels] has {', '.join(self.labels)}"
+                )
+
+    def _check_splits(self) -> None:
+        values = [value for listed in self.splits.values() for value in listed]
+        if len(values) != len(set(values)):
+            raise ValueError("splits: one value stands in two splits")
+
+
+def load_recipe(reference: str) -> Recipe:
+    """Load a recipe by file or by its name in the catalogue.
+
+    Raises:
+        RecipeError: There is none, or it is not valid; it names every fault.
+    """
+    path = Path(reference)
+    if path.suffix == ".toml" or path.is_file():
+        return _parse(_read(path), str(path))
+    names = catalogue()
+    if reference not in names:
+        near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "'sa-med2d sources list' shows all"
+        raise RecipeError([f"{reference}: neither a recipe file (.toml) nor in the catalogue; {hint}"])
+    text = files("builder").joinpath("catalog", f"{reference}.toml").read_text(encoding="utf-8")
+    return _parse(text, f"{reference}.toml")
+
+
+def catalogue() -> list[str]:
+    """Names of the recipes that come with the builder, sorted."""
+    folder = files("builder").joinpath("catalog")
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RecipeError([f"{path}: cannot be read: {reason}"]) from None
+
+
+def _parse(text: str, name: str) -> Recipe:
+    try:
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError([f"{name}: no valid TOML: {error}"]) from None
+    except ValidationError as error:
+        raise RecipeError([f"{name}: {_sentence(fault)}" for fault in error.errors()]) from None
+
+
+def _sentence(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        allowed = _keys_at(fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(allowed)}"
+        return f"{where}: unknown key; {hint}"
+    if fault["type"] == "missing":
+        return f"{where}: is required and missing"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    prefix = f"{where}: " if where else ""
+    message = message if message.startswith("'") else f"{message[0].lower()}{message[1:]}"
+    given = fault["input"]
+    shown = f"{given!r}: " if isinstance(given, str | int | float) and repr(given) not in message else ""
+    return f"{prefix}{shown}{message}"
+
+
+def _keys_at(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(iter(_models_in(model.model_fields[part].annotation)), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for argument in typing.get_args(annotation) for model in _models_in(argument)]

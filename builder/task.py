@@ -1,0 +1,115 @@
+"""Building one shard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from builder.convert import convert
+from builder.plan import Task
+from builder.problem import CaseError
+from shards.index import write_index
+from shards.receipt import Quarantined, Receipt, write_receipt
+from shards.writer import EncodedSample, write_shard
+
+_DISTRIBUTIONS: Final = (
+    "sa-med2d-20m",
+    "connected-components-3d",
+    "isal",
+    "nibabel",
+    "numpy",
+    "opencv-python-headless",
+    "pyarrow",
+    "simpleitk",
+)
+
+
+@dataclass(frozen=True)
+class CaseDone:
+    """Progress: a case was converted or quarantined.
+
+    Attributes:
+        samples: Number of samples.
+        masks: Number of masks.
+        raw_bytes: Size of its input files.
+        quarantined: Why it is in quarantine, or None.
+    """
+
+    samples: int
+    masks: int
+    raw_bytes: int
+    quarantined: Quarantined | None
+
+
+def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseDone], None]) -> Receipt:
+    """Build a shard: tar, then index, then receipt, each whole or not there.
+
+    A case that cannot be built goes to the receipt's quarantine and leaves no sample.
+
+    Args:
+        task: The shard.
+        out: Output folder.
+        strict: Stop at the first case that cannot be built.
+        on_case: Called after each case.
+
+    Raises:
+        CaseError: With ``strict``.
+    """
+    quarantined: list[Quarantined] = []
+    dropped: Counter[str] = Counter()
+
+    def samples() -> Iterator[EncodedSample]:
+        for case in task.cases:
+            raw = _raw_bytes(task.source.root, case.paths)
+            try:
+                converted = convert(case, task.source)
+            except CaseError as error:
+                if strict:
+                    raise
+                quarantined.append(Quarantined(case.name, error.file, error.stage, error.reason))
+                on_case(CaseDone(0, 0, raw, quarantined[-1]))
+                continue
+            yield from converted.samples
+            dropped.update(converted.dropped)
+            masks = sum(len(sample.metadata.masks) for sample in converted.samples)
+            on_case(CaseDone(len(converted.samples), masks, raw, None))
+
+    written = write_shard(out, task.shard, samples())
+    write_index(out / task.shard.index, written.rows)
+    receipt = Receipt(
+        shard=task.shard.stem,
+        license=task.source.recipe.license,
+        sha256=written.sha256,
+        bytes=written.bytes,
+        samples=len(written.rows),
+        masks=sum(written.labels.values()),
+        labels=written.labels,
+        cases=written.cases,
+        quarantined=tuple(quarantined),
+        dropped=dict(sorted((+dropped).items())),
+        fingerprint=task.fingerprint,
+        versions=versions(),
+    )
+    write_receipt(out, receipt)
+    return receipt
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the distributions that shape the bytes of a shard."""
+    found = {}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # OpenCV is also distributed under other names
+            found[name] = "unknown"
+    return found
+
+
+def _raw_bytes(root: Path, paths: list[str]) -> int:
+    return sum((root / path).stat().st_size for path in paths if (root / path).is_file())

@@ -1,0 +1,118 @@
+"""Images in memory, and the way of volumes to canonical LPS axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt2axcodes
+
+_LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SPACING_DIGITS: Final = 6
+"""Spacings are rounded to six significant digits: formats store them as text, float32 or float64."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A 2D image or mask.
+
+    Attributes:
+        array: (H, W), (H, W, 3) RGB or (H, W, 4) RGBA; any numeric dtype.
+        spacing: Row and column spacing in mm, or None.
+        slope: Source units per stored value.
+        intercept: Source value of stored value 0.
+    """
+
+    array: npt.NDArray[Any]
+    spacing: tuple[float, float] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3D image or mask.
+
+    Values stay as they are stored, so that integers stay integers and nothing is copied; a source value is
+    ``slope * stored + intercept``.
+
+    Attributes:
+        array: (Z, Y, X): the last axis is the first of the file's voxel index, as SimpleITK gives it.
+        affine: (4, 4) float64, from voxel index (x, y, z) to LPS millimetres; None where the file has no geometry.
+        slope: Source units per stored value, not 0.
+        intercept: Source value of stored value 0.
+        stored_axes: Axis codes of the file, first index axis first, such as ``RAS``: the directions in which the
+            indices grow. None where the file has no geometry.
+    """
+
+    array: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64] | None
+    slope: float = 1.0
+    intercept: float = 0.0
+    stored_axes: str | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its pixels are read.
+
+    Attributes:
+        shape: (Z, Y, X) as stored, or (H, W).
+    """
+
+    shape: tuple[int, ...]
+
+
+def axis_codes(affine: npt.NDArray[np.float64]) -> str:
+    """The nearest anatomical direction of each index axis.
+
+    Args:
+        affine: (4, 4), voxel index (x, y, z) to LPS millimetres.
+
+    Returns:
+        Three letters of L/R, A/P, I/S, first index axis first.
+    """
+    return "".join(ornt2axcodes(io_orientation(_LPS_TO_RAS @ affine)))
+
+
+def to_lps(volume: Volume) -> Volume:
+    """Flip and permute a volume so that its index axes run towards left, posterior and superior.
+
+    Nothing is resampled: an oblique volume gets the nearest axes, as `nibabel.as_closest_canonical` does for RAS. The
+    array becomes a view. A volume without geometry stays as it is.
+    """
+    if volume.affine is None:
+        return volume
+    stored = io_orientation(_LPS_TO_RAS @ volume.affine).astype(int)
+    wanted = axcodes2ornt("LPS").astype(int)
+    index_from: npt.NDArray[np.float64] = np.zeros((4, 4))
+    index_from[3, 3] = 1
+    array = volume.array.transpose(2, 1, 0)
+    order = []
+    for axis in range(3):
+        source = int(np.flatnonzero(stored[:, 0] == wanted[axis, 0])[0])
+        order.append(source)
+        flip = stored[source, 1] != wanted[axis, 1]
+        index_from[source, axis] = -1 if flip else 1
+        if flip:
+            index_from[source, 3] = array.shape[source] - 1
+            array = np.flip(array, source)
+    array = array.transpose(order).transpose(2, 1, 0)
+    return replace(volume, array=array, affine=volume.affine @ index_from)
+
+
+def voxel_spacing(affine: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Voxel size in mm along x, y, z, to six significant digits."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return tuple(float(f"{length:.{_SPACING_DIGITS}g}") for length in lengths)  # type: ignore[return-value]
+
+
+def source_values(image: Picture | Volume) -> npt.NDArray[Any]:
+    """The stored values with slope and intercept applied; integers stay integers where both are whole numbers."""
+    if image.slope == 1 and image.intercept == 0:
+        return image.array
+    if image.array.dtype.kind in "iub" and image.slope.is_integer() and image.intercept.is_integer():
+        return image.array.astype(np.int64) * int(image.slope) + int(image.intercept)
+    return image.array.astype(np.float32) * np.float32(image.slope) + np.float32(image.intercept)

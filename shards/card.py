@@ -1,0 +1,200 @@
+"""The dataset card: README.md with the configs that stock `datasets` reads, and what people want to know."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from sa_med2d_20m import MODALITIES, SPLITS, features
+from shards.atomic import write_atomic
+from shards.layout import CARD, DATA
+from shards.license import TIERS, refusal, tiers
+from shards.receipt import Receipt, read_receipts
+from shards.source import Source, read_sources
+
+_SIZES: Final = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config of the card.
+
+    Attributes:
+        name: Modality or ``all``, with ``-commercial`` or ``-permissive`` for the narrower tiers.
+        files: Split -> glob patterns of its shards.
+        samples: Split -> number of samples.
+        bytes: Split -> bytes of its shards.
+    """
+
+    name: str
+    files: dict[str, tuple[str, ...]]
+    samples: dict[str, int]
+    bytes: dict[str, int]
+
+
+def config_names() -> tuple[str, ...]:
+    """All configs that there can be, in the order of the card: the default first."""
+    scopes = ("all", *MODALITIES)
+    names = [_name(scope, tier) for scope in scopes for tier in TIERS]
+    return ("all-permissive", *(name for name in names if name != "all-permissive"))
+
+
+def _name(scope: str, tier: str) -> str:
+    return scope if tier == "all" else f"{scope}-{tier}"
+
+
+def configs(receipts: Iterable[Receipt]) -> list[Config]:
+    """The configs that hold data, by the licences that stand in the receipts.
+
+    A glob names modality, licence and split and leaves the source open, so a new source under a known licence
+    changes no config. A split without samples is left out.
+    """
+    held: dict[str, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        if receipt.samples:
+            for tier in tiers(receipt.license):
+                held[_name("all", tier)].append(receipt)
+                held[_name(receipt.id.modality, tier)].append(receipt)
+    return [_config(name, held[name]) for name in config_names() if name in held]
+
+
+def _config(name: str, receipts: list[Receipt]) -> Config:
+    files: dict[str, set[str]] = {split: set() for split in SPLITS}
+    samples, size = Counter[str](), Counter[str]()
+    for receipt in receipts:
+        shard = receipt.id
+        files[shard.split].add(f"{DATA}/{shard.modality}/{shard.license}/*/{shard.split}-*.tar")
+        samples[shard.split] += receipt.samples
+        size[shard.split] += receipt.bytes
+    patterns = {split: tuple(sorted(globs)) for split, globs in files.items() if globs}
+    return Config(name, patterns, dict(samples), dict(size))
+
+
+def write_card(out: Path) -> list[Config]:
+    """Write README.md from the receipts and sources of an output folder.
+
+    Returns:
+        The configs it lists.
+    """
+    receipts = list(read_receipts(out).values())
+    listed = configs(receipts)
+    write_atomic(out / CARD, card(receipts, read_sources(out), listed).encode())
+    return listed
+
+
+def card(receipts: list[Receipt], sources: Mapping[str, Source], listed: list[Config]) -> str:
+    """The text of the card."""
+    head = yaml.safe_dump(_front_matter(receipts, listed), sort_keys=False, allow_unicode=True, width=110)
+    sections = [_introduction(receipts, listed), _modality_table(receipts), _source_table(receipts, sources)]
+    return f"---\n{head}---\n\n" + "\n".join(sections)
+
+
+def _front_matter(receipts: list[Receipt], listed: list[Config]) -> dict[str, Any]:
+    default = listed[0].name if listed else None
+    samples = sum(receipt.samples for receipt in receipts)
+    return {
+        "pretty_name": "SA-Med2D-20M, rebuilt in the open",
+        "license": "other",
+        "license_name": "per-source",
+        "task_categories": ["image-segmentation", "mask-generation"],
+        "tags": ["medical", "webdataset", *sorted({receipt.id.modality for receipt in receipts})],
+        "size_categories": [next((name for limit, name in _SIZES if samples < limit), "10M<n<100M")],
+        "configs": [
+            {
+                "config_name": config.name,
+                **({"default": True} if config.name == default else {}),
+                "data_files": [{"split": split, "path": list(globs)} for split, globs in config.files.items()],
+            }
+            for config in listed
+        ],
+        "dataset_info": _dataset_info(listed),
+    }
+
+
+def _dataset_info(listed: list[Config]) -> list[dict[str, Any]]:
+    """Features and sizes of each config, spelled by `datasets` itself."""
+    from datasets import DatasetInfo  # noqa: PLC0415 - two seconds that writing shards need not pay
+    from datasets.info import DatasetInfosDict  # noqa: PLC0415
+    from datasets.splits import SplitDict, SplitInfo  # noqa: PLC0415
+    from huggingface_hub import DatasetCardData  # noqa: PLC0415
+
+    infos = DatasetInfosDict()
+    for config in listed:
+        splits = SplitDict()
+        for split in config.files:
+            splits.add(SplitInfo(split, num_bytes=config.bytes[split], num_examples=config.samples[split]))
+        size = sum(config.bytes.values())
+        infos[config.name] = DatasetInfo(
+            features=features(), splits=splits, config_name=config.name, dataset_size=size, download_size=size
+        )
+    data = DatasetCardData()
+    infos.to_dataset_card_data(data)
+    written = data.to_dict().get("dataset_info", [])
+    return written if isinstance(written, list) else [written]
+
+
+def _introduction(receipts: list[Receipt], listed: list[Config]) -> str:
+    samples, masks = sum(receipt.samples for receipt in receipts), sum(receipt.masks for receipt in receipts)
+    example = listed[0].name if listed else "all-permissive"
+    split = next(iter(listed[0].files)) if listed else "train"
+    return f"""# SA-Med2D-20M, rebuilt in the open
+
+{samples:,} images with {masks:,} masks from {len({receipt.id.source for receipt in receipts})} source datasets,
+as WebDataset shards. A sample is `png` (the image), `mask.png` (a label map: pixel = mask id, further layers
+stacked below) and `json` (class, organ, box and area of each mask, patient, licence, spacing, origin).
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("PATH OR REPOSITORY", "{example}", split="{split}", streaming=True)
+```
+
+Configs: {", ".join(f"`{config.name}`" for config in listed) or "none, no source may be redistributed"}.
+`-commercial` holds what may be used commercially, `-permissive` what is not share-alike either. Splits are by
+patient. Each image is under the licence of its source, which its metadata and its path name.
+"""
+
+
+def _modality_table(receipts: list[Receipt]) -> str:
+    rows: dict[str, Counter[str]] = defaultdict(Counter)
+    for receipt in receipts:
+        rows[receipt.id.modality].update({receipt.id.split: receipt.samples, "masks": receipt.masks})
+    lines = [
+        "## Images by modality and split",
+        "",
+        "| modality | train | validation | test | masks |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for modality, counts in sorted(rows.items()):
+        cells = " | ".join(f"{counts[column]:,}" for column in (*SPLITS, "masks"))
+        lines.append(f"| {modality} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def _source_table(receipts: list[Receipt], sources: Mapping[str, Source]) -> str:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    licenses = {}
+    for receipt in receipts:
+        counts[receipt.id.source].update({"images": receipt.samples, "masks": receipt.masks})
+        licenses[receipt.id.source] = receipt.license
+    lines = ["## Sources", ""]
+    for name, count in sorted(counts.items()):
+        source = sources.get(name)
+        lines.append(f"- **{name}** ({licenses[name]}): {count['images']:,} images, {count['masks']:,} masks.")
+        if source is not None:
+            lines.append(f"  [{source.title}]({source.homepage}). {source.citation}")
+        refused = refusal(licenses[name], source.license_evidence if source else None)
+        if refused:
+            lines.append(f"  Not for publication: {refused}.")
+    return "\n".join(lines) + "\n"

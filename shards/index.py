@@ -1,0 +1,121 @@
+"""The Parquet index: one row per sample, with the place of each member, one file beside each shard."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sa_med2d_20m import metadata_types
+from shards.atomic import open_atomic
+from shards.layout import DATA, ShardId, stems
+from shards.receipt import Receipt, read_receipts, write_receipt
+from shards.tar import BrokenShardError, Located, read_shard, sha256_of
+
+
+def _arrow(described: Any) -> pa.DataType:
+    if isinstance(described, dict):
+        return pa.struct([(name, _arrow(item)) for name, item in described.items()])
+    if isinstance(described, list):
+        return pa.list_(_arrow(described[0]))
+    scalar: pa.DataType = pa.type_for_alias(described)
+    return scalar
+
+
+_PLACES: Final = tuple(f"{member}_{what}" for member in ("image", "mask", "json") for what in ("offset", "size"))
+SCHEMA: Final = pa.schema(
+    [(name, _arrow(described)) for name, described in metadata_types().items()]
+    + [("shard", pa.string())]
+    + [(place, pa.int64()) for place in _PLACES]
+)
+"""Columns of the index: the fields of `sa_med2d_20m.Metadata`, the shard's path below the output folder, and offset
+and size in bytes of each member within the shard."""
+
+
+def index_row(record: dict[str, Any], shard: str, located: Located) -> dict[str, Any]:
+    """One row of the index.
+
+    Args:
+        record: The metadata, as parsed from the JSON member.
+        shard: Path of the shard below the output folder.
+        located: Places of the sample's members.
+    """
+    members = (located.image, located.mask, located.record)
+    places = [number for member in members for number in (member.offset, member.size)]
+    return {**record, "shard": shard, **dict(zip(_PLACES, places, strict=True))}
+
+
+def write_index(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows of one shard; the same rows give the same bytes."""
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    with open_atomic(path) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def rows_of(out: Path, shard: ShardId) -> list[dict[str, Any]]:
+    """The index rows of a shard, made from its tar alone.
+
+    Raises:
+        BrokenShardError: The shard cannot be read.
+    """
+    rows = []
+    for sample, located in read_shard(out / shard.tar):
+        try:
+            record = json.loads(sample.record)
+        except ValueError as error:
+            raise BrokenShardError(f"{out / shard.tar}: {sample.key}.json is no JSON ({error})") from None
+        missing = [name for name in metadata_types() if name not in record]
+        if missing or len(record) != len(metadata_types()):
+            raise BrokenShardError(f"{out / shard.tar}: {sample.key}.json lacks {missing} or has fields of its own")
+        rows.append(index_row(record, shard.tar, located))
+    return rows
+
+
+def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[str]]:
+    """Write all indexes and receipts anew from the tars alone.
+
+    A receipt that agrees with its tar is kept: it also knows the quarantined cases and lets a build resume.
+
+    Args:
+        out: Output folder.
+        on_shard: Called before each shard.
+
+    Returns:
+        Number of shards indexed, and a sentence for each file that is no readable shard.
+    """
+    known = read_receipts(out)
+    done, findings = 0, []
+    for stem, path in stems(out, DATA, ".tar").items():
+        try:
+            shard = ShardId.parse(stem)
+            on_shard(shard)
+            rows = rows_of(out, shard)
+        except ValueError as error:
+            findings.append(str(error))
+            continue
+        write_index(out / shard.index, rows)
+        sha256, size = sha256_of(path)
+        receipt = known.get(stem)
+        if receipt is None or receipt.sha256 != sha256:
+            write_receipt(out, _receipt(shard, rows, sha256, size))
+        done += 1
+    return done, findings
+
+
+def _receipt(shard: ShardId, rows: list[dict[str, Any]], sha256: str, size: int) -> Receipt:
+    labels = Counter(mask["label"] for row in rows for mask in row["masks"])
+    return Receipt(
+        shard=shard.stem,
+        license=rows[0]["license"] if rows else shard.license,
+        sha256=sha256,
+        bytes=size,
+        samples=len(rows),
+        masks=labels.total(),
+        labels=dict(sorted(labels.items())),
+        cases=tuple(sorted({row["case"] for row in rows})),
+    )

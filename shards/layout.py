@@ -1,0 +1,82 @@
+"""Where things lie in a built folder: the path alone says modality, licence, source and split."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+CARD: Final = "README.md"
+DATA: Final = "data"
+INDEX: Final = "index"
+BUILD: Final = "build"
+_STEM = re.compile(
+    r"(?P<modality>[a-z0-9_]+)/(?P<license>[a-z0-9.+-]+)/(?P<source>[A-Za-z0-9_-]+)/(?P<split>train|validation|test)-(?P<number>\d{5,})"
+)
+
+
+@dataclass(frozen=True, order=True)
+class ShardId:
+    """The name of one shard.
+
+    Attributes:
+        modality: Modality of all its samples.
+        license: SPDX identifier in lower case, as in the path.
+        source: Name of the source.
+        split: Split of all its samples.
+        number: From 0, without gaps, within source and split.
+
+    >>> ShardId("ct", "cc-by-4.0", "LiTS", "train", 3).tar
+    'data/ct/cc-by-4.0/LiTS/train-00003.tar'
+    """
+
+    modality: str
+    license: str
+    source: str
+    split: str
+    number: int
+
+    @property
+    def stem(self) -> str:
+        """The path without root folder and suffix."""
+        return f"{self.modality}/{self.license}/{self.source}/{self.split}-{self.number:05d}"
+
+    @property
+    def tar(self) -> str:
+        """Path of the shard below the output folder."""
+        return f"{DATA}/{self.stem}.tar"
+
+    @property
+    def index(self) -> str:
+        """Path of its index below the output folder."""
+        return f"{INDEX}/{self.stem}.parquet"
+
+    @property
+    def receipt(self) -> str:
+        """Path of its receipt below the output folder."""
+        return f"{BUILD}/receipts/{self.stem}.json"
+
+    @classmethod
+    def parse(cls, stem: str) -> ShardId:
+        """Read a stem back.
+
+        Raises:
+            ValueError: It is none.
+        """
+        match = _STEM.fullmatch(stem)
+        if match is None:
+            raise ValueError(f"{stem!r} is no shard name: expected modality/licence/source/split-00000")
+        return cls(match["modality"], match["license"], match["source"], match["split"], int(match["number"]))
+
+
+def stems(out: Path, folder: str, suffix: str) -> dict[str, Path]:
+    """All files with a suffix below ``out/folder``, by their path without folder and suffix, sorted."""
+    root = out / folder
+    found = {path.relative_to(root).with_suffix("").as_posix(): path for path in root.rglob(f"*{suffix}")}
+    return dict(sorted(found.items()))
+
+
+def source_file(source: str) -> PurePosixPath:
+    """Path of what is known about a source (title, licence, evidence, classes) below the output folder."""
+    return PurePosixPath(BUILD) / "sources" / f"{source}.json"

@@ -1,0 +1,105 @@
+"""Receipts: the mark that a shard is finished, and what is in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sa_med2d_20m import SCHEMA
+from shards.atomic import write_atomic
+from shards.layout import ShardId
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A case that could not be built.
+
+    Attributes:
+        case: Its name.
+        file: The file at fault, relative to the source's root.
+        stage: Where it stopped: ``match``, ``read``, ``grid``, ``labels`` or ``convert``.
+        reason: What was expected, what came, what to do.
+    """
+
+    case: str
+    file: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished shard holds. Depends on input and settings alone, never on time, machine or worker.
+
+    Attributes:
+        shard: Its stem, see `shards.layout.ShardId`.
+        license: SPDX identifier as spelled in the metadata of its samples.
+        sha256: Of the tar.
+        bytes: Size of the tar.
+        samples: Number of samples.
+        masks: Number of masks.
+        labels: Class name -> number of masks.
+        cases: Cases that have samples in it.
+        quarantined: Cases that could not be built.
+        dropped: Reason -> slices (or masks) left out by rule: ``edge``, ``constant``, ``no_mask``, ``small_mask``.
+        fingerprint: Hash of recipe, settings and files it was built from; null when made from the tar alone.
+        versions: Distribution -> version that wrote it.
+        schema: `sa_med2d_20m.SCHEMA`.
+    """
+
+    shard: str
+    license: str
+    sha256: str
+    bytes: int
+    samples: int
+    masks: int
+    labels: dict[str, int]
+    cases: tuple[str, ...]
+    quarantined: tuple[Quarantined, ...] = ()
+    dropped: dict[str, int] = field(default_factory=dict)
+    fingerprint: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def id(self) -> ShardId:
+        """The shard's name in parts."""
+        return ShardId.parse(self.shard)
+
+
+def write_receipt(out: Path, receipt: Receipt) -> None:
+    """Write a receipt to its place below the output folder."""
+    text = json.dumps(dataclasses.asdict(receipt), indent=1, ensure_ascii=False)
+    write_atomic(out / receipt.id.receipt, text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def read_receipt(path: Path) -> Receipt:
+    """Read a receipt.
+
+    Raises:
+        ValueError: The file is no receipt of this version.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+        record["cases"] = tuple(record["cases"])
+        record["quarantined"] = tuple(Quarantined(**entry) for entry in record["quarantined"])
+        receipt = Receipt(**record)
+        ShardId.parse(receipt.shard)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is no receipt that this version reads ({error})") from None
+    return receipt
+
+
+def read_receipts(out: Path) -> dict[str, Receipt]:
+    """All readable receipts of an output folder by stem, sorted; one that cannot be read counts as missing."""
+    found = {}
+    for path in sorted((out / "build" / "receipts").rglob("*.json")):
+        try:
+            receipt = read_receipt(path)
+        except ValueError:
+            continue
+        found[receipt.shard] = receipt
+    return dict(sorted(found.items()))

@@ -1,0 +1,59 @@
+"""What an output folder keeps about a source beside its shards: licence, evidence, citation, classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.atomic import write_atomic
+from shards.layout import BUILD, source_file
+
+
+@dataclass(frozen=True)
+class SourceClass:
+    """A class of a source.
+
+    Attributes:
+        class_id: Four digits, as in the metadata.
+        label: Class name in the vocabulary.
+        organ: Organ, or null.
+        group: Group.
+    """
+
+    class_id: str
+    label: str
+    organ: str | None
+    group: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source dataset as its recipe describes it; the fields are those of design section 2."""
+
+    name: str
+    title: str
+    homepage: str
+    license: str
+    license_evidence: str | None
+    access: str
+    citation: str
+    modality: str
+    classes: tuple[SourceClass, ...]
+
+
+def write_source(out: Path, source: Source) -> None:
+    """Keep a source in the output folder."""
+    text = json.dumps(dataclasses.asdict(source), indent=1, ensure_ascii=False)
+    write_atomic(out / source_file(source.name), text.encode() + b"\n")
+
+
+def read_sources(out: Path) -> dict[str, Source]:
+    """All sources that an output folder knows, by name."""
+    found = {}
+    for path in sorted((out / BUILD / "sources").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["classes"] = tuple(SourceClass(**entry) for entry in record["classes"])
+        found[record["name"]] = Source(**record)
+    return found

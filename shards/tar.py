@@ -1,0 +1,179 @@
+"""Tar shards, byte for byte the same for the same samples.
+
+`webdataset.TarWriter` sorts the members of a sample by name and reports no offsets, and the headers of the standard
+library cost as much time as a small image; so headers are packed here: POSIX ustar, time 0, owner 0. A name that ustar
+cannot hold (more than 100 bytes) gets the standard library's pax header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+_BLOCK: Final = 512
+_RECORD: Final = 10240
+_MODE: Final = 0o444
+MEMBERS: Final = ("png", "mask.png", "json")
+"""Extensions of the members of a sample, in their order."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its masks, encoded.
+
+    Attributes:
+        key: WebDataset key.
+        image: PNG file.
+        mask: PNG file, the label map.
+        record: JSON file, the metadata.
+    """
+
+    key: str
+    image: bytes
+    mask: bytes
+    record: bytes
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where the bytes of a member lie in its shard."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the three members of a sample lie in their shard."""
+
+    image: Member
+    mask: Member
+    record: Member
+
+
+class TarWriter:
+    """Writes samples to a tar stream and says where they went.
+
+    Args:
+        file: Binary file at its start. It stays open.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._position = 0
+
+    def write(self, sample: Sample) -> Located:
+        """Append a sample."""
+        parts = (sample.image, sample.mask, sample.record)
+        members = [self._member(f"{sample.key}.{name}", data) for name, data in zip(MEMBERS, parts, strict=True)]
+        return Located(*members)
+
+    def finish(self) -> tuple[int, str]:
+        """Write the end of the archive.
+
+        Returns:
+            Size in bytes and sha256 of the whole archive.
+        """
+        end = self._position + 2 * _BLOCK
+        self._append(bytes(2 * _BLOCK + -end % _RECORD))
+        return self._position, self._digest.hexdigest()
+
+    def _member(self, name: str, data: bytes) -> Member:
+        self._append(tar_header(name, len(data)))
+        start = self._position
+        self._append(data)
+        self._append(bytes(-len(data) % _BLOCK))
+        return Member(start, len(data))
+
+    def _append(self, data: bytes) -> None:
+        self._file.write(data)
+        self._digest.update(data)
+        self._position += len(data)
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The header of a regular file as tar blocks: equal to what `tarfile` writes for the same fields."""
+    encoded = name.encode()
+    if len(encoded) > 100 or size >= 8**11:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = size, _MODE
+        return info.tobuf(tarfile.PAX_FORMAT)
+    header = struct.pack(
+        "100s8s8s8s12s12s8sc100s8s32s32s8s8s167x",
+        encoded,
+        b"%07o\0" % _MODE,
+        b"0000000\0",
+        b"0000000\0",
+        b"%011o\0" % size,
+        b"00000000000\0",
+        b" " * 8,
+        b"0",
+        b"",
+        b"ustar\x0000",
+        b"",
+        b"",
+        b"0000000\0",
+        b"0000000\0",
+    )
+    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
+
+
+class BrokenShardError(ValueError):
+    """A tar file is no shard: not a tar, truncated, or its members are not three a sample in order."""
+
+
+def read_shard(path: Path) -> Iterator[tuple[Sample, Located]]:
+    """Read a shard from its tar alone.
+
+    Yields:
+        Each sample with the places of its members, in order.
+
+    Raises:
+        BrokenShardError: See there.
+    """
+    try:
+        with tarfile.open(path, "r:") as tar:
+            yield from _samples(tar, path)
+            if tar.offset + 2 * _BLOCK > path.stat().st_size + _BLOCK:
+                raise BrokenShardError(f"{path}: the end-of-archive mark is missing, the file is truncated")
+    except tarfile.TarError as error:
+        raise BrokenShardError(f"{path}: no readable tar ({error})") from None
+
+
+def _samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[Sample, Located]]:
+    members: list[tuple[tarfile.TarInfo, bytes]] = []
+    for info in tar:
+        file = tar.extractfile(info)
+        if file is None:
+            raise BrokenShardError(f"{path}: {info.name} is not a regular file")
+        members.append((info, file.read()))
+        if len(members) == len(MEMBERS):
+            yield _sample(members, path)
+            members = []
+    if members:
+        raise BrokenShardError(f"{path}: ends within a sample, after {members[-1][0].name}")
+
+
+def _sample(members: list[tuple[tarfile.TarInfo, bytes]], path: Path) -> tuple[Sample, Located]:
+    key = members[0][0].name.split(".")[0]
+    names = tuple(info.name for info, _ in members)
+    expected = tuple(f"{key}.{member}" for member in MEMBERS)
+    if names != expected:
+        raise BrokenShardError(f"{path}: expected the members {', '.join(expected)}, got {', '.join(names)}")
+    for info, data in members:
+        if len(data) != info.size:
+            raise BrokenShardError(f"{path}: {info.name} has {len(data)} of {info.size} bytes, the file is truncated")
+    sample = Sample(key, *(data for _, data in members))
+    return sample, Located(*(Member(info.offset_data, info.size) for info, _ in members))
+
+
+def sha256_of(path: Path) -> tuple[str, int]:
+    """Sha256 and size in bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
