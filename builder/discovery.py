@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,11 +103,8 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     files = scan(root)
     images = _matches(recipe.files.image, files)
     taken = {path for path, _ in images}
-    masks = [
-        (path, pattern, found)
-        for pattern in recipe.files.mask
-        for path, found in _matches(pattern, [file for file in files if file not in taken])
-    ]
+    others = [file for file in files if file not in taken]
+    masks = [match for pattern in recipe.files.mask for match in _mask_matches(recipe, pattern, others, images)]
     if not images or not masks:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
@@ -116,6 +113,17 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
 
 def _matches(pattern: Pattern, files: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
     return [(path, found) for path in files if (found := pattern.match(path)) is not None]
+
+
+def _mask_matches(
+    recipe: Recipe, pattern: Pattern, files: Iterable[str], images: list[tuple[str, dict[str, str]]]
+) -> Iterator[tuple[str, Pattern, dict[str, str]]]:
+    """The masks of a pattern; where it matches a path in several ways, the one that belongs to an image counts."""
+    shared = _shared(recipe.files.image, pattern)
+    wanted = {tuple(found[name] for name in shared) for _, found in images}
+    for path, longest in _matches(pattern, files):
+        fitting = (found for found in pattern.matches(path) if tuple(found[name] for name in shared) in wanted)
+        yield path, pattern, next(fitting, longest)
 
 
 def _nothing(recipe: Recipe, root: Path, key: str, pattern: Pattern, files: list[str]) -> str:

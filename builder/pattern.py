@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 CAPTURES: Final = ("case", "patient", "submodality", "label", "split")
 _FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+def _spread(
+    literals: Sequence[str], names: Sequence[str], text: str, found: dict[str, str]
+) -> Iterator[dict[str, str]]:
+    if not text.startswith(literals[0]):
+        return
+    rest = text[len(literals[0]) :]
+    if not names:
+        if not rest:
+            yield found
+        return
+    name, component = names[0], rest.split("/", 1)[0]
+    for size in range(len(component), -1 if name == "*" else 0, -1):
+        taken = component[:size]
+        if name == "*" or found.get(name, taken) == taken:
+            further = found if name == "*" else {**found, name: taken}
+            yield from _spread(literals[1:], names[1:], rest[size:], further)
 
 
 class Pattern:
@@ -39,6 +58,15 @@ class Pattern:
         """What a path captures, None where it does not match."""
         found = self._regex.fullmatch(path)
         return None if found is None else found.groupdict()
+
+    def matches(self, path: str) -> Iterator[dict[str, str]]:
+        """Every way in which a path matches, the one of `match` first.
+
+        ``{case}_{label}.png`` matches ``p_01_liver.png`` with the case ``p_01`` and with the case ``p``; only the
+        images tell which is meant.
+        """
+        pieces = _FIELD.split(self.text)
+        yield from _spread(pieces[0::2], pieces[1::2], path, {})
 
     def _translate(self) -> str:
         parts, end = [], 0
