@@ -87,9 +87,9 @@ def _levels(values: npt.NDArray[np.float64], low: float, high: float, flip: bool
 
 def _offsets(values: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
     """``values - first`` as unsigned integers; the caller has made sure that 16 bit hold it."""
-    if values.dtype.itemsize > 2:
-        return np.subtract(values, values.dtype.type(first)).astype(np.uint16)
     offsets: npt.NDArray[Any] = np.subtract(values, values.dtype.type(first))  # wraps around, which is right
+    if values.dtype.itemsize > 2:
+        return offsets.astype(np.uint16)
     unsigned: npt.NDArray[Any] = offsets.view(f"u{values.dtype.itemsize}")
     return unsigned
 

@@ -11,8 +11,11 @@ class RecipeError(Exception):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
+        super().__init__(problems)
         self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class CaseError(Exception):
@@ -25,5 +28,8 @@ class CaseError(Exception):
     """
 
     def __init__(self, stage: str, file: str, reason: str) -> None:
-        super().__init__(f"{file}: {stage}: {reason}")
+        super().__init__(stage, file, reason)  # all three, so that it can come out of a worker process
         self.stage, self.file, self.reason = stage, file, reason
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.stage}: {self.reason}"

@@ -1,4 +1,4 @@
-"""What tests share: the command line in this process, small sources written on the spot, the corpus when it is there."""
+"""What tests share: the command line in this process, small sources written on the spot, and the corpus if present."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class LocalExecutor:
 
     Args:
         out: Output folder.
-        workers: Number of processes; 1 builds in this one.
+        workers: Number of processes; 1, or a single task, is built in this one.
         strict: Stop at the first case that cannot be built.
     """
 
@@ -35,7 +35,7 @@ class LocalExecutor:
 
     def run(self, tasks: Sequence[Task], on_case: Callable[[CaseDone], None]) -> Iterator[Receipt]:
         """See `builder.executors.Executor`."""
-        if self._workers == 1:
+        if min(self._workers, len(tasks)) <= 1:
             cv2.setNumThreads(1)
             for task in tasks:
                 yield build_shard(task, self._out, strict=self._strict, on_case=on_case)
@@ -48,7 +48,9 @@ class LocalExecutor:
         events: SimpleQueue[CaseDone | None] = context.SimpleQueue()
         listener = threading.Thread(target=_listen, args=(events, on_case), daemon=True)
         listener.start()
-        pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start, initargs=(events,))
+        pool = ProcessPoolExecutor(
+            min(self._workers, len(tasks)), mp_context=context, initializer=_start, initargs=(events,)
+        )
         try:
             futures = [pool.submit(_build, task, self._out, self._strict) for task in tasks]
             for future in as_completed(futures):

@@ -32,7 +32,7 @@ def read(path: Path) -> Picture | Volume:
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        raise UnreadableError(f"ITK cannot read its pixels: {_last_line(error)}") from None
+        raise UnreadableError(f"ITK cannot read its pixels: {_reason(error, path)}") from None
     array = sitk.GetArrayFromImage(image)
     if dimensions == 2:
         column, row = image.GetSpacing()
@@ -47,13 +47,14 @@ def _information(path: Path) -> sitk.ImageFileReader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise UnreadableError(f"ITK cannot read its header: {_last_line(error)}") from None
+        raise UnreadableError(f"ITK cannot read its header: {_reason(error, path)}") from None
     return reader
 
 
-def _last_line(error: RuntimeError) -> str:
+def _reason(error: RuntimeError, path: Path) -> str:
     """The sentence of an ITK error, without its C++ file names and the machine's paths."""
-    lines = [line.split("):", 1)[-1].strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error).replace(str(path), path.name).replace(str(path.parent), "its folder")
+    lines = [line.split("):", 1)[-1].strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from builder.readers import UnreadableError
 from builder.volume import Header, Picture, Volume
 
-_TIFF = (".tif", ".tiff")
+_TIFF: Final = (".tif", ".tiff")
+_JPEG_START: Final = b"\xff\xd8"
+_JPEG_SCAN: Final = b"\xff\xda"
+_JPEG_END: Final = b"\xff\xd9"
+
+# damage is reported as an error of the case, not by OpenCV on the terminal
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_header(path: Path) -> Header:
@@ -21,7 +30,8 @@ def read_header(path: Path) -> Header:
 
     Only PNG says its size in a fixed place; other pictures are decoded, which for one picture costs little.
     """
-    start = path.open("rb").read(26) if path.suffix.lower() == ".png" else b""
+    with path.open("rb") as file:
+        start = file.read(26)
     if start[:8] == b"\x89PNG\r\n\x1a\n" and len(start) == 26:
         width, height = struct.unpack(">II", start[16:24])
         return Header((height, width))
@@ -31,9 +41,11 @@ def read_header(path: Path) -> Header:
 
 def read(path: Path) -> Picture | Volume:
     """See `builder.readers.Reader`."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)
+    content = path.read_bytes()
+    data = np.frombuffer(content, np.uint8)
     if path.suffix.lower() in _TIFF:
         pages = _pages(data)
+        _check_tiff(content)
         if len(pages) > 1:
             return _stack(pages)
         return Picture(_rgb(pages[0]))
@@ -41,6 +53,8 @@ def read(path: Path) -> Picture | Volume:
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableError(f"OpenCV cannot decode it: {error.err}") from None
+    if content[:2] == _JPEG_START and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
+        raise UnreadableError("truncated: the JPEG has no end mark; fetch it again from its source")
     if pixels is None:
         raise UnreadableError("OpenCV cannot decode it: it is damaged, or no picture of the kind its name says")
     return Picture(_rgb(pixels))
@@ -54,6 +68,19 @@ def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
     if not whole or not pages:
         raise UnreadableError("OpenCV cannot decode it: it is damaged, or no TIFF")
     return list(pages)
+
+
+def _check_tiff(content: bytes) -> None:
+    """Let Pillow look for damaged strips, which OpenCV fills with whatever was in memory."""
+    try:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(content)) as image:
+            for page in range(getattr(image, "n_frames", 1)):
+                image.seek(page)
+                image.load()
+    except PIL.UnidentifiedImageError:  # a kind that Pillow does not know, such as 16-bit RGB
+        return
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise UnreadableError(f"damaged TIFF ({error}); fetch it again from its source") from None
 
 
 def _stack(pages: list[npt.NDArray[Any]]) -> Volume:

@@ -1,0 +1,175 @@
+"""Bad files: each goes to quarantine with a reason in words, and the good case beside it is built."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from tests.conftest import RECIPE, Command, ct_like, lps_affine, members, organ_map, write_nifti
+
+
+def edited(path: Path, edit: Callable[[bytearray], None]) -> None:
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    edit(content)
+    path.write_bytes(gzip.compress(content))
+
+
+def set_dimensions(*sides: int) -> Callable[[bytearray], None]:
+    return lambda content: struct.pack_into(f"<{len(sides) + 1}h", content, 40, len(sides), *sides)
+
+
+def four_dimensions(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 5, 4, 3), np.int16), np.eye(4)), path)
+
+
+def complex_voxels(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((36, 40, 24), np.complex64), np.eye(4)), path)
+
+
+def no_orientation(path: Path) -> None:
+    edited(path, lambda content: struct.pack_into("<12f", content, 280, *[0.0] * 12))
+
+
+def not_a_number(path: Path) -> None:
+    values = ct_like().astype(np.float32)
+    values[10, 10, 10] = np.nan
+    write_nifti(path, values)
+
+
+BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "empty file": (lambda path: path.write_bytes(b""), "read: the file is empty"),
+    "folder": (lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()), ""),
+    "not gzip": (lambda path: path.write_bytes(b"<html>not found</html>" * 40), "read: damaged gzip file"),
+    "not NIfTI": (
+        lambda path: path.write_bytes(gzip.compress(bytes(2000))),
+        "read: no NIfTI file: its first number is 0",
+    ),
+    "truncated gzip": (lambda path: path.write_bytes(path.read_bytes()[:-900]), "read: damaged gzip file"),
+    "damaged gzip": (
+        lambda path: path.write_bytes(path.read_bytes()[:3000] + bytes(300) + path.read_bytes()[3300:]),
+        "read: damaged gzip file",
+    ),
+    "truncated voxels": (
+        lambda path: edited(path, lambda content: content.__delitem__(slice(-500, None))),
+        "of voxels",
+    ),
+    "truncated header": (
+        lambda path: path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:200])),
+        "truncated",
+    ),
+    "absurd dimensions": (lambda path: edited(path, set_dimensions(32000, 32000, 32000)), "its dimensions are 32000 x"),
+    "negative dimension": (lambda path: edited(path, set_dimensions(36, -40, 24)), "its dimensions are 36 x -40"),
+    "large promise": (lambda path: edited(path, set_dimensions(2000, 2000, 2000)), "of 16,000,000,000 bytes of voxels"),
+    "four dimensions": (four_dimensions, "read: has 4 dimensions (6 x 5 x 4 x 3), expected 3"),
+    "complex voxels": (complex_voxels, "read: holds complex64 voxels"),
+    "singular affine": (no_orientation, "read: its affine is not invertible"),
+    "not a number": (not_a_number, "convert: the image holds 1 values that are NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_nifti_is_quarantined(sa_med2d: Command, tmp_path: Path, kind: str) -> None:
+    raw = tmp_path / "raw"
+    for case in ("bad", "good"):
+        write_nifti(raw / f"images/{case}.nii.gz", ct_like())
+        write_nifti(raw / f"labels/{case}.nii.gz", organ_map())
+    spoil, reason = BAD[kind]
+    spoil(raw / "images/bad.nii.gz")
+    recipe = tmp_path / "Bad.toml"
+    recipe.write_text(RECIPE.format(name="Bad", license="MIT", modality="ct"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
+    assert "Traceback" not in ran.err
+    assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"good"}
+    if kind == "folder":  # a folder is no file that a pattern could match: its mask is alone
+        assert ran.code == 0
+        assert "1 masks without an image were left out: labels/bad.nii.gz" in ran.err
+        return
+    assert ran.code == 3
+    assert "bad: images/bad.nii.gz: " in ran.err
+    assert reason in ran.err, ran.err
+
+
+def spoilt(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".mhd", ".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.7])
+def test_truncated_file_of_each_format_is_quarantined(
+    sa_med2d: Command, tmp_path: Path, ending: str, share: float
+) -> None:
+    raw, picture = tmp_path / "raw", ending in (".png", ".jpg", ".bmp", ".tif")
+    (raw / "images").mkdir(parents=True)
+    (raw / "labels").mkdir()
+    if picture:
+        values = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8), (0, 0), 1)
+        cv2.imwrite(str(raw / f"images/bad{ending}"), values)
+        cv2.imwrite(str(raw / "labels/bad.png"), np.ones((90, 120), np.uint8))
+    else:
+        image = sitk.GetImageFromArray(ct_like())
+        sitk.WriteImage(image, str(raw / f"images/bad{ending}"))
+        sitk.WriteImage(sitk.GetImageFromArray(organ_map()), str(raw / "labels/bad.nrrd"))
+    spoilt(raw / "images" / ("bad.raw" if ending == ".mhd" and share > 0.5 else f"bad{ending}"), share)
+    recipe = tmp_path / "Bad.toml"
+    text = RECIPE.format(name="Bad", license="MIT", modality="ct").replace(
+        "images/{case}.nii.gz", "images/{case}" + ending
+    )
+    recipe.write_text(text.replace("labels/{case}.nii.gz", "labels/{case}" + (".png" if picture else ".nrrd")))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
+    assert ran.code == 3, ran.err
+    assert f"bad: images/bad{ending}: read: " in ran.err
+    assert "Traceback" not in ran.err
+    assert str(tmp_path) not in ran.err.split("in quarantine", 1)[1]
+
+
+def test_unknown_format_names_the_known_ones(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "images").mkdir(parents=True)
+    (raw / "images/a.xyz").write_text("?")
+    write_nifti(raw / "labels/a.nii.gz", organ_map())
+    recipe = tmp_path / "Bad.toml"
+    text = RECIPE.format(name="Bad", license="MIT", modality="ct")
+    recipe.write_text(text.replace("images/{case}.nii.gz", "images/{case}.xyz"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "no reader knows this kind of file; known are .nii, .nii.gz" in ran.err
+
+
+def test_pair_without_its_pixels(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "images").mkdir(parents=True)
+    for case in ("whole", "half"):
+        pair = nibabel.Nifti1Pair(ct_like().transpose(2, 1, 0), np.diag([-1, -1, 1, 1]) @ lps_affine())
+        nibabel.save(pair, raw / f"images/{case}.img")
+        write_nifti(raw / f"labels/{case}.nii.gz", organ_map())
+    (raw / "images/half.img").unlink()
+    recipe = tmp_path / "Pair.toml"
+    text = RECIPE.format(name="Pair", license="MIT", modality="ct")
+    recipe.write_text(text.replace("images/{case}.nii.gz", "images/{case}.hdr"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "a pair of .hdr and .img, but half.img is missing" in ran.err
+    assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"whole"}
+
+
+@pytest.mark.parametrize("name", ["1.2.840.113", "a--b", "-a-", "spa ce", "umläut", "100%"])
+def test_awkward_case_names_build_and_come_back(sa_med2d: Command, tmp_path: Path, name: str) -> None:
+    raw = tmp_path / "raw"
+    write_nifti(raw / f"images/{name}.nii.gz", ct_like())
+    write_nifti(raw / f"labels/{name}.nii.gz", organ_map())
+    recipe = tmp_path / "Names.toml"
+    recipe.write_text(RECIPE.format(name="Names", license="MIT", modality="ct"))
+    assert sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out").code == 0
+    assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
+    keys = {member.split(".")[0] for member, _ in members(tmp_path / "out")}
+    assert all(len(key.split("--")) == 4 for key in keys)
