@@ -73,7 +73,9 @@ def class_layers(
             key = file.label if file.label is not None else next(iter(recipe.labels))
             layers.add(_foreground(image, file, recipe.masks), classes.numbers[key])
         else:
-            layers.add_map(_class_map(image, file, recipe, classes, dtype))
+            layers.add_map(
+                _class_map(image, file, recipe, classes, dtype), [classes.numbers[key] for key in recipe.labels]
+            )
     for region, parts in recipe.regions.items():
         layers.add_region([classes.numbers[str(part)] for part in parts], classes.numbers[region])
     return [ClassLayer(array) for array in layers.arrays]
@@ -87,20 +89,24 @@ class _Layers:
         self._dtype = dtype
         self._home: dict[int, int] = {}
 
-    def add_map(self, class_map: npt.NDArray[Any]) -> None:
-        """Add a whole label map; its classes cannot overlap each other."""
+    def add_map(self, class_map: npt.NDArray[Any], numbers: Iterable[int]) -> None:
+        """Add a label map of some classes, which cannot overlap each other."""
         if not self.arrays:
             self.arrays.append(class_map)
-            self._home = dict.fromkeys(_present(class_map), 0)
+            self._home = dict.fromkeys(numbers, 0)
             return
-        for number in _present(class_map):
-            self.add(class_map == number, number)
+        for number in sorted(set(numbers)):
+            binary = class_map == number
+            if binary.any():
+                self.add(binary, number)
 
     def add_region(self, parts: list[int], number: int) -> None:
         """Add the union of classes."""
-        union = np.zeros(self.arrays[0].shape, np.bool_)
-        for layer in self.arrays:
-            union |= np.isin(layer, parts)
+        table = np.zeros(np.iinfo(self._dtype).max + 1, np.bool_)
+        table[parts] = True
+        union = _look_up(table, self.arrays[0])
+        for layer in self.arrays[1:]:
+            union |= _look_up(table, layer)
         self.add(union, number)
 
     def add(self, binary: npt.NDArray[np.bool_], number: int) -> None:
@@ -117,10 +123,12 @@ class _Layers:
         self._home[number] = free
 
 
-def _present(class_map: npt.NDArray[Any]) -> list[int]:
-    counts = np.zeros(int(class_map.max(initial=0)) + 1, np.bool_)
-    counts[class_map] = True
-    return [int(number) for number in np.flatnonzero(counts) if number]
+def _look_up(table: npt.NDArray[Any], values: npt.NDArray[Any], first: int = 0) -> npt.NDArray[Any]:
+    """``table[values - first]`` plane by plane: NumPy widens indices to 64 bit, eight times a volume of 8 bit."""
+    found = np.empty(values.shape, table.dtype)
+    for plane, out in zip(values, found, strict=True):
+        np.take(table, plane if first == 0 else np.subtract(plane, first, dtype=np.int32), out=out, mode="clip")
+    return found
 
 
 def _volume_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -191,18 +199,15 @@ def _translate(values: npt.NDArray[Any], table: dict[int, int], file: MaskFile, 
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
     if high - low >= _TABLE:
         raise _unknown_values([low, high], table, file)
-    numbers: npt.NDArray[Any] = np.zeros(high - low + 1, dtype)
-    known = np.zeros(high - low + 1, np.bool_)
+    nameless = np.iinfo(dtype).max
+    numbers: npt.NDArray[Any] = np.full(high - low + 1, nameless, dtype)
     for value, number in table.items():
         if low <= value <= high:
-            numbers[value - low], known[value - low] = number, True
-    offsets = values if low == 0 else np.subtract(values, low, dtype=np.int32)
-    if not known.all():
-        seen = np.zeros(known.size, np.bool_)
-        seen[offsets] = True
-        if (seen & ~known).any():
-            raise _unknown_values([int(at) + low for at in np.flatnonzero(seen & ~known)], table, file)
-    return np.take(numbers, offsets)
+            numbers[value - low] = number
+    class_map = _look_up(numbers, values, low)
+    if class_map.max(initial=0) == nameless:
+        raise _unknown_values([int(value) for value in np.unique(values[class_map == nameless])], table, file)
+    return class_map
 
 
 def _unknown_values(values: list[int], table: dict[int, int], file: MaskFile) -> CaseError:

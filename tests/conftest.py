@@ -88,6 +88,11 @@ def write_nifti(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.floa
     nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), ras), path)
 
 
+def read_nifti(path: Path) -> Any:
+    """A NIfTI image of nibabel, not mapped to its file."""
+    return nibabel.load(path, mmap=False)
+
+
 RECIPE = """\
 name = "{name}"
 title = "A source that a test wrote"

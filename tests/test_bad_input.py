@@ -45,9 +45,15 @@ def not_a_number(path: Path) -> None:
     write_nifti(path, values)
 
 
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "x").touch()
+
+
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty file": (lambda path: path.write_bytes(b""), "read: the file is empty"),
-    "folder": (lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()), ""),
+    "folder": (folder_instead, ""),
     "not gzip": (lambda path: path.write_bytes(b"<html>not found</html>" * 40), "read: damaged gzip file"),
     "not NIfTI": (
         lambda path: path.write_bytes(gzip.compress(bytes(2000))),

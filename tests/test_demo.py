@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import scipy.ndimage
 
-from tests.conftest import Command, members
+from tests.conftest import Command, members, read_nifti
 
 nilearn = pytest.importorskip("nilearn", reason="the extra 'demo' is not installed")
 
@@ -19,7 +18,7 @@ nilearn = pytest.importorskip("nilearn", reason="the extra 'demo' is not install
 def maps() -> dict[str, np.ndarray]:
     folder = Path(nilearn.__file__).parent / "datasets/data"
     return {
-        kind: np.asarray(nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz").dataobj)
+        kind: np.asarray(read_nifti(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz").dataobj)
         for kind in ("t1", "gm", "wm")
     }
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import nibabel
 import nrrd
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
@@ -19,7 +20,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from builder.grid import corner_offset
 from builder.slicing import AXES, passes_edge_rule
 from builder.volume import Volume, axis_codes, to_lps
-from tests.conftest import RECIPE, Command, ct_like, lps_affine, members, organ_map, write_nifti
+from tests.conftest import RECIPE, Command, ct_like, lps_affine, members, organ_map, read_nifti, write_nifti
 
 ORIENTATIONS = ["".join(axes) for axes in itertools.product("LR", "AP", "IS")] + ["PIL", "SLA", "AIR"]
 
@@ -28,13 +29,13 @@ def store(path: Path, array: npt.NDArray[Any], codes: str) -> None:
     """Write an LPS (Z, Y, X) array in another orientation, by nibabel; other formats than NIfTI through SimpleITK."""
     nifti = path.parent / f"{path.name}.stored.nii"
     write_nifti(nifti, array)
-    image = nibabel.load(nifti, mmap=False)
+    image = read_nifti(nifti)
     turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(tuple(codes)))
     nibabel.save(image.as_reoriented(turn), nifti)
     if path.name.endswith((".nii", ".nii.gz")):
-        nibabel.save(nibabel.load(nifti, mmap=False), path)
+        nibabel.save(read_nifti(nifti), path)
     elif path.suffix == ".nrrd" and array.dtype == np.int16:  # a second writer of NRRD, that is not ITK
-        turned = nibabel.load(nifti, mmap=False)
+        turned = read_nifti(nifti)
         header = {"space": "right-anterior-superior", "space directions": turned.affine[:3, :3].T}
         nrrd.write(str(path), np.asarray(turned.dataobj), {**header, "space origin": turned.affine[:3, 3]})
     else:
@@ -122,7 +123,8 @@ def test_slices_lie_as_the_design_says(sa_med2d: Command, tmp_path: Path) -> Non
         expected = {"x": lambda i: lps[i], "y": lambda i: lps[::-1, i], "z": lambda i: lps[::-1, :, i]}[axis](
             int(index)
         )
-        assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), naive(expected))
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            assert np.array_equal(np.asarray(picture), naive(expected))
         seen.add(axis)
     assert seen == {"x", "y", "z"}
 

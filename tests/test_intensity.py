@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from builder.intensity import IntensityError, rescale, scaling_of
 from builder.recipe import IntensityRule
 from builder.volume import Picture, Volume
-from tests.conftest import RECIPE, Command, ct_like, members, organ_map, write_nifti
+from tests.conftest import RECIPE, Command, ct_like, members, organ_map, read_nifti, write_nifti
 
 DTYPES = st.sampled_from(
     [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32, np.int64, np.float32, np.float64]
@@ -31,7 +31,7 @@ def reference(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[
 
 
 def arrays(dtype: type) -> st.SearchStrategy[npt.NDArray[Any]]:
-    kind = np.dtype(dtype)
+    kind: np.dtype[Any] = np.dtype(dtype)
     elements = (
         st.floats(-1e6, 1e6, width=32)
         if kind.kind == "f"
@@ -112,7 +112,7 @@ def test_lossless_gives_the_source_values_back(sa_med2d: Command, tmp_path: Path
 def test_header_scaling_is_applied(sa_med2d: Command, tmp_path: Path, slope: float, intercept: float) -> None:
     path = tmp_path / "raw/images/a.nii.gz"
     write_nifti(path, ct_like())
-    image = nibabel.load(path)
+    image = read_nifti(path)
     header = image.header.copy()
     header.set_slope_inter(slope, intercept)
     scaled = nibabel.Nifti1Image(slope * np.asarray(image.dataobj) + intercept, image.affine, header)

@@ -118,7 +118,7 @@ def test_blended_edges_go_to_the_nearest_colour_only_when_asked(sa_med2d: Comman
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_threshold(sa_med2d: Command, tmp_path: Path, dtype: type) -> None:
-    drawn = np.where(A, 130, 120).astype(dtype)
+    drawn: npt.NDArray[Any] = np.where(A, 130, 120).astype(dtype)
     found = built(
         sa_med2d, tmp_path, ONE_FILE + '[labels]\n1 = "polyp"\n[masks]\nthreshold = 128.0\n', {"a.png": drawn}
     )
@@ -152,7 +152,7 @@ def test_regions_overlap_their_parts(sa_med2d: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_instance_map(sa_med2d: Command, tmp_path: Path, dtype: type) -> None:
     left, right = box(10, 10, 40, 30), box(10, 30, 40, 60)  # they touch along a whole edge
-    drawn = np.where(left, 900, np.where(right, 17, 0)).astype(dtype)
+    drawn: npt.NDArray[Any] = np.where(left, 900, np.where(right, 17, 0)).astype(dtype)
     text = (ONE_FILE + '[labels]\n"*" = "nucleus"\n[masks]\ninstances = true\n').replace("m/{case}.png", "m/{case}.tif")
     found = built(sa_med2d, tmp_path, text, {"a.tif": drawn})
     assert_masks(found, [("nucleus", left), ("nucleus", right)])

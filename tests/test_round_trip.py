@@ -55,7 +55,7 @@ def as_set(components: list[npt.NDArray[np.bool_]]) -> set[bytes]:
 @given(blobs(5))
 @settings(max_examples=150, deadline=None)
 def test_label_maps_survive(block: npt.NDArray[np.uint8]) -> None:
-    packed = pack(block.shape, [Plane(find_components(block), None)], CLASSES)  # type: ignore[arg-type]
+    packed = pack(block.shape, [Plane(find_components(block), None)], CLASSES)
     assert len(packed) == block.shape[0]
     for plane, label_map in zip(block, packed, strict=True):
         masks = decoded(label_map, plane.shape[0])
@@ -72,7 +72,7 @@ def test_overlapping_classes_survive_in_layers(drawn: list[npt.NDArray[np.uint8]
     size = tuple(min(sides) for sides in zip(*(block.shape for block in drawn), strict=True))
     blocks = [block[: size[0], : size[1], : size[2]] for block in drawn]
     planes = [Plane(find_components(block * np.uint8(n)), None) for n, block in enumerate(blocks, start=1)]
-    for at, label_map in enumerate(pack(size, planes, CLASSES)):  # type: ignore[arg-type]
+    for at, label_map in enumerate(pack(size, planes, CLASSES)):
         masks = decoded(label_map, size[1])
         for number, block in enumerate(blocks, start=1):
             ours = [m for m, e in zip(masks, label_map.masks, strict=True) if e.label == f"class_{number}"]
@@ -84,7 +84,7 @@ def test_overlapping_classes_survive_in_layers(drawn: list[npt.NDArray[np.uint8]
 @given(blobs(70000, np.uint32))
 @settings(max_examples=60, deadline=None)
 def test_instances_keep_their_ids_apart_where_they_touch(block: npt.NDArray[np.uint32]) -> None:
-    for plane, label_map in zip(block, pack(block.shape, [Plane(find_components(block), 1)], CLASSES), strict=True):  # type: ignore[arg-type]
+    for plane, label_map in zip(block, pack(block.shape, [Plane(find_components(block), 1)], CLASSES), strict=True):
         theirs = [c for value in np.unique(plane) if value for c in expected_components(plane == value)]
         assert as_set(list(decoded(label_map, plane.shape[0]))) == as_set(theirs)
 
@@ -92,7 +92,7 @@ def test_instances_keep_their_ids_apart_where_they_touch(block: npt.NDArray[np.u
 @given(blobs(5))
 @settings(max_examples=60, deadline=None)
 def test_masks_describe_their_pixels(block: npt.NDArray[np.uint8]) -> None:
-    for label_map in pack(block.shape, [Plane(find_components(block), None)], CLASSES):  # type: ignore[arg-type]
+    for label_map in pack(block.shape, [Plane(find_components(block), None)], CLASSES):
         assert [mask.id for mask in label_map.masks] == list(range(1, len(label_map.masks) + 1))
         order = []
         for mask, binary in zip(label_map.masks, decoded(label_map, block.shape[1]), strict=True):

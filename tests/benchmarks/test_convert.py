@@ -1,0 +1,156 @@
+"""How fast a volume becomes samples, beside what a user would write or pick instead, on the same volume.
+
+The volume is the MNI152 template with its grey and white matter maps, as the package nilearn ships it: three gzipped
+files of 8.7 million voxels, sliced along three axes. Run with ``pytest tests/benchmarks --benchmark-only``; the table
+shows each contestant relative to the fastest.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import pytest
+import scipy.ndimage
+from isal import igzip
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from builder.build import Options
+from builder.command_line import main
+from builder.convert import convert
+from builder.demo import demo_folder
+from builder.plan import SourcePlan, plan_source
+from builder.recipe import load_recipe
+from builder.task import build_shard
+from sa_med2d_20m import decode_png
+from tests.conftest import read_nifti
+
+pytest.importorskip("nilearn", reason="the benchmark reads a volume out of nilearn")
+
+
+@pytest.fixture(scope="module")
+def plan() -> Iterator[SourcePlan]:
+    with demo_folder() as raw:
+        yield plan_source(load_recipe("MNI152"), raw / "MNI152", shard_size=Options.shard_size)
+
+
+@pytest.fixture(scope="module")
+def files(plan: SourcePlan) -> list[Path]:
+    (task,) = plan.tasks
+    return [plan.source.root / path for path in task.cases[0].paths]
+
+
+@pytest.fixture(scope="module")
+def pictures(plan: SourcePlan) -> list[npt.NDArray[np.uint8]]:
+    """The very images and label maps that the conversion writes, decoded."""
+    samples = convert(plan.tasks[0].cases[0], plan.source).samples
+    return [decode_png(data) for sample in samples for data in (sample.image, sample.label_map)]  # type: ignore[misc]
+
+
+def test_our_conversion(benchmark: BenchmarkFixture, plan: SourcePlan) -> None:
+    benchmark.group = "MNI152 to samples"
+    converted = benchmark(convert, plan.tasks[0].cases[0], plan.source)
+    benchmark.extra_info["samples"] = len(converted.samples)
+
+
+def test_our_build_of_a_shard(benchmark: BenchmarkFixture, plan: SourcePlan, tmp_path: Path) -> None:
+    benchmark.group = "MNI152 to samples"
+    benchmark(build_shard, plan.tasks[0], tmp_path, strict=True, on_case=lambda _: None)
+
+
+def test_bound_with_opencv(
+    benchmark: BenchmarkFixture, files: list[Path], pictures: list[npt.NDArray[np.uint8]]
+) -> None:
+    """Only what cannot be left out: decompress the input, and code the very same pictures."""
+
+    def bound() -> None:
+        for path in files:
+            gzip.decompress(path.read_bytes())
+        for picture in pictures:
+            cv2.imencode(".png", picture)
+
+    benchmark.group = "MNI152 to samples"
+    cv2.setNumThreads(1)
+    benchmark(bound)
+
+
+def test_bound_with_isal(benchmark: BenchmarkFixture, files: list[Path], pictures: list[npt.NDArray[np.uint8]]) -> None:
+    """The same bound with the codec of this project."""
+    from shards.png import encode_image, encode_label_map  # noqa: PLC0415 - only this contestant uses it
+
+    def bound() -> None:
+        for path in files:
+            igzip.decompress(path.read_bytes())
+        for image, label_map in zip(pictures[0::2], pictures[1::2], strict=True):
+            encode_image(image)
+            encode_label_map(label_map)
+
+    benchmark.group = "MNI152 to samples"
+    benchmark(bound)
+
+
+def straightforward(files: list[Path]) -> int:
+    """The script that comes with most papers: nibabel, NumPy, scipy.ndimage.label, Pillow, one file per mask."""
+    image, *masks = (read_nifti(path).get_fdata() for path in files)
+    written = 0
+    for axis in range(3):
+        for index in range(image.shape[axis]):
+            plane = np.take(image, index, axis)
+            objects = []
+            for mask in masks:
+                labels, count = scipy.ndimage.label(np.take(mask, index, axis) >= 128, np.ones((3, 3)))
+                for number in range(1, count + 1):
+                    component = labels == number
+                    if component.sum() >= 100 / 256**2 * component.size:
+                        objects.append(component)
+            if objects and plane.min() < plane.max():
+                scaled = np.round((plane - plane.min()) / (plane.max() - plane.min()) * 255).astype(np.uint8)
+                for picture in (np.stack([scaled] * 3, axis=-1), *(np.uint8(255) * component for component in objects)):
+                    PIL.Image.fromarray(picture).save(io.BytesIO(), "PNG")
+                written += 1
+    return written
+
+
+@pytest.mark.slow
+def test_straightforward_script(benchmark: BenchmarkFixture, files: list[Path]) -> None:
+    benchmark.group = "MNI152 to samples"
+    benchmark.extra_info["samples"] = benchmark.pedantic(straightforward, (files,), rounds=1)
+
+
+def test_nifti_reading(benchmark: BenchmarkFixture, files: list[Path]) -> None:
+    from builder.readers.nifti import read  # noqa: PLC0415
+
+    benchmark.group = "reading one volume"
+    benchmark(read, files[0])
+
+
+def test_nifti_reading_by_nibabel(benchmark: BenchmarkFixture, files: list[Path]) -> None:
+    benchmark.group = "reading one volume"
+    benchmark(lambda: np.asarray(nibabel.load(files[0]).dataobj))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers(benchmark: BenchmarkFixture, tmp_path: Path, workers: int) -> None:
+    """A generated source of 32 volumes, built by one process and by two, start-up included."""
+    from tests.conftest import ct_like, organ_map, write_nifti, write_source  # noqa: PLC0415
+
+    recipe = write_source(tmp_path, cases=0)
+    for number in range(32):
+        write_nifti(tmp_path / f"Small/images/case{number:02d}.nii.gz", ct_like(number, (96, 128, 128)))
+        write_nifti(tmp_path / f"Small/labels/case{number:02d}.nii.gz", organ_map((96, 128, 128)))
+    runs = iter(range(99))
+
+    def build() -> None:
+        out = tmp_path / f"out{next(runs)}"
+        arguments = ["build", recipe, "--raw", tmp_path, "--out", out, "--shard-size", "10MB", "--workers", workers]
+        assert main([str(argument) for argument in arguments]) == 0
+
+    benchmark.group = "workers"
+    benchmark.pedantic(build, rounds=2)
