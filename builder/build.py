@@ -61,6 +61,7 @@ class Summary:
         built: Number of shards built now; the others were finished before.
         removed: Shards of earlier builds that the plan no longer holds.
         quarantined: Source -> cases in quarantine.
+        without_sample: Source -> cases that the rules left no sample of.
         plans: One for each source.
         configs: What the card lists, for the whole output folder.
     """
@@ -69,6 +70,7 @@ class Summary:
     built: int
     removed: tuple[str, ...]
     quarantined: dict[str, tuple[Quarantined, ...]]
+    without_sample: dict[str, tuple[str, ...]]
     plans: tuple[SourcePlan, ...]
     configs: tuple[Config, ...]
 
@@ -151,7 +153,15 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
     receipts = tuple(fresh.get(task.shard.stem) or known[task.shard.stem] for task in tasks)
     quarantined = _quarantine(plans, receipts)
     _write_quarantine(out, plans, quarantined)
-    return Summary(receipts, len(fresh), tuple(removed), quarantined, tuple(plans), tuple(write_card(out)))
+    return Summary(
+        receipts=receipts,
+        built=len(fresh),
+        removed=tuple(removed),
+        quarantined=quarantined,
+        without_sample=_without_sample(plans, receipts),
+        plans=tuple(plans),
+        configs=tuple(write_card(out)),
+    )
 
 
 def _is_finished(out: Path, task: Task, receipt: Receipt | None) -> bool:
@@ -206,6 +216,18 @@ def _quarantine(plans: Iterable[SourcePlan], receipts: Iterable[Receipt]) -> dic
     for receipt in receipts:
         found[receipt.id.source] += receipt.quarantined
     return {name: tuple(entries) for name, entries in found.items() if entries}
+
+
+def _without_sample(plans: Iterable[SourcePlan], receipts: Iterable[Receipt]) -> dict[str, tuple[str, ...]]:
+    accounted = {
+        receipt.shard: {*receipt.cases, *(entry.case for entry in receipt.quarantined)} for receipt in receipts
+    }
+    return {
+        planned.source.recipe.name: tuple(
+            case.name for task in planned.tasks for case in task.cases if case.name not in accounted[task.shard.stem]
+        )
+        for planned in plans
+    }
 
 
 def _write_quarantine(out: Path, plans: Iterable[SourcePlan], quarantined: dict[str, tuple[Quarantined, ...]]) -> None:

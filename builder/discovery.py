@@ -101,14 +101,23 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     if not root.is_dir():
         raise RecipeError([f"{recipe.name}: {root} is no folder; --raw names the folder that holds the source"])
     files = scan(root)
-    images = _matches(recipe.files.image, files)
+    images = [match for match in _matches(recipe.files.image, files) if not _is_rather_mask(recipe, match[0])]
     taken = {path for path, _ in images}
     others = [file for file in files if file not in taken]
     masks = [match for pattern in recipe.files.mask for match in _mask_matches(recipe, pattern, others, images)]
     if not images or not masks:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
-    return _join(recipe, images, masks)
+    found = _join(recipe, images, masks)
+    if not found.cases and not found.quarantined:
+        raise RecipeError([_nothing_joined(recipe, found)])
+    return found
+
+
+def _is_rather_mask(recipe: Recipe, path: str) -> bool:
+    """Whether an image path is a mask by a closer pattern: ``a_mask.png`` fits both {case}.png and {case}_mask.png."""
+    own = recipe.files.image.literal
+    return any(mask.literal > own and mask.match(path) is not None for mask in recipe.files.mask)
 
 
 def _matches(pattern: Pattern, files: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
@@ -131,6 +140,15 @@ def _nothing(recipe: Recipe, root: Path, key: str, pattern: Pattern, files: list
     alike = [path for path in files if path.endswith(ending)][:3] or files[:3]
     seen = f"{len(files)} files are there, such as {', '.join(alike)}" if files else "the folder is empty"
     return f"{recipe.name}: files.{key}: {pattern.text!r} matches nothing below {root}; {seen}"
+
+
+def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
+    shared = sorted({name for mask in recipe.files.mask for name in _shared(recipe.files.image, mask)})
+    return (
+        f"{recipe.name}: no image has a mask: {len(found.images_without_mask)} images such as "
+        f"{found.images_without_mask[0]} and {len(found.masks_without_image)} masks such as "
+        f"{found.masks_without_image[0]} agree in no {' and '.join(f'{{{name}}}' for name in shared)}"
+    )
 
 
 def _join(

@@ -54,6 +54,11 @@ class Pattern:
             raise ValueError(f"{text!r} names a folder; only files can be read")
         self._regex = re.compile(self._translate(), re.DOTALL)
 
+    @property
+    def literal(self) -> int:
+        """Number of characters that stand for themselves: the larger, the closer the pattern."""
+        return len(_FIELD.sub("", self.text))
+
     def match(self, path: str) -> dict[str, str] | None:
         """What a path captures, None where it does not match."""
         found = self._regex.fullmatch(path)

@@ -78,7 +78,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     """Print what was built, what was not and why, and what can be streamed."""
     console.print(_table(summary))
     for plan in summary.plans:
-        _print_notes(console, plan)
+        _print_notes(console, plan, summary.without_sample[plan.source.recipe.name])
     for stem in summary.removed:
         console.print(f"removed data/{stem}.tar: the plan no longer holds it")
     for source, entries in summary.quarantined.items():
@@ -86,7 +86,7 @@ def print_summary(console: Console, summary: Summary) -> None:
         for entry in entries[:_SHOWN]:
             console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {entry.reason}", markup=False, highlight=False)
     names = ", ".join(config.name for config in summary.configs)
-    console.print(f"configs: {names or 'none: no source has a licence that may be redistributed'}")
+    console.print(f"configs: {names or 'none: there is no sample under a licence that may be redistributed'}")
 
 
 def _table(summary: Summary) -> Table:
@@ -109,16 +109,17 @@ def _table(summary: Summary) -> Table:
     return table
 
 
-def _print_notes(console: Console, plan: SourcePlan) -> None:
+def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[str]) -> None:
     recipe, discovery = plan.source.recipe, plan.discovery
     notes = unknown_classes(plan)
-    for what, paths in (
+    for what, names in (
+        ("cases gave no sample, every slice was dropped by a rule", without_sample),
         ("images without a mask were left out", discovery.images_without_mask),
         ("masks without an image were left out", discovery.masks_without_image),
     ):
-        if paths:
-            shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-            notes.append(f"{len(paths)} {what}: {shown}")
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            notes.append(f"{len(names)} {what}: {shown}")
     refused = refusal(recipe.license, recipe.license_evidence)
     if refused:
         listed = "it is listed in the card for your own use" if tiers(recipe.license) else "no config lists it"

@@ -207,3 +207,24 @@ def test_pattern_agrees_with_a_plain_regular_expression(text: str, path: str) ->
     every = list(pattern.matches(path))
     assert (found is None) == (not every)
     assert found is None or found in every
+
+
+def test_mask_beside_its_image_is_no_image(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for name in ("a", "b"):
+        picture(raw / f"{name}.png")
+        picture(raw / f"{name}_mask.png", mask=True)
+    file = recipe(tmp_path, "{case}.png", "{case}_mask.png")
+    assert sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "out").code == 0
+    assert {record["case"] for record in built_records(tmp_path / "out")} == {"a", "b"}
+
+
+def test_cases_without_a_sample_are_named(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for name in "ab":
+        picture(raw / f"i/{name}.png")
+        picture(raw / f"m/{name}.png", mask=name == "a")
+    cv2.imwrite(str(raw / "m/b.png"), np.zeros((40, 48), np.uint8))
+    ran = sa_med2d("build", recipe(tmp_path, "i/{case}.png", "m/{case}.png"), "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 0
+    assert "1 cases gave no sample, every slice was dropped by a rule: b" in ran.err
