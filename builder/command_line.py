@@ -29,6 +29,9 @@ from shards.verify import verify
 BUILT, FAILED, USAGE, QUARANTINED = range(4)
 """Exit codes: all built, failed, wrong usage, built with quarantined cases."""
 
+_LOG_WIDTH: Final = 160
+"""Columns of tables that go to a file or a pipe."""
+
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 all built (or nothing found wrong), 1 failed, 2 wrong usage, 3 built with quarantined cases.
     """
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else _LOG_WIDTH)
     try:
         return int(options.run(options, console))
     except RecipeError as error:
@@ -225,12 +228,12 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     return BUILT
 
 
-def _list(_: argparse.Namespace, console: Console) -> int:
+def _list(_: argparse.Namespace, __: Console) -> int:
     table = Table("name", "modality", "licence", "tiers", "title")
     for name in catalogue():
         recipe = load_recipe(name)
         table.add_row(name, recipe.modality, recipe.license, ", ".join(tiers(recipe.license)), recipe.title)
-    Console(width=console.width if console.is_terminal else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else _LOG_WIDTH).print(table)
     return BUILT
 
 

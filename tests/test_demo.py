@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +46,18 @@ def count_components(binary: np.ndarray) -> int:
             labels, _ = scipy.ndimage.label(plane, np.ones((3, 3)))
             total += int((np.bincount(labels.ravel())[1:] * 65536 >= 100 * plane.size).sum())
     return total
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+
+
+def test_python_of_the_readme_runs_on_the_demo(sa_med2d: Command, tmp_path: Path) -> None:
+    assert sa_med2d("demo", "--out", tmp_path / "demo", "--workers", 1).code == 0
+    assert len(BLOCKS) == 3
+    for block in BLOCKS:
+        subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, check=True, env={**os.environ, "HF_HOME": str(tmp_path)}
+        )
 
 
 def test_demo_without_its_packages(sa_med2d: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

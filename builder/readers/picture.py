@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from pathlib import Path
 from typing import Any, Final
@@ -26,17 +25,14 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_header(path: Path) -> Header:
-    """See `builder.readers.Reader`.
-
-    Only PNG says its size in a fixed place; other pictures are decoded, which for one picture costs little.
-    """
-    with path.open("rb") as file:
-        start = file.read(26)
-    if start[:8] == b"\x89PNG\r\n\x1a\n" and len(start) == 26:
-        width, height = struct.unpack(">II", start[16:24])
-        return Header((height, width))
-    image = read(path)
-    return Header(image.array.shape[:2] if isinstance(image, Picture) else image.array.shape)
+    """See `builder.readers.Reader`."""
+    try:
+        with PIL.Image.open(path) as image:
+            pages = getattr(image, "n_frames", 1) if path.suffix.lower() in _TIFF else 1
+            size = (image.height, image.width)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise UnreadableError(f"its header cannot be read: {error}") from None
+    return Header(size if pages == 1 else (pages, *size))
 
 
 def read(path: Path) -> Picture | Volume:
