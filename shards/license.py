@@ -96,7 +96,7 @@ def canonical(license_id: str) -> str:
             f"{license_id!r} is no SPDX identifier (https://spdx.org/licenses/); "
             "expected one of those, LicenseRef-..., 'unknown' or 'conflict'"
         )
-    return str(spelled)
+    return _SPELLING.get(spelled.lower(), str(spelled))
 
 
 def terms(license_id: str) -> Terms | None:
@@ -105,6 +105,7 @@ def terms(license_id: str) -> Terms | None:
 
 
 _BY_LOWER_CASE: Final = {name.lower(): row for name, row in TERMS.items()}
+_SPELLING: Final = {name.lower(): name for name in TERMS}
 
 
 def tiers(license_id: str) -> tuple[str, ...]:

@@ -118,8 +118,8 @@ def tar_header(name: str, size: int) -> bytes:
         b"ustar\x0000",
         b"",
         b"",
-        b"0000000\0",
-        b"0000000\0",
+        b"",
+        b"",
     )
     return header[:148] + b"%06o\0 " % sum(header) + header[156:]
 

@@ -160,6 +160,10 @@ def check_sample(sample: Sample, record: dict[str, Any]) -> Iterator[str]:
     ids = [mask["id"] for mask in record["masks"]]
     if ids != list(range(1, len(ids) + 1)):
         yield f"mask ids are {ids}, expected 1 to {len(ids)} in order"
+        return
+    if any(not 0 <= mask["layer"] < len(layers) for mask in record["masks"]):
+        yield f"a mask lies outside the {len(layers)} layers of the label map"
+        return
     stray = np.setdiff1d(np.unique(label_map), [0, *ids])
     if stray.size:
         yield f"label map holds the values {stray.tolist()}, which no mask has"

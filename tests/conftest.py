@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import tarfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 import pytest
+import webdataset
 
 from builder.command_line import main
 
@@ -122,6 +125,14 @@ def write_source(
     recipe = raw / f"{name}.toml"
     recipe.write_text(RECIPE.format(name=name, license=license_id, modality=modality))
     return recipe
+
+
+def by_webdataset(path: Path) -> list[dict[str, Any]]:
+    """The samples of a shard as plain webdataset gives them."""
+    with warnings.catch_warnings(action="ignore"):  # it leaves the file open
+        samples = list(webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False))
+        gc.collect()
+    return samples
 
 
 def tree(folder: Path, *below: str) -> dict[str, bytes]:
