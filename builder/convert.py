@@ -18,11 +18,11 @@ from builder.intensity import IntensityError, Scaled, scaling_of
 from builder.label_maps import ClassLayer, class_layers
 from builder.packing import Plane, TooManyMasksError, pack
 from builder.problem import CaseError
-from builder.readers import read_image
+from builder.readers import read_again, read_header, read_image
 from builder.recipe import Recipe
 from builder.slicing import AXES, Axis, blocks, occupied, passes_edge_rule, slice_shape
 from builder.source_classes import SourceClasses
-from builder.volume import Picture, Volume, to_lps, voxel_spacing
+from builder.volume import Picture, Volume, VolumeSeries, to_lps, voxel_spacing
 from sa_med2d_20m import SCHEMA, Mask, Metadata
 from shards.key import SampleKey
 from shards.png import encode_image, encode_label_map
@@ -77,7 +77,7 @@ def convert(case: Case, source: Source) -> Converted:
     Raises:
         CaseError: The case cannot be built.
     """
-    first = _oriented(read_image(source.root, case.images[0].path))
+    first = _read(case, case.images[0], source)
     dropped: Counter[str] = Counter()
     layers = _read_masks(case, source, first)
     try:
@@ -95,12 +95,43 @@ def convert(case: Case, source: Source) -> Converted:
     return Converted(samples, dropped)
 
 
+def _read(case: Case, file: ImageFile, source: Source) -> Picture | Volume:
+    """An image in LPS axes; of a 4D file the volume that is meant."""
+    number = case.frame if file.channel is None else file.channel
+    read = read_image if number is None else read_again
+    image = read(source.root, file.path)
+    if isinstance(image, VolumeSeries):
+        return _oriented(image.volume(_checked_number(number, len(image.array), file.path, source)))
+    if file.channel is not None:
+        raise CaseError("read", file.path, f"it has one volume, files.channels names {len(case.images)}")
+    return _oriented(image)
+
+
+def _checked_number(number: int | None, count: int, path: str, source: Source) -> int:
+    if number is None:
+        advice = "name them with files.channels, or set files.frames = true if each is a case"
+        raise CaseError("read", path, f"it holds {count} volumes (4D), expected one; {advice}")
+    channels = source.recipe.files.channels
+    if channels is not None and len(channels) != count:
+        raise CaseError("read", path, f"it holds {count} volumes, files.channels names {len(channels)}")
+    return number
+
+
+def _frame_of_mask(mask: VolumeSeries, path: str, case: Case, source: Source) -> Volume:
+    if case.frame is None:
+        raise CaseError("read", path, f"the mask holds {len(mask.array)} volumes (4D), expected one")
+    frames = read_header(source.root, case.images[0].path).shape[0]
+    if len(mask.array) != frames:
+        raise CaseError("grid", path, f"the mask holds {len(mask.array)} frames, the image {frames}")
+    return mask.volume(case.frame)
+
+
 def _oriented(image: Picture | Volume) -> Picture | Volume:
     return image if isinstance(image, Picture) else to_lps(image)
 
 
 def _further_image(case: Case, file: ImageFile, source: Source, first: Picture | Volume) -> Picture | Volume:
-    image = _oriented(read_image(source.root, file.path))
+    image = _read(case, file, source)
     difference = grid_difference(first, image, source.recipe.masks.grid_tolerance)
     if difference is not None:
         raise CaseError(
@@ -111,7 +142,10 @@ def _further_image(case: Case, file: ImageFile, source: Source, first: Picture |
 
 def _read_masks(case: Case, source: Source, image: Picture | Volume) -> list[ClassLayer]:
     def read(path: str) -> Picture | Volume:
-        mask = _oriented(read_image(source.root, path))
+        mask = read_image(source.root, path) if case.frame is None else read_again(source.root, path)
+        if isinstance(mask, VolumeSeries):
+            mask = _frame_of_mask(mask, path, case, source)
+        mask = _oriented(mask)
         difference = grid_difference(image, mask, source.recipe.masks.grid_tolerance)
         if difference is not None:
             raise CaseError("grid", path, difference)

@@ -12,11 +12,11 @@ from pathlib import Path
 from builder.label_maps import MaskFile
 from builder.pattern import Pattern
 from builder.problem import RecipeError
-from builder.recipe import Recipe
+from builder.recipe import SUBMODALITY, Recipe
 from builder.split import hashed_split, official_split
 from shards.receipt import Quarantined
 
-_SUBMODALITY = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+_SUBMODALITY = re.compile(SUBMODALITY)
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,12 @@ class ImageFile:
     Attributes:
         path: Below the source's root.
         submodality: As it goes into the key.
+        channel: Number of the volume within a 4D file, or None.
     """
 
     path: str
     submodality: str
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Case:
         split: ``train``, ``validation`` or ``test``.
         images: Ordered by sub-modality.
         masks: Ordered by path.
+        frame: Number of the volume within 4D files where frames are cases, or None.
     """
 
     name: str
@@ -49,11 +52,12 @@ class Case:
     split: str
     images: tuple[ImageFile, ...]
     masks: tuple[MaskFile, ...]
+    frame: int | None = None
 
     @property
     def paths(self) -> list[str]:
-        """All its files below the source's root."""
-        return [*(image.path for image in self.images), *(mask.path for mask in self.masks)]
+        """All its files below the source's root, each once."""
+        return list(dict.fromkeys([*(image.path for image in self.images), *(mask.path for mask in self.masks)]))
 
 
 @dataclass(frozen=True)
@@ -239,11 +243,15 @@ def _case(recipe: Recipe, name: str, group: list[tuple[str, dict[str, str]]], ma
     found = group[0][1]
     patient = _patient(recipe, name, found)
     split = official_split(found.get("split"), patient, recipe.splits) or hashed_split(recipe.name, patient)
-    images = sorted(
-        (ImageFile(path, _submodality(recipe, own)) for path, own in group),
-        key=lambda image: image.submodality,
-    )
+    images = [image for path, own in group for image in _images(recipe, path, own)]
+    images.sort(key=lambda image: image.submodality)
     return Case(name, patient, split, tuple(images), masks)
+
+
+def _images(recipe: Recipe, path: str, found: Mapping[str, str]) -> list[ImageFile]:
+    if recipe.files.channels is None:
+        return [ImageFile(path, _submodality(recipe, found))]
+    return [ImageFile(path, name, number) for number, name in enumerate(recipe.files.channels)]
 
 
 def _separate_patients(cases: list[Case]) -> tuple[list[Case], list[Quarantined]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def plan_source(recipe: Recipe, root: Path, *, shard_size: int, limit_cases: int
     source = Source(root, recipe, source_classes(recipe, discovery.captured_labels, vocabulary()))
     by_split: dict[str, list[Case]] = defaultdict(list)
     for case in discovery.cases[:limit_cases]:
-        by_split[case.split].append(case)
+        by_split[case.split] += frames_of(case, source) if recipe.files.frames else [case]
     tasks = []
     for split, cases in sorted(by_split.items()):
         for number, chosen in enumerate(_cut(cases, source, shard_size)):
@@ -135,8 +135,23 @@ def estimated_bytes(case: Case, source: Source) -> int:
         return 0
     if len(shape) == 2:
         return shape[0] * shape[1] * len(case.images)
+    shape = shape[-3:]
     axes = [AXES[name] for name in source.recipe.axes if passes_edge_rule(*slice_shape(shape, AXES[name]))]
     return shape[0] * shape[1] * shape[2] * len(axes) * len(case.images)
+
+
+def frames_of(case: Case, source: Source) -> list[Case]:
+    """The cases that a 4D image is, one a frame: ``NAME_frame0000`` and so on.
+
+    An image that is not 4D, or whose header cannot be read, stays one case; the build says what is wrong with it.
+    """
+    try:
+        shape = read_header(source.root, case.images[0].path).shape
+    except CaseError:
+        return [case]
+    if len(shape) != 4:
+        return [case]
+    return [replace(case, name=f"{case.name}_frame{number:04d}", frame=number) for number in range(shape[0])]
 
 
 def _task(shard: ShardId, source: Source, cases: tuple[Case, ...]) -> Task:

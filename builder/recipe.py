@@ -29,6 +29,7 @@ from sa_med2d_20m import MODALITIES, SPLITS
 from shards.license import canonical
 
 _NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
+SUBMODALITY: Final = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
 ANY_INSTANCE: Final = "*"
@@ -57,6 +58,8 @@ class Files(_Table):
         image: Pattern of the images; captures ``{case}``, ``{patient}`` or both.
         mask: Patterns of the masks; they belong to the image whose captures they share.
         patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``.
+        channels: Sub-modalities of the volumes of a 4D image, in their order; they share the case's masks.
+        frames: Each volume of a 4D image is a case of its own; masks are 4D too, or 3D and shared by all frames.
         case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
     """
 
@@ -64,11 +67,17 @@ class Files(_Table):
     mask: Annotated[list[PatternField], BeforeValidator(_one_or_many), Field(min_length=1)]
     patient: PatternField | None = None
     case: str | None = None
+    channels: Annotated[list[Annotated[str, Field(pattern=SUBMODALITY)]], Field(min_length=1)] | None = None
+    frames: bool = False
 
     @model_validator(mode="after")
     def _captures(self) -> Self:
         if not {"case", "patient"} & set(self.image.captures):
             raise ValueError("image: captures neither {case} nor {patient}, so that its files cannot be told apart")
+        if self.channels is not None and (self.frames or "submodality" in self.image.captures):
+            raise ValueError("channels: goes neither with frames nor with {submodality} in the image pattern")
+        if len(set(self.channels or ())) != len(self.channels or ()):
+            raise ValueError("channels: one name stands there twice")
         if "label" in self.image.captures:
             raise ValueError("image: {label} belongs into a mask pattern")
         for mask in self.mask:
@@ -173,7 +182,7 @@ class Recipe(_Table):
     title: Annotated[str, Field(min_length=1)]
     license: str
     modality: Literal[MODALITIES]  # type: ignore[valid-type]
-    submodality: Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")] = "00"
+    submodality: Annotated[str, Field(pattern=SUBMODALITY)] = "00"
     homepage: str = ""
     license_evidence: str | None = None
     access: Literal["open", "registration", "private"] = "open"
@@ -224,9 +233,10 @@ class Recipe(_Table):
     def digest(self) -> str:
         """Hash of all that a recipe says; changes when anything that may change the output does."""
         plain = self.model_dump(mode="python", exclude={"files"})
-        patterns = [self.files.image.text, *(mask.text for mask in self.files.mask), self.files.case]
-        patient = self.files.patient.text if self.files.patient else None
-        return hashlib.sha256(repr((plain, patterns, patient)).encode()).hexdigest()
+        patterns = [self.files.image, *self.files.mask, self.files.patient]
+        texts = [pattern.text if pattern else None for pattern in patterns]
+        rest = (self.files.case, self.files.channels, self.files.frames)
+        return hashlib.sha256(repr((plain, texts, rest)).encode()).hexdigest()
 
     def _check_label_keys(self) -> None:
         if self.labels_by_file:

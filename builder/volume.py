@@ -55,11 +55,34 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class VolumeSeries:
+    """Several volumes on one grid: the channels or the frames of a 4D file.
+
+    Attributes:
+        array: (N, Z, Y, X); further attributes are those of `Volume`.
+        affine: As in `Volume`.
+        slope: As in `Volume`.
+        intercept: As in `Volume`.
+        stored_axes: As in `Volume`.
+    """
+
+    array: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64] | None
+    slope: float = 1.0
+    intercept: float = 0.0
+    stored_axes: str | None = None
+
+    def volume(self, number: int) -> Volume:
+        """One of the volumes, as a view."""
+        return Volume(self.array[number], self.affine, self.slope, self.intercept, self.stored_axes)
+
+
+@dataclass(frozen=True)
 class Header:
     """What a file says of itself before its pixels are read.
 
     Attributes:
-        shape: (Z, Y, X) as stored, or (H, W).
+        shape: (N, Z, Y, X) or (Z, Y, X) as stored, or (H, W).
     """
 
     shape: tuple[int, ...]

@@ -75,7 +75,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "absurd dimensions": (lambda path: edited(path, set_dimensions(32000, 32000, 32000)), "its dimensions are 32000 x"),
     "negative dimension": (lambda path: edited(path, set_dimensions(36, -40, 24)), "its dimensions are 36 x -40"),
     "large promise": (lambda path: edited(path, set_dimensions(2000, 2000, 2000)), "of 16,000,000,000 bytes of voxels"),
-    "four dimensions": (four_dimensions, "read: has 4 dimensions (6 x 5 x 4 x 3), expected 3"),
+    "four dimensions": (four_dimensions, "read: it holds 3 volumes (4D), expected one"),
     "complex voxels": (complex_voxels, "read: holds complex64 voxels"),
     "singular affine": (no_orientation, "read: its affine is not invertible"),
     "not a number": (not_a_number, "convert: the image holds 1 values that are NaN or infinite"),

@@ -5,12 +5,13 @@ To read a new format, add a module with the two functions of `Reader` and one en
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 from builder.problem import CaseError
-from builder.volume import Header, Picture, Volume
+from builder.volume import Header, Picture, Volume, VolumeSeries
 
 
 class Reader(Protocol):
@@ -20,8 +21,8 @@ class Reader(Protocol):
     support; OSError for a file that cannot be opened.
     """
 
-    def read(self, path: Path) -> Picture | Volume:
-        """Read a file; a volume in the axes it is stored in."""
+    def read(self, path: Path) -> Picture | Volume | VolumeSeries:
+        """Read a file; volumes in the axes they are stored in."""
         ...
 
     def read_header(self, path: Path) -> Header:
@@ -49,7 +50,7 @@ def reader_of(name: str) -> Reader | None:
     return None
 
 
-def read_image(root: Path, file: str) -> Picture | Volume:
+def read_image(root: Path, file: str) -> Picture | Volume | VolumeSeries:
     """Read an image or mask of a source.
 
     Args:
@@ -64,6 +65,17 @@ def read_image(root: Path, file: str) -> Picture | Volume:
         return reader.read(path)
     except (UnreadableError, OSError) as error:
         raise CaseError("read", file, _words(error)) from None
+
+
+def read_again(root: Path, file: str) -> Picture | Volume | VolumeSeries:
+    """`read_image` for a file that the next case may ask for too: the last two are kept until they change on disk."""
+    path = root / file
+    return _read_kept(root, file, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=2)
+def _read_kept(root: Path, file: str, _modified_ns: int) -> Picture | Volume | VolumeSeries:
+    return read_image(root, file)
 
 
 def read_header(root: Path, file: str) -> Header:

@@ -1,4 +1,4 @@
-"""NIfTI-1 and -2: .nii, .nii.gz, and pairs of .hdr and .img. Headers by nibabel, gzip by ISA-L.
+"""NIfTI-1 and -2: .nii, .nii.gz, and pairs of .hdr and .img; Analyze 7.5 pairs. Headers by nibabel, gzip by ISA-L.
 
 Standard: https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields and NIfTI-2 as nibabel reads it. NIfTI is RAS.
 """
@@ -16,15 +16,17 @@ from typing import Any, BinaryIO, Final, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 from isal import igzip
+from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from builder.readers import UnreadableError
-from builder.volume import Header, Volume, axis_codes
+from builder.volume import Header, Volume, VolumeSeries, axis_codes
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+_PAIR_MAGIC: Final = (b"ni1", b"n+1")
 _LARGEST_HEADER: Final = 540
 _PIECE: Final = 1 << 24
 _Asked = TypeVar("_Asked")
@@ -39,7 +41,7 @@ def read_header(path: Path) -> Header:
         return Header(_shape(_parse(file, path))[::-1])
 
 
-def read(path: Path) -> Volume:
+def read(path: Path) -> Volume | VolumeSeries:
     """See `builder.readers.Reader`."""
     with _open(_header_path(path)) as file:
         header = _parse(file, path)
@@ -49,11 +51,11 @@ def read(path: Path) -> Volume:
                 data = _voxels(pixels, shape, dtype, int(header["vox_offset"]))
         else:
             data = _voxels(file, shape, dtype, int(header.get_data_offset()) - file.tell())
-    slope, intercept = header.get_slope_inter()
+    slope, intercept = header.get_slope_inter() if hasattr(header, "get_slope_inter") else (None, None)
     affine = _RAS_TO_LPS @ np.asarray(header.get_best_affine(), np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise UnreadableError("its affine is not invertible: the header gives no usable orientation")
-    return Volume(
+    return (Volume if data.ndim == 3 else VolumeSeries)(
         array=data,
         affine=affine,
         slope=1.0 if slope is None else float(slope),
@@ -89,7 +91,10 @@ def _parse(file: BinaryIO, path: Path) -> Any:
     if not (wide or narrow):
         raise UnreadableError(f"no NIfTI file: its first number is {size}, expected 348 (NIfTI-1) or 540 (NIfTI-2)")
     pair = _is_pair(path)
-    kind = (Nifti2PairHeader if pair else Nifti2Header) if wide else (Nifti1PairHeader if pair else Nifti1Header)
+    if pair and narrow and start[344:347] not in _PAIR_MAGIC:
+        kind = AnalyzeHeader
+    else:
+        kind = (Nifti2PairHeader if pair else Nifti2Header) if wide else (Nifti1PairHeader if pair else Nifti1Header)
     length = 540 if wide else 348
     if len(start) < length:
         raise UnreadableError(f"truncated: {len(start)} bytes, its header alone has {length}")
@@ -101,15 +106,17 @@ def _parse(file: BinaryIO, path: Path) -> Any:
     return header
 
 
-def _shape(header: Any) -> tuple[int, int, int]:
+def _shape(header: Any) -> tuple[int, ...]:
+    """(x, y, z), or (x, y, z, n); a flat image has one slice."""
     sides = tuple(int(side) for side in header.get_data_shape())
+    sides += (1,) * (3 - len(sides))
     while len(sides) > 3 and sides[-1] == 1:
         sides = sides[:-1]
     if any(side < 1 for side in sides) or math.prod(sides) > _MAX_VOXELS:
         raise UnreadableError(f"damaged NIfTI header: its dimensions are {' x '.join(map(str, sides))}")
-    if len(sides) != 3:
-        raise UnreadableError(f"has {len(sides)} dimensions ({' x '.join(map(str, sides))}), expected 3")
-    return sides[0], sides[1], sides[2]
+    if len(sides) > 4:
+        raise UnreadableError(f"has {len(sides)} dimensions ({' x '.join(map(str, sides))}), expected 3 or 4")
+    return sides
 
 
 def _dtype(header: Any) -> np.dtype[Any]:
@@ -122,8 +129,8 @@ def _dtype(header: Any) -> np.dtype[Any]:
     return cast("np.dtype[Any]", dtype)
 
 
-def _voxels(file: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype[Any], skip: int) -> npt.NDArray[Any]:
-    """Read the voxels straight into their array, (Z, Y, X) in the machine's byte order."""
+def _voxels(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], skip: int) -> npt.NDArray[Any]:
+    """Read the voxels straight into their array, (Z, Y, X) or (N, Z, Y, X), in the machine's byte order."""
     if skip < 0:
         raise UnreadableError(f"damaged NIfTI header: its voxels would begin {-skip} bytes inside the header")
     if len(_read(file, skip)) != skip:
