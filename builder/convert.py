@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from builder.case_files import read_case_image, read_case_masks, read_further_image
 from builder.components import find_components
 from builder.discovery import Case, ImageFile
-from builder.grid import grid_difference
+from builder.gates import NEARLY_ALL, Tally, apply_gate
 from builder.intensity import IntensityError, Scaled, scaling_of
-from builder.label_maps import ClassLayer, class_layers
-from builder.packing import Plane, TooManyMasksError, pack
+from builder.label_maps import ClassLayer
+from builder.packing import LabelMap, Plane, TooManyMasksError, pack
 from builder.problem import CaseError
-from builder.readers import read_again, read_header, read_image
 from builder.recipe import Recipe
 from builder.slicing import AXES, Axis, blocks, occupied, passes_edge_rule, slice_shape
-from builder.source_classes import SourceClasses
-from builder.volume import Picture, Volume, VolumeSeries, to_lps, voxel_spacing
+from builder.source import Source
+from builder.volume import Picture, Volume, voxel_spacing
 from sa_med2d_20m import SCHEMA, Mask, Metadata
 from shards.key import SampleKey
 from shards.png import encode_image, encode_label_map
 from shards.writer import EncodedSample
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the conversion of a case needs to know about its source.
-
-    Attributes:
-        root: Folder of the source.
-        recipe: Its recipe.
-        classes: Its classes.
-    """
-
-    root: Path
-    recipe: Recipe
-    classes: SourceClasses
 
 
 @dataclass(frozen=True)
@@ -50,11 +33,12 @@ class Converted:
 
     Attributes:
         samples: Ordered by sub-modality, axis and slice.
-        dropped: Rule -> how many: ``edge`` and ``constant`` and ``no_mask`` count slices, ``small_mask`` masks.
+        tally: What was left out: ``edge``, ``constant_slice``, ``no_mask`` and ``full_mask`` count slices,
+            ``small_mask`` masks.
     """
 
     samples: list[EncodedSample]
-    dropped: Counter[str] = field(default_factory=Counter)
+    tally: Tally
 
 
 @dataclass(frozen=True)
@@ -77,99 +61,42 @@ def convert(case: Case, source: Source) -> Converted:
     Raises:
         CaseError: The case cannot be built.
     """
-    first = _read(case, case.images[0], source)
-    dropped: Counter[str] = Counter()
-    layers = _read_masks(case, source, first)
+    tally = Tally()
+    first = read_case_image(case, case.images[0], source, tally)
+    layers = read_case_masks(case, source, first, tally)
     try:
-        slices_of_masks = dict(_mask_slices(first, layers, source, dropped))
+        slices_of_masks = dict(_mask_slices(case, first, layers, source, tally))
     except TooManyMasksError as error:
         raise CaseError("convert", case.masks[0].path, str(error)) from None
     del layers
     samples: list[EncodedSample] = []
     for number, file in enumerate(case.images):
-        image = first if number == 0 else _further_image(case, file, source, first)
+        image = first if number == 0 else read_further_image(case, file, source, first, tally)
         try:
-            samples += _samples(_Subject(case, file, image, source.recipe), slices_of_masks, dropped)
+            samples += _samples(_Subject(case, file, image, source.recipe), slices_of_masks, tally)
         except IntensityError as error:
             raise CaseError("convert", file.path, str(error)) from None
-    return Converted(samples, dropped)
-
-
-def _read(case: Case, file: ImageFile, source: Source) -> Picture | Volume:
-    """An image in LPS axes; of a 4D file the volume that is meant."""
-    number = case.frame if file.channel is None else file.channel
-    read = read_image if number is None else read_again
-    image = read(source.root, file.path)
-    if isinstance(image, VolumeSeries):
-        return _oriented(image.volume(_checked_number(number, len(image.array), file.path, source)))
-    if file.channel is not None:
-        raise CaseError("read", file.path, f"it has one volume, files.channels names {len(case.images)}")
-    return _oriented(image)
-
-
-def _checked_number(number: int | None, count: int, path: str, source: Source) -> int:
-    if number is None:
-        advice = "name them with files.channels, or set files.frames = true if each is a case"
-        raise CaseError("read", path, f"it holds {count} volumes (4D), expected one; {advice}")
-    channels = source.recipe.files.channels
-    if channels is not None and len(channels) != count:
-        raise CaseError("read", path, f"it holds {count} volumes, files.channels names {len(channels)}")
-    return number
-
-
-def _frame_of_mask(mask: VolumeSeries, path: str, case: Case, source: Source) -> Volume:
-    if case.frame is None:
-        raise CaseError("read", path, f"the mask holds {len(mask.array)} volumes (4D), expected one")
-    frames = read_header(source.root, case.images[0].path).shape[0]
-    if len(mask.array) != frames:
-        raise CaseError("grid", path, f"the mask holds {len(mask.array)} frames, the image {frames}")
-    return mask.volume(case.frame)
-
-
-def _oriented(image: Picture | Volume) -> Picture | Volume:
-    return image if isinstance(image, Picture) else to_lps(image)
-
-
-def _further_image(case: Case, file: ImageFile, source: Source, first: Picture | Volume) -> Picture | Volume:
-    image = _read(case, file, source)
-    difference = grid_difference(first, image, source.recipe.masks.grid_tolerance)
-    if difference is not None:
-        raise CaseError(
-            "grid", file.path, f"it shares masks with {case.images[0].path}, but not its grid: {difference}"
-        )
-    return image
-
-
-def _read_masks(case: Case, source: Source, image: Picture | Volume) -> list[ClassLayer]:
-    def read(path: str) -> Picture | Volume:
-        mask = read_image(source.root, path) if case.frame is None else read_again(source.root, path)
-        if isinstance(mask, VolumeSeries):
-            mask = _frame_of_mask(mask, path, case, source)
-        mask = _oriented(mask)
-        difference = grid_difference(image, mask, source.recipe.masks.grid_tolerance)
-        if difference is not None:
-            raise CaseError("grid", path, difference)
-        return mask
-
-    return class_layers(case.masks, read, source.recipe, source.classes)
+    return Converted(samples, tally)
 
 
 def _mask_slices(
-    image: Picture | Volume, layers: list[ClassLayer], source: Source, dropped: Counter[str]
+    case: Case, image: Picture | Volume, layers: list[ClassLayer], source: Source, tally: Tally
 ) -> Iterator[tuple[_Place, _MaskSlice]]:
     if isinstance(image, Picture):
-        yield from _packed([("2d", None)], [layer.array for layer in layers], layers, source, dropped)
+        packed = _packed([("2d", None)], [layer.array for layer in layers], layers, source)
+        yield from _kept(packed, case, source, tally)
         return
     for axis in (AXES[name] for name in source.recipe.axes):
         count = image.array.shape[axis.number]
         if not passes_edge_rule(*slice_shape(image.array.shape, axis)):
-            dropped["edge"] += count
+            tally.dropped["edge"] += count
             continue
         indices = _indices(layers, axis, keep_empty=source.recipe.keep_empty)
-        dropped["no_mask"] += count - len(indices)
+        tally.dropped["no_mask"] += count - len(indices)
         for planes in zip(*(blocks(layer.array, axis, indices) for layer in layers), strict=True):
             places = [(axis.name, index) for index in planes[0][0]]
-            yield from _packed(places, [block for _, block in planes], layers, source, dropped)
+            packed = _packed(places, [block for _, block in planes], layers, source)
+            yield from _kept(packed, case, source, tally)
 
 
 def _indices(layers: list[ClassLayer], axis: Axis, *, keep_empty: bool) -> list[int]:
@@ -178,23 +105,35 @@ def _indices(layers: list[ClassLayer], axis: Axis, *, keep_empty: bool) -> list[
 
 
 def _packed(
-    places: Sequence[_Place],
-    planes: list[npt.NDArray[Any]],
-    layers: list[ClassLayer],
-    source: Source,
-    dropped: Counter[str],
-) -> Iterator[tuple[_Place, _MaskSlice]]:
-    """Label maps of a block of slices, without those on which no mask is left."""
+    places: Sequence[_Place], planes: list[npt.NDArray[Any]], layers: list[ClassLayer], source: Source
+) -> Iterator[tuple[_Place, LabelMap]]:
     components = [
         Plane(find_components(plane), layer.class_number) for plane, layer in zip(planes, layers, strict=True)
     ]
     shape: tuple[int, int, int] = planes[0].shape
-    for place, label_map in zip(places, pack(shape, components, source.classes), strict=True):
-        dropped["small_mask"] += label_map.small
-        if label_map.masks or source.recipe.keep_empty:
+    yield from zip(places, pack(shape, components, source.classes), strict=True)
+
+
+def _kept(
+    packed: Iterator[tuple[_Place, LabelMap]], case: Case, source: Source, tally: Tally
+) -> Iterator[tuple[_Place, _MaskSlice]]:
+    """The label maps that have a mask left and pass the gates, encoded."""
+    for place, label_map in packed:
+        tally.dropped["small_mask"] += label_map.small
+        if not label_map.masks and not source.recipe.keep_empty:
+            tally.dropped["no_mask"] += 1
+        elif _passes_full_mask(place, label_map, case, source, tally):
             yield place, _MaskSlice(encode_label_map(label_map.pixels), label_map.masks)
-        else:
-            dropped["no_mask"] += 1
+
+
+def _passes_full_mask(place: _Place, label_map: LabelMap, case: Case, source: Source, tally: Tally) -> bool:
+    action, rows = source.recipe.gates.full_mask, label_map.pixels.shape[0] / label_map.layers
+    limit = NEARLY_ALL * rows * label_map.pixels.shape[1]
+    full = next((mask for mask in label_map.masks if mask.area > limit), None)
+    if full is None or action == "off":
+        return True
+    reason = f"{full.label} covers nearly all of slice {place}; is the mask inverted (masks.inverted)?"
+    return apply_gate("full_mask", action, case.masks[0].path, reason, tally)
 
 
 @dataclass(frozen=True)
@@ -207,15 +146,14 @@ class _Subject:
     recipe: Recipe
 
 
-def _samples(
-    subject: _Subject, mask_slices: dict[_Place, _MaskSlice], dropped: Counter[str]
-) -> Iterator[EncodedSample]:
+def _samples(subject: _Subject, mask_slices: dict[_Place, _MaskSlice], tally: Tally) -> Iterator[EncodedSample]:
     """The samples of an image on those slices that have masks; IntensityError where its values cannot be scaled."""
     scale = scaling_of(subject.recipe.intensity, subject.image)
     for place, values in _slices(subject, mask_slices):
         scaled = scale(values)
         if scaled is None:
-            dropped["constant"] += 1
+            action = subject.recipe.gates.constant_slice
+            apply_gate("constant_slice", action, subject.file.path, f"slice {place} has one single value", tally)
         else:
             yield _sample(subject, place, scaled, mask_slices[place])
 

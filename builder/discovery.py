@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.label_maps import MaskFile
+from builder.mask_values import MaskFile
 from builder.pattern import Pattern
 from builder.problem import RecipeError
 from builder.recipe import SUBMODALITY, Recipe

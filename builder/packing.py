@@ -26,11 +26,13 @@ class LabelMap:
 
     Attributes:
         pixels: (layers * H, W) uint8 or uint16, 0 for background; at least one layer.
+        layers: Number of layers.
         masks: Ordered by id.
         small: Number of components that were too small to keep.
     """
 
     pixels: npt.NDArray[np.uint8 | np.uint16]
+    layers: int
     masks: tuple[Mask, ...]
     small: int
 
@@ -90,7 +92,7 @@ def pack(shape: tuple[int, int, int], planes: Sequence[Plane], classes: SourceCl
     masks = list(_masks(kept, layers, classes))
     ends = np.cumsum(counts).tolist()
     return [
-        LabelMap(_narrow(stack, count), tuple(masks[end - count : end]), too_small)
+        LabelMap(_narrow(stack, count), stack.shape[0] // shape[1], tuple(masks[end - count : end]), too_small)
         for stack, count, end, too_small in zip(stacks, counts.tolist(), ends, small, strict=True)
     ]
 

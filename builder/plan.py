@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from builder.convert import Source
 from builder.discovery import Case, Discovery, discover
 from builder.problem import CaseError
 from builder.readers import read_header
 from builder.recipe import Recipe
 from builder.slicing import AXES, passes_edge_rule, slice_shape
+from builder.source import Source
 from builder.source_classes import source_classes
 from builder.vocabulary import vocabulary
 from sa_med2d_20m import SCHEMA

@@ -22,7 +22,7 @@ class CaseError(Exception):
     """A case cannot be built; it goes to quarantine and the build goes on.
 
     Args:
-        stage: ``match``, ``read``, ``grid``, ``labels`` or ``convert``.
+        stage: ``match``, ``read``, ``grid``, ``labels``, ``gate`` or ``convert``.
         file: File at fault, relative to the source's root.
         reason: What was expected, what came, what to do; without the file's name.
     """

@@ -79,6 +79,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print(_table(summary))
     for plan in summary.plans:
         _print_notes(console, plan, summary.without_sample[plan.source.recipe.name])
+        _print_flags(console, plan, summary)
     for stem in summary.removed:
         console.print(f"removed data/{stem}.tar: the plan no longer holds it")
     for source, entries in summary.quarantined.items():
@@ -87,6 +88,13 @@ def print_summary(console: Console, summary: Summary) -> None:
             console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {entry.reason}", markup=False, highlight=False)
     names = ", ".join(config.name for config in summary.configs)
     console.print(f"configs: {names or 'none: there is no sample under a licence that may be redistributed'}")
+
+
+def _print_flags(console: Console, plan: SourcePlan, summary: Summary) -> None:
+    name = plan.source.recipe.name
+    flagged = (Counter(receipt.flagged) for receipt in summary.receipts if receipt.id.source == name)
+    for gate, count in sorted(sum(flagged, Counter[str]()).items()):
+        console.print(f"[yellow]{name}:[/] the gate {gate} found {count:,} and kept them", highlight=False)
 
 
 def _table(summary: Summary) -> Table:

@@ -117,6 +117,7 @@ class Masks(_Table):
     Attributes:
         threshold: The mask is a grey picture; foreground is where its value is at least this.
         inverted: The mask is drawn the wrong way round: foreground is 0, or below the threshold.
+        segments: Masks are DICOM SEG or RTSTRUCT; ``[labels]`` has segment or ROI names, in any case, with * and ?.
         instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``.
         color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
         background: Colour of the background of a colour-coded mask.
@@ -126,11 +127,34 @@ class Masks(_Table):
 
     threshold: float | None = None
     inverted: bool = False
+    segments: bool = False
     instances: bool = False
     color_match: Literal["exact", "nearest"] = "exact"
     background: Annotated[str, Field(pattern=_COLOUR.pattern)] = "#000000"
     ignore: list[int | str] = []
     grid_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class Gates(_Table):
+    """``[gates]``: what happens to what is wrong often enough to look for.
+
+    ``quarantine`` holds the case back, ``drop`` leaves the slice out, ``flag`` keeps and counts it, ``off`` does not
+    look.
+
+    Attributes:
+        constant_slice: A slice of the image has one single value.
+        two_valued_image: The whole image has two values: a mask that was taken for an image.
+        full_mask: A mask covers more than 95 % of its slice: it may be inverted.
+        unnamed_values: A mask holds values, colours or segments that ``[labels]`` does not name; flagged, they are
+            background.
+        nonfinite_values: The image holds NaN or infinite values; flagged, they become its lowest finite value.
+    """
+
+    constant_slice: Literal["drop", "quarantine"] = "drop"
+    two_valued_image: Literal["off", "flag", "quarantine"] = "quarantine"
+    full_mask: Literal["off", "flag", "drop", "quarantine"] = "flag"
+    unnamed_values: Literal["flag", "quarantine"] = "quarantine"
+    nonfinite_values: Literal["flag", "quarantine"] = "quarantine"
 
 
 class IntensityRule(_Table):
@@ -172,6 +196,8 @@ class Recipe(_Table):
         labels: Pixel value, colour, captured ``{label}`` or ``"*"`` -> class.
         regions: Name of a union -> the keys of ``labels`` that it joins.
         masks: See `Masks`.
+        gates: See `Gates`.
+        resample_masks: Bring masks that lie on another grid to the image's, by nearest neighbour.
         intensity: See `IntensityRule`.
         axes: Axes to slice, of ``x``, ``y``, ``z``.
         splits: Official split: split -> captured ``{split}`` values, or patient names with ``*`` and ``?``.
@@ -191,6 +217,8 @@ class Recipe(_Table):
     labels: dict[str, LabelField] = {}
     regions: dict[str, list[int | str]] = {}
     masks: Masks = Masks()
+    gates: Gates = Gates()
+    resample_masks: bool = False
     intensity: IntensityRule = IntensityRule()
     axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] = ["x", "y", "z"]
     splits: dict[Literal[SPLITS], list[str]] = {}  # type: ignore[valid-type]
@@ -239,7 +267,7 @@ class Recipe(_Table):
         return hashlib.sha256(repr((plain, texts, rest)).encode()).hexdigest()
 
     def _check_label_keys(self) -> None:
-        if self.labels_by_file:
+        if self.labels_by_file or (self.masks.segments and self.labels):
             return
         if not self.labels:
             raise ValueError("labels: is missing, and no mask pattern captures {label}")
@@ -257,8 +285,8 @@ class Recipe(_Table):
 
     def _check_single_class(self) -> None:
         binary = self.masks.threshold is not None or self.masks.inverted
-        if binary and self.masks.instances:
-            raise ValueError("masks: threshold and inverted do not go with instances")
+        if sum((binary, self.masks.instances, self.masks.segments)) > 1:
+            raise ValueError("masks: threshold or inverted, instances, and segments exclude each other")
         if binary and not self.labels_by_file and len(self.labels) != 1:
             raise ValueError("masks: with threshold or inverted a mask has one class, so [labels] must have one entry")
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from builder.problem import CaseError
+from builder.readers import UnreadableError, in_words
+from builder.volume import Picture, Volume
 
 
 @dataclass(frozen=True)
@@ -19,3 +26,47 @@ class Segment:
 
     name: str
     mask: npt.NDArray[np.bool_]
+
+
+class SegmentReader(Protocol):
+    """What a module that reads named masks offers."""
+
+    def read_segments(self, path: Path, image: Picture | Volume) -> list[Segment]:
+        """Read all named masks of a file on the grid of an image in LPS axes; raises `UnreadableError`."""
+        ...
+
+
+SEGMENT_READERS: Final = {"SEG": "builder.readers.dicom_seg", "RTSTRUCT": "builder.readers.rtstruct"}
+"""DICOM modality -> module that reads its masks."""
+
+
+def read_segments(root: Path, file: str, image: Picture | Volume) -> list[Segment]:
+    """Read the segments of a DICOM SEG or the ROIs of an RTSTRUCT.
+
+    Args:
+        root: Root of the source.
+        file: Path below it.
+        image: The image, in LPS axes.
+
+    Raises:
+        CaseError: Stage ``read``; it is neither, is damaged, or does not lie on the image's grid.
+    """
+    path = root / file
+    try:
+        kind = _modality(path)
+        if kind not in SEGMENT_READERS:
+            raise UnreadableError(f"it is a DICOM object of modality {kind or 'unknown'}, expected SEG or RTSTRUCT")
+        reader = cast("SegmentReader", import_module(SEGMENT_READERS[kind]))
+        return reader.read_segments(path, image)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, in_words(error)) from None
+
+
+def _modality(path: Path) -> str:
+    import pydicom  # noqa: PLC0415 - loads slowly, and few sources need it
+
+    try:
+        header = pydicom.dcmread(path, specific_tags=["Modality"], stop_before_pixels=True)
+    except pydicom.errors.InvalidDicomError:
+        raise UnreadableError("no DICOM file: the DICM mark is missing") from None
+    return str(header.get("Modality", ""))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from builder.recipe import Label, Recipe
 from builder.vocabulary import Vocabulary, normalise
 from shards.source import SourceClass
@@ -23,6 +25,11 @@ class SourceClasses:
     classes: tuple[SourceClass, ...]
     numbers: dict[str, int]
     unknown: dict[str, tuple[str, ...]]
+
+    @property
+    def dtype(self) -> type[np.uint8 | np.uint16]:
+        """The smallest dtype of class maps: it has room for all numbers, 0, and one more for what has no class."""
+        return np.uint8 if len(self.classes) < 255 else np.uint16
 
     def by_number(self, number: int) -> SourceClass:
         """The class of a number, from 1."""

@@ -62,6 +62,7 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
     """
     quarantined: list[Quarantined] = []
     dropped: Counter[str] = Counter()
+    flagged: Counter[str] = Counter()
 
     def samples() -> Iterator[EncodedSample]:
         for case in task.cases:
@@ -75,7 +76,8 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
                 on_case(CaseDone(0, 0, raw, quarantined[-1]))
                 continue
             yield from converted.samples
-            dropped.update(converted.dropped)
+            dropped.update(converted.tally.dropped)
+            flagged.update(converted.tally.flagged)
             masks = sum(len(sample.metadata.masks) for sample in converted.samples)
             on_case(CaseDone(len(converted.samples), masks, raw, None))
 
@@ -92,6 +94,7 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
         cases=written.cases,
         quarantined=tuple(quarantined),
         dropped=dict(sorted((+dropped).items())),
+        flagged=dict(sorted(flagged.items())),
         fingerprint=task.fingerprint,
         versions=versions(),
     )

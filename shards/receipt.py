@@ -20,7 +20,7 @@ class Quarantined:
     Attributes:
         case: Its name.
         file: The file at fault, relative to the source's root.
-        stage: Where it stopped: ``match``, ``read``, ``grid``, ``labels`` or ``convert``.
+        stage: Where it stopped: ``match``, ``read``, ``grid``, ``labels``, ``gate`` or ``convert``.
         reason: What was expected, what came, what to do.
     """
 
@@ -44,7 +44,8 @@ class Receipt:
         labels: Class name -> number of masks.
         cases: Cases that have samples in it.
         quarantined: Cases that could not be built.
-        dropped: Reason -> slices (or masks) left out by rule: ``edge``, ``constant``, ``no_mask``, ``small_mask``.
+        dropped: Reason -> slices (or masks) left out by rule: ``edge``, ``no_mask``, ``small_mask`` and gates.
+        flagged: Quality gate -> slices (or files) kept in spite of it.
         fingerprint: Hash of recipe, settings and files it was built from; null when made from the tar alone.
         versions: Distribution -> version that wrote it.
         schema: `sa_med2d_20m.SCHEMA`.
@@ -60,6 +61,7 @@ class Receipt:
     cases: tuple[str, ...]
     quarantined: tuple[Quarantined, ...] = ()
     dropped: dict[str, int] = field(default_factory=dict)
+    flagged: dict[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA

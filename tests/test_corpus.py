@@ -511,7 +511,7 @@ def test_blended_edges_are_named_where_colours_must_be_exact(built: Callable[[st
         mask = np.asarray(PIL.Image.open(corpus / "pannuke-histology" / entry["file"]))
         colours = np.unique(mask.reshape(-1, 3), axis=0)
         blended = [colour for colour in colours.tolist() if not set(colour) <= {0, 255}]
-        assert entry["stage"] == "labels"
+        assert entry["stage"] == "gate"
         assert f"{len(blended)} colours" in entry["reason"]
         assert 'color_match = "nearest"' in entry["reason"]
 

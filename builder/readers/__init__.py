@@ -64,7 +64,7 @@ def read_image(root: Path, file: str) -> Picture | Volume | VolumeSeries:
     try:
         return reader.read(path)
     except (UnreadableError, OSError) as error:
-        raise CaseError("read", file, _words(error)) from None
+        raise CaseError("read", file, in_words(error)) from None
 
 
 def read_again(root: Path, file: str) -> Picture | Volume | VolumeSeries:
@@ -84,7 +84,7 @@ def read_header(root: Path, file: str) -> Header:
     try:
         return reader.read_header(path)
     except (UnreadableError, OSError) as error:
-        raise CaseError("read", file, _words(error)) from None
+        raise CaseError("read", file, in_words(error)) from None
 
 
 def _open(root: Path, file: str) -> tuple[Reader, Path]:
@@ -99,7 +99,8 @@ def _open(root: Path, file: str) -> tuple[Reader, Path]:
     return reader, path
 
 
-def _words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
+    """The reason that an exception gives, for the person who reads it."""
     if isinstance(error, OSError):
         return f"it cannot be opened: {error.strerror or error}"
     return str(error)

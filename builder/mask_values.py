@@ -1,0 +1,209 @@
+"""What the pixels of a mask file mean: values, colours, thresholds and instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from builder.gates import Tally, apply_gate
+from builder.problem import CaseError
+from builder.recipe import Masks, Recipe
+from builder.source_classes import SourceClasses
+from builder.volume import Picture, Volume, source_values
+
+_TABLE: Final = 1 << 20
+_LISTED: Final = 8
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask file of a case.
+
+    Attributes:
+        path: Below the source's root.
+        label: What ``{label}`` captured, or None.
+    """
+
+    path: str
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What says which class a pixel belongs to.
+
+    Attributes:
+        recipe: The recipe.
+        classes: The source's classes.
+        tally: Where the gate ``unnamed_values`` counts.
+    """
+
+    recipe: Recipe
+    classes: SourceClasses
+    tally: Tally
+
+    def unnamed(self, file: MaskFile, reason: str) -> None:
+        """Something in a mask has no class: do what the gate says."""
+        apply_gate("unnamed_values", self.recipe.gates.unnamed_values, file.path, reason, self.tally)
+
+
+def look_up(table: npt.NDArray[Any], values: npt.NDArray[Any], first: int = 0) -> npt.NDArray[Any]:
+    """``table[values - first]`` plane by plane: NumPy widens indices to 64 bit, eight times a volume of 8 bit."""
+    found = np.empty(values.shape, table.dtype)
+    for plane, out in zip(values, found, strict=True):
+        np.take(table, plane if first == 0 else np.subtract(plane, first, dtype=np.int32), out=out, mode="clip")
+    return found
+
+
+def _volume_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values[np.newaxis] if values.ndim == 2 else values
+
+
+def _grey(image: Picture | Volume, file: MaskFile, *, mix: bool) -> npt.NDArray[Any]:
+    """The values of a mask as (Z, Y, X); equal colour channels are one, unequal ones are mixed where that is asked."""
+    values = source_values(image)
+    if isinstance(image, Volume) or values.ndim == 2:
+        return _volume_of(values)
+    colour = values[..., :3]
+    if (colour == colour[..., :1]).all():
+        return _volume_of(colour[..., 0])
+    if mix:
+        return _volume_of(cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY))
+    raise CaseError(
+        "labels",
+        file.path,
+        "the mask is coloured; name its classes by colour in [labels] or set masks.threshold",
+    )
+
+
+def foreground(image: Picture | Volume, file: MaskFile, rule: Masks) -> npt.NDArray[np.bool_]:
+    """Where a mask of one class has it, (Z, Y, X) bool."""
+    values = _grey(image, file, mix=rule.threshold is not None)
+    foreground = values != 0 if rule.threshold is None else values >= rule.threshold
+    return ~foreground if rule.inverted else foreground
+
+
+def _integers(values: npt.NDArray[Any], file: MaskFile) -> npt.NDArray[Any]:
+    if values.dtype.kind in "iu":
+        return values
+    rounded = np.rint(values)
+    if not np.isfinite(rounded).all() or np.abs(rounded - values).max(initial=0) > 1e-3:
+        example = float(values.ravel()[np.argmax(np.abs(rounded - values))])
+        raise CaseError(
+            "labels",
+            file.path,
+            f"the mask holds fractions such as {example:.4g}, expected whole label values; "
+            "set masks.threshold if it is a probability map",
+        )
+    whole: npt.NDArray[Any] = rounded.astype(np.int64 if np.abs(rounded).max(initial=0) > 2**31 else np.int32)
+    return whole
+
+
+def instance_numbers(image: Picture | Volume, file: MaskFile, recipe: Recipe) -> npt.NDArray[Any]:
+    """The objects of an instance map, (Z, Y, X) unsigned integers, 0 for background."""
+    values = _integers(_grey(image, file, mix=False), file)
+    if values.min(initial=0) < 0:
+        raise CaseError("labels", file.path, f"an instance map holds {values.min()}, expected 0 for background and up")
+    for value in recipe.masks.ignore:
+        values = np.where(values == value, 0, values)
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))), copy=False)
+
+
+def read_class_map(image: Picture | Volume, file: MaskFile, labelling: Labelling) -> npt.NDArray[Any]:
+    """The class numbers of a label map or a colour-coded mask, (Z, Y, X), 0 for background."""
+    recipe, classes = labelling.recipe, labelling.classes
+    if recipe.colours:
+        return _from_colours(image, file, labelling)
+    known = {int(key): classes.numbers[key] for key in recipe.labels}
+    ignored = {value: 0 for value in recipe.masks.ignore if isinstance(value, int)}
+    return _translate(_integers(_grey(image, file, mix=False), file), {0: 0, **ignored, **known}, file, labelling)
+
+
+def _translate(
+    values: npt.NDArray[Any], table: dict[int, int], file: MaskFile, labelling: Labelling
+) -> npt.NDArray[Any]:
+    """Replace label values by class numbers."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if high - low >= _TABLE:
+        labelling.unnamed(file, _unnamed_values([low, high], table))
+        values = np.where(np.isin(values, list(table)), values, 0)
+        low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    dtype = labelling.classes.dtype
+    nameless = np.iinfo(dtype).max
+    numbers: npt.NDArray[Any] = np.full(high - low + 1, nameless, dtype)
+    for value, number in table.items():
+        if low <= value <= high:
+            numbers[value - low] = number
+    class_map = look_up(numbers, values, low)
+    if class_map.max(initial=0) == nameless:
+        labelling.unnamed(file, _unnamed_values(np.unique(values[class_map == nameless]), table))
+        class_map[class_map == nameless] = 0
+    return class_map
+
+
+def _unnamed_values(values: Iterable[int], table: dict[int, int]) -> str:
+    known = listed(value for value in sorted(table) if value)
+    return (
+        f"the mask holds the values {listed(values)}, which [labels] does not name (it names {known}); "
+        "add them there, or to masks.ignore"
+    )
+
+
+def _from_colours(image: Picture | Volume, file: MaskFile, labelling: Labelling) -> npt.NDArray[Any]:
+    if isinstance(image, Volume) or image.array.dtype != np.uint8:
+        raise CaseError("labels", file.path, "[labels] names colours, but the mask is no 8-bit picture")
+    recipe, numbers_of = labelling.recipe, labelling.classes.numbers
+    pixels = image.array if image.array.ndim == 3 else cv2.cvtColor(image.array, cv2.COLOR_GRAY2RGB)
+    background = _rgb(recipe.masks.background)
+    table = {background: 0}
+    table |= {_rgb(str(value)): 0 for value in recipe.masks.ignore}
+    table |= {_rgb(key): numbers_of[key] for key in recipe.labels}
+    if pixels.shape[2] == 4:  # what is transparent is background
+        pixels = np.where(pixels[..., 3:] == 0, np.array(background, np.uint8), pixels[..., :3])
+    packed = _pack(pixels)
+    present = np.unique(packed)
+    colours = np.array([_unpack(int(value)) for value in present], np.int64)
+    numbers = _match_colours(colours, table, file, labelling).astype(labelling.classes.dtype)
+    class_map: npt.NDArray[Any] = numbers[np.searchsorted(present, packed)]
+    return class_map[np.newaxis]
+
+
+def _match_colours(
+    colours: npt.NDArray[np.int64], table: dict[tuple[int, int, int], int], file: MaskFile, labelling: Labelling
+) -> npt.NDArray[np.int64]:
+    distance = ((colours[:, np.newaxis] - np.array(list(table), np.int64)) ** 2).sum(axis=2)
+    numbers: npt.NDArray[np.int64] = np.array(list(table.values()), np.int64)[distance.argmin(axis=1)]
+    stray = distance.min(axis=1) > 0
+    if labelling.recipe.masks.color_match == "exact" and stray.any():
+        shown = listed("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours[stray])
+        labelling.unnamed(
+            file,
+            f"the mask holds {stray.sum()} colours that [labels] does not name, such as {shown}; add them "
+            'there or to masks.ignore, or set masks.color_match = "nearest" if they are blended edges',
+        )
+        numbers[stray] = 0
+    return numbers
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return _unpack(int(colour.removeprefix("#"), 16))
+
+
+def _unpack(value: int) -> tuple[int, int, int]:
+    return value >> 16, value >> 8 & 255, value & 255
+
+
+def _pack(pixels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    wide = pixels.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first few of some names, for a message."""
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:_LISTED]) + (", ..." if len(shown) > _LISTED else "")

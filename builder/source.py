@@ -1,0 +1,24 @@
+"""What the conversion of a case needs to know about its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.recipe import Recipe
+from builder.source_classes import SourceClasses
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the conversion of a case needs to know about its source.
+
+    Attributes:
+        root: Folder of the source.
+        recipe: Its recipe.
+        classes: Its classes.
+    """
+
+    root: Path
+    recipe: Recipe
+    classes: SourceClasses
