@@ -83,16 +83,17 @@ class Discovery:
 
 
 def scan(root: Path) -> list[str]:
-    """All files below a folder, as sorted paths with forward slashes.
+    """All files below a folder, and all folders that hold a file, as sorted paths with forward slashes.
 
-    Resource forks (``._x``) and other hidden files are left out: unpacking on a Mac strews them.
+    Folders end in ``/``. Resource forks (``._x``) and other hidden files are left out: unpacking on a Mac strews them.
     """
     found = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         prefix = Path(folder).relative_to(root).as_posix()
         start = "" if prefix == "." else f"{prefix}/"
-        found += [start + name for name in names if not name.startswith(".")]
+        kept = [start + name for name in names if not name.startswith(".")]
+        found += [*kept, start] if kept and start else kept
     return sorted(found)
 
 
@@ -140,6 +141,7 @@ def _mask_matches(
 
 
 def _nothing(recipe: Recipe, root: Path, key: str, pattern: Pattern, files: list[str]) -> str:
+    files = [path for path in files if path.endswith("/") == pattern.text.endswith("/")]
     ending = pattern.text.rsplit("}", 1)[-1].rsplit("/", 1)[-1]
     alike = [path for path in files if path.endswith(ending)][:3] or files[:3]
     seen = f"{len(files)} files are there, such as {', '.join(alike)}" if files else "the folder is empty"

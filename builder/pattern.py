@@ -33,7 +33,7 @@ class Pattern:
 
     ``{case}``, ``{patient}``, ``{submodality}``, ``{label}`` and ``{split}`` capture one or more characters within one
     path component, as many as fit; a name that stands twice must match the same text. ``{*}`` matches any text within
-    a component. Everything else stands for itself.
+    a component. Everything else stands for itself. A pattern that ends in ``/`` matches folders: DICOM series.
 
     Args:
         text: The pattern.
@@ -50,8 +50,6 @@ class Pattern:
         self.captures: tuple[str, ...] = ()
         if not text or text.startswith("/") or "\\" in text or {"..", ""} & set(text.rstrip("/").split("/")):
             raise ValueError(f"{text!r} is no path below the source's root, with forward slashes")
-        if text.endswith("/"):
-            raise ValueError(f"{text!r} names a folder; only files can be read")
         self._regex = re.compile(self._translate(), re.DOTALL)
 
     @property

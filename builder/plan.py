@@ -155,8 +155,8 @@ def frames_of(case: Case, source: Source) -> list[Case]:
 
 
 def _task(shard: ShardId, source: Source, cases: tuple[Case, ...]) -> Task:
-    paths = [path for case in cases for path in case.paths]
-    states = [(path, *_state(source.root / path)) for path in paths]
+    paths = dict.fromkeys(path for case in cases for path in case.paths)
+    states = [state for path in paths for state in file_states(source.root, path)]
     return Task(
         shard=shard,
         source=source,
@@ -180,9 +180,14 @@ def fingerprint(shard: ShardId, source: Source, cases: tuple[Case, ...], states:
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _state(path: Path) -> tuple[int, int]:
+def file_states(root: Path, path: str) -> list[tuple[str, int, int]]:
+    """Path, size and time of a file, or of each file of a series folder; -1 for one that is not there."""
     try:
-        state = path.stat()
+        if path.endswith("/"):
+            return [
+                state for entry in sorted((root / path).iterdir()) for state in file_states(root, path + entry.name)
+            ]
+        state = (root / path).stat()
     except OSError:
-        return -1, -1
-    return state.st_size, state.st_mtime_ns
+        return [(path, -1, -1)]
+    return [(path, state.st_size, state.st_mtime_ns)]

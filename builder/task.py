@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.convert import convert
-from builder.plan import Task
+from builder.plan import Task, file_states
 from builder.problem import CaseError
 from shards.index import write_index
 from shards.receipt import Quarantined, Receipt, write_receipt
@@ -66,7 +66,7 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
 
     def samples() -> Iterator[EncodedSample]:
         for case in task.cases:
-            raw = _raw_bytes(task.source.root, case.paths)
+            raw = sum(size for path in case.paths for _, size, _ in file_states(task.source.root, path))
             try:
                 converted = convert(case, task.source)
             except CaseError as error:
@@ -112,7 +112,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # OpenCV is also distributed under other names
             found[name] = "unknown"
     return found
-
-
-def _raw_bytes(root: Path, paths: list[str]) -> int:
-    return sum((root / path).stat().st_size for path in paths if (root / path).is_file())

@@ -34,20 +34,31 @@ class UnreadableError(Exception):
     """A file cannot be read; the message says what was expected and what came."""
 
 
+DICOM: Final = "builder.readers.dicom"
 READERS: Final = {
     (".nii", ".nii.gz", ".hdr", ".img"): "builder.readers.nifti",
     (".nrrd", ".nhdr", ".mha", ".mhd"): "builder.readers.itk",
     (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"): "builder.readers.picture",
+    (".dcm", ".dicom", ".ima"): DICOM,
 }
-"""Endings of file names, in any case -> module that reads them."""
+"""Endings of file names, in any case -> module that reads them. A folder, and a file without any of these endings that
+bears the DICM mark, is DICOM."""
 
 
-def reader_of(name: str) -> Reader | None:
-    """The reader of a file by its name, None where there is none."""
+def reader_of(path: Path) -> Reader | None:
+    """The reader of a file or folder by what it is, None where there is none."""
     for endings, module in READERS.items():
-        if name.lower().endswith(endings):
+        if path.name.lower().endswith(endings) and not path.is_dir():
             return cast("Reader", import_module(module))
+    if path.is_dir() or _has_dicom_mark(path):
+        return cast("Reader", import_module(DICOM))
     return None
+
+
+def _has_dicom_mark(path: Path) -> bool:
+    """Whether a file is DICOM by its mark (PS3.10 section 7.1): DICM after a preamble of 128 bytes."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def read_image(root: Path, file: str) -> Picture | Volume | VolumeSeries:
@@ -88,14 +99,18 @@ def read_header(root: Path, file: str) -> Header:
 
 
 def _open(root: Path, file: str) -> tuple[Reader, Path]:
-    reader, path = reader_of(file), root / file
+    path = root / file
+    if not path.exists():
+        raise CaseError("read", file, "there is no such file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise CaseError("read", file, "the file is empty (0 bytes); fetch it again from its source")
+    try:
+        reader = reader_of(path)
+    except OSError as error:
+        raise CaseError("read", file, in_words(error)) from None
     if reader is None:
         known = ", ".join(ending for endings in READERS for ending in endings)
-        raise CaseError("read", file, f"no reader knows this kind of file; known are {known}")
-    if not path.is_file():
-        raise CaseError("read", file, "it is a folder, expected a file" if path.is_dir() else "there is no such file")
-    if path.stat().st_size == 0:
-        raise CaseError("read", file, "the file is empty (0 bytes); fetch it again from its source")
+        raise CaseError("read", file, f"no reader knows this kind of file; known are {known}, and DICOM by its mark")
     return reader, path
 
 
