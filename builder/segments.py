@@ -63,10 +63,8 @@ def read_segments(root: Path, file: str, image: Picture | Volume) -> list[Segmen
 
 
 def _modality(path: Path) -> str:
-    import pydicom  # noqa: PLC0415 - loads slowly, and few sources need it
+    from builder.readers.dicom_file import open_dicom, quiet  # noqa: PLC0415 - loads pydicom, which few sources need
 
-    try:
-        header = pydicom.dcmread(path, specific_tags=["Modality"], stop_before_pixels=True)
-    except pydicom.errors.InvalidDicomError:
-        raise UnreadableError("no DICOM file: the DICM mark is missing") from None
-    return str(header.get("Modality", ""))
+    header = open_dicom(path, ["Modality"], pixels=False)
+    with quiet():
+        return str(header.get("Modality", ""))

@@ -163,7 +163,10 @@ def test_value_without_a_class_is_named(sa_med2d: Command, tmp_path: Path) -> No
     text = ONE_FILE + '[labels]\n1 = "polyp"\n'
     ran = build(sa_med2d, tmp_path, text, {"a.png": drawn})
     assert ran.code == 3
-    assert "m/a.png: gate: unnamed_values: the mask holds the values 9, which [labels] does not name (it names 1)" in ran.err
+    assert (
+        "m/a.png: gate: unnamed_values: the mask holds the values 9, which [labels] does not name (it names 1)"
+        in ran.err
+    )
     assert_masks(built(sa_med2d, tmp_path, text + "[masks]\nignore = [9]\n", {"a.png": drawn}), [("polyp", A & ~B)])
 
 

@@ -1,0 +1,214 @@
+"""Where the images of a DICOM series lie in the patient, and whether they make one regular volume.
+
+Standard: DICOM PS3.3 C.7.6.2 (Image Plane). The patient's coordinates are LPS, in mm. Names, Instance Number, Slice
+Thickness and Spacing Between Slices play no part: only positions tell in which order and how far apart images lie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.readers import UnreadableError
+
+_Floats = npt.NDArray[np.float64]
+
+GAP_TOLERANCE: Final = 0.01
+"""A distance of neighbours may differ from the median by this part of it, or by `ROUNDING` if that is more."""
+ROUNDING: Final = 0.01
+"""Millimetres: many scanners write positions with two decimals."""
+DRIFT_TOLERANCE: Final = 0.05
+"""Pixels by which one image may be shifted sideways against its neighbour; see `_refuse_tilt`."""
+STACK_DRIFT_TOLERANCE: Final = 0.5
+"""Pixels by which the last image may be shifted sideways against the first."""
+GRID_TOLERANCE: Final = 0.1
+"""Voxels by which any image may lie off the regular grid that the first and the last image span."""
+LONE_STEP: Final = 1.0
+"""Step in mm of a volume of one slice, which no position tells."""
+
+_COSINE_TOLERANCE: Final = 1e-4
+"""Orientation and pixel size may differ by this within a series: less than 0.1 pixel at the far edge of 512."""
+_UNIT_TOLERANCE: Final = 0.01
+"""Cosines are text of few digits: their length may be off 1, and their scalar product off 0, by this."""
+_FARTHEST: Final = 1e6
+"""A coordinate or length in mm from here on, a kilometre, is a damaged number."""
+_MISSING_TOLERANCE: Final = 0.05
+"""A gap is one of missing images if it is a multiple of the median up to this part of the median."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where one image lies in the patient, in LPS mm.
+
+    Attributes:
+        origin: (3,) centre of the first pixel.
+        right: (3,) unit vector from a pixel to the next column.
+        down: (3,) unit vector from a pixel to the next row.
+        spacing: Distance of rows and of columns.
+    """
+
+    origin: _Floats
+    right: _Floats
+    down: _Floats
+    spacing: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A regular volume.
+
+    Attributes:
+        order: Numbers of the images, in the order of their positions along the slice normal.
+        affine: (4, 4) from voxel index (x: column, y: row, z: slice) to LPS mm.
+    """
+
+    order: tuple[int, ...]
+    affine: _Floats
+
+
+def plane_of(position: Sequence[float], orientation: Sequence[float], spacing: Sequence[float]) -> Plane:
+    """The plane that Image Position, Image Orientation (Patient) and Pixel Spacing describe.
+
+    The first three numbers of the orientation are the direction in which columns follow each other (C.7.6.2.1.1); the
+    first number of the spacing is the distance of rows (10.7.1.3).
+
+    Raises:
+        UnreadableError: A number is missing or absurd.
+    """
+    origin, cosines, lengths = (np.array(values, np.float64) for values in (position, orientation, spacing))
+    if origin.shape != (3,) or cosines.shape != (6,) or lengths.shape != (2,):
+        raise UnreadableError(
+            "damaged: position, orientation and pixel size of an image are 3, 6 and 2 numbers, "
+            f"but {origin.size}, {cosines.size} and {lengths.size} came"
+        )
+    right, down = cosines[:3], cosines[3:]
+    sides = np.linalg.norm(right), np.linalg.norm(down)
+    unit = all(abs(side - 1) <= _UNIT_TOLERANCE for side in sides) and abs(right @ down) <= _UNIT_TOLERANCE
+    if not unit:
+        raise UnreadableError("damaged: its Image Orientation (Patient) is no pair of perpendicular directions")
+    if not (np.abs(origin) < _FARTHEST).all() or not ((lengths > 0) & (lengths < _FARTHEST)).all():
+        raise UnreadableError("damaged: its Image Position (Patient) or Pixel Spacing is no sensible number of mm")
+    return Plane(origin, right / sides[0], down / sides[1], (float(lengths[0]), float(lengths[1])))
+
+
+def stack(planes: Sequence[Plane]) -> Stack:
+    """Order images by position and give their common grid.
+
+    Args:
+        planes: At least one.
+
+    Raises:
+        UnreadableError: They are no regular volume: unlike orientation or pixel size, several images at one place,
+            missing images, varying distances, or a tilted gantry.
+    """
+    first = planes[0]
+    _refuse_unlike(planes)
+    normal = np.cross(first.right, first.down)
+    normal /= np.linalg.norm(normal)
+    heights = np.array([plane.origin @ normal for plane in planes])
+    order = np.argsort(heights, kind="stable")
+    origins = np.stack([planes[number].origin for number in order])
+    if len(planes) > 1:
+        _refuse_gaps(heights[order])
+        step = (origins[-1] - origins[0]) / (len(planes) - 1)
+        _refuse_tilt(step, len(planes), first)
+    else:
+        step = normal * LONE_STEP
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([first.right * first.spacing[1], first.down * first.spacing[0], step], axis=1)
+    affine[:3, 3] = origins[0]
+    _refuse_crooked(origins, affine)
+    return Stack(tuple(order.tolist()), affine)
+
+
+def _refuse_unlike(planes: Sequence[Plane]) -> None:
+    first = planes[0]
+    axes = np.array([[*plane.right, *plane.down] for plane in planes])
+    turned = int((np.abs(axes - axes[0]).max(axis=1) > _COSINE_TOLERANCE).sum())
+    if turned:
+        raise UnreadableError(
+            f"{turned} of its {len(planes)} images have another orientation than the first, as scouts do: "
+            "expected parallel images; put the others elsewhere"
+        )
+    sizes = np.array([plane.spacing for plane in planes])
+    unlike = int((np.abs(sizes / sizes[0] - 1).max(axis=1) > _COSINE_TOLERANCE).sum())
+    if unlike:
+        raise UnreadableError(
+            f"{unlike} of its {len(planes)} images have another pixel size than the first ({first.spacing[0]:g} x "
+            f"{first.spacing[1]:g} mm): expected one size; put the others elsewhere"
+        )
+
+
+def _refuse_gaps(heights: _Floats) -> None:
+    """Look for doubled, missing and unevenly spaced images; ``heights``: (N,) sorted positions in mm."""
+    gaps = np.diff(heights)
+    if (gaps <= ROUNDING).any():
+        _refuse_doubled(gaps)
+    median = float(np.median(gaps))
+    allowed = max(GAP_TOLERANCE * median, ROUNDING)
+    odd = gaps[np.abs(gaps - median) > allowed]
+    if not odd.size:
+        return
+    steps = odd / median
+    if (np.rint(steps) >= 2).all() and (np.abs(steps - np.rint(steps)) <= _MISSING_TOLERANCE).all():
+        missing = int((np.rint(steps) - 1).sum())
+        raise UnreadableError(
+            f"{missing} {'image is' if missing == 1 else 'images are'} missing: most of its images lie {median:.4g} mm "
+            f"apart, but somewhere the gap is {odd.max():.4g} mm; fetch the series again, in full"
+        )
+    raise UnreadableError(
+        f"its images lie {gaps.min():.4g} to {gaps.max():.4g} mm apart, most of them {median:.4g} mm: expected equal "
+        f"distances (up to {allowed:.2g} mm); such a series is no regular volume, or a part of it is missing"
+    )
+
+
+def _refuse_doubled(gaps: _Floats) -> None:
+    """Several images at one place: count how many there are at each."""
+    edges = np.flatnonzero(np.concatenate([[True], gaps > ROUNDING, [True]]))
+    counts = Counter(np.diff(edges).tolist())
+    places, images = sum(counts.values()), len(gaps) + 1
+    if len(counts) == 1:
+        each = next(iter(counts))
+        raise UnreadableError(
+            f"it holds {each} images at each of {places} places: several volumes, such as phases, echoes or "
+            "points in time; expected one, put each into its own folder"
+        )
+    raise UnreadableError(
+        f"it holds {images} images at {places} places, so some places are taken twice: expected one image at each; "
+        "remove the copies, or put each volume into its own folder"
+    )
+
+
+def _refuse_tilt(step: _Floats, count: int, plane: Plane) -> None:
+    """Refuse a sheared stack, as a tilted CT gantry makes it.
+
+    Measured over the whole stack, where a small tilt adds up; per image in short stacks, where rounded positions
+    weigh more.
+    """
+    shift = max(abs(step @ plane.right) / plane.spacing[1], abs(step @ plane.down) / plane.spacing[0])
+    if shift <= DRIFT_TOLERANCE and shift * (count - 1) <= STACK_DRIFT_TOLERANCE:
+        return
+    normal = np.cross(plane.right, plane.down)
+    degrees = math.degrees(math.acos(min(1.0, abs(step @ normal) / float(np.linalg.norm(step)))))
+    raise UnreadableError(
+        f"its images are shifted sideways against each other, by {degrees:.1f} degrees, as with a tilted CT gantry: "
+        "expected images right above each other; correct the tilt first (dcm2niix does so)"
+    )
+
+
+def _refuse_crooked(origins: _Floats, affine: _Floats) -> None:
+    """Refuse a stack that no regular grid describes, though each distance alone is within its tolerance."""
+    steps = np.arange(len(origins), dtype=np.float64)[:, None]
+    off = origins - (affine[:3, 3] + steps * affine[:3, 2])
+    voxels = float(np.abs(np.linalg.solve(affine[:3, :3], off.T)).max())
+    if voxels > GRID_TOLERANCE:
+        raise UnreadableError(
+            f"its images lie up to {voxels:.2g} voxels beside a regular grid (allowed are {GRID_TOLERANCE:g}): "
+            "their distances or their sideways places vary"
+        )
