@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from builder.build import Options, OutputError, Summary, build, plan, unknown_classes
+from builder.dataset_json import recipe_text
 from builder.demo import DEMO, DemoError, demo_folder, show_sample
 from builder.executors import EXECUTORS
 from builder.executors.local import WorkerLostError
 from builder.problem import CaseError, RecipeError
 from builder.progress import BuildProgress, print_summary
-from builder.recipe import Recipe, catalogue, load_recipe
-from sa_med2d_20m import DatasetError
+from builder.recipe import Recipe, catalogue, load_recipe, parse_recipe
+from sa_med2d_20m import MODALITIES, DatasetError
 from shards.card import write_card
 from shards.index import rebuild
 from shards.layout import ShardId
@@ -151,6 +152,16 @@ def _add_sources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show = actions.add_parser("show", help="show a recipe of the catalogue or a file")
     show.add_argument("recipe", metavar="NAME")
     show.set_defaults(run=_show)
+    init = actions.add_parser(
+        "init",
+        help="write a recipe from a dataset.json",
+        description="Write the recipe of a Medical Segmentation Decathlon or nnU-Net folder to standard output.",
+    )
+    init.add_argument("--from", dest="dataset_json", type=Path, required=True, metavar="FILE", help="its dataset.json")
+    init.add_argument("--name", required=True, help="name of the source; goes into every key")
+    init.add_argument("--license", required=True, help="SPDX identifier, LicenseRef-..., unknown or conflict")
+    init.add_argument("--modality", required=True, choices=MODALITIES)
+    init.set_defaults(run=_init)
     check = actions.add_parser("check", help="check a recipe, and with --raw what it would build")
     check.add_argument("recipe", metavar="RECIPE")
     check.add_argument(
@@ -242,6 +253,13 @@ def _show(options: argparse.Namespace, _: Console) -> int:
     path = Path(options.recipe)
     source = path if path.is_file() else Path(__file__).parent / "catalog" / f"{recipe.name}.toml"
     sys.stdout.write(source.read_text(encoding="utf-8"))
+    return BUILT
+
+
+def _init(options: argparse.Namespace, _: Console) -> int:
+    text = recipe_text(options.dataset_json, name=options.name, license_id=options.license, modality=options.modality)
+    parse_recipe(text, f"{options.name}.toml")
+    sys.stdout.write(text)
     return BUILT
 
 

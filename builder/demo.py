@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ class DemoError(Exception):
 
 @contextmanager
 def demo_folder() -> Iterator[Path]:
-    """A raw folder that links to the files inside the packages, for as long as the block runs.
+    """A raw folder with copies of the files inside the packages, for as long as the block runs.
 
     Raises:
         DemoError: A package or a file is missing.
@@ -38,7 +39,7 @@ def demo_folder() -> Iterator[Path]:
             for file in names:
                 if not (folder / file).is_file():
                     raise DemoError(f"{package} does not ship {inside}/{file}; install another version: {_ADVICE}")
-                (target / file).symlink_to(folder / file)
+                shutil.copy2(folder / file, target / file)  # with its time: a second demo resumes the first
         yield Path(name)
 
 

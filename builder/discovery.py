@@ -209,11 +209,16 @@ def _patient(recipe: Recipe, name: str, found: Mapping[str, str]) -> str:
 
 
 def _submodality(recipe: Recipe, found: Mapping[str, str]) -> str:
-    return found["submodality"].lower().replace("-", "_") if "submodality" in found else recipe.submodality
+    if "submodality" not in found:
+        return recipe.submodality
+    captured = found["submodality"]
+    return recipe.submodalities.get(captured, captured.lower().replace("-", "_"))
 
 
 def _contradiction(recipe: Recipe, name: str, group: list[tuple[str, dict[str, str]]]) -> Quarantined | None:
     """Why images of one case name cannot be one case."""
+    if not all(_is_utf8(path) for path, _ in group):
+        return Quarantined(_printable(name), _printable(group[0][0]), "match", "its name is no UTF-8; rename the file")
     by_submodality: dict[str, str] = {}
     first = group[0]
     for path, found in group:
@@ -239,6 +244,14 @@ def _contradiction(recipe: Recipe, name: str, group: list[tuple[str, dict[str, s
         reason = f"captured the split {captured!r}, which is no known name; list it in [splits]"
         return Quarantined(name, first[0], "match", reason)
     return None
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)  # what Python makes of undecodable bytes
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _case(recipe: Recipe, name: str, group: list[tuple[str, dict[str, str]]], masks: tuple[MaskFile, ...]) -> Case:

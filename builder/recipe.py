@@ -193,6 +193,7 @@ class Recipe(_Table):
         access: ``open``, ``registration`` or ``private``.
         citation: How its authors want to be cited.
         files: See `Files`.
+        submodalities: Captured ``{submodality}`` -> name of the sub-modality, such as ``0000 = "flair"``.
         labels: Pixel value, colour, captured ``{label}`` or ``"*"`` -> class.
         regions: Name of a union -> the keys of ``labels`` that it joins.
         masks: See `Masks`.
@@ -214,6 +215,7 @@ class Recipe(_Table):
     access: Literal["open", "registration", "private"] = "open"
     citation: str = ""
     files: Files
+    submodalities: dict[str, Annotated[str, Field(pattern=SUBMODALITY)]] = {}
     labels: dict[str, LabelField] = {}
     regions: dict[str, list[int | str]] = {}
     masks: Masks = Masks()
@@ -321,14 +323,14 @@ def load_recipe(reference: str) -> Recipe:
     """
     path = Path(reference)
     if path.suffix == ".toml" or path.is_file():
-        return _parse(_read(path), str(path))
+        return parse_recipe(_read(path), str(path))
     names = catalogue()
     if reference not in names:
         near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "'sa-med2d sources list' shows all"
         raise RecipeError([f"{reference}: neither a recipe file (.toml) nor in the catalogue; {hint}"])
     text = files("builder").joinpath("catalog", f"{reference}.toml").read_text(encoding="utf-8")
-    return _parse(text, f"{reference}.toml")
+    return parse_recipe(text, f"{reference}.toml")
 
 
 def catalogue() -> list[str]:
@@ -345,7 +347,8 @@ def _read(path: Path) -> str:
         raise RecipeError([f"{path}: cannot be read: {reason}"]) from None
 
 
-def _parse(text: str, name: str) -> Recipe:
+def parse_recipe(text: str, name: str) -> Recipe:
+    """Validate the text of a recipe; `RecipeError` names every fault, with the name it is given."""
     try:
         return Recipe.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -179,3 +180,34 @@ def test_awkward_case_names_build_and_come_back(sa_med2d: Command, tmp_path: Pat
     assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
     keys = {member.split(".")[0] for member, _ in members(tmp_path / "out")}
     assert all(len(key.split("--")) == 4 for key in keys)
+
+
+def test_link_that_leaves_the_source_is_quarantined(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for case in ("inside", "outside"):
+        write_nifti(raw / f"images/{case}.nii.gz", ct_like())
+        write_nifti(raw / f"labels/{case}.nii.gz", organ_map())
+    (raw / "images/outside.nii.gz").rename(tmp_path / "secret.nii.gz")
+    (raw / "images/outside.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
+    recipe = tmp_path / "Links.toml"
+    recipe.write_text(RECIPE.format(name="Links", license="MIT", modality="ct"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "images/outside.nii.gz: read: it is a link that leads out of the source's folder" in ran.err
+    assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"inside"}
+
+
+def test_name_that_is_no_utf8(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_nifti(raw / "images/a.nii.gz", ct_like())
+    write_nifti(raw / "labels/a.nii.gz", organ_map())
+    for folder in ("images", "labels"):
+        odd = os.fsencode(raw / folder) + b"/caf\xe9.nii.gz"
+        os.link(os.fsencode(raw / folder / "a.nii.gz"), odd)
+    recipe = tmp_path / "Odd.toml"
+    recipe.write_text(RECIPE.format(name="Odd", license="MIT", modality="ct"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert "Traceback" not in ran.err
+    assert ran.code == 3
+    assert "its name is no UTF-8" in ran.err
+    assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"a"}

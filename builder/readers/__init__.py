@@ -102,6 +102,8 @@ def _open(root: Path, file: str) -> tuple[Reader, Path]:
     path = root / file
     if not path.exists():
         raise CaseError("read", file, "there is no such file")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CaseError("read", file, "it is a link that leads out of the source's folder; put the file itself there")
     if path.is_file() and path.stat().st_size == 0:
         raise CaseError("read", file, "the file is empty (0 bytes); fetch it again from its source")
     try:
