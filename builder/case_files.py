@@ -8,7 +8,7 @@ from builder.grid import grid_difference
 from builder.label_maps import ClassLayer, class_layers
 from builder.mask_values import Labelling
 from builder.problem import CaseError
-from builder.readers import read_again, read_header, read_image
+from builder.readers import may_be_dicom, read_again, read_header, read_image
 from builder.segments import Segment, read_segments
 from builder.source import Source
 from builder.volume import Picture, Volume, VolumeSeries, to_lps
@@ -28,6 +28,10 @@ def read_case_image(case: Case, file: ImageFile, source: Source, tally: Tally) -
     elif file.channel is not None:
         raise CaseError("read", file.path, f"it has one volume, files.channels names {len(case.images)}")
     gates = source.recipe.gates
+    if may_be_dicom(source.root / file.path):
+        from builder.dicom_gates import check_image  # noqa: PLC0415 - loads pydicom, which few sources need
+
+        check_image(file.path, source, tally)
     image, replaced = without_nonfinite(image)
     if replaced:
         reason = f"the image holds {replaced} values that are NaN or infinite"
@@ -64,6 +68,9 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume, tally: 
         return _on_grid(_oriented(mask), image, path, source)
 
     def read_named(path: str) -> list[Segment]:
+        from builder.dicom_gates import check_pair  # noqa: PLC0415 - as above
+
+        check_pair(case.images[0].path, path, source, tally)
         return read_segments(source.root, path, image)
 
     return class_layers(case.masks, read, read_named, Labelling(source.recipe, source.classes, tally))

@@ -148,6 +148,9 @@ class Gates(_Table):
         unnamed_values: A mask holds values, colours or segments that ``[labels]`` does not name; flagged, they are
             background.
         nonfinite_values: The image holds NaN or infinite values; flagged, they become its lowest finite value.
+        burned_in_text: A DICOM image says that text, which may name a patient, is part of its pixels.
+        modality_mismatch: A DICOM image says it is of another modality than the recipe.
+        patient_mismatch: A DICOM mask names another patient, or another frame of reference, than its image.
     """
 
     constant_slice: Literal["drop", "quarantine"] = "drop"
@@ -155,6 +158,9 @@ class Gates(_Table):
     full_mask: Literal["off", "flag", "drop", "quarantine"] = "flag"
     unnamed_values: Literal["flag", "quarantine"] = "quarantine"
     nonfinite_values: Literal["flag", "quarantine"] = "quarantine"
+    burned_in_text: Literal["off", "flag", "quarantine"] = "quarantine"
+    modality_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
+    patient_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
 
 
 class IntensityRule(_Table):

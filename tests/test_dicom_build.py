@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,8 @@ def test_series_agree_with_simpleitk(corpus: Path, modality: str) -> None:
     assert np.allclose(np.linalg.norm(volume.affine[:3, :3], axis=0), expected.GetSpacing(), atol=1e-3)
 
 
-def build(sa_med2d: Command, tmp_path: Path, raw: Path, text: str) -> Ran:
-    (tmp_path / "Dicom.toml").write_text(HEAD + text)
+def build(sa_med2d: Command, tmp_path: Path, raw: Path, text: str, modality: str = "ct") -> Ran:
+    (tmp_path / "Dicom.toml").write_text(HEAD.replace('modality = "ct"', f'modality = "{modality}"') + text)
     return sa_med2d("build", tmp_path / "Dicom.toml", "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
 
 
@@ -144,10 +145,10 @@ def test_rtstruct_builds_what_its_nifti_mask_says(
 ) -> None:
     head = f'[files]\nimage = "{{case}}/{modality}/dicom/image/"\n'
     contours = f'mask = "{{case}}/{modality}/dicom/mask/RS.dcm"\n[labels]\n"gtv_mass_*" = "gross_tumor_volume"\n[masks]\nsegments = true\n'
-    ran = build(sa_med2d, tmp_path / "a", make(tmp_path / "a", corpus / "mirp-sts"), head + contours)
+    ran = build(sa_med2d, tmp_path / "a", make(tmp_path / "a", corpus / "mirp-sts"), head + contours, name)
     assert ran.code == 0, ran.err
     nifti = f'mask = "{{case}}/{modality}/nifti/mask/mask.nii.gz"\n[labels]\n1 = "gross_tumor_volume"\n'
-    ran = build(sa_med2d, tmp_path / "b", make(tmp_path / "b", corpus / "mirp-sts"), head + nifti)
+    ran = build(sa_med2d, tmp_path / "b", make(tmp_path / "b", corpus / "mirp-sts"), head + nifti, name)
     assert ran.code == 0, ran.err
     ours, theirs = dict(members(tmp_path / "a/out")), dict(members(tmp_path / "b/out"))
     assert ours
@@ -165,7 +166,7 @@ def make(folder: Path, raw: Path) -> Path:
 def test_breast_seg_builds(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
     """42 of the 60 sagittal slices have a frame; its objects are counted by SciPy on the frames as they are stored."""
     text = '[files]\nimage = "{case}/image_dce_pe1/"\nmask = "{case}/mask/1-1.dcm"\n[labels]\nbreast = "breast"\n[masks]\nsegments = true\n'
-    ran = build(sa_med2d, tmp_path, corpus / "mirp-breast-mr-seg", text)
+    ran = build(sa_med2d, tmp_path, corpus / "mirp-breast-mr-seg", text, "mr")
     assert ran.code == 0, ran.err
     keys = [name for name, _ in members(tmp_path / "out") if name.endswith(".json") and "--z_" in name]
     frames = pydicom.dcmread(corpus / "mirp-breast-mr-seg/UCSF-BR-06/mask/1-1.dcm").pixel_array >= 128
@@ -182,7 +183,7 @@ def test_breast_seg_builds(sa_med2d: Command, corpus: Path, tmp_path: Path) -> N
 
 def test_segment_without_a_class_is_named(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
     text = '[files]\nimage = "{case}/image_dce_pe1/"\nmask = "{case}/mask/1-1.dcm"\n[labels]\nlung = "lung"\n[masks]\nsegments = true\n'
-    ran = build(sa_med2d, tmp_path, corpus / "mirp-breast-mr-seg", text)
+    ran = build(sa_med2d, tmp_path, corpus / "mirp-breast-mr-seg", text, "mr")
     assert ran.code == 3
     assert "the file holds Breast, which [labels] does not name (it names lung)" in ran.err
 
@@ -201,3 +202,58 @@ def test_changed_slice_rebuilds_the_series(sa_med2d: Command, tmp_path: Path) ->
     assert ran.code == 0
     assert "finished already" not in ran.err
     assert dict(members(tmp_path / "out")) != before
+
+
+def write_case(raw: Path, change: Callable[[int, Dataset], None] | None = None) -> None:
+    write_series(raw / "p1/ct", ct_like(), change)
+    mask = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8))
+    mask.SetSpacing((0.7, 0.8, 2))
+    mask.SetOrigin((-10, -20, 30))
+    sitk.WriteImage(mask, str(raw / "p1/seg.nrrd"))
+
+
+CASE = '[files]\nimage = "{case}/ct/"\nmask = "{case}/seg.nrrd"\n[labels]\n1 = "bone"\n'
+
+
+@pytest.mark.parametrize(
+    ("gate", "attribute", "value", "said"),
+    [
+        ("burned_in_text", "BurnedInAnnotation", "YES", "text is part of its pixels"),
+        ("modality_mismatch", "Modality", "MR", "the image says it is MR, the recipe ct"),
+    ],
+)
+def test_gates_over_what_an_image_says(
+    sa_med2d: Command, tmp_path: Path, gate: str, attribute: str, value: str, said: str
+) -> None:
+    write_case(tmp_path / "raw", lambda _, data: setattr(data, attribute, value))
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE)
+    assert ran.code == 3
+    assert f"p1/ct/: gate: {gate}: " in ran.err
+    assert said in ran.err
+    assert build(sa_med2d, tmp_path, tmp_path / "raw", CASE + f'[gates]\n{gate} = "off"\n').code == 0
+
+
+def test_mask_of_another_patient_is_held_back(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(corpus / "mirp-breast-mr-seg/UCSF-BR-06", raw / "a")
+    for name, text in (("PatientID", "somebody else"), ("FrameOfReferenceUID", "1.2.3.4")):
+        seg = pydicom.dcmread(corpus / "mirp-breast-mr-seg/UCSF-BR-06/mask/1-1.dcm")
+        setattr(seg, name, text)
+        (raw / "a/mask/1-1.dcm").chmod(0o644)
+        seg.save_as(raw / "a/mask/1-1.dcm")
+        files = '[files]\nimage = "{case}/image_dce_pe1/"\nmask = "{case}/mask/1-1.dcm"\n'
+        ran = build(sa_med2d, tmp_path, raw, files + '[labels]\nbreast = "breast"\n[masks]\nsegments = true\n', "mr")
+        assert ran.code == 3
+        assert "gate: patient_mismatch: image and mask name different " in ran.err
+        assert text not in ran.err
+
+
+def test_nothing_of_the_patient_reaches_the_output(sa_med2d: Command, tmp_path: Path) -> None:
+    write_case(tmp_path / "raw")
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE)
+    assert ran.code == 0, ran.err
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    series = pydicom.dcmread(next((tmp_path / "raw/p1/ct").iterdir()))
+    for secret in ("Roe", "secret-17", str(series.SeriesInstanceUID)):
+        assert secret.encode() not in everything
+        assert secret not in ran.err

@@ -50,12 +50,17 @@ def reader_of(path: Path) -> Reader | None:
     for endings, module in READERS.items():
         if path.name.lower().endswith(endings) and not path.is_dir():
             return cast("Reader", import_module(module))
-    if path.is_dir() or _has_dicom_mark(path):
+    if may_be_dicom(path):
         return cast("Reader", import_module(DICOM))
     return None
 
 
-def _has_dicom_mark(path: Path) -> bool:
+def may_be_dicom(path: Path) -> bool:
+    """Whether a path is a series folder or a DICOM file."""
+    return path.is_dir() or is_dicom(path)
+
+
+def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its mark (PS3.10 section 7.1): DICM after a preamble of 128 bytes."""
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"

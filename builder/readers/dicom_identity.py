@@ -1,0 +1,96 @@
+"""What a DICOM file says it shows, for the gates: nothing of it is kept or shown, it is only compared."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from builder.readers import UnreadableError, is_dicom
+from builder.readers.dicom_file import open_dicom, quiet
+
+ATTRIBUTES: Final = ("BurnedInAnnotation", "FrameOfReferenceUID", "Modality", "PatientID")
+"""All that is read. PatientID and FrameOfReferenceUID leave this module as hashes."""
+
+MODALITIES: Final = {
+    "ct": ("CT",),
+    "mr": ("MR",),
+    "pet": ("PT",),
+    "ultrasound": ("US", "IVUS"),
+    "x_ray": ("CR", "DX", "IO", "MG", "PX", "RF", "XA"),
+    "fundus_photography": ("OP",),
+    "dermoscopy": ("DMS", "XC"),
+    "endoscopy": ("ES",),
+    "oct": ("OPT", "IVOCT"),
+    "microscopy": ("GM", "SM"),
+    "histopathology": ("GM", "SM"),
+}
+"""Modality of a recipe -> DICOM modalities that fit it (PS3.3 section C.7.3.1.1.1)."""
+
+_MASKS: Final = ("SEG", "RTSTRUCT")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a DICOM file says it shows.
+
+    Attributes:
+        modality: DICOM modality, such as ``CT``; empty where the file has none.
+        burned_in: Whether text is part of the pixels.
+        patient: Hash of the patient's id; empty where the file has none.
+        frame: Hash of the frame of reference; empty where the file has none.
+    """
+
+    modality: str
+    burned_in: bool
+    patient: str
+    frame: str
+
+
+def identity_of(path: Path) -> Identity | None:
+    """What a file, or the first image of a series folder, says it shows; None where it is not DICOM.
+
+    Raises:
+        UnreadableError: It is a damaged DICOM file.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for file in files:
+        if file.is_file() and is_dicom(file):
+            found = _identity(file)
+            if not path.is_dir() or found.modality not in _MASKS:
+                return found
+    return None
+
+
+def fits(identity: Identity, modality: str) -> bool:
+    """Whether a DICOM modality fits that of a recipe; one that is not told fits."""
+    return not identity.modality or identity.modality in MODALITIES[modality]
+
+
+def contradict(image: Identity, mask: Identity) -> str | None:
+    """What says that a mask is not of the patient of an image; None where nothing does."""
+    if image.patient and mask.patient and image.patient != mask.patient:
+        return "image and mask name different patients"
+    if image.frame and mask.frame and image.frame != mask.frame:
+        return "image and mask name different frames of reference"
+    return None
+
+
+def _identity(file: Path) -> Identity:
+    data = open_dicom(file, ATTRIBUTES, pixels=False)
+    try:
+        with quiet():
+            texts = {name: str(data.get(name) or "").strip() for name in ATTRIBUTES}
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise UnreadableError("damaged DICOM file: it holds what no DICOM file may") from None
+    return Identity(
+        modality=texts["Modality"],
+        burned_in=texts["BurnedInAnnotation"].upper() == "YES",
+        patient=_hash(texts["PatientID"]),
+        frame=_hash(texts["FrameOfReferenceUID"]),
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() if text else ""
