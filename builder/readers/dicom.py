@@ -10,21 +10,22 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, get_decoder, iter_pixels
-from pydicom.uid import UID
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from builder.readers import UnreadableError
-from builder.readers.dicom_geometry import Plane, plane_of, stack
-from builder.readers.dicom_seg import kind_of, quiet
+from builder.readers.dicom_file import kind_of, open_dicom, quiet
+from builder.readers.dicom_geometry import Frame, Plane, frames_of, spacing_of, stack
 from builder.volume import Header, Picture, Volume, axis_codes
 
 ATTRIBUTES: Final = (
@@ -80,31 +81,14 @@ _NOT_IMAGES: Final = {
 """Modalities of objects that may have pixels, or stand for masks, but are no images."""
 _PHYSICAL: Final = ("CT", "PT")
 """Modalities whose values are physical, so that no display convention may turn them round."""
-_PLUGINS: Final = {
-    "JPEG-LS": "pyjpegls",
-    "JPEG 2000": "pylibjpeg-openjpeg",
-    "High-Throughput": "pylibjpeg-openjpeg",
-    "RLE": "pylibjpeg-rle",
-    "JPEG": "pylibjpeg-libjpeg",
-}
-"""Beginning of a transfer syntax's name -> package that decodes it; the first that fits."""
+_PLUGIN: Final = "python-gdcm"
+_OTHER_PLUGINS: Final = {"High-Throughput": "pylibjpeg-openjpeg"}
+"""Beginning of a transfer syntax's name -> package that decodes it where `_PLUGIN` does not."""
+_COLOURS: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+"""Photometric Interpretations of colour that pydicom turns into RGB (C.7.6.3.1.2)."""
+_PLAIN: Final = tuple(uid.name for uid in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian))
 _MAX_PIXELS: Final = 2**33
 """As many as a NIfTI file may have; more is a damaged header."""
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """What a frame says of itself.
-
-    Attributes:
-        plane: Its place in the patient, None where it has none.
-        slope: Source units per stored value (C.11.1.1.2).
-        intercept: Source value of stored value 0.
-    """
-
-    plane: Plane | None
-    slope: float
-    intercept: float
 
 
 @dataclass(frozen=True)
@@ -118,6 +102,7 @@ class _Image:
         dtype: Of the stored values.
         bits: Bits Stored.
         photometric: Photometric Interpretation.
+        syntax: Name of its transfer syntax: how the pixels are stored.
         spacing: Distance of rows and of columns in mm, where it is known.
         frames: All frames, as stored.
     """
@@ -128,13 +113,14 @@ class _Image:
     dtype: np.dtype[Any]
     bits: int
     photometric: str
+    syntax: str
     spacing: tuple[float, float] | None
-    frames: tuple[_Frame, ...]
+    frames: tuple[Frame, ...]
 
     @property
     def coloured(self) -> bool:
         """Whether a pixel has more than one value."""
-        return not self.photometric.startswith("MONOCHROME")
+        return self.photometric in _COLOURS
 
     @property
     def placed(self) -> bool:
@@ -168,10 +154,10 @@ def read(path: Path) -> Picture | Volume:
 
 
 def burned_in(path: Path) -> bool:
-    """Whether a file, or any image of a folder, says that text is burned into its pixels (C.7.6.1.1.6).
+    """Whether a file, or any image of a folder, says that its pixels show who the patient is (C.7.6.1).
 
     Raises:
-        UnreadableError: It is no DICOM image, or damaged.
+        UnreadableError: It is no DICOM file, a folder without images, or damaged.
         OSError: It cannot be opened.
     """
     found = _by_series(path) if path.is_dir() else {"": [(path, _open(path))]}
@@ -183,14 +169,19 @@ def _images(path: Path) -> list[_Image]:
     if not path.is_dir():
         dataset = _open(path)
         return [_parse(path, dataset)]
-    series = list(_by_series(path).values())
-    images = [[_parse(file, dataset) for file, dataset in group] for group in series]
+    images = [list(_parse_all(group)) for group in _by_series(path).values()]
     if len(images) > 1:
         names = "; ".join(sorted(_series_name(group) for group in images))
         raise UnreadableError(
             f"the folder holds {len(images)} image series, expected one: {names}; put each into its own folder"
         )
     return images[0]
+
+
+def _parse_all(group: list[tuple[Path, FileDataset]]) -> Iterator[_Image]:
+    for number, (file, dataset) in enumerate(group, 1):
+        with _at(f"image {number} of {len(group)} in the order of names"):
+            yield _parse(file, dataset)
 
 
 def _series_name(images: list[_Image]) -> str:
@@ -204,19 +195,25 @@ def _by_series(folder: Path) -> dict[str, list[tuple[Path, FileDataset]]]:
     series: defaultdict[str, list[tuple[Path, FileDataset]]] = defaultdict(list)
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     for number, file in enumerate(files, 1):
-        try:
+        with _at(f"file {number} of {len(files)} in the order of names"):
             dataset = _open_member(file)
-        except UnreadableError as error:  # by number: names of DICOM files are often made of UIDs
-            raise UnreadableError(f"file {number} of {len(files)}, by name: {error}") from None
         if dataset is not None:
             series[_text(dataset, "SeriesInstanceUID")].append((file, dataset))
     if not series:
-        others = f"{len(files)} {'file' if len(files) == 1 else 'files'} that {'is' if len(files) == 1 else 'are'} none"
+        held = f"its {len(files)} {'file is' if len(files) == 1 else 'files are'} none" if files else "it holds no file"
         raise UnreadableError(
-            f"expected DICOM images in the folder, {others if files else 'no file at all'} came; "
-            "images in folders further down are not looked for"
+            f"expected DICOM images in the folder, but {held}; folders further down are not looked into"
         )
     return dict(series)
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Say which file of a folder is at fault: by number, as names of DICOM files are often made of UIDs."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise UnreadableError(f"{place}: {error}") from None
 
 
 def _open_member(file: Path) -> FileDataset | None:
@@ -232,27 +229,13 @@ def _open_member(file: Path) -> FileDataset | None:
     modality = _text(dataset, "Modality")
     if modality in _NOT_IMAGES:
         return None
-    looks_like_image = modality in ("CT", "MR", "PT") or kind_of(dataset).endswith("Image Storage")
+    looks_like_image = modality in ("CT", "MR", "PT") or "Image Storage" in kind_of(dataset)
     return dataset if "Rows" in dataset or looks_like_image else None
 
 
 def _open(path: Path, *, pixels: bool = False) -> FileDataset:
-    """Open a DICOM file and take nothing but `ATTRIBUTES` from it, and the pixels if asked for."""
-    wanted = [*ATTRIBUTES, _PIXELS] if pixels else list(ATTRIBUTES)
-    try:
-        with quiet():
-            return pydicom.dcmread(path, specific_tags=wanted, stop_before_pixels=not pixels)  # type: ignore[arg-type]
-    except InvalidDicomError:
-        raise UnreadableError(
-            "no DICOM file: expected the mark DICM after 128 bytes; files of the time before that mark are not "
-            "supported, convert them first (dcmconv of DCMTK does so)"
-        ) from None
-    except Exception as error:  # a damaged file raises nearly anything, OSError without a number among it
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise UnreadableError(
-            "damaged DICOM file: it breaks off or holds what no DICOM file may; fetch it again"
-        ) from None
+    """Take nothing but `ATTRIBUTES` from a file, and the pixels if asked for."""
+    return open_dicom(path, (*ATTRIBUTES, _PIXELS), pixels=pixels)
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
@@ -284,25 +267,17 @@ def _words(keyword: str) -> str:
     return "".join(f" {letter}" if letter.isupper() else letter for letter in keyword).strip()
 
 
-def _numbers(dataset: Dataset, keyword: str) -> list[float] | None:
-    """A list of numbers, None where there is none."""
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        return None
-    return [float(number) for number in ([value] if isinstance(value, (int, float, str)) else value)] or None
-
-
 def _parse(path: Path, dataset: FileDataset) -> _Image:
     """Take everything but the pixels from a file, as plain numbers."""
     modality, count = _text(dataset, "Modality"), _whole(dataset, "NumberOfFrames", 1)
     if modality in _NOT_IMAGES:
         raise UnreadableError(f"expected an image, but the file is {_NOT_IMAGES[modality]}")
+    syntax = _syntax(dataset)
     if "Rows" not in dataset and "Columns" not in dataset:
         raise UnreadableError(f"expected an image, but the file has no size: it is {kind_of(dataset)}, or breaks off")
     sides = _whole(dataset, "Rows"), _whole(dataset, "Columns")
     if math.prod(sides) * count > _MAX_PIXELS:
         raise UnreadableError(f"damaged: it has {count} frames of {sides[0]} x {sides[1]} pixels")
-    _check_decodable(dataset)
     allocated = _whole(dataset, "BitsAllocated")
     stored = _whole(dataset, "BitsStored", allocated)
     high = _whole(dataset, "HighBit", stored - 1)
@@ -312,78 +287,49 @@ def _parse(path: Path, dataset: FileDataset) -> _Image:
         raise UnreadableError(
             f"keeps values of {stored} bits below bit {high + 1}, which the standard no longer allows"
         )
+    if syntax in _PLAIN:
+        _refuse_short(path, math.prod(sides) * count * allocated // 8)
     sign = "i" if _whole(dataset, "PixelRepresentation", 0) else "u"
     try:
         with quiet():
-            frames, spacing = tuple(_frames(dataset, count)), _spacing(dataset)
+            frames, spacing = tuple(frames_of(dataset, count)), spacing_of(dataset)
     except UnreadableError:
         raise
     except Exception:  # values are decoded on access, and damaged ones raise nearly anything
         raise UnreadableError("damaged: its position, orientation, pixel size or rescale cannot be read") from None
     photometric = _text(dataset, "PhotometricInterpretation") or "MONOCHROME2"
+    if photometric not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
+        raise UnreadableError(f"its colours are kept in an unknown way, known are {', '.join(_COLOURS)}")
     dtype = np.dtype(f"{sign}{max(allocated // 8, 1)}")
-    return _Image(path, modality, sides, dtype, stored, photometric, spacing, frames)
+    return _Image(path, modality, sides, dtype, stored, photometric, syntax, spacing, frames)
 
 
-def _check_decodable(dataset: FileDataset) -> None:
-    """Whether the way in which pixels are stored is known, and its decoder installed."""
-    syntax = _text(dataset.file_meta, "TransferSyntaxUID")
-    if not syntax:
+def _refuse_short(path: Path, needed: int) -> None:
+    """Refuse a file that cannot hold its pixels, before memory is taken for them."""
+    size = path.stat().st_size
+    if size < needed:
+        raise UnreadableError(
+            f"truncated: the file has {size:,} bytes, its pixels alone need {needed:,}; fetch it again"
+        )
+
+
+def _syntax(dataset: FileDataset) -> str:
+    """Name of the way in which pixels are stored, once that is known and its decoder installed (PS3.6 A)."""
+    uid = _text(dataset.file_meta, "TransferSyntaxUID")
+    if not uid:
         raise UnreadableError("damaged: it does not say how it is encoded (its Transfer Syntax is missing)")
-    name = UID(syntax).name if UID(syntax).is_transfer_syntax else "a way that is none of the standard's"
+    with quiet():
+        syntax = UID(uid)
+        name = syntax.name if syntax.is_valid and syntax.is_transfer_syntax else "a way that is none of the standard's"
     try:
-        decoder = get_decoder(syntax)
+        with quiet():
+            decoder = get_decoder(syntax)
     except NotImplementedError:
         raise UnreadableError(f"its pixels are stored in {name}, which is not supported") from None
     if not decoder.is_available:
-        plugin = next((package for begin, package in _PLUGINS.items() if name.startswith(begin)), "pylibjpeg")
+        plugin = next((package for begin, package in _OTHER_PLUGINS.items() if name.startswith(begin)), _PLUGIN)
         raise UnreadableError(f"its pixels are stored in {name}: to read them, run 'pip install {plugin}'")
-
-
-def _frames(dataset: Dataset, count: int) -> Iterator[_Frame]:
-    """Geometry and rescale of each frame: its own, that of all frames, or that of the file (C.7.6.16.1)."""
-    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
-    groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
-    if groups and len(groups) != count:
-        raise UnreadableError(f"damaged: it has {count} frames and describes {len(groups)}")
-    for own in groups or [Dataset()] * count:
-        position = None if count > 1 and not groups else dataset
-        plane = _plane(
-            _group("PlanePositionSequence", own, shared) or position,
-            _group("PlaneOrientationSequence", own, shared) or dataset,
-            _group("PixelMeasuresSequence", own, shared) or dataset,
-        )
-        values = _group("PixelValueTransformationSequence", own, shared) or dataset
-        slope, intercept = (_numbers(values, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
-        yield _frame(plane, 1.0 if slope is None else slope[0], 0.0 if intercept is None else intercept[0])
-
-
-def _frame(plane: Plane | None, slope: float, intercept: float) -> _Frame:
-    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
-        raise UnreadableError("damaged: its Rescale Slope or Intercept is 0 or no number")
-    return _Frame(plane, slope, intercept)
-
-
-def _group(macro: str, own: Dataset, shared: Dataset) -> Dataset | None:
-    return next(iter(own.get(macro) or shared.get(macro) or []), None)
-
-
-def _plane(position: Dataset | None, orientation: Dataset, measures: Dataset) -> Plane | None:
-    """Where a frame lies; None where a part of that is missing."""
-    where = None if position is None else _numbers(position, "ImagePositionPatient")
-    axes, spacing = _numbers(orientation, "ImageOrientationPatient"), _numbers(measures, "PixelSpacing")
-    return None if where is None or axes is None or spacing is None else plane_of(where, axes, spacing)
-
-
-def _spacing(dataset: Dataset) -> tuple[float, float] | None:
-    """Pixel size: in the patient, else on the detector, which is larger by the magnification (10.7.1.3)."""
-    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
-    own = next(iter(dataset.get("PerFrameFunctionalGroupsSequence") or []), Dataset())
-    measures = _group("PixelMeasuresSequence", own, shared) or dataset
-    spacing = _numbers(measures, "PixelSpacing") or _numbers(dataset, "ImagerPixelSpacing")
-    if spacing is None or len(spacing) != 2 or not all(0 < side < math.inf for side in spacing):
-        return None
-    return spacing[0], spacing[1]
+    return name
 
 
 def _is_picture(path: Path, images: Sequence[_Image]) -> bool:
@@ -421,52 +367,58 @@ def _unplaced(images: Sequence[_Image], count: int) -> str:
 
 
 def _picture(image: _Image) -> Picture:
-    dataset = _open(image.path, pixels=True)
-    array = next(_decoded(dataset, image))
     frame = image.frames[0]
-    return Picture(array, image.spacing, frame.slope, frame.intercept)
+    return Picture(next(_decoded(image)), image.spacing, frame.slope, frame.intercept)
 
 
 def _volume(images: Sequence[_Image]) -> Volume:
-    planes = _planes(images)
-    grid = stack(planes)
-    slices = {number: place for place, number in enumerate(grid.order)}
+    grid = stack(_planes(images))
     frames = [frame for image in images for frame in image.frames]
     rescales = {(frame.slope, frame.intercept) for frame in frames}
-    dtype = np.dtype(np.float32) if len(rescales) > 1 else np.result_type(*(image.dtype for image in images))
+    alike = len(rescales) == 1
+    dtype = np.result_type(*(image.dtype for image in images)) if alike else np.dtype(np.float32)
     array = np.empty((len(frames), *images[0].sides), dtype)
-    number = 0
-    for image in images:
-        dataset = _open(image.path, pixels=True)
-        for frame, pixels in zip(image.frames, _decoded(dataset, image), strict=True):
-            same = len(rescales) == 1
-            array[slices[number]] = pixels if same else pixels.astype(np.float64) * frame.slope + frame.intercept
-            number += 1
-    slope, intercept = rescales.pop() if len(rescales) == 1 else (1.0, 0.0)
+    places = iter(np.argsort(grid.order).tolist())
+    for number, image in enumerate(images, 1):
+        with _at(f"image {number} of {len(images)} in the order of names") if len(images) > 1 else nullcontext():
+            for frame, pixels in zip(image.frames, _decoded(image), strict=True):
+                array[next(places)] = pixels if alike else pixels.astype(np.float64) * frame.slope + frame.intercept
+    slope, intercept = rescales.pop() if alike else (1.0, 0.0)
     return Volume(array, grid.affine, slope, intercept, axis_codes(grid.affine))
 
 
-def _decoded(dataset: FileDataset, image: _Image) -> Iterator[npt.NDArray[Any]]:
+def _decoded(image: _Image) -> Iterator[npt.NDArray[Any]]:
     """The frames as they are stored, (rows, columns) or (rows, columns, 3) RGB."""
+    dataset = _open(image.path, pixels=True)
     if not dataset.get(_PIXELS):
         raise UnreadableError("it holds no pixels: it breaks off before them, or never had any; fetch it again")
     expected = (*image.sides, 3) if image.coloured and image.photometric != "PALETTE COLOR" else image.sides
-    frames = iter_pixels(dataset)
-    for number in range(1, len(image.frames) + 1):
-        pixels = _next(frames)
-        if pixels is None or pixels.shape != expected:
-            raise UnreadableError(f"damaged: frame {number} of {len(image.frames)} is missing or incomplete")
+    for number in range(len(image.frames)):
+        pixels = _decode(dataset, number, image.syntax)
+        if pixels.shape != expected:
+            raise UnreadableError(
+                f"damaged: frame {number + 1} of {len(image.frames)} has {' x '.join(map(str, pixels.shape))} values, "
+                f"expected {' x '.join(map(str, expected))}"
+            )
         yield _shown(pixels, dataset, image)
 
 
-def _next(frames: Iterator[npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+def _decode(dataset: FileDataset, number: int, syntax: str) -> npt.NDArray[Any]:
+    """One frame, in the machine's byte order.
+
+    Not by pydicom's `iter_pixels`, which fails where JPEG 2000 or JPEG-LS data have another sign than the header says.
+    """
     try:
         with quiet():
-            return next(frames, None)
+            pixels = pixel_array(dataset, index=number)
     except Exception:  # decoders raise nearly anything for damaged data
+        if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            raise UnreadableError("truncated: it has fewer pixels than its size says; fetch it again") from None
         raise UnreadableError(
-            "its pixels cannot be decoded: the file breaks off, or is damaged; fetch it again from its source"
+            f"its pixels, stored in {syntax}, cannot be decoded: the file breaks off or is damaged (fetch it again "
+            "from its source), or no installed decoder knows this kind of it"
         ) from None
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
 def _shown(pixels: npt.NDArray[Any], dataset: FileDataset, image: _Image) -> npt.NDArray[Any]:

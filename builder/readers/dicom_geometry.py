@@ -1,19 +1,21 @@
 """Where the images of a DICOM series lie in the patient, and whether they make one regular volume.
 
-Standard: DICOM PS3.3 C.7.6.2 (Image Plane). The patient's coordinates are LPS, in mm. Names, Instance Number, Slice
-Thickness and Spacing Between Slices play no part: only positions tell in which order and how far apart images lie.
+Standard: DICOM PS3.3 C.7.6.2 (Image Plane), C.7.6.16 (Multi-frame Functional Groups). The patient's coordinates are
+LPS, in mm. Names, Instance Number, Slice Thickness and Spacing Between Slices play no part: only positions tell in
+which order and how far apart images lie.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataset import Dataset
 
 from builder.readers import UnreadableError
 
@@ -38,6 +40,10 @@ _UNIT_TOLERANCE: Final = 0.01
 """Cosines are text of few digits: their length may be off 1, and their scalar product off 0, by this."""
 _FARTHEST: Final = 1e6
 """A coordinate or length in mm from here on, a kilometre, is a damaged number."""
+_FLOAT_ERROR: Final = 1e-6
+"""What decimal positions lose, in mm, when they become binary numbers and are projected on the normal."""
+_SAME_PLACE: Final = 1e-3
+"""Images that lie no further apart than this, in mm, lie at one place."""
 _MISSING_TOLERANCE: Final = 0.05
 """A gap is one of missing images if it is a multiple of the median up to this part of the median."""
 
@@ -57,6 +63,21 @@ class Plane:
     right: _Floats
     down: _Floats
     spacing: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a frame says of itself.
+
+    Attributes:
+        plane: Its place in the patient, None where it has none.
+        slope: Source units per stored value (C.11.1.1.2).
+        intercept: Source value of stored value 0.
+    """
+
+    plane: Plane | None
+    slope: float
+    intercept: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,60 @@ def plane_of(position: Sequence[float], orientation: Sequence[float], spacing: S
     if not (np.abs(origin) < _FARTHEST).all() or not ((lengths > 0) & (lengths < _FARTHEST)).all():
         raise UnreadableError("damaged: its Image Position (Patient) or Pixel Spacing is no sensible number of mm")
     return Plane(origin, right / sides[0], down / sides[1], (float(lengths[0]), float(lengths[1])))
+
+
+def frames_of(dataset: Dataset, count: int) -> Iterator[Frame]:
+    """Geometry and rescale of each frame: its own, that of all frames, or that of the file (C.7.6.16.1)."""
+    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
+    groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    if groups and len(groups) != count:
+        raise UnreadableError(f"damaged: it has {count} frames and describes {len(groups)}")
+    for own in groups or [Dataset()] * count:
+        position = None if count > 1 and not groups else dataset
+        plane = _plane(
+            _group("PlanePositionSequence", own, shared) or position,
+            _group("PlaneOrientationSequence", own, shared) or dataset,
+            _group("PixelMeasuresSequence", own, shared) or dataset,
+        )
+        values = _group("PixelValueTransformationSequence", own, shared) or dataset
+        slope, intercept = (_numbers(values, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
+        yield _frame(plane, 1.0 if slope is None else slope[0], 0.0 if intercept is None else intercept[0])
+
+
+def _frame(plane: Plane | None, slope: float, intercept: float) -> Frame:
+    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
+        raise UnreadableError("damaged: its Rescale Slope or Intercept is 0 or no number")
+    return Frame(plane, slope, intercept)
+
+
+def _group(macro: str, own: Dataset, shared: Dataset) -> Dataset | None:
+    return next(iter(own.get(macro) or shared.get(macro) or []), None)
+
+
+def _plane(position: Dataset | None, orientation: Dataset, measures: Dataset) -> Plane | None:
+    """Where a frame lies; None where a part of that is missing."""
+    where = None if position is None else _numbers(position, "ImagePositionPatient")
+    axes, spacing = _numbers(orientation, "ImageOrientationPatient"), _numbers(measures, "PixelSpacing")
+    return None if where is None or axes is None or spacing is None else plane_of(where, axes, spacing)
+
+
+def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
+    """Pixel size: in the patient, else on the detector, which is larger by the magnification (10.7.1.3)."""
+    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
+    own = next(iter(dataset.get("PerFrameFunctionalGroupsSequence") or []), Dataset())
+    measures = _group("PixelMeasuresSequence", own, shared) or dataset
+    spacing = _numbers(measures, "PixelSpacing") or _numbers(dataset, "ImagerPixelSpacing")
+    if spacing is None or len(spacing) != 2 or not all(0 < side < math.inf for side in spacing):
+        return None
+    return spacing[0], spacing[1]
+
+
+def _numbers(dataset: Dataset, keyword: str) -> list[float] | None:
+    """A list of numbers, None where there is none."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return None
+    return [float(number) for number in ([value] if isinstance(value, (int, float, str)) else value)] or None
 
 
 def stack(planes: Sequence[Plane]) -> Stack:
@@ -148,11 +223,11 @@ def _refuse_unlike(planes: Sequence[Plane]) -> None:
 def _refuse_gaps(heights: _Floats) -> None:
     """Look for doubled, missing and unevenly spaced images; ``heights``: (N,) sorted positions in mm."""
     gaps = np.diff(heights)
-    if (gaps <= ROUNDING).any():
+    if (gaps <= _SAME_PLACE).any():
         _refuse_doubled(gaps)
     median = float(np.median(gaps))
     allowed = max(GAP_TOLERANCE * median, ROUNDING)
-    odd = gaps[np.abs(gaps - median) > allowed]
+    odd = gaps[np.abs(gaps - median) > allowed + _FLOAT_ERROR]
     if not odd.size:
         return
     steps = odd / median
@@ -160,7 +235,8 @@ def _refuse_gaps(heights: _Floats) -> None:
         missing = int((np.rint(steps) - 1).sum())
         raise UnreadableError(
             f"{missing} {'image is' if missing == 1 else 'images are'} missing: most of its images lie {median:.4g} mm "
-            f"apart, but somewhere the gap is {odd.max():.4g} mm; fetch the series again, in full"
+            f"apart, but somewhere the gap is {odd.max():.4g} mm; fetch the series again, in full, or put each part "
+            "into its own folder"
         )
     raise UnreadableError(
         f"its images lie {gaps.min():.4g} to {gaps.max():.4g} mm apart, most of them {median:.4g} mm: expected equal "
@@ -170,7 +246,7 @@ def _refuse_gaps(heights: _Floats) -> None:
 
 def _refuse_doubled(gaps: _Floats) -> None:
     """Several images at one place: count how many there are at each."""
-    edges = np.flatnonzero(np.concatenate([[True], gaps > ROUNDING, [True]]))
+    edges = np.flatnonzero(np.concatenate([[True], gaps > _SAME_PLACE, [True]]))
     counts = Counter(np.diff(edges).tolist())
     places, images = sum(counts.values()), len(gaps) + 1
     if len(counts) == 1:
@@ -195,7 +271,7 @@ def _refuse_tilt(step: _Floats, count: int, plane: Plane) -> None:
     if shift <= DRIFT_TOLERANCE and shift * (count - 1) <= STACK_DRIFT_TOLERANCE:
         return
     normal = np.cross(plane.right, plane.down)
-    degrees = math.degrees(math.acos(min(1.0, abs(step @ normal) / float(np.linalg.norm(step)))))
+    degrees = math.degrees(math.acos(min(1.0, float(abs(step @ normal) / np.linalg.norm(step)))))
     raise UnreadableError(
         f"its images are shifted sideways against each other, by {degrees:.1f} degrees, as with a tilted CT gantry: "
         "expected images right above each other; correct the tilt first (dcm2niix does so)"
