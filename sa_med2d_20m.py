@@ -297,7 +297,10 @@ def _as_pixels(
 
 
 def _decode_any_png(data: bytes) -> npt.NDArray[np.uint8 | np.uint16]:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise DatasetError(f"damaged PNG: OpenCV refuses it ({error.err})") from None
     if pixels is None:
         raise DatasetError("damaged PNG: OpenCV cannot decode it either")
     if pixels.ndim == 3:
@@ -399,6 +402,8 @@ def load(
     shards = [_Shard.at(root, tar) for tar in _tars(root, config, split)]
     make = datasets.IterableDataset if streaming else datasets.Dataset
     rows = _image_rows if view == "image" else _mask_rows
+    if not streaming and not _has_rows(shards, view):  # which Dataset.from_generator cannot make
+        return datasets.Dataset.from_dict({name: [] for name in features(view)}, features(view), split=split)
     split_name = datasets.NamedSplit(split)
     return make.from_generator(rows, features=features(view), gen_kwargs={"shards": shards}, split=split_name)
 
@@ -419,6 +424,14 @@ class _Shard:
             raise DatasetError(f"{index} is missing; 'sa-med2d index {root}' writes it again")
         state = (root / tar).stat()
         return cls(str(root / tar), str(index), state.st_size, state.st_mtime_ns)
+
+
+def _has_rows(shards: Sequence[_Shard], view: str) -> bool:
+    import pyarrow.parquet as pq  # noqa: PLC0415 - only loading reads an index
+
+    if view == "image":
+        return any(pq.read_metadata(shard.index).num_rows for shard in shards)
+    return any(any(pq.read_table(shard.index, columns=["masks"])["masks"].to_pylist()) for shard in shards)
 
 
 def _tars(root: Path, config: str | None, split: str) -> list[str]:

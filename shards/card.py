@@ -63,10 +63,16 @@ def configs(receipts: Iterable[Receipt]) -> list[Config]:
     held: dict[str, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
         if receipt.samples:
-            for tier in tiers(receipt.license):
+            for tier in _tiers(receipt):
                 held[_name("all", tier)].append(receipt)
                 held[_name(receipt.id.modality, tier)].append(receipt)
     return [_config(name, held[name]) for name in config_names() if name in held]
+
+
+def _tiers(receipt: Receipt) -> tuple[str, ...]:
+    """Globs go by path: where the path names another licence than the metadata, no config may have it."""
+    agree = receipt.license.lower() == receipt.id.license
+    return tiers(receipt.id.license) if agree else ()
 
 
 def _config(name: str, receipts: list[Receipt]) -> Config:

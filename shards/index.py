@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from sa_med2d_20m import metadata_types
 from shards.atomic import open_atomic
-from shards.layout import DATA, ShardId, stems
+from shards.contract import type_faults
+from shards.layout import BUILD, DATA, INDEX, ShardId, stems
 from shards.receipt import Receipt, read_receipts, write_receipt
 from shards.tar import BrokenShardError, Located, read_shard, sha256_of
 
@@ -69,9 +70,9 @@ def rows_of(out: Path, shard: ShardId) -> list[dict[str, Any]]:
             record = json.loads(sample.record)
         except ValueError as error:
             raise BrokenShardError(f"{out / shard.tar}: {sample.key}.json is no JSON ({error})") from None
-        missing = [name for name in metadata_types() if name not in record]
-        if missing or len(record) != len(metadata_types()):
-            raise BrokenShardError(f"{out / shard.tar}: {sample.key}.json lacks {missing} or has fields of its own")
+        faults = list(type_faults(record))
+        if faults:
+            raise BrokenShardError(f"{out / shard.tar}: {sample.key}: its metadata is wrong: {'; '.join(faults[:3])}")
         rows.append(index_row(record, shard.tar, located))
     return rows
 
@@ -79,7 +80,8 @@ def rows_of(out: Path, shard: ShardId) -> list[dict[str, Any]]:
 def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[str]]:
     """Write all indexes and receipts anew from the tars alone.
 
-    A receipt that agrees with its tar is kept: it also knows the quarantined cases and lets a build resume.
+    A receipt that agrees with its tar is kept: it also knows the quarantined cases and lets a build resume. Indexes and
+    receipts of shards that are gone are removed.
 
     Args:
         out: Output folder.
@@ -101,10 +103,41 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
         write_index(out / shard.index, rows)
         sha256, size = sha256_of(path)
         receipt = known.get(stem)
-        if receipt is None or receipt.sha256 != sha256:
+        if receipt is None or not _agrees(receipt, shard, rows, sha256):
             write_receipt(out, _receipt(shard, rows, sha256, size))
         done += 1
+    _remove_orphans(out)
     return done, findings
+
+
+def _remove_orphans(out: Path) -> None:
+    tars = stems(out, DATA, ".tar").keys()
+    for folder, name, suffix in ((out, INDEX, ".parquet"), (out / BUILD, "receipts", ".json")):
+        for stem, path in stems(folder, name, suffix).items():
+            if stem not in tars:
+                path.unlink()
+
+
+def count_faults(receipt: Receipt, shard: ShardId, rows: list[dict[str, Any]]) -> list[str]:
+    """What a receipt says of the contents of its shard that is not so.
+
+    Args:
+        receipt: The receipt.
+        shard: The shard's name.
+        rows: Its index rows, made from the tar.
+    """
+    true = _receipt(shard, rows, receipt.sha256, receipt.bytes)
+    names = ("samples", "masks", "labels", "cases")
+    return [
+        f"has {name} {getattr(true, name)}, its receipt says {getattr(receipt, name)}"
+        for name in names
+        if getattr(true, name) != getattr(receipt, name)
+    ]
+
+
+def _agrees(receipt: Receipt, shard: ShardId, rows: list[dict[str, Any]], sha256: str) -> bool:
+    same = (receipt.shard, receipt.license.lower(), receipt.sha256) == (shard.stem, shard.license, sha256)
+    return same and not count_faults(receipt, shard, rows)
 
 
 def _receipt(shard: ShardId, rows: list[dict[str, Any]], sha256: str, size: int) -> Receipt:

@@ -137,27 +137,39 @@ def read_shard(path: Path) -> Iterator[tuple[Sample, Located]]:
     Raises:
         BrokenShardError: See there.
     """
+    end = 0
     try:
         with tarfile.open(path, "r:") as tar:
-            yield from _samples(tar, path)
-            if tar.offset + 2 * _BLOCK > path.stat().st_size + _BLOCK:
-                raise BrokenShardError(f"{path}: the end-of-archive mark is missing, the file is truncated")
+            members: list[tuple[tarfile.TarInfo, bytes]] = []
+            for info in tar:
+                members.append((info, _content(tar, info, path)))
+                end = info.offset_data + info.size + -info.size % _BLOCK
+                if len(members) == len(MEMBERS):
+                    yield _sample(members, path)
+                    members = []
     except tarfile.TarError as error:
         raise BrokenShardError(f"{path}: no readable tar ({error})") from None
-
-
-def _samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[Sample, Located]]:
-    members: list[tuple[tarfile.TarInfo, bytes]] = []
-    for info in tar:
-        file = tar.extractfile(info)
-        if file is None:
-            raise BrokenShardError(f"{path}: {info.name} is not a regular file")
-        members.append((info, file.read()))
-        if len(members) == len(MEMBERS):
-            yield _sample(members, path)
-            members = []
     if members:
         raise BrokenShardError(f"{path}: ends within a sample, after {members[-1][0].name}")
+    _check_end(path, end)
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:
+    file = tar.extractfile(info) if info.isreg() else None
+    if file is None:
+        raise BrokenShardError(f"{path}: {info.name} is not a regular file")
+    return file.read()
+
+
+def _check_end(path: Path, end: int) -> None:
+    """Whether nothing but the end-of-archive mark follows; tarfile stops silently at a header that it cannot read."""
+    with path.open("rb") as file:
+        file.seek(end)
+        rest = file.read()
+    if any(rest):
+        raise BrokenShardError(f"{path}: a damaged header at byte {end}, what follows cannot be read")
+    if len(rest) < 2 * _BLOCK:
+        raise BrokenShardError(f"{path}: the end-of-archive mark is missing, the file is truncated")
 
 
 def _sample(members: list[tuple[tarfile.TarInfo, bytes]], path: Path) -> tuple[Sample, Located]:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from sa_med2d_20m import DatasetError, decode_masks, decode_png, split_layers
-from shards.index import SCHEMA, rows_of
+from shards.contract import meaning_faults
+from shards.index import SCHEMA, count_faults, rows_of
 from shards.key import SampleKey
 from shards.layout import BUILD, DATA, INDEX, ShardId, stems
 from shards.receipt import Receipt, read_receipt
@@ -51,8 +52,16 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
             yield f"{path}: {error}"
             continue
         on_shard(shard)
-        yield from _check_receipt(shard, path, receipts.get(stem))
-        yield from _check_members(out, shard, deep=deep, whole=whole)
+        receipt, reason = _receipt_of(path, receipts.get(stem))
+        yield from _check_bytes(shard, path, receipt) if receipt else [reason]
+        try:
+            rows = rows_of(out, shard)
+        except (BrokenShardError, OSError) as error:
+            yield str(error)
+            continue
+        if receipt is not None:
+            yield from (f"{path}: {fault}" for fault in count_faults(receipt, shard, rows))
+        yield from _check_members(out, shard, rows, deep=deep, whole=whole)
     yield from whole.findings()
 
 
@@ -78,19 +87,17 @@ class _Whole:
                 yield f"{source}: patient {patient!r} stands in the splits {', '.join(sorted(splits))}"
 
 
-def _check_receipt(shard: ShardId, path: Path, receipt_path: Path | None) -> Iterator[str]:
+def _receipt_of(path: Path, receipt_path: Path | None) -> tuple[Receipt | None, str]:
+    """The receipt of a shard, or why there is none."""
     if receipt_path is None:
-        yield f"{path}: has no receipt; 'sa-med2d index' writes one if the shard is whole"
-        return
+        return None, f"{path}: has no receipt; 'sa-med2d index' writes one if the shard is whole"
     try:
-        receipt = read_receipt(receipt_path)
+        return read_receipt(receipt_path), ""
     except ValueError as error:
-        yield str(error)
-        return
-    yield from _compare_receipt(shard, path, receipt)
+        return None, str(error)
 
 
-def _compare_receipt(shard: ShardId, path: Path, receipt: Receipt) -> Iterator[str]:
+def _check_bytes(shard: ShardId, path: Path, receipt: Receipt) -> Iterator[str]:
     if receipt.shard != shard.stem or receipt.license.lower() != shard.license:
         yield f"{path}: its receipt is about {receipt.shard} under {receipt.license}"
     sha256, size = sha256_of(path)
@@ -100,12 +107,9 @@ def _compare_receipt(shard: ShardId, path: Path, receipt: Receipt) -> Iterator[s
         yield f"{path}: has sha256 {sha256}, its receipt says {receipt.sha256}"
 
 
-def _check_members(out: Path, shard: ShardId, *, deep: bool, whole: _Whole) -> Iterator[str]:
-    try:
-        rows = rows_of(out, shard)
-    except (BrokenShardError, OSError) as error:
-        yield str(error)
-        return
+def _check_members(
+    out: Path, shard: ShardId, rows: list[dict[str, Any]], *, deep: bool, whole: _Whole
+) -> Iterator[str]:
     for row in rows:
         whole.add(row)
         yield from (f"{shard.tar}: {row['key']}: {finding}" for finding in _check_row(shard, row))
@@ -119,6 +123,7 @@ def _check_row(shard: ShardId, row: dict[str, Any]) -> Iterator[str]:
     said = (row["modality"], row["license"].lower(), row["source"], row["split"])
     if said != (shard.modality, shard.license, shard.source, shard.split):
         yield f"its metadata says {'/'.join(said)}, its path says otherwise"
+    yield from meaning_faults(row)
     key = SampleKey(row["modality"], row["submodality"], row["source"], row["case"], row["axis"], row["index"])
     if str(key) != row["key"]:
         yield f"its metadata belongs to the key {key}"

@@ -407,6 +407,7 @@ LIKE_ITK = [
     "693_J2KI.dcm",
     "CT_small.dcm",
     "ExplVR_BigEnd.dcm",
+    "GDCMJ2K_TextGBR.dcm",
     "J2K_pixelrep_mismatch.dcm",
     "JPEG2000.dcm",
     "JPEGLSNearLossless_08.dcm",
@@ -574,6 +575,12 @@ def test_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     content = path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0")
     path.write_bytes(content)
     assert "not supported" in refusal(path)
+
+
+def test_pixels_of_an_unknown_kind_are_refused(tmp_path: Path) -> None:
+    content = (PYDICOM / "MR_small.dcm").read_bytes()
+    (tmp_path / "a").write_bytes(content.replace(b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00O^"))
+    assert "fewer pixels" in refusal(tmp_path / "a")
 
 
 def test_damage_anywhere_is_refused_or_read(tmp_path: Path) -> None:

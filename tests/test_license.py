@@ -47,10 +47,51 @@ def test_elements_in_the_name_are_in_the_row() -> None:
             assert row.attribution
 
 
+@pytest.mark.parametrize("name", TERMS)
+def test_a_tier_holds_the_narrower_ones(name: str) -> None:
+    assert tiers(name) in {(), ("all",), ("all", "commercial"), ("all", "commercial", "permissive")}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_gate_and_tiers_agree(name: str) -> None:
+    assert (refusal(name, "https://example.org") is None) == bool(tiers(name))
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if "-NC" in name])
+def test_non_commercial_is_in_no_commercial_tier(name: str) -> None:
+    assert not {"commercial", "permissive"} & set(tiers(name))
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if "-ND" in name])
+def test_no_derivatives_is_in_no_tier(name: str) -> None:
+    assert tiers(name) == ()
+
+
+@pytest.mark.parametrize("name", ["GPL-2.0-only", "GPL-3.0-or-later", "ODbL-1.0", "CDLA-Sharing-1.0", "CC-BY-SA-3.0"])
+def test_copyleft_is_not_permissive(name: str) -> None:
+    assert tiers(name) == ("all", "commercial")
+
+
+@pytest.mark.parametrize("name", ["CC0-1.0", "PDDL-1.0", "Unlicense"])
+def test_public_domain_asks_for_nothing(name: str) -> None:
+    row = terms(name)
+    assert row is not None
+    assert not row.attribution
+    assert not row.share_alike
+
+
+@pytest.mark.parametrize("name", ["UNKNOWN", "Conflict", "CC-BY-4.0 OR MIT", "", "*", "cc-by"])
+def test_anything_else_is_closed(name: str) -> None:
+    assert tiers(name) == ()
+    assert refusal(name, "https://example.org") is not None
+
+
 @pytest.mark.parametrize(
     ("name", "evidence", "said"),
     [
         ("CC-BY-4.0", "https://example.org", None),
+        ("CC-BY-NC-4.0", "https://example.org", None),
+        ("CC-BY-SA-4.0", None, "its recipe gives no license_evidence"),
         ("CC-BY-4.0", None, "its recipe gives no license_evidence"),
         ("CC-BY-4.0", "", "its recipe gives no license_evidence"),
         ("unknown", "https://example.org", "its licence is unknown"),

@@ -22,6 +22,9 @@ from shards.png import encode_image, encode_label_map
 SIDES = st.tuples(st.integers(1, 70), st.integers(1, 70))
 SHAPES = SIDES | SIDES.map(lambda sides: (*sides, 3))
 PIXELS = st.sampled_from([np.uint8, np.uint16]).flatmap(lambda dtype: hnp.arrays(dtype, SHAPES))
+FILTERS = {"NONE": 0, "SUB": 1, "UP": 2, "AVG": 3, "PAETH": 4}
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row, first column, row step, column step of each pass (PNG, section 8.1)."""
 SMOOTH = SIDES.map(lambda sides: np.add.outer(np.arange(sides[0]), np.arange(sides[1])).astype(np.uint8))
 
 
@@ -34,6 +37,30 @@ def by_opencv(data: bytes) -> npt.NDArray[Any]:
 def by_pillow(data: bytes) -> npt.NDArray[Any]:
     with PIL.Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def handmade(width: int, height: int, *, interlace: int, colour: int, raw: bytes, pieces: int = 1) -> bytes:
+    """A PNG of 8 bit put together here, its pixel data in several IDAT chunks if wanted."""
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, interlace)
+    body = zlib.compress(raw)
+    step = -(-len(body) // pieces)
+    data = b"".join(chunk(b"IDAT", body[at : at + step]) for at in range(0, len(body), step))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
+
+
+def row_filters(data: bytes, height: int) -> set[int]:
+    """The filter types that the rows of a PNG have."""
+    at, body = 8, b""
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        body += data[at + 8 : at + 8 + length] if data[at + 4 : at + 8] == b"IDAT" else b""
+        at += 12 + length
+    raw = zlib.decompress(body)
+    return set(raw[:: len(raw) // height])
 
 
 @given(PIXELS | SMOOTH)
@@ -75,6 +102,98 @@ def test_foreign_png_is_read_too(mode: str) -> None:
     image.save(buffer, "PNG")
     expected = np.asarray(image.convert({"1": "L", "P": "RGB", "LA": "RGBA"}.get(mode, mode)))
     assert np.array_equal(decode_png(buffer.getvalue()), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_row_filter_of_opencv_is_undone(name: str, channels: int, dtype: type) -> None:
+    values = np.random.default_rng(3).integers(0, np.iinfo(dtype).max, (31, 18, channels))
+    pixels: npt.NDArray[Any] = values.astype(dtype)
+    options = [cv2.IMWRITE_PNG_FILTER, getattr(cv2, f"IMWRITE_PNG_FILTER_{name}")]
+    data = cv2.imencode(".png", pixels, options)[1].tobytes()
+    assert FILTERS[name] in row_filters(data, 31)
+    expected = pixels[..., 0] if channels == 1 else pixels[..., [2, 1, 0, 3][:channels]]
+    decoded = decode_png(data)
+    assert decoded.dtype == dtype
+    assert np.array_equal(decoded, expected)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palettes_of_any_depth_are_read(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    image = PIL.Image.fromarray(rng.integers(0, 2**bits, (19, 23), np.uint8), "L").convert("P")
+    image.putpalette(rng.integers(0, 256, 3 * 2**bits, np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", bits=bits)
+    assert buffer.getvalue()[24:26] == bytes([bits, 3])
+    assert np.array_equal(decode_png(buffer.getvalue()), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (8, 8), (33, 21), (33, 21, 3)])
+def test_interlaced_png_is_read(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    passes = [pixels[row::down, column::right] for row, column, down, right in ADAM7]
+    raw = b"".join(b"\0" + row.tobytes() for part in passes if part.size for row in part)
+    data = handmade(shape[1], shape[0], interlace=1, colour=0 if len(shape) == 2 else 2, raw=raw)
+    assert np.array_equal(by_pillow(data), pixels)
+    assert np.array_equal(decode_png(data), pixels)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+def test_pixel_data_in_several_chunks_is_read(pieces: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 20), np.uint8)
+    raw = b"".join(b"\0" + row.tobytes() for row in pixels)
+    data = handmade(20, 30, interlace=0, colour=0, raw=raw, pieces=pieces)
+    assert data.count(b"IDAT") == pieces
+    assert np.array_equal(decode_png(data), pixels)
+
+
+def as_read(data: bytes) -> npt.NDArray[Any] | None:
+    try:
+        return decode_png(data)
+    except DatasetError:
+        return None
+
+
+@given(PIXELS, st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_flipped_bit_never_gives_other_pixels(pixels: npt.NDArray[Any], draw: st.DataObject) -> None:
+    data = bytearray(encode_image(pixels))
+    data[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    read = as_read(bytes(data))
+    assert read is None or np.array_equal(read, pixels)
+
+
+@given(PIXELS, st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_cut_never_gives_other_pixels(pixels: npt.NDArray[Any], draw: st.DataObject) -> None:
+    data = encode_image(pixels)
+    cut = draw.draw(st.integers(0, len(data) - 1))
+    read = as_read(data[:cut])
+    assert read is None or np.array_equal(read, pixels)
+    assert read is None or cut >= len(data) - 16  # only the marks after the pixel data may be missing
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damaged_foreign_png_is_an_error(channels: int, damage: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, channels), np.uint8)
+    data = bytearray(cv2.imencode(".png", pixels)[1].tobytes())
+    data[len(data) // 2] ^= 255
+    with pytest.raises(DatasetError, match="damaged PNG"):
+        decode_png(bytes(data) if damage == "flip" else bytes(data[: len(data) // 2]))
+
+
+def test_absurd_size_of_a_foreign_png_is_an_error() -> None:
+    with pytest.raises(DatasetError, match="PNG"):
+        decode_png(handmade(60000, 60000, interlace=1, colour=0, raw=b"x"))
+
+
+@pytest.mark.parametrize("data", [b"GIF89a" + bytes(60), b"\x89PNG\r\n\x1a\n", bytes(100)])
+def test_what_is_no_png(data: bytes) -> None:
+    with pytest.raises(DatasetError, match="expected a PNG file"):
+        decode_png(data)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 20, 40, 200, -30])

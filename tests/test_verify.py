@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builder.command_line import main
 from sa_med2d_20m import decode_png
 from shards.png import encode_label_map
 from shards.tar import Sample, TarWriter, read_shard
@@ -18,11 +20,21 @@ from tests.conftest import Command, write_source
 TAR = "data/ct/cc-by-4.0/Small/train-00000.tar"
 
 
-@pytest.fixture
-def out(sa_med2d: Command, tmp_path: Path) -> Path:
-    recipe = write_source(tmp_path / "raw", cases=2)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One source, two splits; nobody writes to it."""
+    folder = tmp_path_factory.mktemp("built")
+    recipe = write_source(folder / "raw", cases=2)
     recipe.write_text(recipe.read_text() + '[splits]\ntrain = ["case00"]\ntest = ["case01"]\n')
-    assert sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out").code == 0
+    arguments = ["build", recipe, "--raw", folder / "raw", "--out", folder / "out", "--workers", 1]
+    assert main([str(argument) for argument in arguments]) == 0
+    return folder
+
+
+@pytest.fixture
+def out(built: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     return tmp_path / "out"
 
 
@@ -91,9 +103,52 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no receipt": (lambda out: next(out.glob("build/receipts/**/train*")).unlink(), f"{TAR}: has no receipt"),
     "spoilt receipt": (lambda out: next(out.glob("build/receipts/**/train*")).write_text("{}"), "is no receipt"),
+    "orphan index": (
+        lambda out: shutil.copy(next(out.glob("index/**/train*")), out / "index/ct/cc-by-4.0/Small/train-00007.parquet"),
+        "train-00007.parquet: its shard data/ct/cc-by-4.0/Small/train-00007.tar is missing",
+    ),
+    "receipt of another shard": (
+        lambda out: next(out.glob("build/receipts/**/train*")).write_bytes(
+            next(out.glob("build/receipts/**/test*")).read_bytes()
+        ),
+        f"{TAR}: its receipt is about ct/cc-by-4.0/Small/test-00000",
+    ),
+    "receipt under another licence": (lambda out: edit_receipt(out, license="CC0-1.0"), "its receipt is about"),
     "orphan receipt": (lambda out: (out / TAR).unlink(), "train-00000.json: its shard"),
+    "odd folder": (lambda out: move(out, "data/ct/Small/train-00000.tar"), "'ct/Small/train-00000' is no shard name"),
+    "licence of another folder": (
+        lambda out: move(out, "data/ct/cc0-1.0/Small/train-00000.tar"),
+        "its metadata says ct/cc-by-4.0/Small/train, its path says otherwise",
+    ),
     "odd name": (lambda out: (out / TAR).rename(out / TAR.replace("train-", "training-")), "is no shard name"),
 }  # fmt: skip
+
+
+def move(out: Path, to: str) -> None:
+    (out / to).parent.mkdir(parents=True)
+    (out / TAR).rename(out / to)
+
+
+def edit_receipt(out: Path, **fields: Any) -> None:
+    path = next(out.glob("build/receipts/**/train*"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.mark.parametrize("fields", [{"samples": 9999}, {"masks": 0}, {"labels": {"eye": 3}}, {"cases": ["nobody"]}])
+def test_counts_of_a_receipt_are_checked(sa_med2d: Command, out: Path, fields: dict[str, Any]) -> None:
+    edit_receipt(out, **fields)
+    ran = sa_med2d("verify", out, "--deep")
+    assert ran.code == 1
+    assert TAR in ran.err
+
+
+def test_all_damage_is_told_at_once(sa_med2d: Command, out: Path) -> None:
+    flip(out / TAR, 700)  # in the first picture, so that the index still fits
+    next(out.glob("index/**/test*")).unlink()
+    ran = sa_med2d("verify", out)
+    assert "train-00000.tar: has sha256" in ran.err
+    assert "test-00000.parquet: is missing" in ran.err
+    assert ran.err.splitlines()[-1] == "2 findings"
 
 
 def flip(path: Path, at: int) -> None:
@@ -122,13 +177,18 @@ CONTENTS: dict[str, tuple[Callable[[list[Sample]], list[Sample]], str, bool]] = 
         "Small: patient 'case01' stands in the splits test, train",
         False,
     ),
-    "field missing": (lambda s: [Sample(s[0].key, s[0].image, s[0].mask, b'{"key":"a"}'), *s[1:]], "json lacks", False),
+    "field missing": (
+        lambda s: [Sample(s[0].key, s[0].image, s[0].mask, b'{"key":"a"}'), *s[1:]],
+        "source is missing",
+        False,
+    ),
     "wrong area": (edit_mask(area=3), "mask 1 (liver): ", True),
     "wrong box": (edit_mask(bbox=[0, 0, 30, 30]), "its bounding box is", True),
     "wrong id": (edit_mask(id=9), "mask ids are [9]", True),
     "wrong layer": (edit_mask(layer=0, area=1), "metadata says 1", True),
     "no such layer": (edit_mask(layer=7), "a mask lies outside the 1 layers", True),
     "stray value": (repaint(stray), "label map holds the values [77], which no mask has", True),
+    "box over the edge": (edit_mask(bbox=[-5, -5, 99, 99]), "mask 1 (liver): ", True),
     "two pieces": (repaint(apart), "has 2 8-connected components", True),
     "wrong height": (edit(height=39), "no stack of layers", True),
     "spoilt picture": (lambda s: [Sample(s[0].key, s[0].image[:-40], s[0].mask, s[0].record), *s[1:]], "PNG", True),
@@ -144,9 +204,66 @@ def test_damaged_contents_are_named_with_their_key(sa_med2d: Command, out: Path,
     assert (indexed.code == 1) == (damage == "field missing")
     plain, thorough = sa_med2d("verify", out), sa_med2d("verify", out, "--deep")
     assert thorough.code == 1
-    assert said in thorough.err, thorough.err
-    assert "Small" in thorough.err
+    told = [line for line in thorough.err.splitlines() if said in line]
+    assert told, thorough.err
+    assert damage == "patient in two splits" or f"{TAR}: ct_00--Small--case00--" in told[0]
     assert (plain.code == 0) == deep
+
+
+def test_key_in_two_shards_is_named_with_the_second(sa_med2d: Command, out: Path) -> None:
+    again = TAR.replace("00000", "00001")
+    shutil.copy(out / TAR, out / again)
+    assert sa_med2d("index", out).code == 0
+    ran, keys = sa_med2d("verify", out), [sample.key for sample, _ in read_shard(out / TAR)]
+    assert ran.code == 1
+    lines = [line for line in ran.err.splitlines() if "more than once" in line]
+    assert len(lines) == len(keys)
+    assert all(f"{again}: {key}: " in line for key, line in zip(keys, lines, strict=True))
+
+
+ODD: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no record": lambda record: 3,
+    "licence is a number": lambda record: record | {"license": 3},
+    "licence is null": lambda record: record | {"license": None},
+    "case is null": lambda record: record | {"case": None},
+    "index is text": lambda record: record | {"index": "a"},
+    "height is text": lambda record: record | {"height": "40"},
+    "height is null": lambda record: record | {"height": None},
+    "masks are null": lambda record: record | {"masks": None},
+    "masks are numbers": lambda record: record | {"masks": [1]},
+    "mask without area": lambda record: record | {"masks": [without(record["masks"][0], "area")]},
+    "box of three": lambda record: record | {"masks": [record["masks"][0] | {"bbox": [1, 2, 3]}]},
+}
+
+
+def without(entry: dict[str, Any], name: str) -> dict[str, Any]:
+    return {field: value for field, value in entry.items() if field != name}
+
+
+def odd_record(change: Callable[[dict[str, Any]], Any]) -> Callable[[list[Sample]], list[Sample]]:
+    def changed(samples: list[Sample]) -> list[Sample]:
+        first = samples[0]
+        record = json.dumps(change(json.loads(first.record))).encode()
+        return [Sample(first.key, first.image, first.mask, record), *samples[1:]]
+
+    return changed
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_metadata_of_other_types_is_named(sa_med2d: Command, out: Path, kind: str) -> None:
+    rewrite(out, odd_record(ODD[kind]))
+    ran = sa_med2d("verify", out, "--deep")
+    assert ran.code == 1
+    assert f"{TAR}: ct_00--Small--case00--" in ran.err
+
+
+@pytest.mark.parametrize("fields", [{"intensity": None}, {"spacing": [1.0]}, {"schema": 99}, {"plane": "coronal"}])
+def test_metadata_that_breaks_the_contract_is_named(sa_med2d: Command, out: Path, fields: dict[str, Any]) -> None:
+    rewrite(out, edit(**fields))
+    sa_med2d("index", out)
+    ran = sa_med2d("verify", out, "--deep")
+    assert ran.code == 1
+    assert f"{TAR}: ct_00--Small--case00--" in ran.err
 
 
 def test_verify_of_what_is_no_folder(sa_med2d: Command, tmp_path: Path) -> None:

@@ -21,7 +21,13 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+)
 
 from builder.readers import UnreadableError
 from builder.readers.dicom_file import kind_of, open_dicom, quiet
@@ -82,6 +88,11 @@ _NOT_IMAGES: Final = {
 _PHYSICAL: Final = ("CT", "PT")
 """Modalities whose values are physical, so that no display convention may turn them round."""
 _PLUGIN: Final = "python-gdcm"
+_PREFERRED: Final = ("pyjpegls", "pylibjpeg", "pillow", "pydicom", "gdcm")
+"""pydicom's names of its plug-ins: the first that is installed is asked, and no other after it. GDCM comes last, as it
+ends the whole process on some damaged JPEG and JPEG-LS data."""
+_PREFERRED_JPEG_2000: Final = ("pylibjpeg", "gdcm", "pillow")
+"""Pillow knows fewer kinds of JPEG 2000 than GDCM, which has OpenJPEG decode it."""
 _OTHER_PLUGINS: Final = {"High-Throughput": "pylibjpeg-openjpeg"}
 """Beginning of a transfer syntax's name -> package that decodes it where `_PLUGIN` does not."""
 _COLOURS: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
@@ -390,7 +401,7 @@ def _volume(images: Sequence[_Image]) -> Volume:
 def _decoded(image: _Image) -> Iterator[npt.NDArray[Any]]:
     """The frames as they are stored, (rows, columns) or (rows, columns, 3) RGB."""
     dataset = _open(image.path, pixels=True)
-    if not dataset.get(_PIXELS):
+    if _PIXELS not in dataset:
         raise UnreadableError("it holds no pixels: it breaks off before them, or never had any; fetch it again")
     expected = (*image.sides, 3) if image.coloured and image.photometric != "PALETTE COLOR" else image.sides
     for number in range(len(image.frames)):
@@ -410,7 +421,7 @@ def _decode(dataset: FileDataset, number: int, syntax: str) -> npt.NDArray[Any]:
     """
     try:
         with quiet():
-            pixels = pixel_array(dataset, index=number)
+            pixels = pixel_array(dataset, index=number, decoding_plugin=_plugin(dataset))
     except Exception:  # decoders raise nearly anything for damaged data
         if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
             raise UnreadableError("truncated: it has fewer pixels than its size says; fetch it again") from None
@@ -419,6 +430,14 @@ def _decode(dataset: FileDataset, number: int, syntax: str) -> npt.NDArray[Any]:
             "from its source), or no installed decoder knows this kind of it"
         ) from None
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _plugin(dataset: FileDataset) -> str:
+    """Name of the plug-in that decodes the pixels, empty where they are not compressed."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    available = get_decoder(syntax).available_plugins
+    preferred = _PREFERRED_JPEG_2000 if syntax in JPEG2000TransferSyntaxes else _PREFERRED
+    return next((name for name in preferred if name in available), "")
 
 
 def _shown(pixels: npt.NDArray[Any], dataset: FileDataset, image: _Image) -> npt.NDArray[Any]:

@@ -44,12 +44,13 @@ def open_dicom(path: Path, attributes: Iterable[str], *, pixels: bool = True) ->
 def quiet() -> Iterator[None]:
     """Keep pydicom from warning and logging: it quotes values, and in a damaged file any value may be the patient's."""
     logger = logging.getLogger("pydicom")
-    before, logger.disabled = logger.disabled, True
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)  # reaches its child loggers too, as disabling it would not
     try:
         with warnings.catch_warnings(action="ignore"), pydicom.config.disable_value_validation():
             yield
     finally:
-        logger.disabled = before
+        logger.setLevel(before)
 
 
 def kind_of(dataset: Dataset) -> str:
