@@ -252,6 +252,8 @@ def decode_png(data: bytes) -> npt.NDArray[np.uint8 | np.uint16]:
     if data[:8] != _PNG_SIGNATURE or len(data) < 33:
         raise DatasetError(f"expected a PNG file, got {len(data)} bytes that start with {bytes(data[:8])!r}")
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
+    if not width or not height:
+        raise DatasetError(f"damaged PNG: its size is {width} x {height}")
     if depth in (8, 16) and colour in _CHANNELS and not interlace:
         rows = _inflate_rows(data, height, width * _CHANNELS[colour] * (depth // 8))
         pixels = _undo_filter(rows, _CHANNELS[colour] * (depth // 8))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -70,6 +71,10 @@ def rescale(values: npt.NDArray[Any], low: float, high: float, *, flip: bool = F
     """
     if values.dtype.kind not in "iu":
         return _levels(values.astype(np.float64), low, high, flip)
+    if values.dtype == np.uint8:
+        every = _levels(np.arange(256, dtype=np.float64), low, high, flip)
+        pixels: npt.NDArray[Any] = np.asarray(cv2.LUT(values, every))
+        return pixels.reshape(values.shape)
     first, last = int(values.min()), int(values.max())
     if last - first >= min(_TABLE, values.size):
         return _levels(values.astype(np.float64), low, high, flip)

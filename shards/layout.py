@@ -73,7 +73,9 @@ class ShardId:
 def stems(out: Path, folder: str, suffix: str) -> dict[str, Path]:
     """All files with a suffix below ``out/folder``, by their path without folder and suffix, sorted."""
     root = out / folder
-    found = {path.relative_to(root).with_suffix("").as_posix(): path for path in root.rglob(f"*{suffix}")}
+    found = {
+        path.relative_to(root).with_suffix("").as_posix(): path for path in root.rglob(f"*{suffix}") if path.is_file()
+    }
     return dict(sorted(found.items()))
 
 

@@ -57,8 +57,8 @@ class LocalExecutor:
                 yield future.result()
         except BrokenProcessPool:
             raise WorkerLostError(
-                "a worker process was killed, most often because memory ran out; "
-                "run the same command again to go on from the shards that are finished, with fewer --workers"
+                "a worker process died: memory ran out (use fewer --workers), or a decoder crashed on a damaged file "
+                "(--workers 1 shows which); run the same command again to go on from the shards that are finished"
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -138,18 +138,18 @@ def test_nifti_reading_by_nibabel(benchmark: BenchmarkFixture, files: list[Path]
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers(benchmark: BenchmarkFixture, tmp_path: Path, workers: int) -> None:
-    """A generated source of 32 volumes, built by one process and by two, start-up included."""
+    """A generated source of 24 volumes, built by one process and by two, start-up included."""
     from tests.conftest import ct_like, organ_map, write_nifti, write_source  # noqa: PLC0415
 
     recipe = write_source(tmp_path, cases=0)
-    for number in range(32):
-        write_nifti(tmp_path / f"Small/images/case{number:02d}.nii.gz", ct_like(number, (96, 128, 128)))
-        write_nifti(tmp_path / f"Small/labels/case{number:02d}.nii.gz", organ_map((96, 128, 128)))
+    for number in range(24):
+        write_nifti(tmp_path / f"Small/images/case{number:02d}.nii.gz", ct_like(number, (160, 192, 192)))
+        write_nifti(tmp_path / f"Small/labels/case{number:02d}.nii.gz", organ_map((160, 192, 192)))
     runs = iter(range(99))
 
     def build() -> None:
         out = tmp_path / f"out{next(runs)}"
-        arguments = ["build", recipe, "--raw", tmp_path, "--out", out, "--shard-size", "10MB", "--workers", workers]
+        arguments = ["build", recipe, "--raw", tmp_path, "--out", out, "--shard-size", "40MB", "--workers", workers]
         assert main([str(argument) for argument in arguments]) == 0
 
     benchmark.group = "workers"
