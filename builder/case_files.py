@@ -73,7 +73,9 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume, tally: 
         check_pair(case.images[0].path, path, source, tally)
         return read_segments(source.root, path, image)
 
-    return class_layers(case.masks, read, read_named, Labelling(source.recipe, source.classes, tally))
+    sides = image.array.shape
+    shape = (1, sides[0], sides[1]) if isinstance(image, Picture) else (sides[0], sides[1], sides[2])
+    return class_layers(case.masks, read, read_named, shape, Labelling(source.recipe, source.classes, tally))
 
 
 def _on_grid(mask: Picture | Volume, image: Picture | Volume, path: str, source: Source) -> Picture | Volume:

@@ -37,6 +37,7 @@ def class_layers(
     files: Iterable[MaskFile],
     read: Callable[[str], Picture | Volume],
     read_named: Callable[[str], list[Segment]],
+    shape: tuple[int, int, int],
     labelling: Labelling,
 ) -> list[ClassLayer]:
     """Read the masks of a case, one file in memory at a time.
@@ -45,6 +46,7 @@ def class_layers(
         files: The mask files.
         read: Reads a mask by its path, in LPS axes and on the image's grid; raises CaseError.
         read_named: Reads the segments of a DICOM SEG or RTSTRUCT on the image's grid; raises CaseError.
+        shape: (Z, Y, X) of the image.
         labelling: What says which class a pixel belongs to.
 
     Raises:
@@ -60,7 +62,7 @@ def class_layers(
             )
             for file in files
         ]
-    layers = _Layers(classes.dtype)
+    layers = _Layers(shape, classes.dtype)
     for file in sorted(files, key=lambda file: (classes.numbers.get(file.label or "", 0), file.path)):
         if recipe.masks.segments:
             _add_segments(layers, read_named(file.path), file, labelling)
@@ -72,7 +74,7 @@ def class_layers(
             layers.add_map(read_class_map(read(file.path), file, labelling), numbers)
     for region, parts in recipe.regions.items():
         layers.add_region([classes.numbers[str(part)] for part in parts], classes.numbers[region])
-    return [ClassLayer(array) for array in layers.arrays]
+    return [ClassLayer(array) for array in layers.arrays or [np.zeros(shape, classes.dtype)]]
 
 
 def _add_segments(layers: _Layers, segments: Iterable[Segment], file: MaskFile, labelling: Labelling) -> None:
@@ -92,8 +94,9 @@ def _add_segments(layers: _Layers, segments: Iterable[Segment], file: MaskFile, 
 class _Layers:
     """Class layers while they are filled."""
 
-    def __init__(self, dtype: type) -> None:
+    def __init__(self, shape: tuple[int, int, int], dtype: type) -> None:
         self.arrays: list[npt.NDArray[Any]] = []
+        self._shape = shape
         self._dtype = dtype
         self._home: dict[int, int] = {}
 
@@ -112,8 +115,8 @@ class _Layers:
         """Add the union of classes."""
         table = np.zeros(np.iinfo(self._dtype).max + 1, np.bool_)
         table[parts] = True
-        union = look_up(table, self.arrays[0])
-        for layer in self.arrays[1:]:
+        union = np.zeros(self._shape, np.bool_)
+        for layer in self.arrays:
             union |= look_up(table, layer)
         self.add(union, number)
 
@@ -126,6 +129,6 @@ class _Layers:
             binary = binary | own
         free = next((at for at, layer in enumerate(self.arrays) if not layer[binary].any()), len(self.arrays))
         if free == len(self.arrays):
-            self.arrays.append(np.zeros(binary.shape, self._dtype))
+            self.arrays.append(np.zeros(self._shape, self._dtype))
         self.arrays[free][binary] = number
         self._home[number] = free

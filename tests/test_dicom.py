@@ -477,15 +477,6 @@ def test_palette_of_16_bits(tmp_path: Path) -> None:
     assert_array_equal(picture.array[..., 0], [[0, 0x12], [0x80, 0xFF]])
 
 
-def test_burned_in(tmp_path: Path) -> None:
-    write_series(tmp_path / "series", axial([1, 2]))
-    assert not dicom.burned_in(tmp_path / "series")
-    path = save(tmp_path / "series" / "x", image_dataset(pixels_of(0), BurnedInAnnotation="YES"))
-    assert dicom.burned_in(path)
-    assert dicom.burned_in(tmp_path / "series")
-    assert not dicom.burned_in(PYDICOM / "CT_small.dcm")
-
-
 def test_nothing_but_the_listed_attributes_is_read(tmp_path: Path) -> None:
     path = save(tmp_path / "a", image_dataset(pixels_of(0)))
     dataset = dicom._open(path, pixels=True)
@@ -592,7 +583,7 @@ def test_damage_anywhere_is_refused_or_read(tmp_path: Path) -> None:
             mutated[rng.randrange(128, 2600)] = rng.randrange(256)
         path = tmp_path / "a.dcm"
         path.write_bytes(mutated)
-        for read in (dicom.read, dicom.read_header, dicom.burned_in):  # a warning would quote the file
+        for read in (dicom.read, dicom.read_header):  # a warning would quote the file
             with warnings.catch_warnings(action="error"), suppress(UnreadableError):
                 read(path)
 

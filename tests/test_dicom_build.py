@@ -188,6 +188,17 @@ def test_segment_without_a_class_is_named(sa_med2d: Command, corpus: Path, tmp_p
     assert "the file holds Breast, which [labels] does not name (it names lung)" in ran.err
 
 
+def test_file_without_any_named_segment_gives_no_sample(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
+    files = '[files]\nimage = "{case}/image_dce_pe1/"\nmask = "{case}/mask/1-1.dcm"\n'
+    text = (
+        files
+        + '[labels]\nlung = "lung"\n[regions]\nchest = ["lung"]\n[masks]\nsegments = true\n[gates]\nunnamed_values = "flag"\n'
+    )
+    ran = build(sa_med2d, tmp_path, corpus / "mirp-breast-mr-seg", text, "mr")
+    assert ran.code == 0, ran.err
+    assert "1 cases gave no sample, every slice was dropped by a rule: UCSF-BR-06" in ran.err
+
+
 def test_changed_slice_rebuilds_the_series(sa_med2d: Command, tmp_path: Path) -> None:
     write_series(tmp_path / "raw/p1/ct", ct_like())
     mask = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8))
@@ -225,7 +236,11 @@ CASE = '[files]\nimage = "{case}/ct/"\nmask = "{case}/seg.nrrd"\n[labels]\n1 = "
 def test_gates_over_what_an_image_says(
     sa_med2d: Command, tmp_path: Path, gate: str, attribute: str, value: str, said: str
 ) -> None:
-    write_case(tmp_path / "raw", lambda _, data: setattr(data, attribute, value))
+    def change(number: int, data: Dataset) -> None:
+        if gate != "burned_in_text" or number == 7:  # one image with text is one too many
+            setattr(data, attribute, value)
+
+    write_case(tmp_path / "raw", change)
     ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE)
     assert ran.code == 3
     assert f"p1/ct/: gate: {gate}: " in ran.err

@@ -39,7 +39,6 @@ ATTRIBUTES: Final = (
     "BitsStored",
     "BluePaletteColorLookupTableData",
     "BluePaletteColorLookupTableDescriptor",
-    "BurnedInAnnotation",
     "Columns",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
@@ -162,17 +161,6 @@ def read(path: Path) -> Picture | Volume:
     """
     images = _images(path)
     return _picture(images[0]) if _is_picture(path, images) else _volume(images)
-
-
-def burned_in(path: Path) -> bool:
-    """Whether a file, or any image of a folder, says that its pixels show who the patient is (C.7.6.1).
-
-    Raises:
-        UnreadableError: It is no DICOM file, a folder without images, or damaged.
-        OSError: It cannot be opened.
-    """
-    found = _by_series(path) if path.is_dir() else {"": [(path, _open(path))]}
-    return any(_text(dataset, "BurnedInAnnotation") == "YES" for group in found.values() for _, dataset in group)
 
 
 def _images(path: Path) -> list[_Image]:

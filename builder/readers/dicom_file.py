@@ -53,6 +53,18 @@ def quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
+@contextmanager
+def parsing(what: str) -> Iterator[None]:
+    """Turn whatever damaged values raise when they are decoded, which is nearly anything, into `UnreadableError`."""
+    try:
+        with quiet():
+            yield
+    except UnreadableError:
+        raise
+    except Exception:
+        raise UnreadableError(f"damaged {what} cannot be read") from None
+
+
 def kind_of(dataset: Dataset) -> str:
     """What a DICOM file is, in words for a message: the standard's name of its SOP class, never a UID."""
     try:

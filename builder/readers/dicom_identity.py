@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from builder.readers import UnreadableError, is_dicom
-from builder.readers.dicom_file import open_dicom, quiet
+from builder.readers import is_dicom
+from builder.readers.dicom_file import open_dicom, parsing
 
 ATTRIBUTES: Final = ("BurnedInAnnotation", "FrameOfReferenceUID", "Modality", "PatientID")
 """All that is read. PatientID and FrameOfReferenceUID leave this module as hashes."""
@@ -49,18 +49,18 @@ class Identity:
 
 
 def identity_of(path: Path) -> Identity | None:
-    """What a file, or the first image of a series folder, says it shows; None where it is not DICOM.
+    """What a file, or the images of a series folder, say they show; None where nothing is DICOM.
+
+    A folder speaks by its first image, and has burned-in text if any of its images has.
 
     Raises:
-        UnreadableError: It is a damaged DICOM file.
+        UnreadableError: A DICOM file is damaged.
     """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    for file in files:
-        if file.is_file() and is_dicom(file):
-            found = _identity(file)
-            if not path.is_dir() or found.modality not in _MASKS:
-                return found
-    return None
+    if not path.is_dir():
+        return _identity(path) if is_dicom(path) else None
+    found = [_identity(file) for file in sorted(path.iterdir()) if file.is_file() and is_dicom(file)]
+    images = [identity for identity in found if identity.modality not in _MASKS]
+    return replace(images[0], burned_in=any(image.burned_in for image in images)) if images else None
 
 
 def fits(identity: Identity, modality: str) -> bool:
@@ -79,11 +79,8 @@ def contradict(image: Identity, mask: Identity) -> str | None:
 
 def _identity(file: Path) -> Identity:
     data = open_dicom(file, ATTRIBUTES, pixels=False)
-    try:
-        with quiet():
-            texts = {name: str(data.get(name) or "").strip() for name in ATTRIBUTES}
-    except (AttributeError, LookupError, TypeError, ValueError):
-        raise UnreadableError("damaged DICOM file: it holds what no DICOM file may") from None
+    with parsing("DICOM file: what it says of itself"):
+        texts = {name: str(data.get(name) or "").strip() for name in ATTRIBUTES}
     return Identity(
         modality=texts["Modality"],
         burned_in=texts["BurnedInAnnotation"].upper() == "YES",

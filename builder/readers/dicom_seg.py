@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
 from builder.readers import UnreadableError
-from builder.readers.dicom_file import kind_of, open_dicom, quiet
+from builder.readers.dicom_file import kind_of, open_dicom, parsing, quiet
 from builder.segments import Segment
 from builder.volume import Picture, Volume
 
@@ -193,13 +193,8 @@ def _parse(dataset: Dataset) -> _File:
         raise UnreadableError(f"no DICOM segmentation (SEG): the file is {kind_of(dataset)}")
     if "PixelData" not in dataset:
         raise UnreadableError("damaged DICOM SEG: it has no pixels, perhaps it breaks off before them")
-    try:
-        with quiet():
-            return _parse_checked(dataset)
-    except UnreadableError:
-        raise
-    except Exception:  # values are decoded on access, and damaged ones raise nearly anything
-        raise UnreadableError("damaged DICOM SEG: the description of its frames or segments cannot be read") from None
+    with parsing("DICOM SEG: the description of its frames or segments"):
+        return _parse_checked(dataset)
 
 
 def _parse_checked(dataset: Dataset) -> _File:

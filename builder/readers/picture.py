@@ -27,7 +27,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 def read_header(path: Path) -> Header:
     """See `builder.readers.Reader`."""
     try:
-        with PIL.Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(path) as image:
             pages = getattr(image, "n_frames", 1) if path.suffix.lower() in _TIFF else 1
             size = (image.height, image.width)
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:

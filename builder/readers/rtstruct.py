@@ -21,7 +21,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from builder.readers import UnreadableError
-from builder.readers.dicom_file import kind_of, open_dicom, quiet
+from builder.readers.dicom_file import kind_of, open_dicom, parsing
 from builder.readers.dicom_seg import FARTHEST
 from builder.segments import Segment
 from builder.volume import Picture, Volume
@@ -102,13 +102,8 @@ def _parse(dataset: Dataset) -> list[_Roi]:
         raise UnreadableError(f"no RT structure set (RTSTRUCT): the file is {kind_of(dataset)}")
     if "ROIContourSequence" not in dataset:
         raise UnreadableError("an RTSTRUCT without contours, perhaps it breaks off before them")
-    try:
-        with quiet():
-            return _parse_checked(dataset)
-    except UnreadableError:
-        raise
-    except Exception:  # values are decoded on access, and damaged ones raise nearly anything
-        raise UnreadableError("damaged RTSTRUCT: its regions (ROIs) or contours cannot be read") from None
+    with parsing("RTSTRUCT: its regions (ROIs) or contours"):
+        return _parse_checked(dataset)
 
 
 def _parse_checked(dataset: Dataset) -> list[_Roi]:
