@@ -18,6 +18,8 @@ from builder.volume import Picture, Volume, source_values
 
 _TABLE: Final = 1 << 20
 _LISTED: Final = 8
+_ROUNDING: Final = 1e-3
+"""How far a label that is stored as a float may be off a whole number."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,23 @@ def foreground(image: Picture | Volume, file: MaskFile, rule: Masks) -> npt.NDAr
 
 
 def _integers(values: npt.NDArray[Any], file: MaskFile) -> npt.NDArray[Any]:
+    """Label values that are stored as floats, as integers; converted plane by plane."""
     if values.dtype.kind in "iu":
         return values
-    rounded = np.rint(values)
-    if not np.isfinite(rounded).all() or np.abs(rounded - values).max(initial=0) > 1e-3:
-        example = float(values.ravel()[np.argmax(np.abs(rounded - values))])
-        raise CaseError(
-            "labels",
-            file.path,
-            f"the mask holds fractions such as {example:.4g}, expected whole label values; "
-            "set masks.threshold if it is a probability map",
-        )
-    whole: npt.NDArray[Any] = rounded.astype(np.int64 if np.abs(rounded).max(initial=0) > 2**31 else np.int32)
+    largest = max(abs(float(values.min(initial=0))), abs(float(values.max(initial=0))))
+    whole = np.empty(values.shape, np.int32 if largest < 2**31 else np.int64)
+    for plane, out in zip(values, whole, strict=True):
+        rounded = np.rint(plane)
+        off = np.abs(rounded - plane)
+        if not off.max(initial=0) <= _ROUNDING:  # also where it is NaN
+            example = float(plane.ravel()[np.argmax(np.nan_to_num(off, nan=np.inf))])
+            raise CaseError(
+                "labels",
+                file.path,
+                f"the mask holds fractions such as {example:.4g}, expected whole label values; "
+                "set masks.threshold if it is a probability map",
+            )
+        out[...] = rounded
     return whole
 
 

@@ -136,6 +136,15 @@ def source_values(image: Picture | Volume) -> npt.NDArray[Any]:
     """The stored values with slope and intercept applied; integers stay integers where both are whole numbers."""
     if image.slope == 1 and image.intercept == 0:
         return image.array
-    if image.array.dtype.kind in "iub" and image.slope.is_integer() and image.intercept.is_integer():
-        return image.array.astype(np.int64) * int(image.slope) + int(image.intercept)
-    return image.array.astype(np.float32) * np.float32(image.slope) + np.float32(image.intercept)
+    if image.array.dtype.kind in "iu" and image.slope.is_integer() and image.intercept.is_integer():
+        slope, intercept = int(image.slope), int(image.intercept)
+        largest = max(abs(slope * int(end) + intercept) for end in (image.array.min(), image.array.max()))
+        # what wraps around in the product comes back in the sum, because the sum fits
+        whole: npt.NDArray[Any] = image.array.astype(np.int32 if largest < 2**31 else np.int64)
+        whole *= slope
+        whole += intercept
+        return whole
+    values: npt.NDArray[Any] = image.array.astype(np.float32)
+    values *= np.float32(image.slope)
+    values += np.float32(image.intercept)
+    return values

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from sa_med2d_20m import decode_masks
-from tests.conftest import RECIPE, Command, Ran, members
+from tests.conftest import RECIPE, Command, Ran, ct_like, members, organ_map, read_nifti, write_nifti
 
 HEAD = RECIPE.format(name="Drawn", license="MIT", modality="endoscopy").split("[files]")[0]
 ONE_FILE = '[files]\nimage = "i/{case}.png"\nmask = "m/{case}.png"\n'
@@ -234,3 +236,33 @@ def test_images_of_one_case_share_masks(sa_med2d: Command, tmp_path: Path) -> No
     names = [f"endoscopy_{sequence}--Drawn--p--2d_none" for sequence in ("t1", "t2")]
     assert found[f"{names[0]}.mask.png"] == found[f"{names[1]}.mask.png"]
     assert found[f"{names[0]}.png"] != found[f"{names[1]}.png"]
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(2.0, -3.0), (70000.0, 5.0), (0.5, 0.0)])
+def test_label_values_take_the_header_scaling(
+    sa_med2d: Command, tmp_path: Path, slope: float, intercept: float
+) -> None:
+    """Stored 0, 1, 2 mean intercept, slope + intercept, 2 slope + intercept."""
+    volume = tmp_path / "raw"
+    write_nifti(volume / "images/a.nii.gz", ct_like())
+    write_nifti(volume / "labels/a.nii.gz", organ_map())
+    stored = bytearray(gzip.decompress((volume / "labels/a.nii.gz").read_bytes()))
+    struct.pack_into("<2f", stored, 112, slope, intercept)  # scl_slope and scl_inter of NIfTI-1
+    (volume / "labels/a.nii.gz").write_bytes(gzip.compress(stored))
+    read = np.unique(read_nifti(volume / "labels/a.nii.gz").dataobj)
+    assert read.tolist() == [intercept, slope + intercept, 2 * slope + intercept]
+    values = {name: value * slope + intercept for name, value in (("nothing", 0), ("liver", 1), ("spleen", 2))}
+    if slope == 0.5:
+        values["liver"] = 0.0  # a half is no label: the file is refused
+    labels = "".join(f'{int(value)} = "{name}"\n' for name, value in values.items() if name != "nothing")
+    recipe = RECIPE.format(name="Scaled", license="MIT", modality="ct").split('1 = "liver"')[0] + labels
+    (tmp_path / "Scaled.toml").write_text(recipe + f"[masks]\nignore = [{int(values['nothing'])}]\n")
+    ran = sa_med2d("build", tmp_path / "Scaled.toml", "--raw", volume, "--out", tmp_path / "out")
+    assert ran.code == (3 if slope == 0.5 else 0), ran.err
+    if slope == 0.5:
+        assert "fractions such as 0.5" in ran.err
+        return
+    labelled = {
+        mask["label"] for n, d in members(tmp_path / "out") if n.endswith("json") for mask in json.loads(d)["masks"]
+    }
+    assert labelled == {"liver", "spleen"}
