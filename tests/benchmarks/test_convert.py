@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -22,36 +21,11 @@ import scipy.ndimage
 from isal import igzip
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from builder.build import Options
 from builder.command_line import main
 from builder.convert import convert
-from builder.demo import demo_folder
-from builder.plan import SourcePlan, plan_source
-from builder.recipe import load_recipe
+from builder.plan import SourcePlan
 from builder.task import build_shard
-from sa_med2d_20m import decode_png
 from tests.conftest import read_nifti
-
-pytest.importorskip("nilearn", reason="the benchmark reads a volume out of nilearn")
-
-
-@pytest.fixture(scope="module")
-def plan() -> Iterator[SourcePlan]:
-    with demo_folder() as raw:
-        yield plan_source(load_recipe("MNI152"), raw / "MNI152", shard_size=Options.shard_size)
-
-
-@pytest.fixture(scope="module")
-def files(plan: SourcePlan) -> list[Path]:
-    (task,) = plan.tasks
-    return [plan.source.root / path for path in task.cases[0].paths]
-
-
-@pytest.fixture(scope="module")
-def pictures(plan: SourcePlan) -> list[npt.NDArray[np.uint8]]:
-    """The very images and label maps that the conversion writes, decoded."""
-    samples = convert(plan.tasks[0].cases[0], plan.source).samples
-    return [decode_png(data) for sample in samples for data in (sample.image, sample.label_map)]  # type: ignore[misc]
 
 
 def test_our_conversion(benchmark: BenchmarkFixture, plan: SourcePlan) -> None:
