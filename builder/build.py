@@ -58,7 +58,6 @@ class Summary:
 
     Attributes:
         receipts: Of all shards of the sources that were asked for.
-        built: Number of shards built now; the others were finished before.
         removed: Shards of earlier builds that the plan no longer holds.
         quarantined: Source -> cases in quarantine.
         without_sample: Source -> cases that the rules left no sample of.
@@ -67,7 +66,6 @@ class Summary:
     """
 
     receipts: tuple[Receipt, ...]
-    built: int
     removed: tuple[str, ...]
     quarantined: dict[str, tuple[Quarantined, ...]]
     without_sample: dict[str, tuple[str, ...]]
@@ -155,7 +153,6 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
     _write_quarantine(out, plans, quarantined)
     return Summary(
         receipts=receipts,
-        built=len(fresh),
         removed=tuple(removed),
         quarantined=quarantined,
         without_sample=_without_sample(plans, receipts),

@@ -130,7 +130,7 @@ def _passes_full_mask(place: _Place, label_map: LabelMap, case: Case, source: So
     action, rows = source.recipe.gates.full_mask, label_map.pixels.shape[0] / label_map.layers
     limit = NEARLY_ALL * rows * label_map.pixels.shape[1]
     full = next((mask for mask in label_map.masks if mask.area > limit), None)
-    if full is None or action == "off":
+    if full is None:
         return True
     reason = f"{full.label} covers nearly all of slice {place}; is the mask inverted (masks.inverted)?"
     return apply_gate("full_mask", action, case.masks[0].path, reason, tally)

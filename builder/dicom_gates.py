@@ -18,10 +18,10 @@ def check_image(file: str, source: Source, tally: Tally) -> None:
     found, gates = _identity(file, source), source.recipe.gates
     if found is None:
         return
-    if found.burned_in and gates.burned_in_text != "off":
+    if found.burned_in:
         reason = "the image says that text is part of its pixels, which may name the patient"
         apply_gate("burned_in_text", gates.burned_in_text, file, reason, tally)
-    if not fits(found, source.recipe.modality) and gates.modality_mismatch != "off":
+    if not fits(found, source.recipe.modality):
         reason = f"the image says it is {found.modality}, the recipe {source.recipe.modality}"
         apply_gate("modality_mismatch", gates.modality_mismatch, file, reason, tally)
 
@@ -31,7 +31,7 @@ def check_pair(image: str, mask: str, source: Source, tally: Tally) -> None:
     action = source.recipe.gates.patient_mismatch
     ours, theirs = _identity(image, source), _identity(mask, source)
     reason = contradict(ours, theirs) if ours and theirs else None
-    if reason is not None and action != "off":
+    if reason is not None:
         apply_gate("patient_mismatch", action, mask, reason, tally)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Final
 from builder.convert import convert
 from builder.plan import Task, file_states
 from builder.problem import CaseError
-from shards.index import write_index
+from shards.index import receipt_of, write_index
 from shards.receipt import Quarantined, Receipt, write_receipt
 from shards.writer import EncodedSample, write_shard
 
@@ -83,15 +83,9 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
 
     written = write_shard(out, task.shard, samples())
     write_index(out / task.shard.index, written.rows)
-    receipt = Receipt(
-        shard=task.shard.stem,
+    receipt = replace(
+        receipt_of(task.shard, written.rows, written.sha256, written.bytes),
         license=task.source.recipe.license,
-        sha256=written.sha256,
-        bytes=written.bytes,
-        samples=len(written.rows),
-        masks=sum(written.labels.values()),
-        labels=written.labels,
-        cases=written.cases,
         quarantined=tuple(quarantined),
         dropped=dict(sorted((+dropped).items())),
         flagged=dict(sorted(flagged.items())),

@@ -104,7 +104,7 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
         sha256, size = sha256_of(path)
         receipt = known.get(stem)
         if receipt is None or not _agrees(receipt, shard, rows, sha256):
-            write_receipt(out, _receipt(shard, rows, sha256, size))
+            write_receipt(out, receipt_of(shard, rows, sha256, size))
         done += 1
     _remove_orphans(out)
     return done, findings
@@ -126,7 +126,7 @@ def count_faults(receipt: Receipt, shard: ShardId, rows: list[dict[str, Any]]) -
         shard: The shard's name.
         rows: Its index rows, made from the tar.
     """
-    true = _receipt(shard, rows, receipt.sha256, receipt.bytes)
+    true = receipt_of(shard, rows, receipt.sha256, receipt.bytes)
     names = ("samples", "masks", "labels", "cases")
     return [
         f"has {name} {getattr(true, name)}, its receipt says {getattr(receipt, name)}"
@@ -140,7 +140,15 @@ def _agrees(receipt: Receipt, shard: ShardId, rows: list[dict[str, Any]], sha256
     return same and not count_faults(receipt, shard, rows)
 
 
-def _receipt(shard: ShardId, rows: list[dict[str, Any]], sha256: str, size: int) -> Receipt:
+def receipt_of(shard: ShardId, rows: list[dict[str, Any]], sha256: str, size: int) -> Receipt:
+    """What the shard itself says of its contents; a build adds what only it knows.
+
+    Args:
+        shard: The shard's name.
+        rows: Its index rows.
+        sha256: Of the tar.
+        size: Of the tar, in bytes.
+    """
     labels = Counter(mask["label"] for row in rows for mask in row["masks"])
     return Receipt(
         shard=shard.stem,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +37,11 @@ class WrittenShard:
         sha256: Of the tar.
         bytes: Size of the tar.
         rows: Index rows, in order.
-        labels: Class name -> number of masks.
-        cases: Names of the cases, sorted.
     """
 
     sha256: str
     bytes: int
     rows: list[dict[str, Any]]
-    labels: dict[str, int]
-    cases: tuple[str, ...]
 
 
 def write_shard(out: Path, shard: ShardId, samples: Iterable[EncodedSample]) -> WrittenShard:
@@ -55,14 +50,11 @@ def write_shard(out: Path, shard: ShardId, samples: Iterable[EncodedSample]) -> 
     When the stream raises, nothing is left under the shard's name.
     """
     rows: list[dict[str, Any]] = []
-    labels: Counter[str] = Counter()
     with open_atomic(out / shard.tar) as file:
         tar = TarWriter(file)
         for sample in samples:
             metadata = sample.metadata
             located = tar.write(Sample(metadata.key, sample.image, sample.label_map, metadata.to_json()))
             rows.append(index_row(metadata.to_record(), shard.tar, located))
-            labels.update(mask.label for mask in metadata.masks)
         size, sha256 = tar.finish()
-    cases = tuple(sorted({row["case"] for row in rows}))
-    return WrittenShard(sha256, size, rows, dict(sorted(labels.items())), cases)
+    return WrittenShard(sha256, size, rows)

@@ -29,7 +29,7 @@ from pydicom.uid import (
     JPEG2000TransferSyntaxes,
 )
 
-from builder.readers import UnreadableError
+from builder.readers import UnreadableError, is_dicom
 from builder.readers.dicom_file import kind_of, open_dicom, quiet
 from builder.readers.dicom_geometry import Frame, Plane, frames_of, spacing_of, stack
 from builder.volume import Header, Picture, Volume, axis_codes
@@ -218,11 +218,9 @@ def _at(place: str) -> Iterator[None]:
 def _open_member(file: Path) -> FileDataset | None:
     """The header of an image; None for anything else that may lie in a folder of images."""
     size = file.stat().st_size
-    with file.open("rb") as opened:
-        marked = opened.read(132)[128:] == b"DICM"
     if size == 0:
         raise UnreadableError("the file is empty (0 bytes); fetch it again")
-    if not marked and not file.name.lower().endswith(_ENDINGS):
+    if not is_dicom(file) and not file.name.lower().endswith(_ENDINGS):
         return None
     dataset = _open(file)
     modality = _text(dataset, "Modality")
