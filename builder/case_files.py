@@ -9,24 +9,20 @@ from builder.label_maps import ClassLayer, class_layers
 from builder.mask_values import Labelling
 from builder.problem import CaseError
 from builder.readers import may_be_dicom, read_again, read_header, read_image
-from builder.segments import Segment, read_segments
+from builder.segments import Drawing, Segment, read_segments
 from builder.source import Source
-from builder.volume import Picture, Volume, VolumeSeries, to_lps
+from builder.volume import Image, Picture, PictureSeries, Volume, VolumeSeries, to_lps
 
 
 def read_case_image(case: Case, file: ImageFile, source: Source, tally: Tally) -> Picture | Volume:
-    """An image of a case in LPS axes; of a 4D file the volume that is meant.
+    """An image of a case in LPS axes; of a file that holds several the one that is meant.
 
     Raises:
         CaseError: It cannot be read, or a gate holds it back.
     """
     number = case.frame if file.channel is None else file.channel
     read = read_image if number is None else read_again
-    image = read(source.root, file.path)
-    if isinstance(image, VolumeSeries):
-        image = image.volume(_checked_number(number, len(image.array), file.path, source))
-    elif file.channel is not None:
-        raise CaseError("read", file.path, f"it has one volume, files.channels names {len(case.images)}")
+    image = _member(read(source.root, file.path, source.read_rules), number, file, source)
     gates = source.recipe.gates
     if may_be_dicom(source.root / file.path):
         from builder.dicom_gates import check_image  # noqa: PLC0415 - loads pydicom, which few sources need
@@ -62,20 +58,30 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume, tally: 
     """
 
     def read(path: str) -> Picture | Volume:
-        mask = read_image(source.root, path) if case.frame is None else read_again(source.root, path)
-        if isinstance(mask, VolumeSeries):
-            mask = _frame_of_mask(mask, path, case, source)
+        if case.frame is None:
+            mask = read_image(source.root, path, source.read_rules)
+        else:
+            mask = _frame_of_mask(read_again(source.root, path, source.read_rules), path, case, source)
+        if isinstance(mask, PictureSeries | VolumeSeries):
+            raise CaseError("read", path, f"the mask holds {len(mask.array)} images, expected one")
         return _on_grid(_oriented(mask), image, path, source)
 
-    def read_named(path: str) -> list[Segment]:
-        from builder.dicom_gates import check_pair  # noqa: PLC0415 - as above
+    def read_named(path: str) -> list[Segment] | None:
+        if may_be_dicom(source.root / path):
+            from builder.dicom_gates import check_pair  # noqa: PLC0415 - as above
 
-        check_pair(case.images[0].path, path, source, tally)
-        return read_segments(source.root, path, image)
+            check_pair(case.images[0].path, path, source, tally)
+        threshold = source.recipe.masks.threshold
+        drawing = Drawing(case.images[0].path, 0.5 if threshold is None else threshold, source.read_rules)
+        return read_segments(source.root, path, image, drawing)
 
     sides = image.array.shape
-    shape = (1, sides[0], sides[1]) if isinstance(image, Picture) else (sides[0], sides[1], sides[2])
-    return class_layers(case.masks, read, read_named, shape, Labelling(source.recipe, source.classes, tally))
+    shape = (1, sides[0], sides[1]) if isinstance(image, Picture) else image.shape
+    layers = class_layers(case.masks, read, read_named, shape, Labelling(source.recipe, source.classes, tally))
+    if source.recipe.gates.empty_mask != "off" and not any(layer.array.any() for layer in layers):
+        reason = "the masks of the case have no pixel of any class"
+        apply_gate("empty_mask", source.recipe.gates.empty_mask, case.masks[0].path, reason, tally)
+    return layers
 
 
 def _on_grid(mask: Picture | Volume, image: Picture | Volume, path: str, source: Source) -> Picture | Volume:
@@ -92,23 +98,37 @@ def _on_grid(mask: Picture | Volume, image: Picture | Volume, path: str, source:
     return resample_nearest(mask, image)
 
 
-def _checked_number(number: int | None, count: int, path: str, source: Source) -> int:
+def _member(image: Image, number: int | None, file: ImageFile, source: Source) -> Picture | Volume:
+    """The image that is meant of a file that holds several; planes without a place in space may each be one."""
+    channels = source.recipe.files.channels
+    if isinstance(image, VolumeSeries | PictureSeries):
+        count = len(image.array)
+    elif isinstance(image, Volume) and image.affine is None and number is not None:
+        count, image = len(image.array), PictureSeries(image.array, None, image.slope, image.intercept)
+    elif number is None:
+        return image
+    else:
+        wanted = "files.frames is true" if channels is None else f"files.channels names {len(channels)}"
+        raise CaseError("read", file.path, f"it holds one image, but {wanted}")
     if number is None:
         advice = "name them with files.channels, or set files.frames = true if each is a case"
-        raise CaseError("read", path, f"it holds {count} volumes (4D), expected one; {advice}")
-    channels = source.recipe.files.channels
+        raise CaseError("read", file.path, f"it holds {count} images (4D, pages or frames), expected one; {advice}")
     if channels is not None and len(channels) != count:
-        raise CaseError("read", path, f"it holds {count} volumes, files.channels names {len(channels)}")
-    return number
+        raise CaseError("read", file.path, f"it holds {count} images, files.channels names {len(channels)}")
+    return image.volume(number) if isinstance(image, VolumeSeries) else image.picture(number)
 
 
-def _frame_of_mask(mask: VolumeSeries, path: str, case: Case, source: Source) -> Volume:
-    if case.frame is None:
-        raise CaseError("read", path, f"the mask holds {len(mask.array)} volumes (4D), expected one")
-    frames = read_header(source.root, case.images[0].path).shape[0]
+def _frame_of_mask(mask: Image, path: str, case: Case, source: Source) -> Picture | Volume:
+    """The mask of one frame: a frame of its own, or a mask that all frames share."""
+    if isinstance(mask, Volume) and mask.affine is None:
+        mask = PictureSeries(mask.array)
+    if not isinstance(mask, VolumeSeries | PictureSeries):
+        return mask
+    assert case.frame is not None
+    frames = read_header(source.root, case.images[0].path, source.read_rules).shape[0]
     if len(mask.array) != frames:
         raise CaseError("grid", path, f"the mask holds {len(mask.array)} frames, the image {frames}")
-    return mask.volume(case.frame)
+    return mask.volume(case.frame) if isinstance(mask, VolumeSeries) else mask.picture(case.frame)
 
 
 def _oriented(image: Picture | Volume) -> Picture | Volume:

@@ -87,8 +87,8 @@ def _mask_slices(
         yield from _kept(packed, case, source, tally)
         return
     for axis in (AXES[name] for name in source.recipe.axes):
-        count = image.array.shape[axis.number]
-        if not passes_edge_rule(*slice_shape(image.array.shape, axis)):
+        count = image.shape[axis.number]
+        if not passes_edge_rule(*slice_shape(image.shape, axis)):
             tally.dropped["edge"] += count
             continue
         indices = _indices(layers, axis, keep_empty=source.recipe.keep_empty)
@@ -165,7 +165,9 @@ def _slices(subject: _Subject, mask_slices: dict[_Place, _MaskSlice]) -> Iterato
     for axis in (AXES[name] for name in subject.recipe.axes):
         indices = [index for name, index in mask_slices if name == axis.name and index is not None]
         for chosen, block in blocks(subject.image.array, axis, indices):
-            yield from (((axis.name, index), values) for index, values in zip(chosen, block, strict=True))
+            yield from (
+                ((axis.name, index), _plain_channels(values)) for index, values in zip(chosen, block, strict=True)
+            )
 
 
 def _plain_channels(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

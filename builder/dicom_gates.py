@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from builder.gates import Tally, apply_gate
-from builder.problem import CaseError
-from builder.readers import UnreadableError, in_words
+from builder.problem import CaseError, UnreadableError
+from builder.readers import in_words
 from builder.readers.dicom_identity import Identity, contradict, fits, identity_of
 from builder.source import Source
 
@@ -37,6 +37,6 @@ def check_pair(image: str, mask: str, source: Source, tally: Tally) -> None:
 
 def _identity(file: str, source: Source) -> Identity | None:
     try:
-        return identity_of(source.root / file)
+        return identity_of(source.root / file, source.read_rules)
     except (UnreadableError, OSError) as error:
         raise CaseError("read", file, in_words(error)) from None

@@ -35,7 +35,7 @@ def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: 
         )
     if not (isinstance(image, Volume) and isinstance(mask, Volume)) or image.affine is None or mask.affine is None:
         return None
-    offset = corner_offset(image.affine, mask.affine, image.array.shape[::-1])
+    offset = corner_offset(image.affine, mask.affine, image.shape[::-1])
     if offset <= tolerance:
         return None
     return (
@@ -57,7 +57,7 @@ def corner_offset(image: npt.NDArray[np.float64], mask: npt.NDArray[np.float64],
 
 
 def _size(image: Picture | Volume) -> tuple[int, ...]:
-    return image.array.shape[:2] if isinstance(image, Picture) else image.array.shape
+    return image.array.shape[:2] if isinstance(image, Picture) else image.shape
 
 
 def _form(image: Picture | Volume) -> str:

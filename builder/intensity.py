@@ -45,7 +45,8 @@ def scaling_of(rule: IntensityRule, image: Picture | Volume) -> Scaling:
         IntensityError: The rule cannot hold for this image.
     """
     slope, intercept = image.slope, image.intercept
-    if isinstance(image, Picture) and image.array.dtype == np.uint8 and rule.mode in ("slice", "lossless"):
+    ready = isinstance(image, Picture) or image.array.ndim == 4
+    if ready and image.array.dtype == np.uint8 and rule.mode in ("slice", "lossless"):
         return _keep
     if rule.mode == "slice":
         return lambda values: _min_max(values, _range(values), "slice", slope, intercept)

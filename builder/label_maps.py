@@ -6,7 +6,8 @@ stands whole in one layer, in the first where it covers no other class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.mask_values import Labelling, MaskFile, foreground, instance_numbers, listed, look_up, read_class_map
+from builder.problem import CaseError
 from builder.recipe import ANY_INSTANCE
 from builder.segments import Segment
 from builder.volume import Picture, Volume
@@ -36,7 +38,7 @@ class ClassLayer:
 def class_layers(
     files: Iterable[MaskFile],
     read: Callable[[str], Picture | Volume],
-    read_named: Callable[[str], list[Segment]],
+    read_named: Callable[[str], list[Segment] | None],
     shape: tuple[int, int, int],
     labelling: Labelling,
 ) -> list[ClassLayer]:
@@ -45,7 +47,7 @@ def class_layers(
     Args:
         files: The mask files.
         read: Reads a mask by its path, in LPS axes and on the image's grid; raises CaseError.
-        read_named: Reads the segments of a DICOM SEG or RTSTRUCT on the image's grid; raises CaseError.
+        read_named: Reads named masks on the image's grid, None where a file has none for it; raises CaseError.
         shape: (Z, Y, X) of the image.
         labelling: What says which class a pixel belongs to.
 
@@ -54,6 +56,8 @@ def class_layers(
             class.
     """
     recipe, classes = labelling.recipe, labelling.classes
+    if recipe.masks.segments:
+        return _segment_layers(files, read_named, shape, labelling)
     if recipe.masks.instances:
         return [
             ClassLayer(
@@ -64,31 +68,70 @@ def class_layers(
         ]
     layers = _Layers(shape, classes.dtype)
     for file in sorted(files, key=lambda file: (classes.numbers.get(file.label or "", 0), file.path)):
-        if recipe.masks.segments:
-            _add_segments(layers, read_named(file.path), file, labelling)
-        elif file.label is not None or recipe.masks.threshold is not None or recipe.masks.inverted:
+        if file.label is not None or recipe.masks.threshold is not None or recipe.masks.inverted:
             key = file.label if file.label is not None else next(iter(recipe.labels))
             layers.add(foreground(read(file.path), file, recipe.masks), classes.numbers[key])
         else:
             numbers = [classes.numbers[key] for key in recipe.labels]
             layers.add_map(read_class_map(read(file.path), file, labelling), numbers)
-    for region, parts in recipe.regions.items():
-        layers.add_region([classes.numbers[str(part)] for part in parts], classes.numbers[region])
-    return [ClassLayer(array) for array in layers.arrays or [np.zeros(shape, classes.dtype)]]
+    return layers.finished(labelling)
 
 
-def _add_segments(layers: _Layers, segments: Iterable[Segment], file: MaskFile, labelling: Labelling) -> None:
-    """Add the segments whose names the recipe has, in any case and with its wildcards."""
+def _segment_layers(
+    files: Iterable[MaskFile],
+    read_named: Callable[[str], list[Segment] | None],
+    shape: tuple[int, int, int],
+    labelling: Labelling,
+) -> list[ClassLayer]:
+    """Layers of named masks: of their classes, or of single objects where the recipe says so."""
+    found = [(file, read_named(file.path)) for file in files]
+    if all(segments is None for _, segments in found):
+        names = listed(file.path for file, _ in found)
+        raise CaseError("match", found[0][0].path, f"the image is none of those that {names} is about")
+    layers = _Layers(shape, labelling.classes.dtype)
+    objects: dict[int, _ObjectLayers] = defaultdict(lambda: _ObjectLayers(shape))
+    for file, segments in found:
+        for segment, number in _named(segments or [], file, labelling):
+            if labelling.recipe.masks.instances:
+                objects[number].add(segment.mask)
+            else:
+                layers.add(segment.mask, number)
+    if not labelling.recipe.masks.instances:
+        return layers.finished(labelling)
+    single = [ClassLayer(array, number) for number in sorted(objects) for array in objects[number].arrays]
+    return single or layers.finished(labelling)
+
+
+def _named(segments: Iterable[Segment], file: MaskFile, labelling: Labelling) -> Iterator[tuple[Segment, int]]:
+    """The segments whose names the recipe has, in any case and with its wildcards, and their classes."""
     labels, unnamed = labelling.recipe.labels, []
     for segment in segments:
         key = next((key for key in labels if fnmatchcase(segment.name.lower(), key.lower())), None)
         if key is not None:
-            layers.add(segment.mask, labelling.classes.numbers[key])
+            yield segment, labelling.classes.numbers[key]
         elif segment.name not in labelling.recipe.masks.ignore:
             unnamed.append(segment.name)
     if unnamed:
-        known = listed(labels)
-        labelling.unnamed(file, f"the file holds {listed(unnamed)}, which [labels] does not name (it names {known})")
+        known, names = listed(labels), listed(dict.fromkeys(unnamed))
+        labelling.unnamed(file, f"the file holds {names}, which [labels] does not name (it names {known})")
+
+
+class _ObjectLayers:
+    """Instance maps of one class while they are filled: objects that overlap go to further layers."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.arrays: list[npt.NDArray[np.uint16]] = []
+        self._shape = shape
+        self._count = 0
+
+    def add(self, binary: npt.NDArray[np.bool_]) -> None:
+        """Add one object."""
+        self._count += 1
+        free = next((array for array in self.arrays if not array[binary].any()), None)
+        if free is None:
+            free = np.zeros(self._shape, np.uint16)
+            self.arrays.append(free)
+        free[binary] = self._count
 
 
 class _Layers:
@@ -119,6 +162,13 @@ class _Layers:
         for layer in self.arrays:
             union |= look_up(table, layer)
         self.add(union, number)
+
+    def finished(self, labelling: Labelling) -> list[ClassLayer]:
+        """The layers, with the regions of the recipe; one empty layer where nothing was added."""
+        numbers = labelling.classes.numbers
+        for region, parts in labelling.recipe.regions.items():
+            self.add_region([numbers[str(part)] for part in parts], numbers[region])
+        return [ClassLayer(array) for array in self.arrays or [np.zeros(self._shape, self._dtype)]]
 
     def add(self, binary: npt.NDArray[np.bool_], number: int) -> None:
         """Add the mask of one class, joined with what the class has already."""

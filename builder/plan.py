@@ -130,26 +130,29 @@ def _cut(cases: list[Case], source: Source, shard_size: int) -> Iterator[tuple[C
 def estimated_bytes(case: Case, source: Source) -> int:
     """Bytes of a case's images before compression, from a header; 0 where that cannot be read (the build says why)."""
     try:
-        shape = read_header(source.root, case.images[0].path).shape
+        header = read_header(source.root, case.images[0].path, source.read_rules)
     except CaseError:
         return 0
-    if len(shape) == 2:
-        return shape[0] * shape[1] * len(case.images)
+    shape = header.shape
+    single = case.frame is not None or case.images[0].channel is not None
+    if len(shape) == 2 or (single and not header.placed):
+        return shape[-2] * shape[-1] * len(case.images)
     shape = shape[-3:]
     axes = [AXES[name] for name in source.recipe.axes if passes_edge_rule(*slice_shape(shape, AXES[name]))]
     return shape[0] * shape[1] * shape[2] * len(axes) * len(case.images)
 
 
 def frames_of(case: Case, source: Source) -> list[Case]:
-    """The cases that a 4D image is, one a frame: ``NAME_frame0000`` and so on.
+    """The cases that a 4D image, a cine or a stack of pages is, one a frame: ``NAME_frame0000`` and so on.
 
-    An image that is not 4D, or whose header cannot be read, stays one case; the build says what is wrong with it.
+    An image that has no frames, or whose header cannot be read, stays one case; the build says what is wrong with it.
     """
     try:
-        shape = read_header(source.root, case.images[0].path).shape
+        header = read_header(source.root, case.images[0].path, source.read_rules)
     except CaseError:
         return [case]
-    if len(shape) != 4:
+    shape = header.shape
+    if len(shape) != 4 and (header.placed or len(shape) != 3):
         return [case]
     return [replace(case, name=f"{case.name}_frame{number:04d}", frame=number) for number in range(shape[0])]
 

@@ -1,4 +1,4 @@
-"""The two ways in which input can be wrong."""
+"""The ways in which input can be wrong."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ class RecipeError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.problems)
+
+
+class UnreadableError(Exception):
+    """A file cannot be read; the message says what was expected and what came."""
 
 
 class CaseError(Exception):

@@ -24,6 +24,7 @@ from pydantic import (
 
 from builder.pattern import Pattern
 from builder.problem import RecipeError
+from builder.readers.rules import DEFAULT_RULES
 from builder.vocabulary import GROUPS, ORGANS
 from sa_med2d_20m import MODALITIES, SPLITS
 from shards.license import canonical
@@ -60,6 +61,8 @@ class Files(_Table):
         patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``.
         channels: Sub-modalities of the volumes of a 4D image, in their order; they share the case's masks.
         frames: Each volume of a 4D image is a case of its own; masks are 4D too, or 3D and shared by all frames.
+        series: Which DICOM series is meant where a folder holds several: its number, or a pattern over its description
+            with ``*`` and ``?``, in any case.
         case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
     """
 
@@ -69,6 +72,7 @@ class Files(_Table):
     case: str | None = None
     channels: Annotated[list[Annotated[str, Field(pattern=SUBMODALITY)]], Field(min_length=1)] | None = None
     frames: bool = False
+    series: int | str | None = None
 
     @model_validator(mode="after")
     def _captures(self) -> Self:
@@ -115,10 +119,13 @@ class Masks(_Table):
     """``[masks]``: how pixel values of masks become classes.
 
     Attributes:
-        threshold: The mask is a grey picture; foreground is where its value is at least this.
+        threshold: The mask is a grey picture; foreground is where its value is at least this. With ``segments``: the
+            fraction from which a pixel of a fractional DICOM SEG is foreground (default 0.5).
         inverted: The mask is drawn the wrong way round: foreground is 0, or below the threshold.
-        segments: Masks are DICOM SEG or RTSTRUCT; ``[labels]`` has segment or ROI names, in any case, with * and ?.
-        instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``.
+        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json) or YOLO polygons (.txt); ``[labels]`` has the names of
+            segments, ROIs or categories, in any case, with * and ?; those of YOLO are class numbers.
+        instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``. With
+            ``segments``: each segment is an object of its own, else those of one class are joined.
         color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
         background: Colour of the background of a colour-coded mask.
         ignore: Values (or colours) that belong to no class and are left out.
@@ -143,6 +150,8 @@ class Gates(_Table):
 
     Attributes:
         constant_slice: A slice of the image has one single value.
+        empty_mask: The masks of a case have no pixel at all; flagged, the case is counted, and like every slice without
+            a mask its slices are left out unless ``keep_empty`` is set.
         two_valued_image: The whole image has two values: a mask that was taken for an image.
         full_mask: A mask covers more than 95 % of its slice: it may be inverted.
         unnamed_values: A mask holds values, colours or segments that ``[labels]`` does not name; flagged, they are
@@ -154,6 +163,7 @@ class Gates(_Table):
     """
 
     constant_slice: Literal["drop", "quarantine"] = "drop"
+    empty_mask: Literal["off", "flag", "quarantine"] = "flag"
     two_valued_image: Literal["off", "flag", "quarantine"] = "quarantine"
     full_mask: Literal["off", "flag", "drop", "quarantine"] = "flag"
     unnamed_values: Literal["flag", "quarantine"] = "quarantine"
@@ -161,6 +171,18 @@ class Gates(_Table):
     burned_in_text: Literal["off", "flag", "quarantine"] = "quarantine"
     modality_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
     patient_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
+
+
+class Limits(_Table):
+    """``[limits]``: how large a file may be; a larger one is refused by its header, before memory is taken.
+
+    Attributes:
+        pixels: Most pixels (voxels of all volumes, pages, frames) of a file.
+        bytes: Most bytes of a file in memory, once it is decompressed.
+    """
+
+    pixels: Annotated[int, Field(gt=0)] = DEFAULT_RULES.pixels
+    bytes: Annotated[int, Field(gt=0)] = DEFAULT_RULES.bytes
 
 
 class IntensityRule(_Table):
@@ -204,6 +226,7 @@ class Recipe(_Table):
         regions: Name of a union -> the keys of ``labels`` that it joins.
         masks: See `Masks`.
         gates: See `Gates`.
+        limits: See `Limits`.
         resample_masks: Bring masks that lie on another grid to the image's, by nearest neighbour.
         intensity: See `IntensityRule`.
         axes: Axes to slice, of ``x``, ``y``, ``z``.
@@ -226,6 +249,7 @@ class Recipe(_Table):
     regions: dict[str, list[int | str]] = {}
     masks: Masks = Masks()
     gates: Gates = Gates()
+    limits: Limits = Limits()
     resample_masks: bool = False
     intensity: IntensityRule = IntensityRule()
     axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] = ["x", "y", "z"]
@@ -271,7 +295,7 @@ class Recipe(_Table):
         plain = self.model_dump(mode="python", exclude={"files"})
         patterns = [self.files.image, *self.files.mask, self.files.patient]
         texts = [pattern.text if pattern else None for pattern in patterns]
-        rest = (self.files.case, self.files.channels, self.files.frames)
+        rest = (self.files.case, self.files.channels, self.files.frames, self.files.series)
         return hashlib.sha256(repr((plain, texts, rest)).encode()).hexdigest()
 
     def _check_label_keys(self) -> None:
@@ -292,13 +316,26 @@ class Recipe(_Table):
             raise ValueError('labels: "*" and masks.instances = true go together')
 
     def _check_single_class(self) -> None:
+        if self.masks.segments:
+            self._check_segments()
+            return
         binary = self.masks.threshold is not None or self.masks.inverted
-        if sum((binary, self.masks.instances, self.masks.segments)) > 1:
-            raise ValueError("masks: threshold or inverted, instances, and segments exclude each other")
+        if binary and self.masks.instances:
+            raise ValueError("masks: threshold or inverted, and instances exclude each other")
         if binary and not self.labels_by_file and len(self.labels) != 1:
             raise ValueError("masks: with threshold or inverted a mask has one class, so [labels] must have one entry")
 
+    def _check_segments(self) -> None:
+        if self.masks.inverted or not 0 < (self.masks.threshold or 1) <= 1:
+            raise ValueError(
+                "masks: with segments, nothing is inverted, and threshold is a fraction above 0 and up to 1"
+            )
+        if not self.labels:
+            raise ValueError("labels: is missing; with masks.segments it has the names of segments, with * and ?")
+
     def _check_ignored(self) -> None:
+        if self.masks.segments:
+            return
         kind = _COLOUR if self.colours else _INTEGER
         wrong = [str(value) for value in self.masks.ignore if not kind.fullmatch(str(value))]
         if wrong:

@@ -60,12 +60,12 @@ def blocks(
     """Slices of a volume as they are shown, some at a time.
 
     Args:
-        array: (Z, Y, X).
+        array: (Z, Y, X), or (Z, Y, X, 3) with colours.
         axis: Axis to slice along.
         indices: Slice numbers, ascending.
 
     Yields:
-        The next few of the indices, and their slices as a contiguous (S, H, W) array.
+        The next few of the indices, and their slices as a contiguous (S, H, W) or (S, H, W, 3) array.
     """
     along = np.moveaxis(array, axis.number, 0)
     if axis.rows_reversed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.readers.rules import ReadRules
 from builder.recipe import Recipe
 from builder.source_classes import SourceClasses
 
@@ -22,3 +23,8 @@ class Source:
     root: Path
     recipe: Recipe
     classes: SourceClasses
+
+    @property
+    def read_rules(self) -> ReadRules:
+        """What its recipe says about reading."""
+        return ReadRules(self.recipe.limits.pixels, self.recipe.limits.bytes, self.recipe.files.series)

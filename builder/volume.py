@@ -39,7 +39,7 @@ class Volume:
     ``slope * stored + intercept``.
 
     Attributes:
-        array: (Z, Y, X): the last axis is the first of the file's voxel index, as SimpleITK gives it.
+        array: (Z, Y, X), or (Z, Y, X, 3) RGB: X is the first axis of the file's voxel index, as SimpleITK gives it.
         affine: (4, 4) float64, from voxel index (x, y, z) to LPS millimetres; None where the file has no geometry.
         slope: Source units per stored value, not 0.
         intercept: Source value of stored value 0.
@@ -52,6 +52,12 @@ class Volume:
     slope: float = 1.0
     intercept: float = 0.0
     stored_axes: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X), without colours."""
+        z, y, x = self.array.shape[:3]
+        return z, y, x
 
 
 @dataclass(frozen=True)
@@ -78,14 +84,41 @@ class VolumeSeries:
 
 
 @dataclass(frozen=True)
+class PictureSeries:
+    """Several pictures of one size: the frames or channels of a file that does not say where they lie in space.
+
+    Attributes:
+        array: (N, H, W) or (N, H, W, 3) RGB; further attributes are those of `Picture`.
+        spacing: As in `Picture`.
+        slope: As in `Picture`.
+        intercept: As in `Picture`.
+    """
+
+    array: npt.NDArray[Any]
+    spacing: tuple[float, float] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def picture(self, number: int) -> Picture:
+        """One of the pictures, as a view."""
+        return Picture(self.array[number], self.spacing, self.slope, self.intercept)
+
+
+Image = Picture | Volume | PictureSeries | VolumeSeries
+"""What a file may hold."""
+
+
+@dataclass(frozen=True)
 class Header:
     """What a file says of itself before its pixels are read.
 
     Attributes:
-        shape: (N, Z, Y, X) or (Z, Y, X) as stored, or (H, W).
+        shape: (N, Z, Y, X) or (Z, Y, X) as stored, or (H, W); without colours.
+        placed: Whether it says where its pixels lie in space. Planes that do not may as well be single pictures.
     """
 
     shape: tuple[int, ...]
+    placed: bool = True
 
 
 def axis_codes(affine: npt.NDArray[np.float64]) -> str:
@@ -112,7 +145,8 @@ def to_lps(volume: Volume) -> Volume:
     wanted = axcodes2ornt("LPS").astype(int)
     index_from: npt.NDArray[np.float64] = np.zeros((4, 4))
     index_from[3, 3] = 1
-    array = volume.array.transpose(2, 1, 0)
+    colours = tuple(range(3, volume.array.ndim))
+    array = volume.array.transpose(2, 1, 0, *colours)
     order = []
     for axis in range(3):
         source = int(np.flatnonzero(stored[:, 0] == wanted[axis, 0])[0])
@@ -122,7 +156,7 @@ def to_lps(volume: Volume) -> Volume:
         if flip:
             index_from[source, 3] = array.shape[source] - 1
             array = np.flip(array, source)
-    array = array.transpose(order).transpose(2, 1, 0)
+    array = array.transpose(*order, *colours).transpose(2, 1, 0, *colours)
     return replace(volume, array=array, affine=volume.affine @ index_from)
 
 

@@ -22,7 +22,8 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from builder.grid import corner_offset
-from builder.readers import UnreadableError, dicom, nifti, reader_of
+from builder.problem import UnreadableError
+from builder.readers import dicom, nifti, reader_of
 from builder.volume import Header, Picture, Volume, source_values, to_lps
 
 PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"

@@ -21,8 +21,9 @@ from pydicom.pixels.utils import pack_bits
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
 
-from builder.readers import UnreadableError, dicom_seg, nifti, rtstruct
-from builder.segments import Segment
+from builder.problem import UnreadableError
+from builder.readers import dicom_seg, nifti, rtstruct
+from builder.segments import Drawing, Segment
 from builder.volume import Picture, Volume, to_lps
 
 PATIENT = "Doe^Jane"
@@ -581,14 +582,14 @@ def test_a_fraction_counts_from_the_threshold_on(tmp_path: Path) -> None:
     written = write_seg(pixels, "FRACTIONAL", syntax=RLELossless)
     path = save(written.file, tmp_path / "seg.dcm")
     counts = [
-        int(dicom_seg.read_segments(path, written.image, threshold=threshold)[0].mask.sum())
+        int(dicom_seg.read_segments(path, written.image, Drawing(threshold=threshold))[0].mask.sum())
         for threshold in (0.1, 0.2, 0.3, 0.5, 0.6, 0.9, 1.0)
     ]
     assert counts == [4, 4, 3, 2, 2, 1, 1]
     assert dicom_seg.read_segments(path, written.image)[0].mask.sum() == 2
     for threshold in (0.0, 1.1):
         with pytest.raises(ValueError, match="above 0, up to 1"):
-            dicom_seg.read_segments(path, written.image, threshold=threshold)
+            dicom_seg.read_segments(path, written.image, Drawing(threshold=threshold))
     del written.file.MaximumFractionalValue
     with pytest.raises(UnreadableError, match="without Maximum Fractional Value"):
         dicom_seg.read_segments(save(written.file, path), written.image)

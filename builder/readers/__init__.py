@@ -10,28 +10,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from builder.problem import CaseError
-from builder.volume import Header, Picture, Volume, VolumeSeries
+from builder.problem import CaseError, UnreadableError
+from builder.readers.rules import ReadRules
+from builder.volume import Header, Image
 
 
 class Reader(Protocol):
     """What a reader module offers.
 
-    Both functions raise `UnreadableError`, with a reason in words, for a file that is damaged or that they do not
-    support; OSError for a file that cannot be opened.
+    Both functions raise `builder.problem.UnreadableError`, with a reason in words, for a file that is damaged, larger
+    than the rules allow, or that they do not support; OSError for a file that cannot be opened.
     """
 
-    def read(self, path: Path) -> Picture | Volume | VolumeSeries:
+    def read(self, path: Path, rules: ReadRules) -> Image:
         """Read a file; volumes in the axes they are stored in."""
         ...
 
-    def read_header(self, path: Path) -> Header:
+    def read_header(self, path: Path, rules: ReadRules) -> Header:
         """Read what a file says of its size, without its pixels."""
         ...
-
-
-class UnreadableError(Exception):
-    """A file cannot be read; the message says what was expected and what came."""
 
 
 DICOM: Final = "builder.readers.dicom"
@@ -66,39 +63,40 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def read_image(root: Path, file: str) -> Picture | Volume | VolumeSeries:
+def read_image(root: Path, file: str, rules: ReadRules) -> Image:
     """Read an image or mask of a source.
 
     Args:
         root: Root of the source.
         file: Path below it.
+        rules: What its recipe says about reading.
 
     Raises:
         CaseError: Stage ``read``, with the reason.
     """
     reader, path = _open(root, file)
     try:
-        return reader.read(path)
+        return reader.read(path, rules)
     except (UnreadableError, OSError) as error:
         raise CaseError("read", file, in_words(error)) from None
 
 
-def read_again(root: Path, file: str) -> Picture | Volume | VolumeSeries:
+def read_again(root: Path, file: str, rules: ReadRules) -> Image:
     """`read_image` for a file that the next case may ask for too: the last two are kept until they change on disk."""
     path = root / file
-    return _read_kept(root, file, path.stat().st_mtime_ns if path.is_file() else 0)
+    return _read_kept(root, file, rules, path.stat().st_mtime_ns if path.is_file() else 0)
 
 
 @lru_cache(maxsize=2)
-def _read_kept(root: Path, file: str, _modified_ns: int) -> Picture | Volume | VolumeSeries:
-    return read_image(root, file)
+def _read_kept(root: Path, file: str, rules: ReadRules, _modified_ns: int) -> Image:
+    return read_image(root, file, rules)
 
 
-def read_header(root: Path, file: str) -> Header:
+def read_header(root: Path, file: str, rules: ReadRules) -> Header:
     """Read the header of an image or mask of a source; raises as `read_image` does."""
     reader, path = _open(root, file)
     try:
-        return reader.read_header(path)
+        return reader.read_header(path, rules)
     except (UnreadableError, OSError) as error:
         raise CaseError("read", file, in_words(error)) from None
 

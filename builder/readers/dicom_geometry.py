@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from builder.readers import UnreadableError
+from builder.problem import UnreadableError
 
 _Floats = npt.NDArray[np.float64]
 

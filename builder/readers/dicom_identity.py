@@ -9,6 +9,8 @@ from typing import Final
 
 from builder.readers import is_dicom
 from builder.readers.dicom_file import open_dicom, parsing
+from builder.readers.dicom_series import series_files
+from builder.readers.rules import ReadRules
 
 ATTRIBUTES: Final = ("BurnedInAnnotation", "FrameOfReferenceUID", "Modality", "PatientID")
 """All that is read. PatientID and FrameOfReferenceUID leave this module as hashes."""
@@ -28,8 +30,6 @@ MODALITIES: Final = {
 }
 """Modality of a recipe -> DICOM modalities that fit it (PS3.3 section C.7.3.1.1.1)."""
 
-_MASKS: Final = ("SEG", "RTSTRUCT")
-
 
 @dataclass(frozen=True)
 class Identity:
@@ -48,19 +48,18 @@ class Identity:
     frame: str
 
 
-def identity_of(path: Path) -> Identity | None:
-    """What a file, or the images of a series folder, say they show; None where nothing is DICOM.
+def identity_of(path: Path, rules: ReadRules) -> Identity | None:
+    """What a file, or the images of the series of a folder, say they show; None where nothing is DICOM.
 
-    A folder speaks by its first image, and has burned-in text if any of its images has.
+    A series speaks by its first image, and has burned-in text if any of its images has.
 
     Raises:
         UnreadableError: A DICOM file is damaged.
     """
     if not path.is_dir():
-        return _identity(path) if is_dicom(path) else None
-    found = [_identity(file) for file in sorted(path.iterdir()) if file.is_file() and is_dicom(file)]
-    images = [identity for identity in found if identity.modality not in _MASKS]
-    return replace(images[0], burned_in=any(image.burned_in for image in images)) if images else None
+        return _identity(path, rules) if is_dicom(path) else None
+    images = [_identity(file, rules) for file in series_files(path, rules)]
+    return replace(images[0], burned_in=any(image.burned_in for image in images))
 
 
 def fits(identity: Identity, modality: str) -> bool:
@@ -77,8 +76,8 @@ def contradict(image: Identity, mask: Identity) -> str | None:
     return None
 
 
-def _identity(file: Path) -> Identity:
-    data = open_dicom(file, ATTRIBUTES, pixels=False)
+def _identity(file: Path, rules: ReadRules) -> Identity:
+    data = open_dicom(file, ATTRIBUTES, pixels=False, rules=rules)
     with parsing("DICOM file: what it says of itself"):
         texts = {name: str(data.get(name) or "").strip() for name in ATTRIBUTES}
     return Identity(

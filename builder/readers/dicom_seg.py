@@ -7,29 +7,31 @@ that the file refers to matter, so that a SEG which names no image, or another c
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
+from pydicom.dataset import Dataset, FileDataset
 
-from builder.readers import UnreadableError
-from builder.readers.dicom_file import kind_of, open_dicom, parsing, quiet
-from builder.segments import Segment
+from builder.problem import UnreadableError
+from builder.readers import dicom_tiles
+from builder.readers.dicom_file import kind_of, open_dicom, parsing
+from builder.readers.dicom_pixels import decode_frame
+from builder.readers.dicom_tiles import corner_of, full_corners, is_full, matrix_of
+from builder.readers.rules import ReadRules
+from builder.segments import DEFAULT_DRAWING, Drawing, Segment
 from builder.volume import Picture, Volume
 
 ATTRIBUTES: Final = (
+    *dicom_tiles.ATTRIBUTES,
     "BitsAllocated",
     "BitsStored",
-    "ColumnPositionInTotalImagePixelMatrix",
     "Columns",
-    "DimensionOrganizationType",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
     "HighBit",
@@ -46,9 +48,7 @@ ATTRIBUTES: Final = (
     "PixelSpacing",
     "PlaneOrientationSequence",
     "PlanePositionSequence",
-    "PlanePositionSlideSequence",
     "ReferencedSegmentNumber",
-    "RowPositionInTotalImagePixelMatrix",
     "Rows",
     "SOPClassUID",
     "SamplesPerPixel",
@@ -58,9 +58,6 @@ ATTRIBUTES: Final = (
     "SegmentSequence",
     "SegmentationType",
     "SharedFunctionalGroupsSequence",
-    "TotalPixelMatrixColumns",
-    "TotalPixelMatrixFocalPlanes",
-    "TotalPixelMatrixRows",
     "TransferSyntaxUID",
 )
 """Every attribute that is read, at any depth; the rest of the file is skipped or left as undecoded bytes."""
@@ -71,8 +68,8 @@ TOLERANCE: Final = 0.1
 FARTHEST: Final = 1e6
 """A coordinate or length in mm from here on, a kilometre, is a damaged number."""
 
-_MAX_PIXELS: Final = 2**36
-"""Pixels of all frames together, 64 segments of 4096 slices of 512 x 512; more is a damaged header."""
+_PACKED: Final = 64
+"""How many times as many pixels as an image the frames of all segments may have; they are decoded one by one."""
 _KINDS: Final = ("BINARY", "FRACTIONAL", "LABELMAP")
 
 _Floats = npt.NDArray[np.float64]
@@ -147,7 +144,7 @@ class _Place:
     right: _Ints
 
 
-def read_segments(path: Path, image: Volume | Picture, *, threshold: float = 0.5) -> list[Segment]:
+def read_segments(path: Path, image: Volume | Picture, drawing: Drawing = DEFAULT_DRAWING) -> list[Segment]:
     """Read all segments of a SEG onto the grid of their image.
 
     A slice without a frame is empty, and segments may overlap; two frames of one segment may not lie on the same
@@ -160,8 +157,8 @@ def read_segments(path: Path, image: Volume | Picture, *, threshold: float = 0.5
     Args:
         path: The file.
         image: Its image; a volume in LPS axes (see `builder.volume.to_lps`).
-        threshold: A pixel of a FRACTIONAL segment, be it occupancy or probability, belongs to it from this fraction of
-            Maximum Fractional Value on; above 0, up to 1.
+        drawing: A pixel of a FRACTIONAL segment, be it occupancy or probability, belongs to it from ``threshold`` of
+            Maximum Fractional Value on.
 
     Returns:
         The segments in the order of the file; those without a pixel are False all over.
@@ -171,21 +168,70 @@ def read_segments(path: Path, image: Volume | Picture, *, threshold: float = 0.5
         OSError: It cannot be opened.
         ValueError: ``threshold`` is out of its range.
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold is {threshold}, allowed: above 0, up to 1")
-    dataset = open_dicom(path, ATTRIBUTES)
-    file = _parse(dataset)
+    if not 0 < drawing.threshold <= 1:
+        raise ValueError(f"threshold is {drawing.threshold}, allowed: above 0, up to 1")
+    dataset = open_dicom(path, ATTRIBUTES, rules=drawing.rules)
+    file = _parse(dataset, drawing.rules)
     places = _on_picture(file, image) if isinstance(image, Picture) else _on_volume(file, image)
     _refuse_doubles(file, places)
-    shape = (1, *image.array.shape[:2]) if isinstance(image, Picture) else image.array.shape[:3]
-    masks = {number: np.zeros(shape, np.bool_) for number in file.names}
-    for number, (frame, place, pixels) in enumerate(zip(file.frames, places, _decoded(dataset, file), strict=True), 1):
-        for segment, inside in _insides(file, frame, pixels, threshold, number):
-            _put(masks[segment], place, inside)
-    return [Segment(file.names[number], mask) for number, mask in masks.items()]
+    shape = (1, *image.array.shape[:2]) if isinstance(image, Picture) else image.shape
+    canvas = _Canvas(dataset, file, places, shape, drawing.threshold)
+    if file.kind == "LABELMAP":
+        return [Segment(name, partial(_equal, canvas, number)) for number, name in file.names.items()]
+    return [Segment(name, partial(_drawn, canvas, number)) for number, name in file.names.items()]
 
 
-def _parse(dataset: Dataset) -> _File:
+@dataclass(frozen=True)
+class _Canvas:
+    """What the segments of one file are drawn from, and on.
+
+    Attributes:
+        dataset: The file with its pixels.
+        file: What it says of them.
+        places: Where each frame lies.
+        shape: (Z, Y, X) of the image.
+        threshold: See `builder.segments.Drawing`.
+    """
+
+    dataset: FileDataset
+    file: _File
+    places: list[_Place]
+    shape: tuple[int, int, int]
+    threshold: float
+
+    @cached_property
+    def label_map(self) -> npt.NDArray[np.uint16]:
+        """All frames of a label map on the grid of the image; decoded once for all of its segments."""
+        whole = np.zeros(self.shape, np.uint16)
+        for number, place in enumerate(self.places):
+            pixels = _decoded(self.dataset, self.file, number)
+            for value in np.unique(pixels).tolist():
+                if value not in self.file.names and value not in (self.file.padding, 0):
+                    raise UnreadableError(
+                        f"frame {number + 1} holds the value {value}, but the file describes no such segment"
+                    )
+            _put(whole, place, pixels, pixels != 0)
+        return whole
+
+
+def _equal(canvas: _Canvas, number: int) -> npt.NDArray[np.bool_]:
+    """The mask of one segment of a label map."""
+    inside: npt.NDArray[np.bool_] = canvas.label_map == number
+    return inside
+
+
+def _drawn(canvas: _Canvas, number: int) -> npt.NDArray[np.bool_]:
+    """The mask of one segment from its own frames."""
+    file, mask = canvas.file, np.zeros(canvas.shape, np.bool_)
+    least = canvas.threshold * file.maximum if file.kind == "FRACTIONAL" else 1
+    for at, (frame, place) in enumerate(zip(file.frames, canvas.places, strict=True)):
+        if frame.segment == number:
+            inside = _decoded(canvas.dataset, file, at) >= least
+            _put(mask, place, inside, inside)
+    return mask
+
+
+def _parse(dataset: Dataset, rules: ReadRules) -> _File:
     """Take everything but the pixels from the file, as plain numbers."""
     if "SegmentSequence" not in dataset or "SegmentationType" not in dataset:
         if "Segmentation" in kind_of(dataset):
@@ -194,17 +240,19 @@ def _parse(dataset: Dataset) -> _File:
     if "PixelData" not in dataset:
         raise UnreadableError("damaged DICOM SEG: it has no pixels, perhaps it breaks off before them")
     with parsing("DICOM SEG: the description of its frames or segments"):
-        return _parse_checked(dataset)
+        return _parse_checked(dataset, rules)
 
 
-def _parse_checked(dataset: Dataset) -> _File:
+def _parse_checked(dataset: Dataset, rules: ReadRules) -> _File:
     kind = str(dataset.SegmentationType)
     if kind not in _KINDS:
         raise UnreadableError(f"a SEG of an unknown type, known are {', '.join(_KINDS)}")
     sides = int(dataset.Rows), int(dataset.Columns)
     count = int(dataset.get("NumberOfFrames") or 1)
-    if min(*sides, count) < 1 or math.prod(sides) * count > _MAX_PIXELS:
+    if min(*sides, count) < 1:
         raise UnreadableError(f"damaged DICOM SEG: it has {count} frames of {sides[0]} x {sides[1]} pixels")
+    if count * math.prod(sides) > _PACKED * rules.pixels:
+        rules.check_size((count, *sides), 1)
     if count > 8 * len(dataset.PixelData):
         raise UnreadableError(f"damaged DICOM SEG: {count} frames in {len(dataset.PixelData)} bytes of pixels")
     padding = int(dataset.get("PixelPaddingValue") or 0)
@@ -212,7 +260,7 @@ def _parse_checked(dataset: Dataset) -> _File:
     if len(items) != len(dataset.SegmentSequence):
         raise UnreadableError("damaged DICOM SEG: two of its segments have the same number")
     names = {number: name for number, name in items.items() if kind != "LABELMAP" or number != padding}
-    matrix = _matrix(dataset)
+    matrix = matrix_of(dataset)
     frames = tuple(_frames(dataset, count, matrix, None if kind == "LABELMAP" else list(names)))
     for number, frame in enumerate(frames, 1):
         if frame.segment is not None and frame.segment not in names:
@@ -223,20 +271,10 @@ def _parse_checked(dataset: Dataset) -> _File:
     return _File(kind, names, sides, maximum, padding, matrix, frames)
 
 
-def _matrix(dataset: Dataset) -> tuple[int, int] | None:
-    """Size of the total pixel matrix (PS3.3 C.8.20.2 and C.8.12.14)."""
-    if "TotalPixelMatrixRows" not in dataset or "TotalPixelMatrixColumns" not in dataset:
-        return None
-    planes = int(dataset.get("TotalPixelMatrixFocalPlanes") or 1)
-    if planes != 1:
-        raise UnreadableError(f"a tiled SEG of {planes} focal planes, only one is supported")
-    return int(dataset.TotalPixelMatrixRows), int(dataset.TotalPixelMatrixColumns)
-
-
 def _frames(
     dataset: Dataset, count: int, matrix: tuple[int, int] | None, segments: list[int] | None
 ) -> Iterator[_Frame]:
-    if matrix and str(dataset.get("DimensionOrganizationType") or "") == "TILED_FULL":
+    if matrix and is_full(dataset):
         yield from _all_tiles((int(dataset.Rows), int(dataset.Columns)), count, matrix, segments)
         return
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
@@ -245,7 +283,7 @@ def _frames(
         raise UnreadableError(f"damaged DICOM SEG: it has {count} frames and describes {len(groups)}")
     for number, own in enumerate(groups, 1):
         segment = None if segments is None else _segment(own, shared, number)
-        tile = _tile(own, number) if matrix else None
+        tile = corner_of(own, number) if matrix else None
         yield _Frame(segment, None if matrix else _plane(own, shared), tile)
 
 
@@ -253,13 +291,14 @@ def _all_tiles(
     sides: tuple[int, int], count: int, matrix: tuple[int, int], segments: list[int] | None
 ) -> Iterator[_Frame]:
     """Tiles that lie without gap or overlap: along a row, row by row, segment by segment (PS3.3 C.7.6.17.3)."""
-    rows, columns = range(0, matrix[0], sides[0]), range(0, matrix[1], sides[1])
-    tiles = len(rows) * len(columns)
+    corners = list(full_corners(sides, matrix))
     channels: list[int] | list[None] = [None] if segments is None else segments
-    if tiles * len(channels) != count:
-        raise UnreadableError(f"damaged DICOM SEG: {len(channels)} segments of {tiles} tiles each, but {count} frames")
+    if len(corners) * len(channels) != count:
+        raise UnreadableError(
+            f"damaged DICOM SEG: {len(channels)} segments of {len(corners)} tiles each, but {count} frames"
+        )
     for segment in channels:
-        for corner in itertools.product(rows, columns):
+        for corner in corners:
             yield _Frame(segment, None, corner)
 
 
@@ -273,14 +312,6 @@ def _segment(own: Dataset, shared: Dataset, number: int) -> int:
     if group is None:
         raise UnreadableError(f"damaged DICOM SEG: frame {number} does not say of which segment it is")
     return int(group.ReferencedSegmentNumber)
-
-
-def _tile(own: Dataset, number: int) -> tuple[int, int]:
-    """Place of a tile, which the file counts from 1 (PS3.3 C.8.12.6.1)."""
-    group = _group(own, Dataset(), "PlanePositionSlideSequence")
-    if group is None:
-        raise UnreadableError(f"a tiled SEG whose frame {number} does not say where it lies")
-    return int(group.RowPositionInTotalImagePixelMatrix) - 1, int(group.ColumnPositionInTotalImagePixelMatrix) - 1
 
 
 def _plane(own: Dataset, shared: Dataset) -> _Plane | None:
@@ -382,41 +413,20 @@ def _on_matrix(corner: tuple[int, int], matrix: tuple[int, int], number: int) ->
     return _Place(np.array([column, row, 0]), np.array([0, 1, 0]), np.array([1, 0, 0]))
 
 
-def _decoded(dataset: Dataset, file: _File) -> Iterator[npt.NDArray[Any]]:
-    """The frames, (rows, columns) each, as they are stored."""
-    frames = iter_pixels(dataset, raw=True)
-    for number in range(1, len(file.frames) + 1):
-        frame = _next(frames)
-        if frame is None or frame.shape != file.sides:
-            raise UnreadableError(f"damaged DICOM SEG: frame {number} of {len(file.frames)} is missing or incomplete")
-        yield frame
-
-
-def _next(frames: Iterator[npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+def _decoded(dataset: FileDataset, file: _File, number: int) -> npt.NDArray[Any]:
+    """A frame as it is stored, (rows, columns); numbers count from 0."""
     try:
-        with quiet():
-            return next(frames, None)
-    except Exception:  # decoders raise nearly anything for damaged data
-        raise UnreadableError("damaged DICOM SEG: its pixels cannot be decoded, perhaps the file breaks off") from None
+        pixels = decode_frame(dataset, number, len(file.frames))
+    except UnreadableError as error:
+        raise UnreadableError(f"damaged DICOM SEG: frame {number + 1} of {len(file.frames)}: {error}") from None
+    if pixels.shape != file.sides:
+        raise UnreadableError(f"damaged DICOM SEG: frame {number + 1} of {len(file.frames)} has another size")
+    return pixels
 
 
-def _insides(
-    file: _File, frame: _Frame, pixels: npt.NDArray[Any], threshold: float, number: int
-) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-    """The segments of a frame and their pixels; (rows, columns) each."""
-    if frame.segment is not None:
-        yield frame.segment, pixels >= threshold * file.maximum if file.kind == "FRACTIONAL" else pixels != 0
-        return
-    for value in np.unique(pixels).tolist():
-        if value in file.names:
-            yield value, pixels == value
-        elif value not in (file.padding, 0):
-            raise UnreadableError(f"frame {number} holds the value {value}, but the file describes no such segment")
-
-
-def _put(mask: npt.NDArray[np.bool_], place: _Place, inside: npt.NDArray[np.bool_]) -> None:
-    """Add a frame's pixels to a mask; what a tile at the edge has beyond the total pixel matrix is dropped."""
+def _put(whole: npt.NDArray[Any], place: _Place, values: npt.NDArray[Any], inside: npt.NDArray[np.bool_]) -> None:
+    """Put a frame's pixels into their place; what a tile at the edge has beyond the total pixel matrix is dropped."""
     i, j = np.nonzero(inside)
     x, y, z = place.start[:, None] + place.down[:, None] * i + place.right[:, None] * j
-    kept = (y < mask.shape[1]) & (x < mask.shape[2])
-    mask[z[kept], y[kept], x[kept]] = True
+    kept = (y < whole.shape[1]) & (x < whole.shape[2])
+    whole[z[kept], y[kept], x[kept]] = values[i[kept], j[kept]]

@@ -8,27 +8,33 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
-from builder.readers import UnreadableError
-from builder.volume import Header, Picture, Volume, axis_codes
+from builder.problem import UnreadableError
+from builder.readers.rules import DEFAULT_RULES, ReadRules
+from builder.volume import Header, Picture, Volume, VolumeSeries, axis_codes
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
-def read_header(path: Path) -> Header:
-    """See `builder.readers.Reader`."""
-    size = _information(path).GetSize()
-    return Header(tuple(int(side) for side in reversed(size)))
-
-
-def read(path: Path) -> Picture | Volume:
+def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.Reader`."""
     reader = _information(path)
+    sides = tuple(int(side) for side in reversed(reader.GetSize()))
+    components = reader.GetNumberOfComponents()
+    return Header(sides if components == 1 or _is_colour(reader) or len(sides) != 3 else (components, *sides))
+
+
+def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | VolumeSeries:
+    """Read a file; several values a voxel that are no colours are the volumes of a series. See `Reader`."""
+    reader = _information(path)
     dimensions, components = reader.GetDimension(), reader.GetNumberOfComponents()
-    if dimensions not in (2, 3) or (components != 1 and (dimensions, components) not in ((2, 3), (2, 4))):
-        size = " x ".join(str(side) for side in reader.GetSize())
+    size = reader.GetSize()
+    if dimensions not in (2, 3, 4) or (components > 1 and dimensions != 3 and not (dimensions == 2 and components < 5)):
         raise UnreadableError(
-            f"has {dimensions} dimensions ({size}) and {components} values a voxel, expected 2 or 3 and 1"
+            f"has {dimensions} dimensions ({' x '.join(str(side) for side in size)}) and {components} values a voxel, "
+            "expected 2, 3 or 4 dimensions of one value, or 2 or 3 of several"
         )
+    sample = sitk.Image([1, 1], reader.GetPixelIDValue(), components)
+    rules.check_size(size, components * sample.GetSizeOfPixelComponent())
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -38,7 +44,18 @@ def read(path: Path) -> Picture | Volume:
         column, row = image.GetSpacing()
         return Picture(array, (float(f"{row:.6g}"), float(f"{column:.6g}")))
     affine = _affine(image)
-    return Volume(array, affine, stored_axes=axis_codes(affine))
+    axes = axis_codes(affine)
+    if dimensions == 4:
+        return VolumeSeries(array, affine, stored_axes=axes)
+    if components == 1:
+        return Volume(array, affine, stored_axes=axes)
+    if _is_colour(reader):
+        return Volume(array[..., :3], affine, stored_axes=axes)
+    return VolumeSeries(np.moveaxis(array, -1, 0), affine, stored_axes=axes)
+
+
+def _is_colour(reader: sitk.ImageFileReader) -> bool:
+    return reader.GetPixelIDValue() == sitk.sitkVectorUInt8 and reader.GetNumberOfComponents() in (3, 4)
 
 
 def _information(path: Path) -> sitk.ImageFileReader:
@@ -60,6 +77,8 @@ def _reason(error: RuntimeError, path: Path) -> str:
 
 def _affine(image: sitk.Image) -> npt.NDArray[np.float64]:
     affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
+    sides = image.GetDimension()  # of four, the last is no direction in space
+    direction = np.reshape(image.GetDirection(), (sides, sides))[:3, :3]
+    affine[:3, :3] = direction * np.asarray(image.GetSpacing()[:3])
+    affine[:3, 3] = image.GetOrigin()[:3]
     return affine

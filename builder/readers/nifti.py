@@ -22,7 +22,8 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from builder.readers import UnreadableError
+from builder.problem import UnreadableError
+from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.volume import Header, Volume, VolumeSeries, axis_codes
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -31,21 +32,22 @@ _LARGEST_HEADER: Final = 540
 _PIECE: Final = 1 << 24
 _Asked = TypeVar("_Asked")
 _Got = TypeVar("_Got")
-_MAX_VOXELS: Final = 2**33
-"""8.6 billion voxels, twenty times the largest whole-body CT; more is a damaged header."""
+_COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))
+"""Fields of the data types RGB24 and RGBA32, 8 bit each."""
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.Reader`."""
     with _open(_header_path(path)) as file:
         return Header(_shape(_parse(file, path))[::-1])
 
 
-def read(path: Path) -> Volume | VolumeSeries:
+def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Volume | VolumeSeries:
     """See `builder.readers.Reader`."""
     with _open(_header_path(path)) as file:
         header = _parse(file, path)
         shape, dtype = _shape(header), _dtype(header)
+        rules.check_size(shape, dtype.itemsize)
         if _is_pair(path):
             with _open(path.with_suffix(".img")) as pixels:
                 data = _voxels(pixels, shape, dtype, int(header["vox_offset"]))
@@ -55,8 +57,8 @@ def read(path: Path) -> Volume | VolumeSeries:
     affine = _RAS_TO_LPS @ np.asarray(header.get_best_affine(), np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise UnreadableError("its affine is not invertible: the header gives no usable orientation")
-    return (Volume if data.ndim == 3 else VolumeSeries)(
-        array=data,
+    return (Volume if len(shape) == 3 else VolumeSeries)(
+        array=_rgb(data) if dtype.names else data,
         affine=affine,
         slope=1.0 if slope is None else float(slope),
         intercept=0.0 if intercept is None else float(intercept),
@@ -112,7 +114,7 @@ def _shape(header: Any) -> tuple[int, ...]:
     sides += (1,) * (3 - len(sides))
     while len(sides) > 3 and sides[-1] == 1:
         sides = sides[:-1]
-    if any(side < 1 for side in sides) or math.prod(sides) > _MAX_VOXELS:
+    if any(side < 1 for side in sides):
         raise UnreadableError(f"damaged NIfTI header: its dimensions are {' x '.join(map(str, sides))}")
     if len(sides) > 4:
         raise UnreadableError(f"has {len(sides)} dimensions ({' x '.join(map(str, sides))}), expected 3 or 4")
@@ -124,9 +126,14 @@ def _dtype(header: Any) -> np.dtype[Any]:
         dtype = header.get_data_dtype()
     except HeaderDataError as error:
         raise UnreadableError(f"damaged NIfTI header: {error}") from None
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise UnreadableError(f"holds {dtype} voxels, expected integers or floats of up to 64 bit")
+    if dtype.names not in _COLOURS and (dtype.kind not in "iuf" or dtype.itemsize > 8):
+        raise UnreadableError(f"holds {dtype} voxels, expected integers or floats of up to 64 bit, or colours of 8 bit")
     return cast("np.dtype[Any]", dtype)
+
+
+def _rgb(data: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Colours as a last axis, without their alpha."""
+    return data[..., np.newaxis].view(np.uint8)[..., :3]
 
 
 def _voxels(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], skip: int) -> npt.NDArray[Any]:

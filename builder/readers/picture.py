@@ -1,8 +1,9 @@
-"""PNG, JPEG, BMP and TIFF, by OpenCV: 8 and 16 bit, grey, RGB(A), palette; a TIFF of many pages is a volume."""
+"""PNG, JPEG, BMP and TIFF, by OpenCV: 8 and 16 bit, float, grey, RGB(A), palette; a TIFF of many pages is a volume."""
 
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from pathlib import Path
 from typing import Any, Final
@@ -11,42 +12,42 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import tifffile
 
-from builder.readers import UnreadableError
+from builder.problem import UnreadableError
+from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.volume import Header, Picture, Volume
 
 _TIFF: Final = (".tif", ".tiff")
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_SCAN: Final = b"\xff\xda"
 _JPEG_END: Final = b"\xff\xd9"
+_BYTES_PER_PIXEL: Final = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "I": 4, "F": 4}
+"""Mode in which Pillow shows a picture -> what OpenCV makes of it takes at most; 16 bit where it is not listed."""
 
-# damage is reported as an error of the case, not by OpenCV on the terminal
+# damage is reported as an error of the case, not by libraries on the terminal
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
+# how large a picture may be is said by the rules
+PIL.Image.MAX_IMAGE_PIXELS = None
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.Reader`."""
-    try:
-        with warnings.catch_warnings(action="ignore"), PIL.Image.open(path) as image:
-            pages = getattr(image, "n_frames", 1) if path.suffix.lower() in _TIFF else 1
-            size = (image.height, image.width)
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise UnreadableError(f"its header cannot be read: {error}") from None
-    return Header(size if pages == 1 else (pages, *size))
-
-
-def read(path: Path) -> Picture | Volume:
-    """See `builder.readers.Reader`."""
-    content = path.read_bytes()
-    data = np.frombuffer(content, np.uint8)
     if path.suffix.lower() in _TIFF:
-        pages = _pages(data)
-        _check_tiff(content)
-        if len(pages) > 1:
-            return _stack(pages)
-        return Picture(_rgb(pages[0]))
+        return Header(_tiff_shape(path, rules), placed=False)
+    return Header(_picture_size(path)[0])
+
+
+def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
+    """See `builder.readers.Reader`."""
+    if path.suffix.lower() in _TIFF:
+        return _read_tiff(path, rules)
+    size, bytes_per_pixel = _picture_size(path)
+    rules.check_size(size, bytes_per_pixel)
+    content = path.read_bytes()
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableError(f"OpenCV cannot decode it: {error.err}") from None
     if content[:2] == _JPEG_START and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
@@ -54,6 +55,52 @@ def read(path: Path) -> Picture | Volume:
     if pixels is None:
         raise UnreadableError("OpenCV cannot decode it: it is damaged, or no picture of the kind its name says")
     return Picture(_rgb(pixels))
+
+
+def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
+    """Rows and columns, and bytes a pixel, as the header says."""
+    try:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(path) as image:
+            return (image.height, image.width), _BYTES_PER_PIXEL.get(image.mode, 8)
+    except PIL.UnidentifiedImageError:
+        raise UnreadableError("it is damaged, or no picture of the kind its name says") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnreadableError(f"its header cannot be read: {error}") from None
+
+
+def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
+    """(pages, rows, columns), or (rows, columns) of a single page; all pages within the rules."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = [
+                (page.imagelength, page.imagewidth, page.samplesperpixel * max(1, page.bitspersample // 8))
+                for page in (file.pages.get(number) for number in range(len(file.pages)))
+                if isinstance(page, tifffile.TiffPage)
+            ]
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UnreadableError(f"damaged TIFF: {error}") from None
+    except Exception as error:  # what a damaged directory raises is not documented
+        raise UnreadableError(f"damaged TIFF, or none: {error}") from None
+    if not pages:
+        raise UnreadableError("damaged TIFF: it has no page")
+    rows, columns, bytes_per_pixel = max(pages)
+    sides = (rows, columns) if len(pages) == 1 else (len(pages), rows, columns)
+    rules.check_size(sides, bytes_per_pixel)
+    return sides
+
+
+def _read_tiff(path: Path, rules: ReadRules) -> Picture | Volume:
+    _tiff_shape(path, rules)
+    content = path.read_bytes()
+    pages = _pages(np.frombuffer(content, np.uint8))
+    _check_tiff(content)
+    if len(pages) == 1:
+        return Picture(_rgb(pages[0]))
+    if len({(page.shape, page.dtype) for page in pages}) > 1:
+        raise UnreadableError(f"a TIFF of {len(pages)} pages that are not of one size and kind; expected those")
+    return Volume(np.stack([_rgb(page) for page in pages]), affine=None)
 
 
 def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
@@ -75,14 +122,8 @@ def _check_tiff(content: bytes) -> None:
                 image.load()
     except PIL.UnidentifiedImageError:  # a kind that Pillow does not know, such as 16-bit RGB
         return
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise UnreadableError(f"damaged TIFF ({error}); fetch it again from its source") from None
-
-
-def _stack(pages: list[npt.NDArray[Any]]) -> Volume:
-    if len({(page.shape, page.dtype) for page in pages}) > 1 or pages[0].ndim != 2:
-        raise UnreadableError(f"a TIFF of {len(pages)} pages that are not grey pictures of one size; expected those")
-    return Volume(np.stack(pages), affine=None)
 
 
 def _rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:

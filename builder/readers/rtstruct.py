@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,10 @@ import numpy.typing as npt
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from builder.readers import UnreadableError
+from builder.problem import UnreadableError
 from builder.readers.dicom_file import kind_of, open_dicom, parsing
 from builder.readers.dicom_seg import FARTHEST
-from builder.segments import Segment
+from builder.segments import DEFAULT_DRAWING, Drawing, Segment
 from builder.volume import Picture, Volume
 
 ATTRIBUTES: Final = (
@@ -67,7 +68,7 @@ class _Roi:
     contours: tuple[_Floats, ...]
 
 
-def read_segments(path: Path, image: Volume | Picture) -> list[Segment]:
+def read_segments(path: Path, image: Volume | Picture, drawing: Drawing = DEFAULT_DRAWING) -> list[Segment]:
     """Read all ROIs of a structure set onto the grid of their image.
 
     Several contours of a ROI on one slice combine by the even-odd rule: one inside another is a hole, one beside
@@ -77,6 +78,7 @@ def read_segments(path: Path, image: Volume | Picture) -> list[Segment]:
     Args:
         path: The file.
         image: Its image, a volume in LPS axes (see `builder.volume.to_lps`).
+        drawing: Of which the rules count.
 
     Returns:
         The ROIs in the order of the file; those without a contour are False all over.
@@ -85,13 +87,13 @@ def read_segments(path: Path, image: Volume | Picture) -> list[Segment]:
         UnreadableError: The file is damaged, no RTSTRUCT, or its contours do not lie on slices of the image.
         OSError: It cannot be opened.
     """
-    rois = _parse(open_dicom(path, ATTRIBUTES))
+    rois = _parse(open_dicom(path, ATTRIBUTES, rules=drawing.rules))
     if isinstance(image, Picture) or image.affine is None:
         raise UnreadableError(
             "its image says nothing of where it lies in the patient, so contours cannot be placed on it"
         )
     inverse: _Floats = np.linalg.inv(image.affine).astype(np.float64)
-    return [Segment(roi.name, _mask(roi, inverse, image.array.shape)) for roi in rois]
+    return [Segment(roi.name, partial(_mask, roi, inverse, image.shape)) for roi in rois]
 
 
 def _parse(dataset: Dataset) -> list[_Roi]:

@@ -1,0 +1,117 @@
+"""A process of its own for a decoder that may end the process on damaged data, which no ``except`` catches.
+
+GDCM does so on some damaged JPEG and JPEG-LS data. The process is started with the first frame that needs it, and anew
+after it was lost.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
+
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID
+
+LONGEST: Final = 120.0
+"""Seconds that one frame may take."""
+
+
+class DecoderLostError(Exception):
+    """The decoder ended its process, or did not come to an end; the message says so in words."""
+
+
+@dataclass(frozen=True)
+class CompressedFrame:
+    """One frame and what its decoder must know.
+
+    Attributes:
+        syntax: UID of its transfer syntax.
+        values: Keyword -> value of the Image Pixel module.
+        data: The codestream.
+        plugin: pydicom's name of the plug-in to use.
+    """
+
+    syntax: str
+    values: Mapping[str, Any]
+    data: bytes
+    plugin: str
+
+
+_running: tuple[BaseProcess, Connection] | None = None
+
+
+def decode_apart(frame: CompressedFrame) -> npt.NDArray[Any]:
+    """Decode a frame in another process.
+
+    Raises:
+        DecoderLostError: See there.
+        ValueError: The plug-in says that it cannot decode it.
+    """
+    _, pipe = _started()
+    try:
+        pipe.send(frame)
+        if not pipe.poll(LONGEST):
+            raise DecoderLostError(f"damaged: its pixels are not decoded after {LONGEST:.0f} s; fetch it again")
+        decoded = pipe.recv()
+    except (EOFError, OSError):
+        _stop()
+        raise DecoderLostError("damaged: its compressed pixels crash the decoder; fetch it again") from None
+    except DecoderLostError:
+        _stop()
+        raise
+    if decoded is None:
+        raise ValueError("the plug-in cannot decode the frame")
+    return decoded  # type: ignore[no-any-return]
+
+
+def _started() -> tuple[BaseProcess, Connection]:
+    global _running  # noqa: PLW0603 - one process of this kind for each worker
+    if _running is None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        _running = process, ours
+    return _running
+
+
+def _stop() -> None:
+    global _running  # noqa: PLW0603 - as above
+    if _running is not None:
+        process, pipe = _running
+        process.kill()
+        process.join()
+        pipe.close()
+        _running = None
+
+
+def _serve(pipe: Connection) -> None:
+    """Decode frames until the other end is closed."""
+    while True:
+        try:
+            frame = pipe.recv()
+        except EOFError:
+            return
+        try:
+            decoded = _decode(frame)
+        except Exception:  # plug-ins raise nearly anything, and some of it cannot be sent
+            decoded = None
+        pipe.send(decoded)
+
+
+def _decode(frame: CompressedFrame) -> npt.NDArray[Any] | None:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(frame.syntax)
+    for keyword, value in frame.values.items():
+        setattr(dataset, keyword, value)
+    dataset.PixelData = encapsulate([frame.data])
+    return pixel_array(dataset, decoding_plugin=frame.plugin)
