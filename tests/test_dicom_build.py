@@ -20,6 +20,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from builder.grid import corner_offset
 from builder.readers.dicom import ATTRIBUTES, read, read_header
+from builder.readers.dicom_series import ATTRIBUTES as SERIES_ATTRIBUTES
 from builder.readers.nifti import read as read_nifti_volume
 from builder.volume import Volume, to_lps
 from sa_med2d_20m import decode_masks
@@ -77,7 +78,7 @@ def test_only_listed_attributes_are_read(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("pydicom.dcmread", spy)
     read(tmp_path / "s")
-    assert asked <= {*ATTRIBUTES, "PixelData", "FloatPixelData", "DoubleFloatPixelData"}
+    assert asked <= {*ATTRIBUTES, *SERIES_ATTRIBUTES, "PixelData", "FloatPixelData", "DoubleFloatPixelData"}
     assert not [
         name
         for name in ATTRIBUTES

@@ -78,10 +78,10 @@ def test_frames_may_share_a_3d_mask(sa_med2d: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "masks", "said"),
     [
-        ("", 1, "read: it holds 3 volumes (4D), expected one; name them with files.channels"),
-        ('channels = ["t1", "t2"]', 1, "read: it holds 3 volumes, files.channels names 2"),
+        ("", 1, "read: it holds 3 images (4D, pages or frames), expected one; name them with files.channels"),
+        ('channels = ["t1", "t2"]', 1, "read: it holds 3 images, files.channels names 2"),
         ("frames = true", 2, "grid: the mask holds 2 frames, the image 3"),
-        ('channels = ["t1", "t2", "pd"]', 3, "read: the mask holds 3 volumes (4D), expected one"),
+        ('channels = ["t1", "t2", "pd"]', 3, "read: the mask holds 3 images, expected one"),
     ],
 )
 def test_series_that_do_not_fit(sa_med2d: Command, tmp_path: Path, files: str, masks: int, said: str) -> None:
@@ -98,7 +98,7 @@ def test_channels_of_a_3d_file(sa_med2d: Command, tmp_path: Path) -> None:
     files = 'channels = ["t1", "t2"]'
     ran = sa_med2d("build", recipe(tmp_path, files), "--raw", tmp_path / "raw", "--out", tmp_path / "out")
     assert ran.code == 3
-    assert "it has one volume, files.channels names 2" in ran.err
+    assert "it holds one image, but files.channels names 2" in ran.err
 
 
 def test_flat_nifti_is_one_slice(sa_med2d: Command, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from builder.readers.dicom_file import kind_of, open_dicom, quiet, text_of
 from builder.readers.dicom_geometry import Frame, Plane, frames_of, spacing_of, stack
 from builder.readers.dicom_pixels import PLAIN, decode_frame, look_up_palette, syntax_of
 from builder.readers.dicom_series import NOT_IMAGES, place_named, series_files
-from builder.readers.dicom_tiles import corner_of, full_corners, is_full, matrix_of
+from builder.readers.dicom_tiles import corner_of, full_corners, full_count, is_full, matrix_of
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.volume import Header, Picture, PictureSeries, Volume, axis_codes
 
@@ -215,17 +215,16 @@ def _parse(path: Path, rules: ReadRules) -> _Image:
 def _corners(
     dataset: FileDataset, sides: tuple[int, int], matrix: tuple[int, int], count: int
 ) -> Iterator[tuple[int, int]]:
-    if is_full(dataset):
-        found = list(full_corners(sides, matrix))
-    else:
-        groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
-        found = [corner_of(own, number) for number, own in enumerate(groups, 1)]
-    if len(set(found)) != count:
+    full = is_full(dataset)
+    groups = [] if full else dataset.get("PerFrameFunctionalGroupsSequence") or []
+    stated = [corner_of(own, number) for number, own in enumerate(groups, 1)]
+    places = full_count(sides, matrix) if full else len(set(stated))
+    if places != count:
         raise UnreadableError(
-            f"{count} tiles at {len(set(found))} places of a slide: several optical paths or focal planes, which no "
-            "picture can show at once"
+            f"a slide of {count} tiles at {places} places: it has gaps that it does not tell, or several optical paths "
+            "or focal planes, which no picture can show at once"
         )
-    yield from found
+    yield from full_corners(sides, matrix) if full else stated
 
 
 def _refuse_short(path: Path, needed: int) -> None:
@@ -257,8 +256,10 @@ def _planes(images: Sequence[_Image]) -> list[Plane]:
     if len(sizes) > 1:
         named = ", ".join(f"{number} of {sides[0]} x {sides[1]}" for sides, number in sizes.most_common())
         raise UnreadableError(f"its images are of unlike size ({named} pixels): expected one size in a volume")
-    if len({(image.coloured, image.photometric == "MONOCHROME1") for image in images}) > 1:
-        raise UnreadableError("some of its images are coloured and others not, or in some the lowest value is white")
+    if len({image.coloured for image in images}) > 1:
+        raise UnreadableError("some of its images are coloured and others grey: expected one kind")
+    if len({image.photometric == "MONOCHROME1" for image in images}) > 1:
+        raise UnreadableError("in some of its images the lowest value is black, in others white: expected one kind")
     return planes
 
 

@@ -22,7 +22,7 @@ from builder.problem import UnreadableError
 from builder.readers import dicom_tiles
 from builder.readers.dicom_file import kind_of, open_dicom, parsing
 from builder.readers.dicom_pixels import decode_frame
-from builder.readers.dicom_tiles import corner_of, full_corners, is_full, matrix_of
+from builder.readers.dicom_tiles import corner_of, full_corners, full_count, is_full, matrix_of
 from builder.readers.rules import ReadRules
 from builder.segments import DEFAULT_DRAWING, Drawing, Segment
 from builder.volume import Picture, Volume
@@ -291,14 +291,12 @@ def _all_tiles(
     sides: tuple[int, int], count: int, matrix: tuple[int, int], segments: list[int] | None
 ) -> Iterator[_Frame]:
     """Tiles that lie without gap or overlap: along a row, row by row, segment by segment (PS3.3 C.7.6.17.3)."""
-    corners = list(full_corners(sides, matrix))
     channels: list[int] | list[None] = [None] if segments is None else segments
-    if len(corners) * len(channels) != count:
-        raise UnreadableError(
-            f"damaged DICOM SEG: {len(channels)} segments of {len(corners)} tiles each, but {count} frames"
-        )
+    tiles = full_count(sides, matrix)
+    if tiles * len(channels) != count:
+        raise UnreadableError(f"damaged DICOM SEG: {len(channels)} segments of {tiles} tiles each, but {count} frames")
     for segment in channels:
-        for corner in corners:
+        for corner in full_corners(sides, matrix):
             yield _Frame(segment, None, corner)
 
 

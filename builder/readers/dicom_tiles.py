@@ -7,6 +7,7 @@ Standard: DICOM PS3.3 C.7.6.17.3 (Dimension Organization Type), C.8.12.6.1 (Plan
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -48,6 +49,11 @@ def is_full(dataset: Dataset) -> bool:
 def full_corners(sides: tuple[int, int], matrix: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Row and column of the first pixel of each tile of a full matrix: along a row, row by row."""
     yield from itertools.product(range(0, matrix[0], sides[0]), range(0, matrix[1], sides[1]))
+
+
+def full_count(sides: tuple[int, int], matrix: tuple[int, int]) -> int:
+    """How many tiles a full matrix has."""
+    return math.ceil(matrix[0] / sides[0]) * math.ceil(matrix[1] / sides[1])
 
 
 def corner_of(own: Dataset, number: int) -> tuple[int, int]:
