@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from builder.build import Options, OutputError, Summary, build, plan, unknown_classes
-from builder.dataset_json import recipe_text
 from builder.demo import DEMO, DemoError, demo_folder, show_sample
 from builder.executors import EXECUTORS
 from builder.executors.local import WorkerLostError
+from builder.layouts import sketch_of
+from builder.layouts.sketch import recipe_text
 from builder.problem import CaseError, RecipeError
 from builder.progress import BuildProgress, print_summary
 from builder.recipe import Recipe, catalogue, load_recipe, parse_recipe
@@ -154,10 +155,14 @@ def _add_sources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show.set_defaults(run=_show)
     init = actions.add_parser(
         "init",
-        help="write a recipe from a dataset.json",
-        description="Write the recipe of a Medical Segmentation Decathlon or nnU-Net folder to standard output.",
+        help="write a recipe for a folder in a known layout",
+        description="Write the recipe of a dataset to standard output, from what the dataset says of itself: a Medical "
+        "Segmentation Decathlon or nnU-Net folder (dataset.json), BIDS derivatives (dataset_description.json), COCO "
+        "annotations (.json), YOLO polygons (data.yaml).",
     )
-    init.add_argument("--from", dest="dataset_json", type=Path, required=True, metavar="FILE", help="its dataset.json")
+    init.add_argument(
+        "--from", dest="dataset", type=Path, required=True, metavar="PATH", help="its folder, or the file named above"
+    )
     init.add_argument("--name", required=True, help="name of the source; goes into every key")
     init.add_argument("--license", required=True, help="SPDX identifier, LicenseRef-..., unknown or conflict")
     init.add_argument("--modality", required=True, choices=MODALITIES)
@@ -257,7 +262,8 @@ def _show(options: argparse.Namespace, _: Console) -> int:
 
 
 def _init(options: argparse.Namespace, _: Console) -> int:
-    text = recipe_text(options.dataset_json, name=options.name, license_id=options.license, modality=options.modality)
+    found = sketch_of(options.dataset)
+    text = recipe_text(found, name=options.name, license_id=options.license, modality=options.modality)
     parse_recipe(text, f"{options.name}.toml")
     sys.stdout.write(text)
     return BUILT

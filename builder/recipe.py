@@ -33,6 +33,8 @@ _NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
 SUBMODALITY: Final = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
+MANY: Final = ".json"
+"""Ending of mask files that hold the masks of many images, so that they need share no capture with them."""
 ANY_INSTANCE: Final = "*"
 """Key in ``[labels]`` for the one class of an instance map."""
 
@@ -57,7 +59,8 @@ class Files(_Table):
 
     Attributes:
         image: Pattern of the images; captures ``{case}``, ``{patient}`` or both.
-        mask: Patterns of the masks; they belong to the image whose captures they share.
+        mask: Patterns of the masks; they belong to the image whose captures they share. A COCO file (.json) need share
+            none: it says itself to which images its masks belong.
         patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``.
         channels: Sub-modalities of the volumes of a 4D image, in their order; they share the case's masks.
         frames: Each volume of a 4D image is a case of its own; masks are 4D too, or 3D and shared by all frames.
@@ -85,7 +88,8 @@ class Files(_Table):
         if "label" in self.image.captures:
             raise ValueError("image: {label} belongs into a mask pattern")
         for mask in self.mask:
-            if not {"case", "patient"} & set(mask.captures) & set(self.image.captures):
+            shared = {"case", "patient"} & set(mask.captures) & set(self.image.captures)
+            if not shared and not mask.text.endswith(MANY):
                 raise ValueError(f"mask: {mask.text!r} shares neither {{case}} nor {{patient}} with the image pattern")
         if self.patient is not None and self.patient.captures != ("patient",):
             raise ValueError("patient: expected a pattern over case names that captures {patient} and nothing else")
@@ -316,6 +320,9 @@ class Recipe(_Table):
             raise ValueError('labels: "*" and masks.instances = true go together')
 
     def _check_single_class(self) -> None:
+        many = [mask.text for mask in self.files.mask if mask.text.endswith(MANY)]
+        if many and not self.masks.segments:
+            raise ValueError(f"masks: segments = true is needed for {', '.join(many)}: it holds named masks")
         if self.masks.segments:
             self._check_segments()
             return

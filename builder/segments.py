@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 import numpy.typing as npt
 
 from builder.problem import CaseError, UnreadableError
-from builder.readers import in_words
+from builder.readers import in_words, path_below
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.volume import Picture, Volume
 
@@ -91,7 +91,8 @@ def read_segments(root: Path, file: str, image: Picture | Volume, drawing: Drawi
     Raises:
         CaseError: Stage ``read``; it holds no named masks, is damaged, or does not lie on the image's grid.
     """
-    found = _told(file, lambda: _reader_of(root / file).read_segments(root / file, image, drawing))
+    path = path_below(root, file)
+    found = _told(file, lambda: _reader_of(path).read_segments(path, image, drawing))
     return None if found is None else [Segment(one.name, partial(_told, file, one.draw)) for one in found]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.convert import convert
+from builder.discovery import Case
 from builder.plan import Task, file_states
 from builder.problem import CaseError
 from shards.index import receipt_of, write_index
@@ -64,9 +65,17 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
     dropped: Counter[str] = Counter()
     flagged: Counter[str] = Counter()
 
+    counted: set[str] = set()
+
+    def raw_bytes(case: Case) -> int:
+        """Size of its files, without those that earlier cases share."""
+        own = set(case.paths) - counted
+        counted.update(own)
+        return sum(size for path in own for _, size, _ in file_states(task.source.root, path))
+
     def samples() -> Iterator[EncodedSample]:
         for case in task.cases:
-            raw = sum(size for path in case.paths for _, size, _ in file_states(task.source.root, path))
+            raw = raw_bytes(case)
             try:
                 converted = convert(case, task.source)
             except CaseError as error:

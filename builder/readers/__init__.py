@@ -101,12 +101,22 @@ def read_header(root: Path, file: str, rules: ReadRules) -> Header:
         raise CaseError("read", file, in_words(error)) from None
 
 
-def _open(root: Path, file: str) -> tuple[Reader, Path]:
+def path_below(root: Path, file: str) -> Path:
+    """The path of a file of a source.
+
+    Raises:
+        CaseError: Stage ``read``; it does not exist, or leads out of the source.
+    """
     path = root / file
     if not path.exists():
         raise CaseError("read", file, "there is no such file")
     if not path.resolve().is_relative_to(root.resolve()):
         raise CaseError("read", file, "it is a link that leads out of the source's folder; put the file itself there")
+    return path
+
+
+def _open(root: Path, file: str) -> tuple[Reader, Path]:
+    path = path_below(root, file)
     if path.is_file() and path.stat().st_size == 0:
         raise CaseError("read", file, "the file is empty (0 bytes); fetch it again from its source")
     try:
