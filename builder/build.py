@@ -6,12 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from builder.executors import EXECUTORS
+from builder.identifiers import identifier_key, write_table
 from builder.plan import SourcePlan, Task, plan_source, source_root, write_plan
 from builder.problem import RecipeError
 from builder.recipe import Recipe
@@ -89,7 +91,7 @@ def build(recipes: Sequence[Recipe], raw: Path, out: Path, options: Options, lis
         CaseError: In a strict build.
         WorkerLostError: See `builder.executors.Executor`.
     """
-    plans = plan(recipes, raw, options)
+    plans = plan(recipes, raw, options, out)
     try:
         (out / BUILD).mkdir(parents=True, exist_ok=True)
         with FileLock(out / BUILD / "lock", timeout=0):
@@ -102,8 +104,10 @@ def build(recipes: Sequence[Recipe], raw: Path, out: Path, options: Options, lis
         raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror}") from None
 
 
-def plan(recipes: Sequence[Recipe], raw: Path, options: Options) -> list[SourcePlan]:
+def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | None = None) -> list[SourcePlan]:
     """Plan sources.
+
+    Hashed identifiers are those of the output folder; without one they mean nothing.
 
     Raises:
         RecipeError: With the problems of all sources.
@@ -111,10 +115,11 @@ def plan(recipes: Sequence[Recipe], raw: Path, options: Options) -> list[SourceP
     names = Counter(recipe.name for recipe in recipes)
     problems = [f"{name}: named by {count} recipes" for name, count in names.items() if count > 1]
     plans = []
+    key = cache(lambda: identifier_key(out))
     for recipe in recipes if not problems else ():
         root = source_root(recipe, raw, alone=len(recipes) == 1)
         try:
-            planned = plan_source(recipe, root, shard_size=options.shard_size, limit_cases=options.limit_cases)
+            planned = plan_source(recipe, root, key, shard_size=options.shard_size, limit_cases=options.limit_cases)
         except RecipeError as error:
             problems += error.problems
             continue
@@ -140,6 +145,8 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
     for planned in plans:
         write_source(out, _describe(planned))
         write_plan(out, planned)
+        if planned.pseudonyms:
+            write_table(out, planned.source.recipe.name, planned.pseudonyms)
     tasks = [task for planned in plans for task in planned.tasks]
     pending = [task for task in tasks if not _is_finished(out, task, known.get(task.shard.stem))]
     # what is built anew must not count as finished while it is half way

@@ -200,7 +200,7 @@ def _sample(subject: _Subject, place: _Place, scaled: Scaled, found: _MaskSlice)
         stored_axes=image.stored_axes if isinstance(image, Volume) else None,
         schema=SCHEMA,
         intensity=scaled.intensity,
-        image_file=file.path,
+        image_file=file.shown or file.path,
         masks=found.masks,
     )
     return EncodedSample(metadata, encode_image(scaled.pixels), found.label_map)

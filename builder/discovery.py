@@ -6,17 +6,20 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.mask_values import MaskFile
 from builder.pattern import Pattern
-from builder.problem import RecipeError
-from builder.recipe import SUBMODALITY, Recipe
+from builder.problem import CaseError, RecipeError, UnreadableError
+from builder.readers import in_words, path_below
+from builder.recipe import PATIENT_ID, SUBMODALITY, Recipe, read_rules
 from builder.split import hashed_split, official_split
 from shards.receipt import Quarantined
 
 _SUBMODALITY = re.compile(SUBMODALITY)
+_Match = tuple[str, dict[str, str]]
+"""A path and what it captures."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,13 @@ class ImageFile:
         path: Below the source's root.
         submodality: As it goes into the key.
         channel: Number of the volume within a 4D file, or None.
+        shown: How the path is written where others read it; None for the path itself.
     """
 
     path: str
     submodality: str
     channel: int | None = None
+    shown: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Case:
         images: Ordered by sub-modality.
         masks: Ordered by path.
         frame: Number of the volume within 4D files where frames are cases, or None.
+        shown: Path and how it is written where others read it, for the paths that are not shown as they are.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Case:
     images: tuple[ImageFile, ...]
     masks: tuple[MaskFile, ...]
     frame: int | None = None
+    shown: tuple[tuple[str, str], ...] = ()
 
     @property
     def paths(self) -> list[str]:
@@ -107,16 +114,36 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
         raise RecipeError([f"{recipe.name}: {root} is no folder; --raw names the folder that holds the source"])
     files = scan(root)
     images = [match for match in _matches(recipe.files.image, files) if not _is_rather_mask(recipe, match[0])]
+    nameless: list[Quarantined] = []
+    if recipe.files.patient == PATIENT_ID:
+        images, nameless = _with_patients(recipe, root, images)
     taken = {path for path, _ in images}
     others = [file for file in files if file not in taken]
     masks = [match for pattern in recipe.files.mask for match in _mask_matches(recipe, pattern, others, images)]
-    if not images or not masks:
+    if not (images or nameless) or not masks:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
     found = _join(recipe, images, masks)
+    found = replace(found, quarantined=(*nameless, *found.quarantined))
     if not found.cases and not found.quarantined:
         raise RecipeError([_nothing_joined(recipe, found)])
     return found
+
+
+def _with_patients(recipe: Recipe, root: Path, images: list[_Match]) -> tuple[list[_Match], list[Quarantined]]:
+    """Images with the patient that their DICOM files name; those that name none are held back."""
+    from builder.readers.dicom_identity import patient_of  # noqa: PLC0415 - loads pydicom, which few sources need
+
+    named, nameless = [], []
+    for path, found in images:
+        try:
+            patient = patient_of(path_below(root, path), read_rules(recipe))
+        except (CaseError, UnreadableError, OSError) as error:
+            reason = error.reason if isinstance(error, CaseError) else in_words(error)
+            nameless.append(Quarantined(_case_name(recipe, found), path, "read", reason))
+            continue
+        named.append((path, {**found, "patient": patient}))
+    return named, nameless
 
 
 def _is_rather_mask(recipe: Recipe, path: str) -> bool:
@@ -125,12 +152,12 @@ def _is_rather_mask(recipe: Recipe, path: str) -> bool:
     return any(mask.literal > own and mask.match(path) is not None for mask in recipe.files.mask)
 
 
-def _matches(pattern: Pattern, files: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+def _matches(pattern: Pattern, files: Iterable[str]) -> list[_Match]:
     return [(path, found) for path in files if (found := pattern.match(path)) is not None]
 
 
 def _mask_matches(
-    recipe: Recipe, pattern: Pattern, files: Iterable[str], images: list[tuple[str, dict[str, str]]]
+    recipe: Recipe, pattern: Pattern, files: Iterable[str], images: list[_Match]
 ) -> Iterator[tuple[str, Pattern, dict[str, str]]]:
     """The masks of a pattern; where it matches a path in several ways, the one that belongs to an image counts."""
     shared = _shared(recipe.files.image, pattern)
@@ -159,7 +186,7 @@ def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
 
 def _join(
     recipe: Recipe,
-    images: list[tuple[str, dict[str, str]]],
+    images: list[_Match],
     masks: list[tuple[str, Pattern, dict[str, str]]],
 ) -> Discovery:
     shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
@@ -168,7 +195,7 @@ def _join(
         masks_by_key[pattern.text, *(found[name] for name in shared[pattern])].append(
             MaskFile(path, found.get("label"))
         )
-    groups: dict[str, list[tuple[str, dict[str, str]]]] = defaultdict(list)
+    groups: dict[str, list[_Match]] = defaultdict(list)
     for path, found in images:
         groups[_case_name(recipe, found)].append((path, found))
     used: set[tuple[str, ...]] = set()
@@ -202,7 +229,7 @@ def _case_name(recipe: Recipe, found: Mapping[str, str]) -> str:
 
 
 def _patient(recipe: Recipe, name: str, found: Mapping[str, str]) -> str:
-    if recipe.files.patient is not None:
+    if isinstance(recipe.files.patient, Pattern):
         match = recipe.files.patient.match(name)
         return match["patient"] if match else name
     return found.get("patient", found.get("case", name))
@@ -215,7 +242,7 @@ def _submodality(recipe: Recipe, found: Mapping[str, str]) -> str:
     return recipe.submodalities.get(captured, captured.lower().replace("-", "_"))
 
 
-def _contradiction(recipe: Recipe, name: str, group: list[tuple[str, dict[str, str]]]) -> Quarantined | None:
+def _contradiction(recipe: Recipe, name: str, group: list[_Match]) -> Quarantined | None:
     """Why images of one case name cannot be one case."""
     if not all(_is_utf8(path) for path, _ in group):
         return Quarantined(_printable(name), _printable(group[0][0]), "match", "its name is no UTF-8; rename the file")
@@ -254,7 +281,7 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _case(recipe: Recipe, name: str, group: list[tuple[str, dict[str, str]]], masks: tuple[MaskFile, ...]) -> Case:
+def _case(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
     found = group[0][1]
     patient = _patient(recipe, name, found)
     split = official_split(found.get("split"), patient, recipe.splits) or hashed_split(recipe.name, patient)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from builder.discovery import Case, Discovery, discover
+from builder.identifiers import Pseudonyms, holds_dicom, without_identifiers
 from builder.problem import CaseError
 from builder.readers import read_header
 from builder.recipe import Recipe
@@ -50,11 +51,13 @@ class SourcePlan:
         source: The source.
         discovery: What its folder holds.
         tasks: Its shards.
+        pseudonyms: Hash -> name that it stands for; empty where names stand as they are.
     """
 
     source: Source
     discovery: Discovery
     tasks: tuple[Task, ...]
+    pseudonyms: Mapping[str, str]
 
 
 def source_root(recipe: Recipe, raw: Path, *, alone: bool) -> Path:
@@ -63,7 +66,14 @@ def source_root(recipe: Recipe, raw: Path, *, alone: bool) -> Path:
     return raw if alone and not own.is_dir() else own
 
 
-def plan_source(recipe: Recipe, root: Path, *, shard_size: int, limit_cases: int | None = None) -> SourcePlan:
+def plan_source(
+    recipe: Recipe,
+    root: Path,
+    key: Callable[[], bytes],
+    *,
+    shard_size: int,
+    limit_cases: int | None = None,
+) -> SourcePlan:
     """Plan a source.
 
     Cases are ordered by name within their split and cut into shards of about equal size by what their headers say.
@@ -71,13 +81,17 @@ def plan_source(recipe: Recipe, root: Path, *, shard_size: int, limit_cases: int
     Args:
         recipe: Its recipe.
         root: Its folder.
+        key: Gives the key of hashed identifiers; asked only where the source needs it.
         shard_size: Size of a shard in bytes of its images before compression.
         limit_cases: Only the first so many cases.
 
     Raises:
         RecipeError: The folder holds nothing that the recipe describes.
     """
-    discovery = discover(recipe, root)
+    discovery, pseudonyms = discover(recipe, root), {}
+    if recipe.identifiers == "hashed" and holds_dicom(discovery, root):
+        names = Pseudonyms(key(), recipe.name)
+        discovery, pseudonyms = without_identifiers(discovery, root, names), names.table
     # classes are numbered over the whole source, so that a limit changes no class id
     source = Source(root, recipe, source_classes(recipe, discovery.captured_labels, vocabulary()))
     by_split: dict[str, list[Case]] = defaultdict(list)
@@ -88,7 +102,7 @@ def plan_source(recipe: Recipe, root: Path, *, shard_size: int, limit_cases: int
         for number, chosen in enumerate(_cut(cases, source, shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             tasks.append(_task(shard, source, chosen))
-    return SourcePlan(source, discovery, tuple(tasks))
+    return SourcePlan(source, discovery, tuple(tasks), pseudonyms)
 
 
 def write_plan(out: Path, plan: SourcePlan) -> None:

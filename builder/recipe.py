@@ -24,7 +24,7 @@ from pydantic import (
 
 from builder.pattern import Pattern
 from builder.problem import RecipeError
-from builder.readers.rules import DEFAULT_RULES
+from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.vocabulary import GROUPS, ORGANS
 from sa_med2d_20m import MODALITIES, SPLITS
 from shards.license import canonical
@@ -39,8 +39,12 @@ ANY_INSTANCE: Final = "*"
 """Key in ``[labels]`` for the one class of an instance map."""
 
 
+PATIENT_ID: Final = "PatientID"
+"""Value of ``files.patient``: the patient is the one whom the DICOM files name."""
+
+
 def _pattern(text: object) -> object:
-    return Pattern(text) if isinstance(text, str) else text
+    return Pattern(text) if isinstance(text, str) and text != PATIENT_ID else text
 
 
 def _one_or_many(value: object) -> object:
@@ -61,7 +65,8 @@ class Files(_Table):
         image: Pattern of the images; captures ``{case}``, ``{patient}`` or both.
         mask: Patterns of the masks; they belong to the image whose captures they share. A COCO file (.json) need share
             none: it says itself to which images its masks belong.
-        patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``.
+        patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``, or ``PatientID``:
+            what the DICOM files of the image say.
         channels: Sub-modalities of the volumes of a 4D image, in their order; they share the case's masks.
         frames: Each volume of a 4D image is a case of its own; masks are 4D too, or 3D and shared by all frames.
         series: Which DICOM series is meant where a folder holds several: its number, or a pattern over its description
@@ -71,7 +76,7 @@ class Files(_Table):
 
     image: PatternField
     mask: Annotated[list[PatternField], BeforeValidator(_one_or_many), Field(min_length=1)]
-    patient: PatternField | None = None
+    patient: Literal["PatientID"] | PatternField | None = None
     case: str | None = None
     channels: Annotated[list[Annotated[str, Field(pattern=SUBMODALITY)]], Field(min_length=1)] | None = None
     frames: bool = False
@@ -91,7 +96,9 @@ class Files(_Table):
             shared = {"case", "patient"} & set(mask.captures) & set(self.image.captures)
             if not shared and not mask.text.endswith(MANY):
                 raise ValueError(f"mask: {mask.text!r} shares neither {{case}} nor {{patient}} with the image pattern")
-        if self.patient is not None and self.patient.captures != ("patient",):
+        if self.patient == PATIENT_ID and "patient" in self.image.captures:
+            raise ValueError("patient: PatientID, but the image pattern captures {patient} too; expected one of them")
+        if isinstance(self.patient, Pattern) and self.patient.captures != ("patient",):
             raise ValueError("patient: expected a pattern over case names that captures {patient} and nothing else")
         if self.case is not None and not set(re.findall(r"\{(.*?)\}", self.case)) <= set(self.image.captures):
             raise ValueError(f"case: may use what the image pattern captures: {', '.join(self.image.captures)}")
@@ -236,6 +243,9 @@ class Recipe(_Table):
         axes: Axes to slice, of ``x``, ``y``, ``z``.
         splits: Official split: split -> captured ``{split}`` values, or patient names with ``*`` and ``?``.
         keep_empty: Keep slices without any mask.
+        identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
+            as they are, for collections that were de-identified at their source.
+        identifiers_evidence: Where it is written that they may be public.
     """
 
     name: str
@@ -259,6 +269,8 @@ class Recipe(_Table):
     axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] = ["x", "y", "z"]
     splits: dict[Literal[SPLITS], list[str]] = {}  # type: ignore[valid-type]
     keep_empty: bool = False
+    identifiers: Literal["hashed", "public"] = "hashed"
+    identifiers_evidence: str | None = None
 
     @field_validator("name")
     @classmethod
@@ -280,6 +292,7 @@ class Recipe(_Table):
             self._check_ignored,
             self._check_regions,
             self._check_splits,
+            self._check_identifiers,
         ):
             check()
         return self
@@ -298,7 +311,7 @@ class Recipe(_Table):
         """Hash of all that a recipe says; changes when anything that may change the output does."""
         plain = self.model_dump(mode="python", exclude={"files"})
         patterns = [self.files.image, *self.files.mask, self.files.patient]
-        texts = [pattern.text if pattern else None for pattern in patterns]
+        texts = [pattern.text if isinstance(pattern, Pattern) else pattern for pattern in patterns]
         rest = (self.files.case, self.files.channels, self.files.frames, self.files.series)
         return hashlib.sha256(repr((plain, texts, rest)).encode()).hexdigest()
 
@@ -359,10 +372,22 @@ class Recipe(_Table):
                     f"[labels] has {', '.join(self.labels)}"
                 )
 
+    def _check_identifiers(self) -> None:
+        if (self.identifiers == "public") != (self.identifiers_evidence is not None):
+            raise ValueError(
+                'identifiers: "public" needs identifiers_evidence, an address where it is written that the collection '
+                "was de-identified, and nothing else does"
+            )
+
     def _check_splits(self) -> None:
         values = [value for listed in self.splits.values() for value in listed]
         if len(values) != len(set(values)):
             raise ValueError("splits: one value stands in two splits")
+
+
+def read_rules(recipe: Recipe) -> ReadRules:
+    """What a recipe says about reading."""
+    return ReadRules(recipe.limits.pixels, recipe.limits.bytes, recipe.files.series)
 
 
 def load_recipe(reference: str) -> Recipe:

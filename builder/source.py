@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.readers.rules import ReadRules
-from builder.recipe import Recipe
+from builder.recipe import Recipe, read_rules
 from builder.source_classes import SourceClasses
 
 
@@ -27,4 +27,4 @@ class Source:
     @property
     def read_rules(self) -> ReadRules:
         """What its recipe says about reading."""
-        return ReadRules(self.recipe.limits.pixels, self.recipe.limits.bytes, self.recipe.files.series)
+        return read_rules(self.recipe)

@@ -12,6 +12,7 @@ from typing import Final
 
 from builder.convert import convert
 from builder.discovery import Case
+from builder.identifiers import shown_error
 from builder.plan import Task, file_states
 from builder.problem import CaseError
 from shards.index import receipt_of, write_index
@@ -78,9 +79,10 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
             raw = raw_bytes(case)
             try:
                 converted = convert(case, task.source)
-            except CaseError as error:
+            except CaseError as fault:
+                error = shown_error(case, fault)
                 if strict:
-                    raise
+                    raise error from None
                 quarantined.append(Quarantined(case.name, error.file, error.stage, error.reason))
                 on_case(CaseDone(0, 0, raw, quarantined[-1]))
                 continue

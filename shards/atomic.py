@@ -14,8 +14,10 @@ TEMPORARY: Final = ".part"
 
 
 @contextmanager
-def open_atomic(path: Path) -> Iterator[BinaryIO]:
+def open_atomic(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file that gets its name only when the block ends without an exception.
+
+    Nobody but its owner may read a private file.
 
     The file and its folder are flushed to disk before and after the rename, so that a crash of the machine leaves
     the old file or the new one.
@@ -27,7 +29,8 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
+        if not private:  # as which it was made
+            Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -35,9 +38,9 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     _flush_folder(path.parent)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a whole file, see `open_atomic`."""
-    with open_atomic(path) as file:
+    with open_atomic(path, private=private) as file:
         file.write(data)
 
 

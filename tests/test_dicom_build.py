@@ -26,7 +26,8 @@ from builder.volume import Volume, to_lps
 from sa_med2d_20m import decode_masks
 from tests.conftest import RECIPE, Command, Ran, ct_like, members
 
-HEAD = RECIPE.format(name="Dicom", license="CC-BY-3.0", modality="ct").split("[files]")[0]
+HASHED = RECIPE.format(name="Dicom", license="CC-BY-3.0", modality="ct").split("[files]")[0]
+HEAD = f'identifiers = "public"\nidentifiers_evidence = "https://example.org/de-identified"\n{HASHED}'
 
 
 def write_series(

@@ -47,7 +47,7 @@ def sketch_of(path: Path) -> Sketch:
             return layout.sketch(description)
     raise RecipeError(
         [
-            f"{path}: no known layout: expected dataset.json (Decathlon, nnU-Net), dataset_description.json (BIDS), COCO "
-            "annotations (.json) or the data.yaml of YOLO labels"
+            f"{path}: no known layout: expected dataset.json (Decathlon, nnU-Net), dataset_description.json (BIDS), "
+            "COCO annotations (.json) or the data.yaml of YOLO labels"
         ]
     )

@@ -104,7 +104,7 @@ def _parse(path: str) -> _File | None:
         return None
     entities = [entity.split("-", 1) for entity in found[1].split("_") if entity]
     at = next((at for at, (key, _) in enumerate(entities) if key in _DERIVED), len(entities))
-    derived = dict(entities[at:])  # type: ignore[arg-type]
+    derived = dict(entities[at:])
     rest = "".join(f"_{key}-{'{label}' if key == 'label' else value}" for key, value in derived.items())
     places = [_place(folder) for folder in folders]
     pattern = "/".join([*places, f"{{case}}{rest}_{found[2]}{found[3]}"])

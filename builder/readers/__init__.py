@@ -40,6 +40,8 @@ READERS: Final = {
 }
 """Endings of file names, in any case -> module that reads them. A folder, and a file without any of these endings that
 bears the DICM mark, is DICOM."""
+OTHER_ENDINGS: Final = tuple(ending for endings, module in READERS.items() if module != DICOM for ending in endings)
+"""Endings of files that are not DICOM whatever they hold."""
 
 
 def reader_of(path: Path) -> Reader | None:

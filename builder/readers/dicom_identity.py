@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from builder.readers import is_dicom
-from builder.readers.dicom_file import open_dicom, parsing
+from builder.problem import UnreadableError
+from builder.readers import is_dicom, may_be_dicom
+from builder.readers.dicom_file import open_dicom, parsing, text_of
 from builder.readers.dicom_series import series_files
 from builder.readers.rules import ReadRules
 
 ATTRIBUTES: Final = ("BurnedInAnnotation", "FrameOfReferenceUID", "Modality", "PatientID")
-"""All that is read. PatientID and FrameOfReferenceUID leave this module as hashes."""
+"""All that is read. PatientID and FrameOfReferenceUID leave `identity_of` as hashes."""
 
 MODALITIES: Final = {
     "ct": ("CT",),
@@ -60,6 +61,21 @@ def identity_of(path: Path, rules: ReadRules) -> Identity | None:
         return _identity(path, rules) if is_dicom(path) else None
     images = [_identity(file, rules) for file in series_files(path, rules)]
     return replace(images[0], burned_in=any(image.burned_in for image in images))
+
+
+def patient_of(path: Path, rules: ReadRules) -> str:
+    """The PatientID of a DICOM file, or of the first image of a series folder, as it stands there.
+
+    Raises:
+        UnreadableError: It has none, is damaged, or no DICOM.
+    """
+    if not may_be_dicom(path):
+        raise UnreadableError("no DICOM file, but files.patient is PatientID")
+    file = series_files(path, rules)[0] if path.is_dir() else path
+    patient = text_of(open_dicom(file, ATTRIBUTES, pixels=False, rules=rules), "PatientID")
+    if not patient:
+        raise UnreadableError("it names no patient, but files.patient is PatientID")
+    return patient
 
 
 def fits(identity: Identity, modality: str) -> bool:
