@@ -6,6 +6,7 @@ stands whole in one layer, in the first where it covers no other class.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def _named(segments: Iterable[Segment], file: MaskFile, labelling: Labelling) ->
     """The segments whose names the recipe has, in any case and with its wildcards, and their classes."""
     labels, unnamed = labelling.recipe.labels, []
     for segment in segments:
-        key = next((key for key in labels if fnmatchcase(segment.name.lower(), key.lower())), None)
+        key = _key_of(segment.name.lower(), labels)
         if key is not None:
             yield segment, labelling.classes.numbers[key]
         elif segment.name not in labelling.recipe.masks.ignore:
@@ -114,6 +115,13 @@ def _named(segments: Iterable[Segment], file: MaskFile, labelling: Labelling) ->
     if unnamed:
         known, names = listed(labels), listed(dict.fromkeys(unnamed))
         labelling.unnamed(file, f"the file holds {names}, which [labels] does not name (it names {known})")
+
+
+def _key_of(name: str, labels: Iterable[str]) -> str | None:
+    """The key that is the name itself, else the first pattern that fits it."""
+    same = (key for key in labels if key.lower() == name)
+    fitting = (key for key in labels if fnmatchcase(name, key.lower()))
+    return next(itertools.chain(same, fitting), None)
 
 
 class _ObjectLayers:

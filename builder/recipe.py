@@ -316,6 +316,9 @@ class Recipe(_Table):
         return hashlib.sha256(repr((plain, texts, rest)).encode()).hexdigest()
 
     def _check_label_keys(self) -> None:
+        many = [mask.text for mask in self.files.mask if mask.text.endswith(MANY)]
+        if many and not self.masks.segments:
+            raise ValueError(f"masks: segments = true is needed for {', '.join(many)}: it holds named masks")
         if self.labels_by_file or (self.masks.segments and self.labels):
             return
         if not self.labels:
@@ -333,9 +336,6 @@ class Recipe(_Table):
             raise ValueError('labels: "*" and masks.instances = true go together')
 
     def _check_single_class(self) -> None:
-        many = [mask.text for mask in self.files.mask if mask.text.endswith(MANY)]
-        if many and not self.masks.segments:
-            raise ValueError(f"masks: segments = true is needed for {', '.join(many)}: it holds named masks")
         if self.masks.segments:
             self._check_segments()
             return

@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pycocotools.mask
 
 from builder.problem import UnreadableError
 from builder.readers.polygons import checked_polygon, draw_polygons
 from builder.segments import Drawing, Segment
 from builder.volume import Picture, Volume
 
-_RLE_FIRST, _RLE_LAST, _RLE_MORE = 48, 111, 32
-"""Characters of compressed run lengths, and the bit that says that a number goes on."""
+_RLE_ZERO, _RLE_SIGN, _RLE_MORE = 48, 16, 32
+"""In compressed run lengths: the letter that stands for 0, the sign of the last one, the bit that says more follow."""
 
 
 @dataclass(frozen=True)
@@ -145,26 +144,38 @@ def _draw(stored: Any, shape: tuple[int, int], what: str) -> npt.NDArray[np.bool
 
 
 def _decode_runs(stored: Mapping[str, Any], shape: tuple[int, int], what: str) -> npt.NDArray[np.bool_]:
+    """Run lengths of 0 and 1 in turn, down the columns from left to right; (1, H, W) bool."""
     counts = stored.get("counts")
     if stored.get("size") != list(shape):
         raise UnreadableError(f"{what}: its RLE is for {stored.get('size')} pixels, the image has {list(shape)}")
-    if isinstance(counts, list):
-        whole = all(isinstance(count, int) and count >= 0 for count in counts)
-        if not whole or sum(counts) != shape[0] * shape[1]:
-            raise UnreadableError(f"{what}: its RLE does not fill the image")
-        runs: Any = pycocotools.mask.frPyObjects(dict(stored), *shape)
-    elif isinstance(counts, str) and _is_compressed(counts):
-        runs = {"size": list(shape), "counts": counts.encode()}
-    else:
+    if isinstance(counts, str) and _is_compressed(counts):
+        counts = _decompressed(counts)
+    if not isinstance(counts, list) or not all(isinstance(count, int) for count in counts):
         raise UnreadableError(f"{what}: its RLE holds neither run lengths nor their compressed text")
-    try:
-        mask: npt.NDArray[np.bool_] = pycocotools.mask.decode(runs).astype(np.bool_)
-    except ValueError:
-        raise UnreadableError(f"{what}: its RLE does not fill the image") from None
-    return mask[np.newaxis]
+    if min(counts, default=0) < 0 or sum(counts) != shape[0] * shape[1]:
+        raise UnreadableError(f"{what}: its RLE does not fill the image")
+    mask = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(shape, order="F")
+    return np.ascontiguousarray(mask)[np.newaxis]
 
 
 def _is_compressed(text: str) -> bool:
-    """Whether a text is well formed; pycocotools reads past the end of one that is not."""
-    codes = [ord(letter) for letter in text]
-    return bool(codes) and all(_RLE_FIRST <= code <= _RLE_LAST for code in codes) and not (codes[-1] - 48) & _RLE_MORE
+    codes = [ord(letter) - _RLE_ZERO for letter in text]
+    return bool(codes) and all(0 <= code < 2 * _RLE_MORE for code in codes) and not codes[-1] & _RLE_MORE
+
+
+def _decompressed(text: str) -> list[int]:
+    """Run lengths from their compressed text.
+
+    A number is 5 bits a letter, the lowest first, with a sign; from the fourth on it is the difference to the last but
+    one.
+    """
+    counts: list[int] = []
+    value = bits = 0
+    for code in (ord(letter) - _RLE_ZERO for letter in text):
+        value |= (code & (_RLE_MORE - 1)) << bits
+        bits += 5
+        if not code & _RLE_MORE:
+            value -= (1 << bits) if code & _RLE_SIGN else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = bits = 0
+    return counts

@@ -76,7 +76,7 @@ def _started() -> tuple[BaseProcess, Connection]:
     if _running is None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        process = context.Process(target=_serve, name="decoder", args=(theirs,), daemon=True)
         process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         _running = process, ours

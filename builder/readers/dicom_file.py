@@ -59,7 +59,7 @@ def _refuse_bomb(path: Path, rules: ReadRules) -> None:
         tag, length = start[_META : _META + 8], int.from_bytes(start[_META + 8 :], "little")
         told = tag == b"\x02\x00\x00\x00UL\x04\x00"  # File Meta Information Group Length
         meta = file.read(min(length, _LONGEST_META) if told else _LONGEST_META)
-        if not re.search(re.escape(DeflatedExplicitVRLittleEndian.encode()) + rb"[\0 ]", meta):
+        if not re.search(re.escape(DeflatedExplicitVRLittleEndian.encode()) + rb"(?![0-9.])", meta):
             return
         if not told or length > _LONGEST_META:
             raise UnreadableError("damaged DICOM file: deflated, but it does not say where its header ends")

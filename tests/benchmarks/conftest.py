@@ -21,7 +21,7 @@ from sa_med2d_20m import decode_png
 def plan() -> Iterator[SourcePlan]:
     pytest.importorskip("nilearn", reason="the benchmarks read a volume out of nilearn")
     with demo_folder() as raw:
-        yield plan_source(load_recipe("MNI152"), raw / "MNI152", shard_size=Options.shard_size)
+        yield plan_source(load_recipe("MNI152"), raw / "MNI152", bytes, shard_size=Options.shard_size)
 
 
 @pytest.fixture(scope="module")
