@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,13 +89,17 @@ class Discovery:
         return {mask.label for case in self.cases for mask in case.masks if mask.label is not None}
 
 
-def scan(root: Path) -> list[str]:
+def scan(root: Path, on_error: Callable[[OSError], None] | None = None) -> list[str]:
     """All files below a folder, and all folders that hold a file, as sorted paths with forward slashes.
 
     Folders end in ``/``. Resource forks (``._x``) and other hidden files are left out: unpacking on a Mac strews them.
+
+    Args:
+        root: The folder.
+        on_error: Told of each folder that cannot be looked into.
     """
     found = []
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=on_error):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         prefix = Path(folder).relative_to(root).as_posix()
         start = "" if prefix == "." else f"{prefix}/"
@@ -112,11 +116,13 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     """
     if not root.is_dir():
         raise RecipeError([f"{recipe.name}: {root} is no folder; --raw names the folder that holds the source"])
-    files = scan(root)
+    closed: list[OSError] = []
+    files = scan(root, closed.append)
     images = [match for match in _matches(recipe.files.image, files) if not _is_rather_mask(recipe, match[0])]
-    nameless: list[Quarantined] = []
+    nameless = [_closed_folder(error, root) for error in closed]
     if recipe.files.patient == PATIENT_ID:
-        images, nameless = _with_patients(recipe, root, images)
+        images, without = _with_patients(recipe, root, images)
+        nameless += without
     taken = {path for path, _ in images}
     others = [file for file in files if file not in taken]
     masks = [match for pattern in recipe.files.mask for match in _mask_matches(recipe, pattern, others, images)]
@@ -128,6 +134,12 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     if not found.cases and not found.quarantined:
         raise RecipeError([_nothing_joined(recipe, found)])
     return found
+
+
+def _closed_folder(error: OSError, root: Path) -> Quarantined:
+    path = Path(error.filename).relative_to(root).as_posix() + "/"
+    reason = f"the folder cannot be looked into: {error.strerror}; give yourself the right to read it"
+    return Quarantined(path, path, "match", reason)
 
 
 def _with_patients(recipe: Recipe, root: Path, images: list[_Match]) -> tuple[list[_Match], list[Quarantined]]:

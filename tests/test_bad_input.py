@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from tests.conftest import RECIPE, Command, ct_like, lps_affine, members, organ_map, write_nifti
+from tests.conftest import RECIPE, Command, ct_like, lps_affine, members, organ_map, write_nifti, write_source
 
 
 def edited(path: Path, edit: Callable[[bytearray], None]) -> None:
@@ -214,3 +217,42 @@ def test_name_that_is_no_utf8(sa_med2d: Command, tmp_path: Path) -> None:
     assert ran.code == 3
     assert "its name is no UTF-8" in ran.err
     assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"a"}
+
+
+def obey_permissions() -> None:
+    """Give up the administrator's right to read everything, which tests may run with."""
+    drop_from_bounding_set, override, read_search = 24, 1, 2
+    for capability in (override, read_search):
+        ctypes.CDLL(None).prctl(drop_from_bounding_set, capability)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="permissions are taken away in Linux's way")
+def test_files_and_folders_without_the_right_to_read(tmp_path: Path) -> None:
+    recipe = write_source(tmp_path / "raw", cases=4)
+    (tmp_path / "raw/Small/closed").mkdir()
+    for name in ("images/case01.nii.gz", "labels/case02.nii.gz", "closed"):
+        (tmp_path / "raw/Small" / name).chmod(0)
+    command = [sys.executable, "-m", "builder", "build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out"]
+    ran = subprocess.run(command, text=True, capture_output=True, check=False, preexec_fn=obey_permissions)
+    (tmp_path / "raw/Small/closed").chmod(0o700)
+    assert ran.returncode == 3, ran.stderr
+    assert "case01: images/case01.nii.gz: read: it cannot be opened: Permission denied" in ran.stderr
+    assert "case02: labels/case02.nii.gz: read: it cannot be opened: Permission denied" in ran.stderr
+    assert "closed/: match: the folder cannot be looked into: Permission denied" in ran.stderr
+    assert len({name.split("--")[2] for name, _ in members(tmp_path / "out")}) == 2
+
+
+def test_ten_thousand_files_in_one_folder(sa_med2d: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "raw/Many"
+    folder.mkdir(parents=True)
+    picture = cv2.imencode(".png", np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))[1].tobytes()
+    mask = cv2.imencode(".png", np.tri(64, dtype=np.uint8))[1].tobytes()
+    for number in range(5000):
+        (folder / f"{number}.png").write_bytes(picture)
+        (folder / f"{number}_mask.png").write_bytes(mask)
+    recipe = tmp_path / "Many.toml"
+    text = RECIPE.format(name="Many", license="MIT", modality="ct").replace("images/{case}.nii.gz", "{case}.png")
+    recipe.write_text(text.replace("labels/{case}.nii.gz", "{case}_mask.png"))
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
+    assert ran.code == 0, ran.err
+    assert sum(name.endswith(".json") for name, _ in members(tmp_path / "out")) == 5000

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import highdicom
 import numpy as np
 import numpy.typing as npt
 import pydicom
@@ -23,7 +24,7 @@ from builder.readers.dicom import ATTRIBUTES, read, read_header
 from builder.readers.dicom_series import ATTRIBUTES as SERIES_ATTRIBUTES
 from builder.readers.nifti import read as read_nifti_volume
 from builder.volume import Volume, to_lps
-from sa_med2d_20m import decode_masks
+from sa_med2d_20m import decode_masks, decode_png
 from tests.conftest import RECIPE, Command, Ran, ct_like, members
 
 HASHED = RECIPE.format(name="Dicom", license="CC-BY-3.0", modality="ct").split("[files]")[0]
@@ -274,3 +275,102 @@ def test_nothing_of_the_patient_reaches_the_output(sa_med2d: Command, tmp_path: 
     for secret in ("Roe", "secret-17", str(series.SeriesInstanceUID)):
         assert secret.encode() not in everything
         assert secret not in ran.err
+
+
+SLIDE = """[files]
+image = "{{case}}/image.dcm"
+mask = "{{case}}/seg.dcm"
+[labels]
+"rgb(*" = "cell"
+[masks]
+segments = true
+instances = true
+"""
+
+
+@pytest.mark.parametrize("seg", ["seg_image_sm_control.dcm", "seg_image_sm_control_labelmap.dcm"])
+def test_slide_and_its_segments(sa_med2d: Command, corpus: Path, tmp_path: Path, seg: str) -> None:
+    files, case = corpus / "highdicom-seg/test_files", tmp_path / "raw/a"
+    case.mkdir(parents=True)
+    shutil.copyfile(files / "sm_image_control.dcm", case / "image.dcm")
+    shutil.copyfile(files / seg, case / "seg.dcm")
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", SLIDE.format(), "microscopy")
+    assert ran.code == 0, ran.err
+    found = dict(members(tmp_path / "out"))
+    key = "microscopy_00--Dicom--a--2d_none"
+    tiles = pydicom.dcmread(case / "image.dcm").pixel_array.reshape(5, 5, 10, 10, 3)
+    assert np.array_equal(decode_png(found[f"{key}.png"]), tiles.transpose(0, 2, 1, 3, 4).reshape(50, 50, 3))
+    masks = decode_masks({"json": found[f"{key}.json"], "mask.png": found[f"{key}.mask.png"]})
+    judge = highdicom.seg.segread(case / "seg.dcm")
+    whole = judge.get_total_pixel_matrix(combine_segments=True, relabel=True, skip_overlap_checks=True)
+    expected = sum(
+        int((areas >= 100 / 256**2 * 50 * 50).sum())
+        for number in np.unique(whole[whole > 0])
+        for areas in [np.bincount(scipy.ndimage.label(whole == number, np.ones((3, 3)))[0].ravel())[1:]]
+    )
+    assert len(masks) == expected
+    assert np.array_equal(masks.any(axis=0), whole > 0)
+
+
+def test_frames_of_a_cine_are_cases(sa_med2d: Command, tmp_path: Path) -> None:
+    file = next(Path(pydicom.__file__).parent.glob("data/test_files/examples_ybr_color.dcm"))
+    (tmp_path / "raw").mkdir()
+    shutil.copyfile(file, tmp_path / "raw/a.dcm")
+    frames = pydicom.dcmread(file).pixel_array
+    mask = np.zeros(frames.shape[1:3], np.uint8)
+    mask[50:100, 80:200] = 1
+    sitk.WriteImage(sitk.GetImageFromArray(mask), tmp_path / "raw/a.png")
+    text = '[files]\nimage = "{case}.dcm"\nmask = "{case}.png"\nFRAMES\n[labels]\n1 = "heart"\n[gates]\nburned_in_text = "off"\n'
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", text.replace("FRAMES", ""), "ultrasound")
+    assert "it holds 30 images (4D, pages or frames), expected one; name them" in ran.err
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", text.replace("FRAMES", "frames = true"), "ultrasound")
+    assert ran.code == 0, ran.err
+    found = dict(members(tmp_path / "out"))
+    assert len(found) == 90
+    for number in (0, 17, 29):
+        shown = decode_png(found[f"ultrasound_00--Dicom--a_frame{number:04d}--2d_none.png"])
+        assert np.array_equal(shown, frames[number])
+
+
+def test_one_of_several_series(sa_med2d: Command, tmp_path: Path) -> None:
+    for number, name in enumerate(("T1 Axial", "T2 FLAIR Axial")):
+
+        def describe(_: int, data: Dataset, number: int = number, name: str = name) -> None:
+            data.SeriesNumber, data.SeriesDescription = 10 + number, name
+
+        write_series(tmp_path / "raw/p1/more", ct_like(number), describe)
+        for file in (tmp_path / "raw/p1/more").iterdir():
+            (tmp_path / "raw/p1/ct").mkdir(exist_ok=True)
+            file.rename(tmp_path / f"raw/p1/ct/{number}_{file.name}")
+    (tmp_path / "raw/p1/more").rmdir()
+    mask = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8))
+    mask.SetSpacing((0.7, 0.8, 2))
+    mask.SetOrigin((-10, -20, 30))
+    sitk.WriteImage(mask, str(tmp_path / "raw/p1/seg.nrrd"))
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE)
+    assert ran.code == 3
+    assert "the folder holds 2 image series, expected one: number 10, CT, 24 images of 40 x 36; number 11" in ran.err
+    assert "say which is meant with files.series" in ran.err
+    assert "FLAIR" not in ran.err
+    built = []
+    for wanted in ('"*flair*"', "11", "10"):
+        text = CASE.replace("[files]", f"[files]\nseries = {wanted}")
+        assert build(sa_med2d, tmp_path, tmp_path / "raw", text).code == 0
+        built.append(dict(members(tmp_path / "out")))
+    assert built[0] == built[1] != built[2]
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE.replace("[files]", '[files]\nseries = "*ax*"'))
+    assert "of which 2 fit files.series = '*ax*'; expected one" in ran.err
+
+
+def test_coloured_series_is_a_coloured_volume(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (24, 40, 36, 3), np.uint8)
+
+    def colour(number: int, data: Dataset) -> None:
+        data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "RGB", 0
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+        data.PixelData = colours[number].tobytes()
+
+    write_series(tmp_path / "s", ct_like(), colour)
+    volume = read(tmp_path / "s")
+    assert isinstance(volume, Volume)
+    assert np.array_equal(volume.array, colours)

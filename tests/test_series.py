@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import pytest
+import SimpleITK as sitk  # noqa: N813
+import tifffile
 
 from tests.conftest import RAS_TO_LPS, RECIPE, Command, ct_like, lps_affine, members, organ_map, write_nifti
 
@@ -126,3 +129,107 @@ def test_analyze_pair(sa_med2d: Command, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     records = [json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json")]
     assert {record["stored_axes"] for record in records} == {"LAS"}  # nibabel's reading of the standard
+
+
+def test_pages_of_a_tiff_are_channels(sa_med2d: Command, tmp_path: Path) -> None:
+    pages = np.random.default_rng(0).integers(0, 256, (3, 64, 80), np.uint8)
+    mask = np.zeros((64, 80), np.uint8)
+    mask[10:40, 20:60] = 1
+    (tmp_path / "raw").mkdir()
+    tifffile.imwrite(tmp_path / "raw/a_img.tif", pages, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "raw/a_seg.tif", mask)
+    text = recipe(tmp_path, 'channels = ["dapi", "gfp", "rfp"]')
+    pattern = (
+        text.read_text()
+        .replace("images/{case}.nii.gz", "{case}_img.tif")
+        .replace("labels/{case}.nii.gz", "{case}_seg.tif")
+    )
+    text.write_text(pattern)
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    found = dict(members(tmp_path / "out"))
+    for page, name in zip(pages, ("dapi", "gfp", "rfp"), strict=True):
+        assert np.array_equal(decode(found[f"mr_{name}--Series--a--2d_none.png"]), page)
+    text.write_text(pattern.replace(', "rfp"', ""))
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert "it holds 3 images, files.channels names 2" in ran.err
+
+
+def test_pages_of_a_tiff_are_frames(sa_med2d: Command, tmp_path: Path) -> None:
+    pages = np.random.default_rng(0).integers(0, 256, (3, 64, 80, 3), np.uint8)
+    masks = np.zeros((3, 64, 80), np.uint8)
+    for number in range(3):
+        masks[number, 10 : 30 + number, 20:60] = 1
+    (tmp_path / "raw").mkdir()
+    tifffile.imwrite(tmp_path / "raw/a_img.tif", pages, photometric="rgb")
+    tifffile.imwrite(tmp_path / "raw/a_seg.tif", masks, photometric="minisblack")
+    text = recipe(tmp_path, "frames = true")
+    text.write_text(
+        text.read_text()
+        .replace("images/{case}.nii.gz", "{case}_img.tif")
+        .replace("labels/{case}.nii.gz", "{case}_seg.tif")
+    )
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    found = dict(members(tmp_path / "out"))
+    for number, page in enumerate(pages):
+        key = f"mr_00--Series--a_frame{number:04d}--2d_none"
+        assert np.array_equal(decode(found[f"{key}.png"]), page)
+        assert json.loads(found[f"{key}.json"])["masks"][0]["area"] == (20 + number) * 40
+
+
+def test_coloured_nifti(sa_med2d: Command, tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (24, 40, 36, 3), np.uint8)
+    stored = np.ascontiguousarray(colours.transpose(2, 1, 0, 3)).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    (tmp_path / "raw/images").mkdir(parents=True)
+    nibabel.save(nibabel.Nifti1Image(stored, RAS_TO_LPS @ lps_affine()), tmp_path / "raw/images/a.nii.gz")
+    write_nifti(tmp_path / "raw/labels/a.nii.gz", organ_map())
+    found = built(sa_med2d, tmp_path, "")
+    for plane, name in ((colours[6], "x_0006"), (colours[::-1, 9], "y_0009"), (colours[::-1, :, 8], "z_0008")):
+        assert np.array_equal(decode(found[f"mr_00--Series--a--{name}.png"]), plane)
+    assert json.loads(found["mr_00--Series--a--x_0006.json"])["intensity"]["scaling"] == "none"
+
+
+@pytest.mark.parametrize("kind", ["4D", "vectors"])
+def test_series_in_nrrd(sa_med2d: Command, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "raw").mkdir()
+    images = [sitk.GetImageFromArray(volume) for volume in VOLUMES]
+    for image in images:
+        image.SetSpacing((0.8, 0.8, 1.5))
+    whole = sitk.JoinSeries(images) if kind == "4D" else sitk.Compose(images)
+    sitk.WriteImage(whole, tmp_path / "raw/a_img.nrrd")
+    mask = sitk.GetImageFromArray(organ_map())
+    mask.CopyInformation(images[0])
+    sitk.WriteImage(mask, tmp_path / "raw/a_seg.nrrd")
+    text = recipe(tmp_path, 'channels = ["t1", "t2", "pd"]')
+    text.write_text(
+        text.read_text()
+        .replace("images/{case}.nii.gz", "{case}_img.nrrd")
+        .replace("labels/{case}.nii.gz", "{case}_seg.nrrd")
+    )
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    found = dict(members(tmp_path / "out"))
+    for number, name in enumerate(["t1", "t2", "pd"]):
+        own = [data for key, data in found.items() if key.startswith(f"mr_{name}--") and key.endswith("png")]
+        assert own == as_single(sa_med2d, tmp_path / name, VOLUMES[number])
+
+
+def test_case_without_any_mask_pixel_is_counted(sa_med2d: Command, tmp_path: Path) -> None:
+    for case in "ab":
+        write_nifti(tmp_path / f"raw/images/{case}.nii.gz", ct_like())
+        write_nifti(tmp_path / f"raw/labels/{case}.nii.gz", organ_map() * (case == "a"))
+    text = recipe(tmp_path, "")
+    plain = text.read_text()
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "gate empty_mask found 1" in ran.err
+    assert "gave no sample, every slice was dropped by a rule: b" in ran.err
+    text.write_text(plain + '\n[gates]\nempty_mask = "quarantine"\n')
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "b: labels/b.nii.gz: gate: empty_mask: the masks of the case have no pixel" in ran.err
+
+
+def decode(data: bytes) -> npt.NDArray[Any]:
+    return np.asarray(PIL.Image.open(io.BytesIO(data)))
