@@ -119,8 +119,6 @@ class Repository:
 
     def resolve(self, revision: str) -> str | None:
         """The commit of a branch, tag, full ref or full commit id."""
-        if NOT_IN_REFS.search(revision):
-            return None
         names = [f"refs/heads/{revision}", f"refs/tags/{revision}"]
         if revision.startswith("refs/") or re.fullmatch("[0-9a-f]{40}", revision):
             names.insert(0, revision)
@@ -147,15 +145,15 @@ class Repository:
         """What is in a folder, by path; None if there is no such folder."""
         options = ["-r", "-t"] if recursive else []
         prefix = f"{folder}/" if folder else ""
-        entries = self._entries([*options, commit, *([prefix] if folder else [])])
+        entries = self._entries([*options, "--", commit, *([prefix] if folder else [])])
         inside = [entry for entry in entries if entry.path.startswith(prefix)]
         return None if folder and not inside else sorted(inside, key=lambda entry: entry.path)
 
     def lookup(self, commit: str, paths: Iterable[str]) -> dict[str, Entry]:
         """The entries at paths; a path with nothing there is left out."""
-        wanted = [path.strip("/") for path in paths]
-        entries = self._entries([commit, *wanted]) if wanted else []
-        return {entry.path: entry for entry in entries}
+        wanted = {path.strip("/") for path in paths} - {""}
+        entries = self._entries(["-t", "--", commit, *wanted]) if wanted else []
+        return {entry.path: entry for entry in entries if entry.path in wanted}
 
     def blob(self, oid: str) -> bytes:
         """The content of a file in git."""
@@ -201,10 +199,11 @@ class Repository:
 
     def create_tag(self, tag: str, commit: str, *, message: str | None, author: str) -> None:
         """MovedError if there is such a tag; with a message it becomes an annotated tag."""
-        if self._commit_of(f"refs/tags/{tag}"):
-            raise MovedError(tag)
         annotation = [] if message is None else ["--annotate", f"--message={message}"]
-        self._git("tag", *annotation, "--", tag, commit, extra=_identity(author))
+        with self._writing:
+            if self._commit_of(f"refs/tags/{tag}"):
+                raise MovedError(tag)
+            self._git("tag", *annotation, "--", tag, commit, extra=_identity(author))
 
     def delete_ref(self, name: str) -> bool:
         """Delete a branch or tag by its full name; False if it was not there."""
@@ -222,6 +221,8 @@ class Repository:
         return done.stdout
 
     def _commit_of(self, name: str) -> str | None:
+        if NOT_IN_REFS.search(name):
+            return None
         try:
             return (
                 self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").decode().strip()
@@ -273,6 +274,8 @@ class Repository:
             return git("write-tree").decode().strip()
 
     def _write_blobs(self, scratch: Path, files: Mapping[str, bytes]) -> list[str]:
+        for path in files:
+            _check_path(path)
         names = [scratch / str(number) for number in range(len(files))]
         for name, content in zip(names, files.values(), strict=True):
             name.write_bytes(content)
@@ -300,3 +303,9 @@ def _entry(kind: str, oid: str, size: str, path: str, pointer: Pointer | None) -
 def _parse_commit(record: str) -> Commit:
     oid, author, seconds, title, message = record.split("\n", 4)
     return Commit(oid, author, datetime.fromtimestamp(int(seconds), UTC), title, message.strip())
+
+
+def _check_path(path: str) -> None:
+    """Git itself leaves such paths out of the index without an error."""
+    if any(part in {"", ".", ".."} or part.lower() == ".git" for part in path.split("/")):
+        raise GitError(f"Invalid path: {path}")

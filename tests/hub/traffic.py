@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from werkzeug.test import run_wsgi_app
+from werkzeug.wsgi import get_input_stream
 
 from tests.hub.faults import Fault, Faults
 
@@ -26,6 +28,7 @@ CHUNK = 1 << 16
 LOST = 0
 
 WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+WsgiAnswer = tuple[str, list[tuple[str, str]], bytes]
 
 
 @dataclass
@@ -34,7 +37,7 @@ class LoggedRequest:
 
     Args:
         method: HTTP method.
-        path: As on the wire: percent-encoded, without the query.
+        path: Percent-encoded as on the wire, without the query.
         status: What was answered, 0 if the answer was lost on purpose.
         sent: Bytes of the body given to the socket; never less than what the client has got.
         range: The Range header.
@@ -78,7 +81,7 @@ class OpenProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         application = self.app
-        self.app = lambda scope, receive, send: application({**scope, "transport": transport}, receive, send)  # type: ignore[arg-type, typeddict-unknown-key]
+        self.app = lambda scope, receive, send: application({**scope, "transport": transport}, receive, send)
 
 
 class HubApplication:
@@ -120,10 +123,10 @@ async def _send(
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
     for chunk in _chunks(bytes(response.body), fault.cut_after):
         if scope["transport"].is_closing():
-            return
+            break
         logged.sent += len(chunk)
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    if fault.cut_after is not None:
+    if fault.cut_after is not None or scope["transport"].is_closing():
         await _close(scope, receive)
     else:
         await send({"type": "http.response.body"})
@@ -141,7 +144,7 @@ class ObjectsApplication:
 
     Args:
         application: The object store.
-        own_agent: User-Agent of the Hub's own requests, which are neither logged nor spoilt.
+        own_agent: How the User-Agent of the Hub's own requests begins, which are neither logged nor spoilt.
         faults: What goes wrong.
         log: Where requests are written down.
     """
@@ -153,7 +156,7 @@ class ObjectsApplication:
         self._log = log
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ.get("HTTP_USER_AGENT") == self._own_agent:
+        if environ.get("HTTP_USER_AGENT", "").startswith(self._own_agent):
             return self._application(environ, start_response)
         return self._answer(environ, start_response)
 
@@ -161,28 +164,31 @@ class ObjectsApplication:
         method, path, byte_range = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_RANGE")
         fault = self._faults.take(method, path)
         time.sleep(fault.delay)
-        if fault.status is None:
-            status, headers, body = _call(self._application, environ)
-        else:
-            environ["wsgi.input"].read()
-            status, body = f"{fault.status} {HTTPStatus(fault.status).phrase}", b""
-            headers = [*fault.headers.items(), ("Content-Length", "0")]
+        status, headers, body = (
+            _refused(environ, fault.status, fault.headers) if fault.status else self._asked_for(environ)
+        )
         if fault.lose_answer:
             self._log.add(method, path, LOST, byte_range)
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            raise ConnectionAbortedError
+            _break_off(environ)
         logged = self._log.add(method, path, int(status.split()[0]), byte_range)
         start_response(status, headers)
+        yield b""  # the headers go out even if the cut is before the first byte
         for chunk in _chunks(body, fault.cut_after):
             logged.sent += len(chunk)
             yield chunk
         if fault.cut_after is not None:
-            raise ConnectionAbortedError
+            _break_off(environ)
+
+    def _asked_for(self, environ: dict[str, Any]) -> WsgiAnswer:
+        blocks, status, headers = run_wsgi_app(self._application, environ, buffered=True)
+        return status, list(headers), b"".join(blocks)
 
 
-def _call(application: WsgiApplication, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
-    """The whole answer of a WSGI application."""
-    started: list[tuple[str, list[tuple[str, str]]]] = []
-    body = b"".join(application(environ, lambda status, headers, *_: started.append((status, headers))))
-    status, headers = started[-1]
-    return status, headers, body
+def _refused(environ: dict[str, Any], status: int, headers: dict[str, str]) -> WsgiAnswer:
+    get_input_stream(environ).read()  # closing with input unread would reset the connection before the answer is seen
+    return f"{status} {HTTPStatus(status).phrase}", [*headers.items(), ("Content-Length", "0")], b""
+
+
+def _break_off(environ: dict[str, Any]) -> NoReturn:
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError
