@@ -466,6 +466,10 @@ _HEADER: Final = 512
 """Bytes of a member's tar header, which lies before the member."""
 
 
+_LASTING: Final = (PermissionError, IsADirectoryError, NotADirectoryError, TypeError, ValueError, ImportError)
+"""Errors that do not go away by waiting."""
+
+
 @dataclass(frozen=True)
 class _Place:
     """A built dataset: a folder of any file system that fsspec knows.
@@ -543,7 +547,7 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
 
     api = huggingface_hub.HfApi(token=token)
     try:
-        info = _patiently(lambda: api.dataset_info(repository, revision=revision), repository)
+        info = _patiently(lambda: api.dataset_info(repository, revision=revision), repository, (errors.HfHubHTTPError,))
     except errors.GatedRepoError:
         raise DatasetError(f"{repository} is gated: ask for access on its page, and give a token") from None
     except errors.RevisionNotFoundError:
@@ -555,16 +559,29 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
     return str(info.sha)
 
 
-def _patiently(read: Callable[[], _Read], what: str) -> _Read:
-    """Try again, later and later, what servers and connections refuse for a while."""
+def _patiently(read: Callable[[], _Read], what: str, known: tuple[type[Exception], ...] = ()) -> _Read:
+    """Try again, later and later, what servers and connections refuse for a while.
+
+    Args:
+        read: What may fail.
+        what: What is read, for the message.
+        known: Errors that the caller has better words for.
+
+    Raises:
+        DatasetError: It fails for good, or too often.
+        FileNotFoundError: As ``read``, and so are the errors that are known.
+    """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return read()
+        except (FileNotFoundError, DatasetError):
+            raise
         except Exception as error:
             if attempt == _ATTEMPTS or not _may_pass(error):
-                if _is_final(error):
+                if isinstance(error, known):
                     raise
-                raise DatasetError(f"{what} cannot be read after {attempt} attempts: {_reason(error)}") from error
+                tried = f" after {attempt} attempts" if attempt > 1 else ""
+                raise DatasetError(f"{what} cannot be read{tried}: {_reason(error)}") from error
             time.sleep(_wait(error, attempt))
     raise AssertionError("the last attempt returns or raises")
 
@@ -578,16 +595,10 @@ def _status(error: BaseException) -> int | None:
 
 
 def _may_pass(error: Exception) -> bool:
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | DatasetError | TypeError):
-        return False
     status = _status(error)
-    return status is None or status in (408, 429) or status >= 500
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether an error says itself what is wrong, better than words around it."""
-    status = _status(error)
-    return isinstance(error, FileNotFoundError | DatasetError | TypeError) or status in (401, 403, 404)
+    if status is not None:
+        return status in (408, 429) or status >= 500
+    return not isinstance(error, _LASTING)  # clients of servers have errors of their own for what breaks off
 
 
 def _reason(error: BaseException) -> str:
@@ -1300,11 +1311,10 @@ def load(
     reading = _Reading(place, wanted, view, _listed(classes), order, prompts)
     pieces, reading = _dealt(shards, reading, balance)
     described = features(view, decode, prompts)
-    if not pieces:  # which `datasets` cannot make from a generator
-        nothing = datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
-        return nothing.to_iterable_dataset() if streaming else nothing
+    if not pieces and not streaming:  # which `datasets` cannot make from a generator
+        return datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
     make = datasets.IterableDataset if streaming else datasets.Dataset
-    arguments = {"pieces": pieces, "reading": reading}
+    arguments = {"pieces": pieces or [_Piece(())], "reading": reading}
     return make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(split))
 
 
@@ -1316,7 +1326,8 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
     survey = _survey(reading.place, shards, wanted)
     if balance is not None:
         reading = dataclasses.replace(reading, repeats=_repeats(survey, balance))
-    return _pieces(shards, survey.counts), reading
+    rowless = reading.view == "mask" and not survey.labels
+    return ([] if rowless else _pieces(shards, survey.counts)), reading
 
 
 def interleave(
