@@ -25,6 +25,7 @@ import functools
 import hashlib
 import importlib
 import io
+import itertools
 import json
 import os
 import re
@@ -34,7 +35,7 @@ import time
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -724,6 +725,8 @@ _DEAL: Final = 48
 """Pieces come in multiples of this, so that 2, 3, 4, 6, 8, 12, 16, 24 and 48 nodes or workers get equally many."""
 _PIECE: Final = 256
 """Samples of a piece: what a node or worker is dealt, and what is read again at most when it resumes."""
+_BLOCK: Final = 16
+"""Neighbours that a shuffle leaves together until they are mixed with others in a piece: they are one read."""
 _MANY_SHARDS: Final = 512
 """From here on a piece is a whole shard, unless the index must be read anyway."""
 
@@ -883,30 +886,41 @@ class _Piece:
         runs: Shard, number of its first wanted sample in the piece, number of the one behind the last (None: all).
     """
 
-    runs: tuple[tuple[_Shard, int, int | None], ...]
+    runs: tuple[_Run, ...]
 
 
-def _pieces(shards: Sequence[_Shard], counts: Sequence[int] | None) -> list[_Piece]:
+_Run = tuple[_Shard, int, int | None]
+
+
+def _pieces(shards: Sequence[_Shard], counts: Sequence[int] | None, seed: int | None) -> list[_Piece]:
     """Deal samples into pieces of equal size, or shards where their sizes are not known."""
     if counts is None:
         return [_Piece(((shard, 0, None),)) for shard in shards]
-    total = sum(counts)
+    whole = [(shard, 0, count) for shard, count in zip(shards, counts, strict=True)]
+    if seed is None:
+        return list(_cut(whole, sum(counts)))
+    blocks = [
+        (shard, start, min(start + _BLOCK, count)) for shard, _, count in whole for start in range(0, count, _BLOCK)
+    ]
+    mixed = np.random.default_rng(seed).permutation(len(blocks))
+    return list(_cut([blocks[at] for at in mixed], sum(counts)))
+
+
+def _cut(runs: Iterable[tuple[_Shard, int, int]], total: int) -> Iterator[_Piece]:
     number = min(total, _DEAL * -(-total // (_DEAL * _PIECE)))
-    ends = [total * (at + 1) // number for at in range(number)]
-    pieces: list[_Piece] = []
-    runs: list[tuple[_Shard, int, int | None]] = []
-    done = 0
-    for shard, count in zip(shards, counts, strict=True):
-        start = 0
-        while start < count:
-            stop = min(count, start + ends[len(pieces)] - done)
-            runs.append((shard, start, stop))
+    ends = iter([total * (at + 1) // number for at in range(number)])
+    held: list[_Run] = []
+    done, end = 0, next(ends, 0)
+    for shard, first, last in runs:
+        start = first
+        while start < last:
+            stop = min(last, start + end - done)
+            held.append((shard, start, stop))
             done += stop - start
             start = stop
-            if done == ends[len(pieces)]:
-                pieces.append(_Piece(tuple(runs)))
-                runs = []
-    return pieces
+            if done == end:
+                yield _Piece(tuple(held))
+                held, end = [], next(ends, 0)
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -916,7 +930,10 @@ Decode = Literal["numpy", "pil", "bytes"]
 
 
 def features(
-    view: Literal["stock"] | View = "stock", decode: Decode = "numpy", prompts: Prompts | None = None
+    view: Literal["stock"] | View = "stock",
+    decode: Decode = "numpy",
+    prompts: Prompts | None = None,
+    classes: Sequence[str] | None = None,
 ) -> datasets.Features:
     """Features of a dataset of samples.
 
@@ -925,6 +942,7 @@ def features(
             `load`.
         decode: See `load`.
         prompts: See `load`.
+        classes: See `load`.
     """
     import datasets  # noqa: PLC0415 - two seconds that writing shards need not pay
 
@@ -944,7 +962,7 @@ def features(
     if view == "mask":
         record = {**{name: kind for name, kind in record.items() if name != "masks"}, **record["masks"][0]}
     image = PngPixels(decode, shared=view == "mask")
-    mask = PngPixels(decode) if view == "image" else PaintedMask(decode, binary=view == "mask")
+    mask = PngPixels(decode) if view == "image" else PaintedMask(decode, _kind_of_map(view, classes))
     asked = {} if prompts is None else _prompt_types(view)
     return datasets.Features({"image": image, "mask": mask, **convert(record), **convert(asked)})
 
@@ -997,11 +1015,11 @@ class PaintedMask:
 
     Attributes:
         kind: See ``decode`` of `load`.
-        binary: Two values: False and True.
+        dtype: Of the array: ``bool``, ``uint8`` or ``uint16``.
     """
 
     kind: str = "numpy"
-    binary: bool = True
+    dtype: str = "bool"
     id: str | None = dataclasses.field(default=None, repr=False)
     _type: str = dataclasses.field(default="PaintedMask", init=False, repr=False)
 
@@ -1016,15 +1034,18 @@ class PaintedMask:
         return value
 
     def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
-        """What a row shows: (H, W) bool, or class numbers in uint16."""
-        painted = _paint(_decoded_once(value["png"]), value["height"], value["parts"])
-        if self.kind == "bytes":
-            return cv2.imencode(".png", painted)[1].tobytes()
-        if self.binary:
-            return (
-                painted.astype(np.bool_) if self.kind == "numpy" else _shown(painted.astype(np.uint8) * 255, self.kind)
-            )
-        return _shown(painted, self.kind)
+        """What a row shows: (H, W); a picture of a mask of two values has 0 and 255."""
+        painted = _paint(_decoded_once(value["png"]), value["height"], value["parts"]).astype(self.dtype)
+        if self.kind == "numpy":
+            return painted
+        shown = painted.view(np.uint8) * np.uint8(255) if self.dtype == "bool" else painted
+        return cv2.imencode(".png", shown)[1].tobytes() if self.kind == "bytes" else _shown(shown, self.kind)
+
+
+def _kind_of_map(view: str, classes: Sequence[str] | None) -> str:
+    if view == "mask":
+        return "bool"
+    return "uint8" if len(LABELS if classes is None else classes) < 256 else "uint16"
 
 
 @functools.lru_cache(maxsize=4)
@@ -1135,6 +1156,8 @@ def _prompt_types(view: str) -> dict[str, Any]:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 Overlap = Literal["small", "large"]
+_Sample = tuple[bytes, bytes, dict[str, Any]]
+"""Image and label map as PNG files, and the metadata."""
 
 
 @dataclass(frozen=True)
@@ -1147,6 +1170,7 @@ class _Reading:
     classes: tuple[str, ...] | None
     overlap: Overlap | tuple[str, ...]
     prompts: Prompts | None
+    shuffle: int | None = None
     repeats: tuple[tuple[str, float], ...] = ()
 
 
@@ -1154,15 +1178,21 @@ def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any
     numbers = {label: number for number, label in enumerate(reading.classes or LABELS, 1)}
     repeats = dict(reading.repeats)
     for piece in pieces:
-        for shard, start, stop in piece.runs:
-            for image, mask, record in _samples(reading, shard, start, stop):
-                for _ in range(_times(record, repeats) if repeats else 1):
-                    yield from _rows_of(reading, numbers, image, mask, dict(record))
+        samples = itertools.chain.from_iterable(_samples(reading, *run) for run in piece.runs)
+        for image, mask, record in samples if reading.shuffle is None else _mixed(samples, reading.shuffle):
+            for _ in range(_times(record, repeats) if repeats else 1):
+                yield from _rows_of(reading, numbers, image, mask, dict(record))
 
 
-def _samples(
-    reading: _Reading, shard: _Shard, start: int, stop: int | None
-) -> Iterator[tuple[bytes, bytes, dict[str, Any]]]:
+def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
+    """The samples of a piece in random order, which seed and samples alone decide."""
+    held = list(samples)
+    first = hashlib.sha256(held[0][2]["key"].encode()).digest() if held else b""
+    rng = np.random.default_rng([seed, int.from_bytes(first[:8], "big")])
+    return [held[at] for at in rng.permutation(len(held))]
+
+
+def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> Iterator[_Sample]:
     """Image, label map and metadata of the wanted samples of a shard."""
     found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp)
     places = found.places[start:stop]
@@ -1253,6 +1283,7 @@ def load(
     overlap: Overlap | Sequence[str] = "small",
     prompts: Prompts | None = None,
     balance: float | None = None,
+    shuffle: int | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -1270,7 +1301,8 @@ def load(
         streaming: Read the shards as they are (True), or copy them to the cache of `datasets` first (False).
         view: ``image``: a row per image; ``mask`` is the label map, (layers * H, W), see `decode_masks`. ``mask``: a
             row per mask; ``mask`` is that mask alone, (H, W) bool, and the fields of `Mask` stand beside those of
-            `Metadata`. ``semantic``: a row per image; ``mask`` is a class map, (H, W) uint16, 0 for background.
+            `Metadata`. ``semantic``: a row per image; ``mask`` is a class map, (H, W) uint8, or uint16 where
+            there are more than 255 classes; 0 is background.
         labels: Only masks of these classes, and images that have one.
         organs: Only masks of these organs, and images that have one.
         groups: Only masks of these groups, and images that have one.
@@ -1286,6 +1318,9 @@ def load(
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
+        shuffle: Seed of a random order: blocks of 16 neighbours from all shards are mixed, 256 samples at a time. A
+            resumed run misses no row, unlike after ``IterableDataset.shuffle``, whose buffer is in no state. Another seed
+            for another epoch.
         revision: Branch, tag or commit of a repository; it is read as it is now, whatever is published meanwhile.
         token: Of the Hub; default: the one that is logged in.
         storage_options: For fsspec.
@@ -1308,9 +1343,9 @@ def load(
         _listed(labels), _listed(organs), _listed(groups), min_area, _listed(submodalities), _listed(planes)
     )
     order = overlap if overlap == "small" or overlap == "large" else tuple(overlap)  # noqa: PLR1714 - mypy follows this
-    reading = _Reading(place, wanted, view, _listed(classes), order, prompts)
+    reading = _Reading(place, wanted, view, _listed(classes), order, prompts, shuffle)
     pieces, reading = _dealt(shards, reading, balance)
-    described = features(view, decode, prompts)
+    described = features(view, decode, prompts, _listed(classes))
     if not pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
     make = datasets.IterableDataset if streaming else datasets.Dataset
@@ -1321,13 +1356,14 @@ def load(
 def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -> tuple[list[_Piece], _Reading]:
     """The pieces of a split, and the reading with what the survey says."""
     wanted = reading.wanted
-    if not (wanted.over_masks or wanted.over_samples or balance is not None or len(shards) < _MANY_SHARDS):
-        return _pieces(shards, None), reading
+    counted = balance is not None or reading.shuffle is not None or len(shards) < _MANY_SHARDS
+    if not (wanted.over_masks or wanted.over_samples or counted):
+        return _pieces(shards, None, None), reading
     survey = _survey(reading.place, shards, wanted)
     if balance is not None:
         reading = dataclasses.replace(reading, repeats=_repeats(survey, balance))
     rowless = reading.view == "mask" and not survey.labels
-    return ([] if rowless else _pieces(shards, survey.counts)), reading
+    return ([] if rowless else _pieces(shards, survey.counts, reading.shuffle)), reading
 
 
 def interleave(

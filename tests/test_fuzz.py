@@ -23,6 +23,7 @@ import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
@@ -230,8 +231,10 @@ def mask_seeds(folder: Path) -> Iterator[Seed]:
         path = test_segments.write_rtstruct(folder / name, {"one": [*corners], "two": [corners[1]]}, implicit=implicit)
         yield Seed(name, path.read_bytes(), image=volume)
     liver, side = pydicom.dcmread(PYDICOM / "liver_1frame.dcm"), np.zeros((512, 512), np.uint8)
-    yield Seed("seg.dcm", (PYDICOM / "liver_1frame.dcm").read_bytes(), image=Picture(side))
-    yield Seed("seg_volume.dcm", (PYDICOM / "liver_1frame.dcm").read_bytes(), image=volume_of(liver))
+    del liver.PerFrameFunctionalGroupsSequence[1:]  # it has one frame and describes three
+    liver.save_as(folder / "seg.dcm")
+    for image in (Picture(side), volume_of(liver)):
+        yield Seed("seg.dcm", (folder / "seg.dcm").read_bytes(), image=image)
     liver.TotalPixelMatrixRows, liver.TotalPixelMatrixColumns = 1024, 1024
     liver.DimensionOrganizationType, liver.NumberOfFrames, liver.PixelData = "TILED_FULL", 4, 4 * liver.PixelData
     liver.save_as(folder / "seg_tiles.dcm")
@@ -534,10 +537,52 @@ def batch(numbers: Sequence[int], seeds: Sequence[Seed], folder: Path) -> Iterat
     process = context.Process(target=work, args=(theirs, numbers, seeds, folder))
     process.start()
     theirs.close()
+    assert ours.poll(PATIENCE), "the process did not start"
     try:
         for number in numbers:
-            how = told(ours) or told(ours)
-            lost = "" if isinstance(how, Outcome) else how
-            yield how if isinstance(how, Outcome) else Outcome(number, lost)
+            assert ours.recv() == number
+            if not ours.poll(PATIENCE):
+                yield Outcome(number, f"no end after {PATIENCE:.0f} s\n{(folder / 'crash.txt').read_text()}", PATIENCE)
+                return
+            yield ours.recv()
+    except EOFError:
+        process.join()
+        yield Outcome(number, f"ended the process: {process.exitcode}\n{(folder / 'crash.txt').read_text()}")
     finally:
         ours.close()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join()
+
+
+def fuzz(numbers: Sequence[int], folder: Path) -> None:
+    """Read damaged files, print the figures, and fail with all that is wrong."""
+    (folder / "seeds").mkdir()
+    seeds = all_seeds(folder / "seeds")
+    start = time.perf_counter()
+    found = list(outcomes(numbers, seeds, folder))
+    counts = Counter(outcome.how if outcome.how in ("read", "refused") else "wrong" for outcome in found)
+    slowest, largest = (max(found, key=key) for key in (lambda one: one.seconds, lambda one: one.taken))
+    print(  # noqa: T201 - shown by pytest -rP
+        f"{len(found):,} files of {len(seeds)} seeds in {time.perf_counter() - start:.0f} s: {counts['read']:,} read, "
+        f"{counts['refused']:,} refused, {counts['wrong']} wrong; slowest {slowest.seconds:.2f} s (number "
+        f"{slowest.number}); most memory {largest.taken / 2**20:.0f} MiB (number {largest.number}), peak of a process "
+        f"{max(outcome.peak for outcome in found) / 2**20:.0f} MiB"
+    )
+    wrong = [one for one in found if one.how not in ("read", "refused")]
+    assert not wrong, "\n".join(f"{one.number} ({seeds[one.number % len(seeds)].name}): {one.how}" for one in wrong)
+
+
+def replay(number: int) -> str:
+    """Read the file of one number in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        return attempt(number, all_seeds(Path(folder)), Path(folder))
+
+
+def test_some_damaged_files(tmp_path: Path) -> None:
+    fuzz(range(150), tmp_path)
+
+
+@pytest.mark.slow
+def test_many_damaged_files(tmp_path: Path) -> None:
+    fuzz(range(12_000), tmp_path)

@@ -116,7 +116,8 @@ def test_unknown_values_are_named_with_near_ones(out: Path, arguments: Record, s
 
 
 def test_the_same_over_http(out: Path, web: Served) -> None:
-    for arguments in ({}, {"labels": ["spleen"], "planes": "sagittal"}):
+    choices: list[Record] = [{}, {"labels": ["spleen"], "planes": "sagittal"}]
+    for arguments in choices:
         ours = list(load(web.url, "all", **arguments))
         local = list(load(out, "all", **arguments))
         assert [row["key"] for row in ours] == [row["key"] for row in local]

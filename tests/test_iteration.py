@@ -1,0 +1,130 @@
+"""The loader as a dataset: shuffled, resumed in mid-shard, dealt to nodes and to DataLoader workers."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from datasets.distributed import split_dataset_by_node
+
+from builder.command_line import main
+from sa_med2d_20m import SAMed2D20M, decode_masks, load
+from tests.conftest import members, write_source
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("iteration")
+    recipe = write_source(folder / "raw", cases=5)
+    recipe.write_text(recipe.read_text() + '[splits]\ntrain = ["case00", "case01", "case02", "case03"]\ntest = ["*"]\n')
+    arguments = ["build", recipe, "--raw", folder / "raw", "--out", folder / "out", "--shard-size", "150KB"]
+    assert main([str(argument) for argument in [*arguments, "--workers", 1]]) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def keys(out: Path) -> list[str]:
+    """In the order of the shards, from the tars themselves."""
+    names = [name for name, _ in members(out) if name.endswith(".json") and "case04" not in name]
+    return [name.removesuffix(".json") for name in names]
+
+
+def keys_of(rows: Any) -> list[str]:
+    return [row["key"] for row in rows]
+
+
+def test_shuffling_by_seed(out: Path, keys: list[str]) -> None:
+    def shuffled(seed: int) -> list[str]:
+        return keys_of(load(out, "ct").shuffle(seed=seed, buffer_size=50))
+
+    assert shuffled(1) == shuffled(1) != shuffled(2)
+    assert sorted(shuffled(1)) == sorted(keys)
+    whole = load(out, "ct").shuffle(seed=1, buffer_size=50)
+    epochs = []
+    for epoch in range(2):
+        whole.set_epoch(epoch)
+        epochs.append(keys_of(whole))
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) == sorted(epochs[1])
+
+
+def test_shuffled_by_the_loader(out: Path, keys: list[str]) -> None:
+    one, again, other = (keys_of(load(out, "ct", shuffle=seed)) for seed in (1, 1, 2))
+    assert one == again != other
+    assert sorted(one) == sorted(keys)
+    neighbours = sum(keys.index(b) - keys.index(a) == 1 for a, b in itertools.pairwise(one))
+    assert neighbours < len(keys) / 3
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+@pytest.mark.parametrize("stop", [1, 100, 211])
+def test_resumed_without_losing_or_repeating_a_row(out: Path, seed: int | None, stop: int) -> None:
+    first = load(out, "ct", shuffle=seed)
+    seen = keys_of(itertools.islice(first, stop))
+    second = load(out, "ct", shuffle=seed)
+    second.load_state_dict(first.state_dict())
+    assert seen + keys_of(second) == keys_of(load(out, "ct", shuffle=seed))
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 16])
+def test_nodes_get_equal_shares(out: Path, keys: list[str], nodes: int) -> None:
+    shares = [keys_of(split_dataset_by_node(load(out, "ct"), rank=rank, world_size=nodes)) for rank in range(nodes)]
+    assert sorted(itertools.chain(*shares)) == sorted(keys)
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 48 // nodes
+
+
+def test_formats(out: Path) -> None:
+    plain = next(iter(load(out, "ct")))
+    assert plain["image"].dtype == np.uint8
+    row = next(iter(load(out, "ct").with_format("numpy")))
+    assert np.array_equal(row["image"], plain["image"])
+    torch = pytest.importorskip("torch")
+    row = next(iter(load(out, "ct").with_format("torch")))
+    assert torch.equal(row["image"].to(torch.uint8), torch.from_numpy(plain["image"]))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_dataloader_workers_share_the_samples(out: Path, keys: list[str], workers: int, start: str) -> None:
+    torch = pytest.importorskip("torch")
+    rows = load(out, "ct").select_columns(["key", "image"])
+    loader = torch.utils.data.DataLoader(rows, batch_size=None, num_workers=workers, multiprocessing_context=start)
+    assert Counter(keys_of(loader)) == Counter(keys)
+
+
+def test_dataloader_of_batches(out: Path, keys: list[str]) -> None:
+    torch = pytest.importorskip("torch")
+    rows = load(out, "ct", view="semantic", classes=["liver", "spleen"], planes="axial").select_columns(
+        ["image", "mask", "key"]
+    )
+    batches = list(torch.utils.data.DataLoader(rows, batch_size=4, num_workers=2))
+    assert batches[0]["image"].shape == (4, 40, 36)
+    assert batches[0]["mask"].shape == (4, 40, 36)
+    assert batches[0]["image"].dtype == batches[0]["mask"].dtype == torch.uint8
+    assert sum(len(batch["key"]) for batch in batches) == sum("--x_" in key for key in keys)
+
+
+def test_cached_copy_has_the_same_rows(
+    out: Path, keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    cached = load(out, "ct", streaming=False)
+    assert cached["key"][:] == keys
+    streamed = list(load(out, "ct"))
+    for at in (0, 99, len(keys) - 1):
+        assert np.array_equal(cached[at]["image"], streamed[at]["image"])
+        assert np.array_equal(decode_masks(cached[at]), decode_masks(streamed[at]))
+    assert len(cached.filter(lambda row: row["axis"] == "x")) == sum("--x_" in key for key in keys)
+
+
+def test_the_builder_class(out: Path, keys: list[str], tmp_path: Path) -> None:
+    builder = SAMed2D20M(config_name="ct-commercial", data_dir=str(out), cache_dir=str(tmp_path))
+    assert keys_of(builder.as_streaming_dataset("train")) == keys
+    builder.download_and_prepare()
+    assert keys_of(builder.as_dataset("test")) == keys_of(load(out, "ct", split="test"))
