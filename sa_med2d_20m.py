@@ -1319,8 +1319,8 @@ def load(
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
         shuffle: Seed of a random order: blocks of 16 neighbours from all shards are mixed, 256 samples at a time. A
-            resumed run misses no row, unlike after ``IterableDataset.shuffle``, whose buffer is in no state. Another seed
-            for another epoch.
+            resumed run misses no row, unlike after ``IterableDataset.shuffle``, whose buffer is in no state. Another
+            seed for another epoch.
         revision: Branch, tag or commit of a repository; it is read as it is now, whatever is published meanwhile.
         token: Of the Hub; default: the one that is logged in.
         storage_options: For fsspec.
