@@ -232,7 +232,17 @@ def test_files_and_folders_without_the_right_to_read(tmp_path: Path) -> None:
     (tmp_path / "raw/Small/closed").mkdir()
     for name in ("images/case01.nii.gz", "labels/case02.nii.gz", "closed"):
         (tmp_path / "raw/Small" / name).chmod(0)
-    command = [sys.executable, "-m", "builder", "build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "builder",
+        "build",
+        recipe,
+        "--raw",
+        tmp_path / "raw",
+        "--out",
+        tmp_path / "out",
+    ]
     ran = subprocess.run(command, text=True, capture_output=True, check=False, preexec_fn=obey_permissions)
     (tmp_path / "raw/Small/closed").chmod(0o700)
     assert ran.returncode == 3, ran.stderr
