@@ -23,6 +23,8 @@ from builder.progress import BuildProgress, print_summary
 from builder.recipe import Recipe, catalogue, load_recipe, parse_recipe
 from sa_med2d_20m import MODALITIES, DatasetError
 from shards.card import write_card
+from shards.command_line import add_commands
+from shards.hub import PublishError
 from shards.index import rebuild
 from shards.layout import ShardId
 from shards.license import refusal, tiers
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _complain(console, problem)
     except CaseError as error:
         _complain(console, f"{error}; stopped here because of --strict")
-    except (DatasetError, DemoError, OutputError, WorkerLostError) as error:
+    except (DatasetError, DemoError, OutputError, PublishError, WorkerLostError) as error:
         _complain(console, str(error))
     except OSError as error:
         _complain(
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_sources(commands)
     _add_index_and_verify(commands)
+    add_commands(commands)
     return parser
 
 

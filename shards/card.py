@@ -94,15 +94,30 @@ def write_card(out: Path) -> list[Config]:
         The configs it lists.
     """
     receipts = list(read_receipts(out).values())
+    write_atomic(out / CARD, card(receipts, read_sources(out)).encode())
+    return configs(receipts)
+
+
+def card(receipts: list[Receipt], sources: Mapping[str, Source], repository: str | None = None) -> str:
+    """The text of the card.
+
+    Args:
+        receipts: Of all shards that it is about.
+        sources: What is known of their sources.
+        repository: Its name on the Hub; None for a folder that is not published.
+    """
     listed = configs(receipts)
-    write_atomic(out / CARD, card(receipts, read_sources(out), listed).encode())
-    return listed
-
-
-def card(receipts: list[Receipt], sources: Mapping[str, Source], listed: list[Config]) -> str:
-    """The text of the card."""
     head = yaml.safe_dump(_front_matter(receipts, listed), sort_keys=False, allow_unicode=True, width=110)
-    sections = [_introduction(receipts, listed), _modality_table(receipts), _source_table(receipts, sources)]
+    sections = [
+        _introduction(receipts, listed, repository),
+        _modality_table(receipts),
+        _license_table(receipts),
+        _source_table(receipts, sources),
+        _label_table(receipts),
+        _limits(),
+    ]
+    if repository is not None:
+        sections.append(_take_down(repository))
     return f"---\n{head}---\n\n" + "\n".join(sections)
 
 
@@ -113,6 +128,7 @@ def _front_matter(receipts: list[Receipt], listed: list[Config]) -> dict[str, An
         "pretty_name": "SA-Med2D-20M, rebuilt in the open",
         "license": "other",
         "license_name": "per-source",
+        "license_link": "#sources",
         "task_categories": ["image-segmentation", "mask-generation"],
         "tags": ["medical", "webdataset", *sorted({receipt.id.modality for receipt in receipts})],
         "size_categories": [next((name for limit, name in _SIZES if samples < limit), "10M<n<100M")],
@@ -150,7 +166,7 @@ def _dataset_info(listed: list[Config]) -> list[dict[str, Any]]:
     return written if isinstance(written, list) else [written]
 
 
-def _introduction(receipts: list[Receipt], listed: list[Config]) -> str:
+def _introduction(receipts: list[Receipt], listed: list[Config], repository: str | None) -> str:
     samples, masks = sum(receipt.samples for receipt in receipts), sum(receipt.masks for receipt in receipts)
     example = listed[0].name if listed else "all-permissive"
     split = next(iter(listed[0].files)) if listed else "train"
@@ -163,12 +179,55 @@ stacked below) and `json` (class, organ, box and area of each mask, patient, lic
 ```python
 from datasets import load_dataset
 
-dataset = load_dataset("PATH OR REPOSITORY", "{example}", split="{split}", streaming=True)
+dataset = load_dataset("{repository or "PATH OR REPOSITORY"}", "{example}", split="{split}", streaming=True)
 ```
 
 Configs: {", ".join(f"`{config.name}`" for config in listed) or "none, no source may be redistributed"}.
 `-commercial` holds what may be used commercially, `-permissive` what is not share-alike either. Splits are by
 patient. Each image is under the licence of its source, which its metadata and its path name.
+"""
+
+
+def _license_table(receipts: list[Receipt]) -> str:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for receipt in receipts:
+        counts[receipt.license].update({"images": receipt.samples, "masks": receipt.masks})
+    lines = ["## Licences", "", "| licence | in the configs | images | masks |", "|---|---|--:|--:|"]
+    for name, count in sorted(counts.items()):
+        tiers_of = ", ".join(tiers(name)) or "none"
+        lines.append(f"| {name} | {tiers_of} | {count['images']:,} | {count['masks']:,} |")
+    return "\n".join(lines) + "\n"
+
+
+def _label_table(receipts: list[Receipt]) -> str:
+    labels: dict[str, Counter[str]] = defaultdict(Counter)
+    for receipt in receipts:
+        for label, count in receipt.labels.items():
+            labels[label][receipt.id.split] += count
+    lines = ["## Masks by class and split", "", "| class | train | validation | test |", "|---|--:|--:|--:|"]
+    for label, by_split in sorted(labels.items()):
+        lines.append(f"| {label} | {' | '.join(f'{by_split[split]:,}' for split in SPLITS)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _limits() -> str:
+    return """## Known limits
+
+- Images are 2D slices scaled to 8 bit each by its own range, unless `intensity` in their metadata says otherwise; its
+  `slope` and `intercept` give source values back. Slices of an axis whose shorter edge is less than half the longer are
+  left out, and so are objects below 0.15 % of the image's area.
+- Masks are the sources' own: drawn by experts in some, by models in others. A class that a source does not annotate is
+  not marked where it is visible.
+- Modalities and classes are far from balanced; most images are CT and MR.
+"""
+
+
+def _take_down(repository: str) -> str:
+    return f"""## Take-down
+
+Whoever holds rights in a source and wants it removed opens a discussion at
+https://huggingface.co/datasets/{repository}/discussions. Everything of a source lies in folders of its name and is
+removed as a whole, from the history too where that is asked.
 """
 
 

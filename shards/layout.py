@@ -79,6 +79,11 @@ def stems(out: Path, folder: str, suffix: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def manifest_file(source: str) -> str:
+    """Path, in a repository, of what is published of a source."""
+    return f"{INDEX}/sources/{source}.json"
+
+
 def source_file(source: str) -> PurePosixPath:
     """Path of what is known about a source (title, licence, evidence, classes) below the output folder."""
     return PurePosixPath(BUILD) / "sources" / f"{source}.json"

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shards.atomic import write_atomic
 from shards.layout import BUILD, source_file
@@ -49,11 +50,22 @@ def write_source(out: Path, source: Source) -> None:
     write_atomic(out / source_file(source.name), text.encode() + b"\n")
 
 
+def source_from(record: Any) -> Source:
+    """A source from its record.
+
+    Raises:
+        ValueError: It is none of this version.
+    """
+    try:
+        return Source(**{**record, "classes": tuple(SourceClass(**entry) for entry in record["classes"])})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"no description of a source that this version reads ({error})") from None
+
+
 def read_sources(out: Path) -> dict[str, Source]:
     """All sources that an output folder knows, by name."""
     found = {}
     for path in sorted((out / BUILD / "sources").glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        record["classes"] = tuple(SourceClass(**entry) for entry in record["classes"])
-        found[record["name"]] = Source(**record)
+        source = source_from(json.loads(path.read_text(encoding="utf-8")))
+        found[source.name] = source
     return found

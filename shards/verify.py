@@ -44,7 +44,7 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
         yield f"{receipts[stem]}: its shard {DATA}/{stem}.tar is missing"
     for stem in sorted(indexes.keys() - tars.keys()):
         yield f"{indexes[stem]}: its shard {DATA}/{stem}.tar is missing"
-    whole = _Whole()
+    whole = Whole()
     for stem, path in tars.items():
         try:
             shard = ShardId.parse(stem)
@@ -52,20 +52,26 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
             yield f"{path}: {error}"
             continue
         on_shard(shard)
-        receipt, reason = _receipt_of(path, receipts.get(stem))
-        yield from _check_bytes(shard, path, receipt) if receipt else [reason]
-        try:
-            rows = rows_of(out, shard)
-        except (BrokenShardError, OSError) as error:
-            yield str(error)
-            continue
-        if receipt is not None:
-            yield from (f"{path}: {fault}" for fault in count_faults(receipt, shard, rows))
-        yield from _check_members(out, shard, rows, deep=deep, whole=whole)
+        yield from verify_shard(out, shard, deep=deep, whole=whole)
     yield from whole.findings()
 
 
-class _Whole:
+def verify_shard(out: Path, shard: ShardId, *, deep: bool, whole: Whole) -> Iterator[str]:
+    """Check one shard; what must hold over several is told by ``whole`` in the end. See `verify`."""
+    path = out / shard.tar
+    receipt, reason = _receipt_of(path, out / shard.receipt)
+    yield from _check_bytes(shard, path, receipt) if receipt else [reason]
+    try:
+        rows = rows_of(out, shard)
+    except (BrokenShardError, OSError) as error:
+        yield str(error)
+        return
+    if receipt is not None:
+        yield from (f"{path}: {fault}" for fault in count_faults(receipt, shard, rows))
+    yield from _check_members(out, shard, rows, deep=deep, whole=whole)
+
+
+class Whole:
     """What must hold over all shards. Patients and keys are kept as hashes, 16 bytes a sample or so."""
 
     def __init__(self) -> None:
@@ -74,6 +80,7 @@ class _Whole:
         self._splits: dict[tuple[str, str], set[str]] = defaultdict(set)
 
     def add(self, row: dict[str, Any]) -> None:
+        """Take in a row of an index."""
         mark = hash(row["key"])
         if mark in self._keys:
             self._duplicates.append(f"{row['shard']}: {row['key']}: this key stands in the folder more than once")
@@ -81,15 +88,16 @@ class _Whole:
         self._splits[row["source"], row["patient"]].add(row["split"])
 
     def findings(self) -> Iterator[str]:
+        """A sentence for each finding."""
         yield from self._duplicates
-        for (source, patient), splits in self._splits.items():
+        for (source, patient), splits in sorted(self._splits.items()):
             if len(splits) > 1:
                 yield f"{source}: patient {patient!r} stands in the splits {', '.join(sorted(splits))}"
 
 
-def _receipt_of(path: Path, receipt_path: Path | None) -> tuple[Receipt | None, str]:
+def _receipt_of(path: Path, receipt_path: Path) -> tuple[Receipt | None, str]:
     """The receipt of a shard, or why there is none."""
-    if receipt_path is None:
+    if not receipt_path.is_file():
         return None, f"{path}: has no receipt; 'sa-med2d index' writes one if the shard is whole"
     try:
         return read_receipt(receipt_path), ""
@@ -107,9 +115,7 @@ def _check_bytes(shard: ShardId, path: Path, receipt: Receipt) -> Iterator[str]:
         yield f"{path}: has sha256 {sha256}, its receipt says {receipt.sha256}"
 
 
-def _check_members(
-    out: Path, shard: ShardId, rows: list[dict[str, Any]], *, deep: bool, whole: _Whole
-) -> Iterator[str]:
+def _check_members(out: Path, shard: ShardId, rows: list[dict[str, Any]], *, deep: bool, whole: Whole) -> Iterator[str]:
     for row in rows:
         whole.add(row)
         yield from (f"{shard.tar}: {row['key']}: {finding}" for finding in _check_row(shard, row))

@@ -1,0 +1,466 @@
+"""The publisher against a local Hub: real clients over a real socket, and git as the judge of what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.command_line import main
+from tests.conftest import ct_like, members, write_nifti, write_source
+from tests.hub.server import HubServer
+
+REPO = "ann/scans"
+TOKEN = "hf_ann_secret"  # noqa: S105 - of the tests' own Hub
+
+
+@dataclass
+class Publisher:
+    """Runs commands in processes of their own, with an empty home each."""
+
+    hub: HubServer
+    folder: Path
+    runs: int = 0
+
+    def start(self, *arguments: object, token: str | None = TOKEN) -> subprocess.Popen[str]:
+        self.runs += 1
+        home = self.folder / f"home-{self.runs}"
+        return subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env=self.hub.environment(home=home, token=token),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: object, token: str | None = TOKEN) -> tuple[int, str]:
+        """Exit code of a command, and what it says, which never has the token in it."""
+        process = self.start("-m", "builder", *arguments, token=token)
+        out, err = process.communicate(timeout=120)
+        assert TOKEN not in out + err
+        assert "Traceback" not in err, err
+        return process.returncode, " ".join(err.split())
+
+    def script(self, text: str, token: str | None = TOKEN) -> Any:
+        """What a script of a user prints last, as JSON."""
+        out, err = (process := self.start("-c", text, token=token)).communicate(timeout=120)
+        assert process.returncode == 0, err
+        return json.loads(out.splitlines()[-1])
+
+    def git(self, *arguments: str, repo: str = REPO) -> str:
+        command = ["git", "-C", str(self.hub.git_folder(repo)), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def tree(self, revision: str = "main") -> set[str]:
+        return set(self.git("ls-tree", "-r", "--name-only", revision).splitlines()) - {".gitattributes"}
+
+    def commits(self) -> int:
+        return int(self.git("rev-list", "--count", "main"))
+
+    def sent(self) -> int:
+        """Uploads to the object store."""
+        return sum(one.method == "PUT" and one.path.startswith("/objects-") for one in self.hub.requests)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sources that may be published, of two modalities and three tiers; nobody writes to it."""
+    folder = tmp_path_factory.mktemp("built")
+    raw = folder / "raw"
+    recipes = [
+        write_source(raw, "Free", cases=2, license_id="CC-BY-4.0"),
+        write_source(raw, "Share", cases=1, license_id="CC-BY-SA-4.0"),
+        write_source(raw, "Magnet", cases=1, license_id="CC-BY-NC-4.0", modality="mr"),
+    ]
+    for recipe in recipes:
+        recipe.write_text(recipe.read_text() + '[splits]\ntrain = ["case00"]\ntest = ["case01"]\n')
+    build(folder, *recipes)
+    return folder
+
+
+def build(folder: Path, *recipes: Path) -> None:
+    arguments = [
+        "build",
+        *recipes,
+        "--raw",
+        folder / "raw",
+        "--out",
+        folder / "out",
+        "--workers",
+        1,
+        "--shard-size",
+        "100KB",
+    ]
+    assert main([str(argument) for argument in arguments]) in (0, 3)
+
+
+@pytest.fixture
+def out(built: Path, tmp_path: Path) -> Path:
+    shutil.copytree(built, tmp_path / "copy")
+    return tmp_path / "copy/out"
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Iterator[Publisher]:
+    with HubServer(tmp_path / "hub", objects="direct") as hub:
+        hub.add_user("ann", TOKEN)
+        hub.add_user("ann", "hf_reader", role="read")
+        hub.add_user("bob", "hf_bob")
+        yield Publisher(hub, tmp_path)
+
+
+def shards_of(out: Path, *sources: str) -> set[str]:
+    """What should be in a repository that holds some sources."""
+    files = {
+        path.relative_to(out).as_posix()
+        for name in ("data", "index")
+        for path in (out / name).rglob("*")
+        if path.is_file()
+    }
+    own = {path for path in files if path.split("/")[3] in sources}
+    return own | {f"index/sources/{name}.json" for name in sources} | {"README.md"}
+
+
+def test_publish_and_read_back(publisher: Publisher, out: Path) -> None:
+    code, said = publisher.run("publish", out, REPO, "--tag", "v1.0.0")
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
+    assert publisher.git("rev-parse", "v1.0.0^{commit}") == publisher.git("rev-parse", "main")
+    assert not any(path.startswith("build") or path.endswith(".py") for path in publisher.tree())
+    names = [name for name, _ in members(out) if name.endswith(".json")]
+    script = f"""
+import json, datasets, sa_med2d_20m as s
+configs = sorted(datasets.get_dataset_config_names({REPO!r}))
+rows = {{c: sum(1 for split in datasets.get_dataset_split_names({REPO!r}, c)
+               for _ in datasets.load_dataset({REPO!r}, c, split=split, streaming=True)) for c in configs}}
+chosen = [row["key"] for row in s.load({REPO!r}, "ct-commercial", sources="Share", planes="axial", labels="spleen")]
+default = {{row["source"] for row in s.load({REPO!r}, revision="v1.0.0")}}
+print(json.dumps([rows, chosen, sorted(default)]))
+"""
+    rows, chosen, default = publisher.script(script, token=None)
+    ct, mr = (sum(name.startswith(modality) for name in names) for modality in ("ct", "mr"))
+    free = sum("--Free--" in name for name in names)
+    assert rows == {
+        "all": ct + mr, "all-commercial": ct, "all-permissive": free,
+        "ct": ct, "ct-commercial": ct, "ct-permissive": free, "mr": mr,
+    }  # fmt: skip
+    records = [json.loads(data) for name, data in members(out) if "--Share--" in name and name.endswith(".json")]
+    assert chosen == [
+        one["key"]
+        for one in records
+        if one["plane"] == "axial" and "spleen" in {mask["label"] for mask in one["masks"]}
+    ]
+    assert default == ["Free"]
+    card = publisher.git("show", "main:README.md")
+    for words in (
+        "license_link",
+        f'load_dataset("{REPO}"',
+        "## Take-down",
+        "| CC-BY-NC-4.0 | all |",
+        "Nobody, 2026",
+        "| liver |",
+    ):
+        assert words in card
+
+
+def test_publish_again_changes_nothing(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO)[0] == 0
+    before, sent = publisher.git("rev-parse", "main"), publisher.sent()
+    code, said = publisher.run("publish", out, REPO)
+    assert code == 0
+    assert "0 files changed, 0 deleted" in said
+    assert (publisher.git("rev-parse", "main"), publisher.sent()) == (before, sent)
+
+
+def test_publish_more_then_less(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    assert publisher.tree() == shards_of(out, "Free")
+    sent = publisher.sent()
+    code, said = publisher.run("publish", out, REPO, "--tier", "commercial")
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Free", "Share")
+    new = [path for path in shards_of(out, "Share") if path.endswith((".tar", ".parquet"))]
+    assert publisher.sent() - sent == len(new)
+    shutil.rmtree(out.parent / "raw/Free/images")
+    write_nifti(out.parent / "raw/Free/images/case00.nii.gz", ct_like(9))
+    build(out.parent, out.parent / "raw/Free.toml")
+    code, said = publisher.run("status", REPO, out)
+    assert re.search(r"Free .* [12] of 2 shards differ", said), said
+    assert re.search(r"Magnet .* built, not published", said)
+    code, said = publisher.run("publish", out, REPO, "--source", "Free")
+    assert code == 0, said
+    assert "2 deleted" in said  # the shard of case01, and its index
+    assert publisher.tree() == shards_of(out, "Free", "Share")
+    assert re.search(r"Free .* up to date", publisher.run("status", REPO, out)[1])
+    card = publisher.git("show", "main:README.md")
+    assert "Share" in card
+    assert "Magnet" not in card
+
+
+def edit_source(out: Path, name: str, **changes: Any) -> None:
+    path = out / f"build/sources/{name}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def relicense(folder: Path, license_id: str) -> None:
+    recipe = folder / "raw/Free.toml"
+    recipe.write_text(recipe.read_text().replace("CC-BY-4.0", license_id))
+    build(folder, recipe)
+
+
+def move_to_other_licence(out: Path) -> None:
+    for kind in ("data", "index", "build/receipts"):
+        (out / kind / "ct/cc0-1.0").mkdir(parents=True)
+        (out / kind / "ct/cc-by-4.0/Free").rename(out / kind / "ct/cc0-1.0/Free")
+    for path in (out / "build/receipts/ct/cc0-1.0/Free").iterdir():
+        path.write_text(path.read_text().replace("cc-by-4.0", "cc0-1.0").replace("CC-BY-4.0", "CC0-1.0"))
+    edit_source(out, "Free", license="CC0-1.0")
+
+
+def flip_a_byte(out: Path) -> None:
+    path = next(out.glob("data/ct/cc-by-4.0/Free/*.tar"))
+    content = bytearray(path.read_bytes())
+    content[3000] ^= 1
+    path.write_bytes(content)
+
+
+def link_elsewhere(out: Path) -> None:
+    path = next(out.glob("data/ct/cc-by-4.0/Free/*.tar"))
+    path.rename(out.parent / "outside.tar")
+    path.symlink_to(out.parent / "outside.tar")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "unknown licence": (lambda out: relicense(out.parent, "unknown"), "its licence is unknown"),
+    "conflict": (lambda out: relicense(out.parent, "conflict"), "its licence is conflict"),
+    "no derivatives": (lambda out: relicense(out.parent, "CC-BY-ND-4.0"), "does not allow derivatives"),
+    "not in the table": (lambda out: relicense(out.parent, "LicenseRef-Ours"), "the licence table has no row for LicenseRef-Ours"),
+    "no evidence": (lambda out: edit_source(out, "Free", license_evidence=None), "its recipe gives no license_evidence"),
+    "no source": (lambda out: (out / "build/sources/Free.json").unlink(), "which tells licence and evidence, is missing"),
+    "path of another licence": (move_to_other_licence, "its metadata says ct/cc-by-4.0/Free/"),
+    "source of another licence": (lambda out: edit_source(out, "Free", license="CC0-1.0"), "its path says cc-by-4.0, its source CC0-1.0"),
+    "damaged": (flip_a_byte, "its receipt says"),
+    "no receipt": (lambda out: shutil.rmtree(out / "build/receipts/ct/cc-by-4.0"), "has no receipt"),
+    "link": (link_elsewhere, "is a link that leads out of the folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_must_not_go_up_is_held_back(out: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    damage, said = REFUSED[name]
+    damage(out)
+    assert main(["publish", str(out), REPO, "--dry-run"]) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"held back: {'Free'}" in err
+    assert said in err
+    assert "nothing was uploaded" in err
+    assert main(["publish", str(out), REPO, "--dry-run", "--allowed-only"]) == 0
+
+
+def test_held_back_sources_stay_at_home(publisher: Publisher, out: Path) -> None:
+    edit_source(out, "Free", license_evidence=None)
+    code, said = publisher.run("publish", out, REPO)
+    assert code == 1
+    assert "nothing was uploaded: --allowed-only uploads the rest" in said
+    assert not publisher.hub.requests
+    code, said = publisher.run("publish", out, REPO, "--allowed-only")
+    assert code == 0
+    assert "held back: Free" in said
+    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+
+
+def test_dry_run_asks_nobody(publisher: Publisher, out: Path) -> None:
+    code, said = publisher.run("publish", out, REPO, "--dry-run", token=None)
+    assert code == 0
+    assert re.search(r"Magnet .* CC-BY-NC-4.0 .* all .* 1 ", said)
+    assert not publisher.hub.requests
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--source", "Fre"], "holds no source Fre; it holds Free, Magnet, Share"),
+        (["--modality", "pet"], "holds no modality pet; it holds ct, mr"),
+        (["--source", "Magnet", "--tier", "permissive"], "holds no shard of what is asked for"),
+    ],
+)
+def test_choices_that_hold_nothing(
+    out: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["publish", str(out), REPO, *arguments]) == 1
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("hf_wrong", "the Hub knows no such token"),
+        (None, "the Hub knows no such token|there is no such dataset"),
+        ("hf_reader", "this token may not write there"),
+        ("hf_bob", "this token may not write there"),
+    ],
+)
+def test_tokens_that_may_not(publisher: Publisher, out: Path, token: str | None, said: str) -> None:
+    code, told = publisher.run("publish", out, REPO, "--source", "Share", token=token)
+    assert code == 1
+    assert re.search(said, told), told
+
+
+def test_private_repository(publisher: Publisher, out: Path) -> None:
+    code, said = publisher.run("publish", out, REPO, "--source", "Share", "--private")
+    assert code == 0, said  # and its configs were streamed
+    code, said = publisher.run("status", REPO, token="hf_bob")  # noqa: S106
+    assert code == 1
+    assert "there is no such dataset that this token may see" in said
+    script = f"import json, sa_med2d_20m as s\ntry: s.load({REPO!r}, 'ct')\nexcept s.DatasetError as e: print(json.dumps(str(e)))"
+    assert "no such dataset on the Hub that this token may see" in publisher.script(script, token="hf_bob")  # noqa: S106
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "busy": {"match": r"(PUT /objects-|/commit/|/preupload/)", "status": 503, "times": 2},
+    "too many requests": {"match": r"objects/batch|/tree/", "status": 429, "times": 2, "retry_after": 0},
+    "disk full": {"match": r"PUT /objects-", "status": 507, "times": 1},
+    "answer lost": {"match": r"/commit/", "lose_answer": True, "times": 1},
+    "cut in mid-upload": {"match": r"PUT /objects-", "lose_answer": True, "times": 1},
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_of_the_hub(publisher: Publisher, out: Path, name: str) -> None:
+    fault = dict(FAULTS[name])
+    publisher.hub.faults.add(fault.pop("match"), **fault)
+    code, said = publisher.run("publish", out, REPO)
+    if code != 0:
+        assert "run the same command again" in said, said
+        code, said = publisher.run("publish", out, REPO)
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
+
+
+def test_killed_at_any_moment(publisher: Publisher, out: Path) -> None:
+    rng = random.Random(5)
+    for _ in range(6):
+        process = publisher.start("-m", "builder", "publish", out, REPO)
+        time.sleep(rng.uniform(1.0, 4.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if publisher.hub.git_folder(REPO).is_dir() and "README.md" in publisher.tree():
+            card = publisher.git("show", "main:README.md")
+            assert ("Magnet" in card) == (shards_of(out, "Magnet") <= publisher.tree())
+    code, said = publisher.run("publish", out, REPO)
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
+    assert publisher.sent() <= 2 * len(shards_of(out, "Free", "Share", "Magnet"))
+
+
+def test_two_at_once(publisher: Publisher, out: Path) -> None:
+    """Both have read the same head; the one that comes second is told, and its next run finishes the job."""
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    publisher.hub.faults.add(r"POST .*/preupload/", delay=3, times=2)
+    both = [publisher.start("-m", "builder", "publish", out, REPO, "--source", name) for name in ("Share", "Magnet")]
+    told = [" ".join(process.communicate(timeout=120)[1].split()) for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 1], told
+    assert "somebody else has changed it meanwhile" in told[codes.index(1)]
+    loser = ("Share", "Magnet")[codes.index(1)]
+    assert publisher.run("publish", out, REPO, "--source", loser)[0] == 0
+    assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
+    card = publisher.git("show", "main:README.md")
+    assert all(name in card for name in ("Free", "Share", "Magnet"))
+
+
+def test_withdraw(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--tag", "v1")[0] == 0
+    code, said = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, said
+    assert "tags that still hold it (--purge deletes them): v1" in said
+    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    card = publisher.git("show", "main:README.md")
+    assert "Free" not in card
+    assert "all-permissive" not in card  # nothing else was permissive
+    code, said = publisher.run("withdraw", "Fre", REPO)
+    assert code == 1
+    assert f"{REPO} holds no source Fre" in said
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    assert code == 0, said
+    assert publisher.commits() == 1
+    assert publisher.git("tag") == ""
+    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    script = f"""
+import json, sa_med2d_20m as s
+print(json.dumps(sorted({{row["source"] for row in s.load({REPO!r}, "all")}})))
+"""
+    assert publisher.script(script) == ["Magnet", "Share"]
+
+
+def test_other_branch_and_taken_tag(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--source", "Free", "--tag", "v1")[0] == 0
+    code, said = publisher.run("publish", out, REPO, "--source", "Share", "--revision", "next")
+    assert code == 0, said
+    assert publisher.tree("next") == shards_of(out, "Free", "Share")
+    assert publisher.tree() == shards_of(out, "Free")
+    code, said = publisher.run("publish", out, REPO, "--source", "Share", "--tag", "v1")
+    assert code == 1
+    assert "the tag v1 exists already" in said
+    assert publisher.tree() == shards_of(out, "Free")
+
+
+def test_a_script_named_like_its_repository_is_refused(publisher: Publisher, out: Path) -> None:
+    publisher.script(
+        f"""
+import json
+from huggingface_hub import HfApi
+HfApi().create_repo({REPO!r}, repo_type="dataset")
+HfApi().upload_file(path_or_fileobj=b"x", path_in_repo="scans.py", repo_id={REPO!r}, repo_type="dataset")
+print(json.dumps(1))
+"""
+    )
+    code, said = publisher.run("publish", out, REPO, "--source", "Share")
+    assert code == 1
+    assert f"{REPO} holds scans.py" in said
+    assert publisher.tree() == {"scans.py"}
+
+
+def test_commits_are_of_the_size_that_the_hub_recommends(publisher: Publisher, tmp_path: Path) -> None:
+    """60 shards with their indexes: more than one commit, none with half a shard, the card last."""
+    folder = tmp_path / "many"
+    recipe = write_source(folder / "raw", "Many", cases=60)
+    recipe.write_text('axes = ["x"]\n' + recipe.read_text() + '[splits]\ntrain = ["*"]\n')
+    arguments = ["build", recipe, "--raw", folder / "raw", "--out", folder / "out", "--shard-size", "20KB"]
+    assert main([str(argument) for argument in arguments]) == 0
+    code, said = publisher.run("publish", folder / "out", REPO)
+    assert code == 0, said
+    seen: set[str] = set()
+    for commit in publisher.git("rev-list", "--reverse", "main").splitlines()[1:]:
+        changed = set(publisher.git("diff-tree", "--no-commit-id", "--name-only", "-r", commit).splitlines())
+        assert len(changed) <= 100
+        seen |= changed
+        stems = [
+            {path.split("/", 1)[1].rsplit(".", 1)[0] for path in seen if path.startswith(kind)}
+            for kind in ("data", "index/ct")
+        ]
+        assert {stem.removeprefix("ct/") for stem in stems[0]} == {stem.removeprefix("ct/") for stem in stems[1]}
+        assert ("README.md" in seen) == (seen == shards_of(folder / "out", "Many"))
+    assert publisher.commits() >= 3
+
+
+def test_nothing_of_the_machine_goes_up(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO)[0] == 0
+    whole = "".join(
+        publisher.git("show", f"main:{path}") for path in publisher.tree() if path.endswith((".md", ".json"))
+    )
+    for secret in (str(out), os.uname().nodename, TOKEN, "fingerprint", "quarantin"):
+        assert secret not in whole
