@@ -33,8 +33,8 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="put shards, index and card on the Hugging Face Hub",
         description="Bring a dataset repository to hold what is built and may be published. Every shard is verified "
         "and its licence read from its own samples; if anything that is asked for must be held back, nothing is "
-        "uploaded and the exit code is 1. Run the same command again after any interruption: nothing is uploaded twice. Log in "
-        "with 'hf auth login' or set HF_TOKEN.",
+        "uploaded and the exit code is 1. Run the same command again after any interruption: nothing is uploaded "
+        "twice. Log in with 'hf auth login' or set HF_TOKEN.",
     )
     command.add_argument("out", type=Path, metavar="OUT")
     command.add_argument("repository", metavar="REPO_ID", help="owner/name; made if it is not there")

@@ -214,14 +214,12 @@ def _stream_all(name: str, commit: str, manifests: Iterable[Manifest]) -> tuple[
     receipts = [receipt for manifest in manifests for receipt in manifest.receipts]
     listed = configs(receipts)
     for config in listed:
-        for split in config.files:
-            try:
-                rows = datasets.load_dataset(name, config.name, split=split, revision=commit, streaming=True)
-                sample = next(iter(rows))
-            except Exception as error:
-                raise PublishError(
-                    f"{name}: everything arrived, but config {config.name}, split {split} cannot be streamed: {error}"
-                ) from error
-            if sample["json"]["split"] != split:
-                raise PublishError(f"{name}: config {config.name}, split {split} gives a sample of another split")
+        try:
+            splits = datasets.load_dataset(name, config.name, revision=commit, streaming=True)
+            found = {split: next(iter(rows))["json"]["split"] for split, rows in splits.items()}
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise PublishError(f"{name}: all arrived, but config {config.name} cannot be streamed: {told}") from error
+        if found != {split: split for split in config.files}:
+            raise PublishError(f"{name}: config {config.name} gives {found}, expected the splits {list(config.files)}")
     return tuple(config.name for config in listed)

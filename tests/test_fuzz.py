@@ -29,6 +29,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import nibabel
@@ -119,9 +120,10 @@ def nifti_seeds(folder: Path) -> Iterator[Seed]:
     yield Seed("plain.nii", plain)
     yield Seed("packed.nii.gz", gzip.compress(plain, mtime=0))
     colours = np.zeros((6, 5, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
-    yield Seed("colours.nii", bytes(nibabel.Nifti1Image(colours, np.eye(4)).to_bytes()))
+    yield Seed("colours.nii", nibabel.Nifti1Image(colours, np.eye(4)).to_bytes())
     yield Seed("series.nii", nibabel.Nifti2Image(np.zeros((4, 3, 2, 3), ">f4"), np.eye(4)).to_bytes())
-    for name, kind in (("pair", nibabel.Nifti1Pair), ("pair2", nibabel.Nifti2Pair), ("old", nibabel.AnalyzeImage)):
+    kinds: dict[str, Any] = {"pair": nibabel.Nifti1Pair, "pair2": nibabel.Nifti2Pair, "old": nibabel.AnalyzeImage}
+    for name, kind in kinds.items():
         nibabel.save(kind(ct_like(shape=(4, 5, 6)), np.eye(4)), folder / f"{name}.hdr")
         header, pixels = ((folder / name).with_suffix(ending).read_bytes() for ending in (".hdr", ".img"))
         yield Seed(f"{name}.hdr", header, {f"{name}.img": pixels})

@@ -177,9 +177,9 @@ print(json.dumps([rows, chosen, sorted(default)]))
 
 
 def test_publish_again_changes_nothing(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO)[0] == 0
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
     before, sent = publisher.git("rev-parse", "main"), publisher.sent()
-    code, said = publisher.run("publish", out, REPO)
+    code, said = publisher.run("publish", out, REPO, "--source", "Free")
     assert code == 0
     assert "0 files changed, 0 deleted" in said
     assert (publisher.git("rev-parse", "main"), publisher.sent()) == (before, sent)
@@ -342,28 +342,28 @@ FAULTS: dict[str, dict[str, Any]] = {
 def test_faults_of_the_hub(publisher: Publisher, out: Path, name: str) -> None:
     fault = dict(FAULTS[name])
     publisher.hub.faults.add(fault.pop("match"), **fault)
-    code, said = publisher.run("publish", out, REPO)
+    code, said = publisher.run("publish", out, REPO, "--source", "Magnet")
     if code != 0:
         assert "run the same command again" in said, said
-        code, said = publisher.run("publish", out, REPO)
+        code, said = publisher.run("publish", out, REPO, "--source", "Magnet")
     assert code == 0, said
-    assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
+    assert publisher.tree() == shards_of(out, "Magnet")
 
 
 def test_killed_at_any_moment(publisher: Publisher, out: Path) -> None:
     rng = random.Random(5)
-    for _ in range(6):
-        process = publisher.start("-m", "builder", "publish", out, REPO)
+    for _ in range(5):
+        process = publisher.start("-m", "builder", "publish", out, REPO, "--tier", "commercial")
         time.sleep(rng.uniform(1.0, 4.5))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         if publisher.hub.git_folder(REPO).is_dir() and "README.md" in publisher.tree():
             card = publisher.git("show", "main:README.md")
-            assert ("Magnet" in card) == (shards_of(out, "Magnet") <= publisher.tree())
-    code, said = publisher.run("publish", out, REPO)
+            assert ("Share" in card) == (shards_of(out, "Share") <= publisher.tree())
+    code, said = publisher.run("publish", out, REPO, "--tier", "commercial")
     assert code == 0, said
-    assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
-    assert publisher.sent() <= 2 * len(shards_of(out, "Free", "Share", "Magnet"))
+    assert publisher.tree() == shards_of(out, "Free", "Share")
+    assert publisher.sent() <= 2 * len(shards_of(out, "Free", "Share"))
 
 
 def test_two_at_once(publisher: Publisher, out: Path) -> None:
@@ -458,7 +458,7 @@ def test_commits_are_of_the_size_that_the_hub_recommends(publisher: Publisher, t
 
 
 def test_nothing_of_the_machine_goes_up(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO)[0] == 0
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
     whole = "".join(
         publisher.git("show", f"main:{path}") for path in publisher.tree() if path.endswith((".md", ".json"))
     )
