@@ -9,7 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt2axcodes
 
+from builder.problem import UnreadableError
+
 _LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+FARTHEST: Final = 1e6
+"""A coordinate or length in mm from here on, a kilometre, is a damaged number."""
+_SMALLEST_VOXEL: Final = 1e-12
+"""Cubic millimetres: smaller is none."""
 _SPACING_DIGITS: Final = 6
 """Spacings are rounded to six significant digits: formats store them as text, float32 or float64."""
 
@@ -131,6 +137,18 @@ def axis_codes(affine: npt.NDArray[np.float64]) -> str:
         Three letters of L/R, A/P, I/S, first index axis first.
     """
     return "".join(ornt2axcodes(io_orientation(_LPS_TO_RAS @ affine)))
+
+
+def checked_affine(affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """An affine that a volume can have.
+
+    Raises:
+        UnreadableError: A number is missing or absurd, or the axes span no space.
+    """
+    sane = bool(np.isfinite(affine).all()) and float(np.abs(affine).max()) < FARTHEST
+    if not sane or abs(np.linalg.det(affine[:3, :3])) < _SMALLEST_VOXEL:
+        raise UnreadableError("its affine is not invertible: the header gives no usable orientation")
+    return affine
 
 
 def to_lps(volume: Volume) -> Volume:

@@ -18,6 +18,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from builder.problem import CaseError
+from builder.readers import read_header, read_image
+from builder.readers.rules import DEFAULT_RULES
 from tests.conftest import RECIPE, Command, ct_like, lps_affine, members, organ_map, write_nifti, write_source
 
 
@@ -266,3 +269,29 @@ def test_ten_thousand_files_in_one_folder(sa_med2d: Command, tmp_path: Path) -> 
     ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
     assert ran.code == 0, ran.err
     assert sum(name.endswith(".json") for name, _ in members(tmp_path / "out")) == 5000
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.mhd", "ObjectType = Image\nNDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
+        (
+            "a.mhd",
+            "ObjectType = Image\nNDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = LIST\n{}\n",
+        ),
+        ("a.nhdr", "NRRD0004\ntype: uchar\ndimension: 2\nsizes: 4 4\nencoding: raw\ndata file: {}\n\n"),
+    ],
+)
+def test_headers_may_not_name_pixels_elsewhere(tmp_path: Path, name: str, header: str) -> None:
+    (tmp_path / "secret.raw").write_bytes(bytes(range(16)))
+    (tmp_path / "source").mkdir()
+    for named in ("../secret.raw", str(tmp_path / "secret.raw")):
+        (tmp_path / "source" / name).write_text(header.format(named))
+        with pytest.raises(CaseError, match="names pixels outside of its folder"):
+            read_image(tmp_path / "source", name, DEFAULT_RULES)
+
+
+def test_too_many_dimensions_do_not_end_the_process(tmp_path: Path) -> None:
+    (tmp_path / "a.mhd").write_text("ObjectType = Image\nNDims = 65536\nDimSize = 4 4\nElementDataFile = a.raw\n")
+    with pytest.raises(CaseError, match="expected one number of dimensions, got 65536"):
+        read_header(tmp_path, "a.mhd", DEFAULT_RULES)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from builder.problem import UnreadableError
+
+_JP2_SIGNATURE: Final = bytes.fromhex("0000000c6a502020")
 _START_OF_IMAGE: Final = b"\xff\xd8"
 _START_OF_CODESTREAM: Final = b"\xff\x4f\xff\x51"
 _FRAME_MARKERS: Final = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
@@ -23,11 +26,23 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
     """
     if data.startswith(_START_OF_IMAGE):
         return _jpeg_size(data)
+    if data.startswith(_JP2_SIGNATURE):
+        _check_boxes(data)
     start = data.find(_START_OF_CODESTREAM)
     if start >= 0 and len(data) >= start + 24:
         columns, rows, left, top = struct.unpack_from(">4I", data, start + 8)
         return rows - top, columns - left
     return None
+
+
+def _check_boxes(data: bytes) -> None:
+    """Refuse a JP2 file with a box too short to be one before its codestream (15444-1 I.4): readers follow it for ever."""
+    at = 0
+    while at + 8 <= len(data) and data[at + 4 : at + 8] != b"jp2c":
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length < 8:
+            raise UnreadableError("damaged: a box of its JP2 file has no length; fetch it again")
+        at += length
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

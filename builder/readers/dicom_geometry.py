@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from builder.problem import UnreadableError
+from builder.volume import FARTHEST
 
 _Floats = npt.NDArray[np.float64]
 
@@ -38,8 +39,6 @@ _COSINE_TOLERANCE: Final = 1e-4
 """Orientation and pixel size may differ by this within a series: less than 0.1 pixel at the far edge of 512."""
 _UNIT_TOLERANCE: Final = 0.01
 """Cosines are text of few digits: their length may be off 1, and their scalar product off 0, by this."""
-_FARTHEST: Final = 1e6
-"""A coordinate or length in mm from here on, a kilometre, is a damaged number."""
 _FLOAT_ERROR: Final = 1e-6
 """What decimal positions lose, in mm, when they become binary numbers and are projected on the normal."""
 _SAME_PLACE: Final = 1e-3
@@ -113,7 +112,7 @@ def plane_of(position: Sequence[float], orientation: Sequence[float], spacing: S
     unit = all(abs(side - 1) <= _UNIT_TOLERANCE for side in sides) and abs(right @ down) <= _UNIT_TOLERANCE
     if not unit:
         raise UnreadableError("damaged: its Image Orientation (Patient) is no pair of perpendicular directions")
-    if not (np.abs(origin) < _FARTHEST).all() or not ((lengths > 0) & (lengths < _FARTHEST)).all():
+    if not (np.abs(origin) < FARTHEST).all() or not ((lengths > 0) & (lengths < FARTHEST)).all():
         raise UnreadableError("damaged: its Image Position (Patient) or Pixel Spacing is no sensible number of mm")
     return Plane(origin, right / sides[0], down / sides[1], (float(lengths[0]), float(lengths[1])))
 

@@ -21,11 +21,11 @@ from pydicom.dataset import Dataset, FileDataset
 from builder.problem import UnreadableError
 from builder.readers import dicom_tiles
 from builder.readers.dicom_file import kind_of, open_dicom, parsing
-from builder.readers.dicom_pixels import decode_frame
+from builder.readers.dicom_pixels import decode_frame, syntax_of
 from builder.readers.dicom_tiles import corner_of, full_corners, full_count, is_full, matrix_of
 from builder.readers.rules import ReadRules
 from builder.segments import DEFAULT_DRAWING, Drawing, Segment
-from builder.volume import Picture, Volume
+from builder.volume import FARTHEST, Picture, Volume
 
 ATTRIBUTES: Final = (
     *dicom_tiles.ATTRIBUTES,
@@ -64,9 +64,6 @@ ATTRIBUTES: Final = (
 
 TOLERANCE: Final = 0.1
 """How far, in voxels of the image, a frame's pixels may lie from the image's voxels."""
-
-FARTHEST: Final = 1e6
-"""A coordinate or length in mm from here on, a kilometre, is a damaged number."""
 
 _PACKED: Final = 64
 """How many times as many pixels as an image the frames of all segments may have; they are decoded one by one."""
@@ -231,7 +228,7 @@ def _drawn(canvas: _Canvas, number: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def _parse(dataset: Dataset, rules: ReadRules) -> _File:
+def _parse(dataset: FileDataset, rules: ReadRules) -> _File:
     """Take everything but the pixels from the file, as plain numbers."""
     if "SegmentSequence" not in dataset or "SegmentationType" not in dataset:
         if "Segmentation" in kind_of(dataset):
@@ -239,6 +236,7 @@ def _parse(dataset: Dataset, rules: ReadRules) -> _File:
         raise UnreadableError(f"no DICOM segmentation (SEG): the file is {kind_of(dataset)}")
     if "PixelData" not in dataset:
         raise UnreadableError("damaged DICOM SEG: it has no pixels, perhaps it breaks off before them")
+    syntax_of(dataset)
     with parsing("DICOM SEG: the description of its frames or segments"):
         return _parse_checked(dataset, rules)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +12,14 @@ import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
 from builder.problem import UnreadableError
 from builder.readers.rules import DEFAULT_RULES, ReadRules
-from builder.volume import Header, Picture, Volume, VolumeSeries, axis_codes
+from builder.volume import Header, Picture, Volume, VolumeSeries, axis_codes, checked_affine
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
+_NRRD: Final = (".nrrd", ".nhdr")
+_FIELD: Final = re.compile(r"([A-Za-z ]+?)\s*[:=]\s*(.*)")
+_HEADER: Final = 1 << 16
+_MOST_DIMENSIONS: Final = 10
+"""ITK ends the process on a hundred or more."""
 
 
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
@@ -33,8 +40,8 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Vol
             f"has {dimensions} dimensions ({' x '.join(str(side) for side in size)}) and {components} values a voxel, "
             "expected 2, 3 or 4 dimensions of one value, or 2 or 3 of several"
         )
-    sample = sitk.Image([1, 1], reader.GetPixelIDValue(), components)
-    rules.check_size(size, components * sample.GetSizeOfPixelComponent())
+    one = sitk.Image([1, 1], reader.GetPixelIDValue(), 1 if components == 1 else 2)
+    rules.check_size(size, components * one.GetSizeOfPixelComponent())
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -59,13 +66,45 @@ def _is_colour(reader: sitk.ImageFileReader) -> bool:
 
 
 def _information(path: Path) -> sitk.ImageFileReader:
+    _check_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    # by name: asked what a damaged file may be, ITK lets every format it knows try, and some take gigabytes
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in _NRRD else "MetaImageIO")
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise UnreadableError(f"ITK cannot read its header: {_reason(error, path)}") from None
     return reader
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what ITK trusts: a number of dimensions that crashes it, and pixels outside of the file's folder."""
+    with path.open("rb") as file:
+        lines = file.read(_HEADER).split(b"\n")
+    dimensions: list[str] = []
+    for number, line in enumerate(lines):
+        found = _FIELD.match(line.strip().decode("latin-1"))
+        key, value = (found[1].lower().replace(" ", ""), found[2]) if found else ("", "")
+        if key in ("ndims", "dimension"):
+            dimensions.append(value)
+        elif key in ("elementdatafile", "datafile"):
+            following = [line.strip().decode("latin-1") for line in lines[number + 1 :]] if value == "LIST" else []
+            _refuse_outside(path, [value, *following])
+            break
+        elif path.suffix.lower() in _NRRD and not line.strip():
+            break
+    if len(dimensions) != 1 or not dimensions[0].isdecimal() or not 1 <= int(dimensions[0]) <= _MOST_DIMENSIONS:
+        raise UnreadableError(
+            f"damaged header: expected one number of dimensions, got {', '.join(dimensions) or 'none'}"
+        )
+
+
+def _refuse_outside(path: Path, names: list[str]) -> None:
+    folder = path.parent.resolve()
+    for name in names:
+        if name and "\0" not in name and not (folder / name).resolve().is_relative_to(folder):
+            raise UnreadableError("its header names pixels outside of its folder; put the file itself there")
 
 
 def _reason(error: RuntimeError, path: Path) -> str:
@@ -81,4 +120,4 @@ def _affine(image: sitk.Image) -> npt.NDArray[np.float64]:
     direction = np.reshape(image.GetDirection(), (sides, sides))[:3, :3]
     affine[:3, :3] = direction * np.asarray(image.GetSpacing()[:3])
     affine[:3, 3] = image.GetOrigin()[:3]
-    return affine
+    return checked_affine(affine)

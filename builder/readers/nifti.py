@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from isal import igzip
+from isal import igzip, igzip_lib
 from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
@@ -24,11 +24,13 @@ from nibabel.wrapstruct import WrapStructError
 
 from builder.problem import UnreadableError
 from builder.readers.rules import DEFAULT_RULES, ReadRules
-from builder.volume import Header, Volume, VolumeSeries, axis_codes
+from builder.volume import Header, Volume, VolumeSeries, axis_codes, checked_affine
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PAIR_MAGIC: Final = (b"ni1", b"n+1")
 _LARGEST_HEADER: Final = 540
+_LARGEST_OFFSET: Final = 1 << 26
+"""Extensions of a header are kilobytes."""
 _PIECE: Final = 1 << 24
 _Asked = TypeVar("_Asked")
 _Got = TypeVar("_Got")
@@ -50,13 +52,10 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Volume | VolumeSeries:
         rules.check_size(shape, dtype.itemsize)
         if _is_pair(path):
             with _open(path.with_suffix(".img")) as pixels:
-                data = _voxels(pixels, shape, dtype, int(header["vox_offset"]))
+                data = _voxels(pixels, shape, dtype, _offset(header["vox_offset"]))
         else:
-            data = _voxels(file, shape, dtype, int(header.get_data_offset()) - file.tell())
-    slope, intercept = header.get_slope_inter() if hasattr(header, "get_slope_inter") else (None, None)
-    affine = _RAS_TO_LPS @ np.asarray(header.get_best_affine(), np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise UnreadableError("its affine is not invertible: the header gives no usable orientation")
+            data = _voxels(file, shape, dtype, _offset(header["vox_offset"]) - file.tell())
+    slope, intercept, affine = _geometry(header)
     return (Volume if len(shape) == 3 else VolumeSeries)(
         array=_rgb(data) if dtype.names else data,
         affine=affine,
@@ -64,6 +63,24 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Volume | VolumeSeries:
         intercept=0.0 if intercept is None else float(intercept),
         stored_axes=axis_codes(affine),
     )
+
+
+def _geometry(header: Any) -> tuple[float | None, float | None, npt.NDArray[np.float64]]:
+    """Slope, intercept, and the affine in LPS."""
+    try:
+        slope, intercept = header.get_slope_inter() if hasattr(header, "get_slope_inter") else (None, None)
+        affine = _RAS_TO_LPS @ np.asarray(header.get_best_affine(), np.float64)
+    except (HeaderDataError, ValueError, OverflowError) as error:
+        raise UnreadableError(f"damaged NIfTI header: {error}") from None
+    return slope, intercept, checked_affine(affine)
+
+
+def _offset(stored: Any) -> int:
+    """Where the voxels begin; a NIfTI-1 header has it as a float."""
+    offset = float(stored)
+    if not 0 <= offset < _LARGEST_OFFSET:
+        raise UnreadableError(f"damaged NIfTI header: its voxels begin at byte {offset:g}")
+    return int(offset)
 
 
 def _is_pair(path: Path) -> bool:
@@ -102,7 +119,7 @@ def _parse(file: BinaryIO, path: Path) -> Any:
         raise UnreadableError(f"truncated: {len(start)} bytes, its header alone has {length}")
     try:
         header: Any = kind(start[:length])  # type: ignore[no-untyped-call]
-    except (WrapStructError, HeaderDataError, ValueError) as error:
+    except (WrapStructError, HeaderDataError, ValueError, OverflowError) as error:
         raise UnreadableError(f"damaged NIfTI header: {error}") from None
     file.seek(length)
     return header
@@ -167,5 +184,5 @@ def _read(file: BinaryIO, size: int) -> bytes:
 def _guarded(read: Callable[[_Asked], _Got], asked: _Asked) -> _Got:
     try:
         return read(asked)
-    except (EOFError, zlib.error, igzip.BadGzipFile, io.UnsupportedOperation) as error:
+    except (EOFError, zlib.error, igzip.BadGzipFile, igzip_lib.IsalError, io.UnsupportedOperation) as error:
         raise UnreadableError(f"damaged gzip file ({error}); fetch it again from its source") from None

@@ -19,6 +19,7 @@ from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.volume import Header, Picture, Volume
 
 _TIFF: Final = (".tif", ".tiff")
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_SCAN: Final = b"\xff\xda"
 _JPEG_END: Final = b"\xff\xd9"
@@ -46,6 +47,7 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
     size, bytes_per_pixel = _picture_size(path)
     rules.check_size(size, bytes_per_pixel)
     content = path.read_bytes()
+    _refuse_long_chunk(content)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -68,12 +70,28 @@ def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
         raise UnreadableError(f"its header cannot be read: {error}") from None
 
 
+def _refuse_long_chunk(content: bytes) -> None:
+    """Refuse a PNG with a chunk longer than the file, for which OpenCV would take memory all the same."""
+    at = len(_PNG_SIGNATURE)
+    while content.startswith(_PNG_SIGNATURE) and at + 8 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        at += length + 12
+        if at > len(content):
+            raise UnreadableError("truncated: the PNG breaks off within a chunk; fetch it again from its source")
+        if content[at - length - 8 : at - length - 4] == b"IEND":
+            return
+
+
 def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
     """(pages, rows, columns), or (rows, columns) of a single page; all pages within the rules."""
     try:
         with tifffile.TiffFile(path) as file:
             pages = [
-                (page.imagelength, page.imagewidth, page.samplesperpixel * max(1, page.bitspersample // 8))
+                (
+                    int(page.imagelength),
+                    int(page.imagewidth),
+                    int(page.samplesperpixel) * max(1, int(page.bitspersample) // 8),
+                )
                 for page in (file.pages.get(number) for number in range(len(file.pages)))
                 if isinstance(page, tifffile.TiffPage)
             ]
@@ -122,7 +140,7 @@ def _check_tiff(content: bytes) -> None:
                 image.load()
     except PIL.UnidentifiedImageError:  # a kind that Pillow does not know, such as 16-bit RGB
         return
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # what Pillow raises for a damaged directory is not documented
         raise UnreadableError(f"damaged TIFF ({error}); fetch it again from its source") from None
 
 

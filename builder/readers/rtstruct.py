@@ -23,9 +23,8 @@ from pydicom.dataset import Dataset
 
 from builder.problem import UnreadableError
 from builder.readers.dicom_file import kind_of, open_dicom, parsing
-from builder.readers.dicom_seg import FARTHEST
 from builder.segments import DEFAULT_DRAWING, Drawing, Segment
-from builder.volume import Picture, Volume
+from builder.volume import FARTHEST, Picture, Volume
 
 ATTRIBUTES: Final = (
     "ContourData",
