@@ -36,7 +36,7 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _check_boxes(data: bytes) -> None:
-    """Refuse a JP2 file with a box too short to be one before its codestream (15444-1 I.4): readers follow it for ever."""
+    """Refuse a JP2 file with a box of no length before its codestream (15444-1 I.4): readers follow it for ever."""
     at = 0
     while at + 8 <= len(data) and data[at + 4 : at + 8] != b"jp2c":
         length = int.from_bytes(data[at : at + 4], "big")

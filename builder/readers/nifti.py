@@ -28,6 +28,7 @@ from builder.volume import Header, Volume, VolumeSeries, axis_codes, checked_aff
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PAIR_MAGIC: Final = (b"ni1", b"n+1")
+_ISAL_ERROR: Final[type[Exception]] = igzip_lib.IsalError
 _LARGEST_HEADER: Final = 540
 _LARGEST_OFFSET: Final = 1 << 26
 """Extensions of a header are kilobytes."""
@@ -184,5 +185,5 @@ def _read(file: BinaryIO, size: int) -> bytes:
 def _guarded(read: Callable[[_Asked], _Got], asked: _Asked) -> _Got:
     try:
         return read(asked)
-    except (EOFError, zlib.error, igzip.BadGzipFile, igzip_lib.IsalError, io.UnsupportedOperation) as error:
+    except (EOFError, zlib.error, _ISAL_ERROR, igzip.BadGzipFile, io.UnsupportedOperation) as error:
         raise UnreadableError(f"damaged gzip file ({error}); fetch it again from its source") from None
