@@ -28,7 +28,7 @@ from builder.volume import Header, Volume, VolumeSeries, axis_codes, checked_aff
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PAIR_MAGIC: Final = (b"ni1", b"n+1")
-_ISAL_ERROR: Final[type[Exception]] = igzip_lib.IsalError
+_ISAL_ERROR: Final = cast("type[Exception]", igzip_lib.IsalError)
 _LARGEST_HEADER: Final = 540
 _LARGEST_OFFSET: Final = 1 << 26
 """Extensions of a header are kilobytes."""
