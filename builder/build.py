@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -35,6 +38,7 @@ class Options:
         shard_size: Size of a shard in bytes of its images before compression.
         limit_cases: Only the first so many cases of each source.
         strict: Stop at the first case that cannot be built, and at class names that the vocabulary does not know.
+        case_minutes: A case that takes longer than this is given up, where shards are built in other processes.
     """
 
     workers: int = 1
@@ -42,6 +46,7 @@ class Options:
     shard_size: int = 1 << 30
     limit_cases: int | None = None
     strict: bool = False
+    case_minutes: float = 60.0
 
 
 class Listener(Protocol):
@@ -75,6 +80,9 @@ class Summary:
     configs: tuple[Config, ...]
 
 
+_OWNER: Final = f"{BUILD}/lock.owner"
+
+
 class OutputError(Exception):
     """The output folder cannot be used."""
 
@@ -95,13 +103,26 @@ def build(recipes: Sequence[Recipe], raw: Path, out: Path, options: Options, lis
     try:
         (out / BUILD).mkdir(parents=True, exist_ok=True)
         with FileLock(out / BUILD / "lock", timeout=0):
-            return _build(plans, out, options, listener)
+            owner = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M}"
+            write_atomic(out / _OWNER, owner.encode())
+            try:
+                return _build(plans, out, options, listener)
+            finally:
+                (out / _OWNER).unlink(missing_ok=True)
     except Timeout:
         raise OutputError(
-            f"{out}: another build is writing to this folder; wait for it or choose another --out"
+            f"{out}: another build ({_owner(out)}) is writing to this folder; wait for it or choose another --out"
         ) from None
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror}") from None
+
+
+def _owner(out: Path) -> str:
+    """Who writes to a folder."""
+    try:
+        return (out / _OWNER).read_text(encoding="utf-8")
+    except OSError:  # it has only just begun
+        return "which has just begun"
 
 
 def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | None = None) -> list[SourcePlan]:
@@ -153,7 +174,7 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
     for task in pending:
         (out / task.shard.receipt).unlink(missing_ok=True)
     listener.planned(plans, pending)
-    executor = EXECUTORS[options.executor](out, options.workers, options.strict)
+    executor = EXECUTORS[options.executor](out, options.workers, options.strict, 60 * options.case_minutes)
     fresh = {receipt.shard: receipt for receipt in executor.run(pending, listener.case_done)}
     receipts = tuple(fresh.get(task.shard.stem) or known[task.shard.stem] for task in tasks)
     quarantined = _quarantine(plans, receipts)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 all built (or nothing found wrong), 1 failed, 2 wrong usage, 3 built with quarantined cases.
     """
     options = _parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():  # elsewhere signals are not ours to handle
+        signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else _LOG_WIDTH)
     try:
         return int(options.run(options, console))
@@ -64,6 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain(console, "interrupted; run the same command again to go on from the shards that are finished")
     return FAILED
+
+
+def _interrupt(*_: object) -> None:
+    """A polite request to stop ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _complain(console: Console, text: str) -> None:
@@ -127,6 +137,13 @@ def _add_build_options(command: argparse.ArgumentParser) -> None:
         default=Options.shard_size,
         metavar="SIZE",
         help="size of a shard as images before compression, such as 500MB or 2GiB (default: 1GiB)",
+    )
+    command.add_argument(
+        "--case-minutes",
+        type=_minutes,
+        default=Options.case_minutes,
+        metavar="M",
+        help="give a case up that takes longer, with more than one worker (default: 60)",
     )
     command.add_argument("--limit-cases", type=_positive, metavar="N", help="only the first N cases of each source")
     command.add_argument(
@@ -194,6 +211,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of minutes above 0")
+    return minutes
+
+
 def _size(text: str) -> int:
     number = text.upper().removesuffix("B")
     unit = number.lstrip("0123456789.")
@@ -207,7 +234,14 @@ def _size(text: str) -> int:
 
 
 def _options(options: argparse.Namespace) -> Options:
-    return Options(options.workers, options.executor, options.shard_size, options.limit_cases, options.strict)
+    return Options(
+        workers=options.workers,
+        executor=options.executor,
+        shard_size=options.shard_size,
+        limit_cases=options.limit_cases,
+        strict=options.strict,
+        case_minutes=options.case_minutes,
+    )
 
 
 def _build(options: argparse.Namespace, console: Console) -> int:

@@ -25,6 +25,19 @@ from shards.layout import BUILD, ShardId
 
 
 @dataclass(frozen=True)
+class LostCase:
+    """A case that is not tried again.
+
+    Attributes:
+        name: Its name.
+        reason: What happened to the processes that tried.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Task:
     """One shard to build, alone.
 
@@ -34,6 +47,7 @@ class Task:
         cases: Its cases, ordered by name.
         fingerprint: Hash of everything its bytes depend on, see `fingerprint`.
         raw_bytes: Size of its input files.
+        lost: Cases that processes died over, for the quarantine.
     """
 
     shard: ShardId
@@ -41,6 +55,7 @@ class Task:
     cases: tuple[Case, ...]
     fingerprint: str
     raw_bytes: int
+    lost: tuple[LostCase, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,14 @@ class CaseDone:
     quarantined: Quarantined | None
 
 
-def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseDone], None]) -> Receipt:
+def build_shard(
+    task: Task,
+    out: Path,
+    *,
+    strict: bool,
+    on_case: Callable[[CaseDone], None],
+    on_start: Callable[[str], None] = lambda _: None,
+) -> Receipt:
     """Build a shard: tar, then index, then receipt, each whole or not there.
 
     A case that cannot be built goes to the receipt's quarantine and leaves no sample.
@@ -58,6 +65,7 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
         out: Output folder.
         strict: Stop at the first case that cannot be built.
         on_case: Called after each case.
+        on_start: Called before each case with its name.
 
     Raises:
         CaseError: With ``strict``.
@@ -66,6 +74,7 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
     dropped: Counter[str] = Counter()
     flagged: Counter[str] = Counter()
 
+    lost = {case.name: case.reason for case in task.lost}
     counted: set[str] = set()
 
     def raw_bytes(case: Case) -> int:
@@ -77,7 +86,10 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
     def samples() -> Iterator[EncodedSample]:
         for case in task.cases:
             raw = raw_bytes(case)
+            on_start(case.name)
             try:
+                if case.name in lost:
+                    raise CaseError("convert", case.images[0].path, lost[case.name])
                 converted = convert(case, task.source)
             except CaseError as fault:
                 error = shown_error(case, fault)
@@ -100,7 +112,7 @@ def build_shard(task: Task, out: Path, *, strict: bool, on_case: Callable[[CaseD
         quarantined=tuple(quarantined),
         dropped=dict(sorted((+dropped).items())),
         flagged=dict(sorted(flagged.items())),
-        fingerprint=task.fingerprint,
+        fingerprint=None if lost else task.fingerprint,  # they are tried again by the next build
         versions=versions(),
     )
     write_receipt(out, receipt)

@@ -26,10 +26,10 @@ class Executor(Protocol):
 
         Raises:
             CaseError: In a strict build, at the first case that cannot be built.
-            WorkerLostError: A worker process died.
+            WorkerLostError: Worker processes die without working on anything.
         """
         ...
 
 
 EXECUTORS: Final = {"local": LocalExecutor}
-"""Name on the command line -> class, made with ``(out, workers, strict)``."""
+"""Name on the command line -> class, made with ``(out, workers, strict, seconds_per_case)``."""

@@ -6,6 +6,7 @@ Standard: https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields and NIfT
 from __future__ import annotations
 
 import io
+import logging
 import math
 import struct
 import zlib
@@ -37,6 +38,10 @@ _Asked = TypeVar("_Asked")
 _Got = TypeVar("_Got")
 _COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))
 """Fields of the data types RGB24 and RGBA32, 8 bit each."""
+
+
+# damage is reported as an error of the case, not by nibabel on the terminal
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
