@@ -24,6 +24,8 @@ from shards.receipt import Receipt
 
 MOST_DEATHS: Final = 3
 """How often a process may die over one case: more than once, as memory may have run out because of another."""
+MOST_BARREN: Final = 10
+"""How many processes in a row may die before any of them begins with a case."""
 _LOOK: Final = 1.0
 """Seconds between looks at cases that take too long."""
 
@@ -69,6 +71,7 @@ class _Run:
         self._workers, self._waiting, self._on_case, self._limit = workers, waiting, on_case, limit
         self._deaths: Counter[tuple[str, str | None]] = Counter()
         self._reported: Counter[str] = Counter()
+        self._barren = 0
 
     def receipts(self) -> Iterator[Receipt]:
         """The receipt of each shard as it is finished."""
@@ -89,6 +92,7 @@ class _Run:
         except (EOFError, ConnectionResetError):
             self._bury(worker)
             return
+        self._barren = 0
         if isinstance(message, Exception):
             raise message
         if isinstance(message, Receipt):
@@ -111,18 +115,19 @@ class _Run:
         """A process died: its shard is built again, without the case if that is to blame."""
         assert worker.task is not None
         death = worker.task.shard.stem, worker.case
-        self._deaths[death] += 1
-        if self._deaths[death] < MOST_DEATHS:
-            self._waiting.appendleft(worker.task)
-            worker.restart()
-            return
-        if worker.case is None:
+        self._deaths[death] += worker.case is not None
+        self._barren += worker.case is None
+        if self._barren == MOST_BARREN:
             raise WorkerLostError(
-                f"processes that build {worker.task.shard.tar} die before they read anything; is there enough memory? "
-                "Use fewer --workers, and run the same command again to go on from the shards that are finished"
+                "worker processes die before they read anything; is there enough memory? Use fewer --workers, and run "
+                "the same command again to go on from the shards that are finished"
             )
-        reason = "the process died each time: memory ran out (use fewer --workers), or a decoder crashed"
-        self._give_up(worker, f"could not be converted {MOST_DEATHS} times, {reason}")
+        if self._deaths[death] == MOST_DEATHS:
+            reason = "the process died each time: memory ran out (use fewer --workers), or a decoder crashed"
+            self._give_up(worker, f"could not be converted {MOST_DEATHS} times, {reason}")
+            return
+        self._waiting.appendleft(worker.task)
+        worker.restart()
 
     def _give_up(self, worker: _Worker, reason: str) -> None:
         assert worker.task is not None
@@ -158,8 +163,12 @@ class _Worker:
 
     def give(self, task: Task) -> None:
         """Let it build a shard."""
+        try:
+            self.connection.send(task)
+        except (BrokenPipeError, ConnectionResetError):  # it died while it had nothing to do
+            self.restart()
+            self.connection.send(task)
         self.task, self.case, self.done = task, None, 0
-        self.connection.send(task)
 
     def begin(self, case: str) -> None:
         """It has begun with a case."""
