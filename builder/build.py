@@ -176,6 +176,7 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
     listener.planned(plans, pending)
     executor = EXECUTORS[options.executor](out, options.workers, options.strict, 60 * options.case_minutes)
     fresh = {receipt.shard: receipt for receipt in executor.run(pending, listener.case_done)}
+    _remove_temporary(out)
     receipts = tuple(fresh.get(task.shard.stem) or known[task.shard.stem] for task in tasks)
     quarantined = _quarantine(plans, receipts)
     _write_quarantine(out, plans, quarantined)
@@ -213,9 +214,7 @@ def _describe(planned: SourcePlan) -> Source:
 
 def _clean(out: Path, plans: Iterable[SourcePlan]) -> list[str]:
     """Delete what killed processes left, and shards of these sources that are no longer planned."""
-    for folder in (DATA, INDEX, BUILD):
-        for path in (out / folder).rglob(f".*{TEMPORARY}"):
-            path.unlink()
+    _remove_temporary(out)
     wanted = {task.shard.stem for planned in plans for task in planned.tasks}
     sources = {planned.source.recipe.name for planned in plans}
     removed = set()
@@ -227,6 +226,13 @@ def _clean(out: Path, plans: Iterable[SourcePlan]) -> list[str]:
                 path.unlink()
                 removed.add(stem)
     return sorted(removed)
+
+
+def _remove_temporary(out: Path) -> None:
+    """Delete what killed processes left."""
+    for folder in (DATA, INDEX, BUILD):
+        for path in (out / folder).rglob(f".*{TEMPORARY}"):
+            path.unlink()
 
 
 def _source_of(stem: str) -> str | None:
