@@ -82,7 +82,8 @@ def test_workers_that_are_killed_cost_nothing(source: Path, tmp_path: Path, undi
                 worker.kill()
                 killed += 1
         time.sleep(0.3)
-    assert process.returncode == 0, process.communicate()[1]
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
     assert killed == 5
     assert tree(tmp_path / "out", "data", "index") == undisturbed
 
