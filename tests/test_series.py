@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import tifffile
 
-from tests.conftest import RAS_TO_LPS, RECIPE, Command, ct_like, lps_affine, members, organ_map, write_nifti
+from tests.conftest import RAS_TO_LPS, RECIPE, Command, Ran, ct_like, lps_affine, members, organ_map, write_nifti
 
 
 def write_4d(path: Path, volumes: list[npt.NDArray[Any]]) -> None:
@@ -233,3 +234,59 @@ def test_case_without_any_mask_pixel_is_counted(sa_med2d: Command, tmp_path: Pat
 
 def decode(data: bytes) -> npt.NDArray[Any]:
     return np.asarray(PIL.Image.open(io.BytesIO(data)))
+
+
+def build_frames(sa_med2d: Command, tmp_path: Path, image: Path, masks: Path, tables: str) -> Ran:
+    """Build a 4D file and its masks from the corpus, one case a frame."""
+    raw = tmp_path / "raw"
+    shutil.rmtree(raw, ignore_errors=True)
+    (raw / "img").mkdir(parents=True)
+    shutil.copy(image, raw / "img/p.nii.gz")
+    shutil.copytree(masks, raw / "msk/p") if masks.is_dir() else shutil.copytree(
+        masks.parent, raw / "msk/p", ignore=lambda _, names: [name for name in names if name != masks.name]
+    )
+    head = RECIPE.format(name="Frames", license="MIT", modality="mr").split("[files]")[0]
+    (tmp_path / "Frames.toml").write_text(
+        f'axes = ["x"]\n{head}[files]\nimage = "img/{{case}}.nii.gz"\nframes = true\n{tables}'
+    )
+    return sa_med2d("build", tmp_path / "Frames.toml", "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
+
+
+@pytest.mark.parametrize("name", ["mask", "mask4d"])
+def test_1452_frames_of_one_slice(sa_med2d: Command, corpus: Path, tmp_path: Path, name: str) -> None:
+    fmri = corpus / "pymvpa-fmri"
+    tables = f'mask = "msk/{{case}}/{name}.nii.gz"\n[labels]\n1 = "brain"\n'
+    ran = build_frames(sa_med2d, tmp_path, fmri / "bold.nii.gz", fmri / f"{name}.nii.gz", tables)
+    assert ran.code == 0, ran.err
+    found = dict(members(tmp_path / "out"))
+    volumes = np.asarray(nibabel.Nifti1Image.from_filename(fmri / "bold.nii.gz").dataobj)
+    assert len(found) == 3 * volumes.shape[3] == 3 * 1452
+    for frame in (0, 700, 1451):
+        values = volumes[:, :, 0, frame].astype(float)
+        expected = np.round((values - values.min()) / (values.max() - values.min()) * 255)
+        shown = decode(found[f"mr_00--Frames--p_frame{frame:04d}--x_0000.png"])
+        assert sorted(shown.ravel()) == sorted(expected.ravel())  # whichever way the axes are turned
+
+
+def test_mask_of_two_frames_fits_no_1452(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
+    """Its authors call it the one that must fail."""
+    fmri = corpus / "pymvpa-fmri"
+    tables = 'mask = "msk/{case}/mask4dfail.nii.gz"\n[labels]\n1 = "brain"\n'
+    ran = build_frames(sa_med2d, tmp_path, fmri / "bold.nii.gz", fmri / "mask4dfail.nii.gz", tables)
+    assert ran.code == 3
+    assert "grid: the mask holds 2 frames, the image 1452" in ran.err
+    assert not list(members(tmp_path / "out"))
+
+
+def test_overlapping_masks_of_121_frames(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
+    subject = corpus / "pymvpa-fmri/haxby2001/sub001"
+    image = subject / "BOLD/task001_run001/bold_25mm.nii.gz"
+    tables = 'mask = "msk/{case}/{label}.nii.gz"\n'
+    ran = build_frames(sa_med2d, tmp_path, image, subject / "masks/25mm", tables)
+    assert ran.code == 0, ran.err
+    records = [json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json")]
+    assert len({record["case"] for record in records}) == 121
+    brain = np.asarray(nibabel.Nifti1Image.from_filename(subject / "masks/25mm/brain.nii.gz").dataobj) != 0
+    own = [mask for record in records if record["case"] == "p_frame0000" for mask in record["masks"]]
+    assert sum(mask["area"] for mask in own if mask["label"] == "brain") == brain.sum()
+    assert {mask["label"] for mask in own} == {"brain", "gray", "white", "hoc", "vt"}
