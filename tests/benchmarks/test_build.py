@@ -8,16 +8,20 @@ shows each contestant relative to the fastest.
 from __future__ import annotations
 
 import gzip
-import io
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
+import datasets
 import nibabel
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import pytest
 import scipy.ndimage
+import webdataset
 from isal import igzip
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -55,25 +59,29 @@ def test_bound_with_opencv(
     benchmark(bound)
 
 
-def test_bound_with_isal(benchmark: BenchmarkFixture, files: list[Path], pictures: list[npt.NDArray[np.uint8]]) -> None:
-    """The same bound with the codec of this project."""
+def test_bound_with_isal(
+    benchmark: BenchmarkFixture, files: list[Path], pictures: list[npt.NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    """The same bound with the codec of this project, and the very same bytes written and flushed to disk."""
     from shards.png import encode_image, encode_label_map  # noqa: PLC0415 - only this contestant uses it
 
     def bound() -> None:
         for path in files:
             igzip.decompress(path.read_bytes())
-        for image, label_map in zip(pictures[0::2], pictures[1::2], strict=True):
-            encode_image(image)
-            encode_label_map(label_map)
+        with (tmp_path / "bytes").open("wb") as file:
+            for image, label_map in zip(pictures[0::2], pictures[1::2], strict=True):
+                file.write(encode_image(image))
+                file.write(encode_label_map(label_map))
+            file.flush()
+            os.fsync(file.fileno())
 
     benchmark.group = "MNI152 to samples"
     benchmark(bound)
 
 
-def straightforward(files: list[Path]) -> int:
-    """The script that comes with most papers: nibabel, NumPy, scipy.ndimage.label, Pillow, one file per mask."""
+def slices_by_script(files: list[Path]) -> Iterator[tuple[str, npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]]]]:
+    """What comes with most papers: nibabel, NumPy, scipy.ndimage.label; image of three channels, a picture per mask."""
     image, *masks = (read_nifti(path).get_fdata() for path in files)
-    written = 0
     for axis in range(3):
         for index in range(image.shape[axis]):
             plane = np.take(image, index, axis)
@@ -83,19 +91,53 @@ def straightforward(files: list[Path]) -> int:
                 for number in range(1, count + 1):
                     component = labels == number
                     if component.sum() >= 100 / 256**2 * component.size:
-                        objects.append(component)
+                        objects.append(np.uint8(255) * component)
             if objects and plane.min() < plane.max():
                 scaled = np.round((plane - plane.min()) / (plane.max() - plane.min()) * 255).astype(np.uint8)
-                for picture in (np.stack([scaled] * 3, axis=-1), *(np.uint8(255) * component for component in objects)):
-                    PIL.Image.fromarray(picture).save(io.BytesIO(), "PNG")
-                written += 1
+                yield f"{axis}_{index:04d}", np.stack([scaled] * 3, axis=-1), objects
+
+
+def as_files(files: list[Path], folder: Path) -> int:
+    """The script, with Pillow and a file per picture."""
+    written = 0
+    for name, image, objects in slices_by_script(files):
+        for number, picture in enumerate((image, *objects)):
+            PIL.Image.fromarray(picture).save(folder / f"{name}_{number:03d}.png")
+        written += 1
     return written
 
 
+def as_webdataset(files: list[Path], folder: Path) -> int:
+    """The script, with webdataset's own writer and encoders."""
+    with webdataset.ShardWriter(str(folder / "%05d.tar"), verbose=0) as writer:
+        for name, image, objects in slices_by_script(files):
+            masks = {f"mask{number}.png": picture for number, picture in enumerate(objects)}
+            writer.write({"__key__": name, "png": image, **masks, "json": {"masks": len(objects)}})
+        return int(writer.total)
+
+
+def as_parquet(files: list[Path], folder: Path) -> int:
+    """The script, with datasets: rows from a generator, images as its feature, written as Parquet."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for name, image, objects in slices_by_script(files):
+            yield {"name": name, "image": image, "masks": objects}
+
+    kinds = datasets.Features(
+        {"name": datasets.Value("string"), "image": datasets.Image(), "masks": [datasets.Image()]}
+    )
+    made = datasets.Dataset.from_generator(rows, features=kinds, cache_dir=str(folder / "cache"))
+    made.to_parquet(str(folder / "rows.parquet"))
+    return len(made)
+
+
 @pytest.mark.slow
-def test_straightforward_script(benchmark: BenchmarkFixture, files: list[Path]) -> None:
+@pytest.mark.parametrize("script", [as_files, as_webdataset, as_parquet])
+def test_script(
+    benchmark: BenchmarkFixture, files: list[Path], tmp_path: Path, script: Callable[[list[Path], Path], int]
+) -> None:
     benchmark.group = "MNI152 to samples"
-    benchmark.extra_info["samples"] = benchmark.pedantic(straightforward, (files,), rounds=1)
+    benchmark.extra_info["samples"] = benchmark.pedantic(script, (files, tmp_path), rounds=1)
 
 
 def test_nifti_reading(benchmark: BenchmarkFixture, files: list[Path]) -> None:
