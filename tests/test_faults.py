@@ -64,7 +64,7 @@ def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(*arguments, text=True, capture_output=True, check=False, timeout=120, **options)
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def workers_of(process: subprocess.Popen[Any]) -> list[psutil.Process]:
     try:
         children = psutil.Process(process.pid).children(recursive=True)
         return [child for child in children if "spawn_main" in " ".join(child.cmdline())]

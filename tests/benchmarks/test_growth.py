@@ -1,0 +1,107 @@
+"""How time and memory grow with slices and with sources; see README.md beside this file for figures.
+
+Each measurement is a command in a process of its own: ``pytest tests/benchmarks/test_growth.py -m slow -rP``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.conftest import ct_like, organ_map, write_nifti, write_source
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Wall time in seconds and peak resident memory in MB of a command."""
+
+    seconds: float
+    megabytes: float
+
+
+def measure(*arguments: object) -> Measured:
+    """Run the command and wait for its figures."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "builder", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    return Measured(time.perf_counter() - started, usage.ru_maxrss / 1024)
+
+
+def show(what: str, **figures: Measured) -> None:
+    cells = " | ".join(f"{name} {one.seconds:.1f} s, {one.megabytes:.0f} MB" for name, one in figures.items())
+    print(f"{what}: {cells}")  # noqa: T201 - shown by pytest -rP
+
+
+def all_commands(recipes: Sequence[Path], raw: Path, out: Path) -> dict[str, Measured]:
+    return {
+        "build": measure("build", *recipes, "--raw", raw, "--out", out, "--workers", 1),
+        "resume": measure("build", *recipes, "--raw", raw, "--out", out, "--workers", 1),
+        "index": measure("index", out),
+        "verify": measure("verify", out),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slices", [1_000, 10_000, 100_000])
+def test_slices(tmp_path: Path, slices: int) -> None:
+    recipe = write_source(tmp_path / "raw", cases=0)
+    for folder, array in (("images", ct_like()), ("labels", organ_map())):
+        write_nifti(tmp_path / f"raw/Small/{folder}/first.nii.gz", array)
+        for number in range(slices // 78):  # a case gives 78
+            os.link(tmp_path / f"raw/Small/{folder}/first.nii.gz", tmp_path / f"raw/Small/{folder}/{number:05d}.nii.gz")
+    show(f"{slices} slices", **all_commands([recipe], tmp_path / "raw", tmp_path / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sources", [10, 100, 1000])
+def test_sources(tmp_path: Path, sources: int) -> None:
+    recipes = [write_source(tmp_path / "raw", f"Source{number:04d}", cases=1) for number in range(sources)]
+    show(f"{sources} sources", **all_commands(recipes, tmp_path / "raw", tmp_path / "out"))
+
+
+@pytest.mark.slow
+def test_planning_of_the_whole_collection(tmp_path: Path) -> None:
+    """219 sources with five million slices: their headers are real, their voxels were never written."""
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((512, 512, 300))
+    header.set_data_dtype(np.int16)
+    header.set_sform(np.diag([0.8, 0.8, 1.0, 1.0]), code=1)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    cases = -(-5_000_000 // (219 * (512 + 512 + 300)))
+    recipes = []
+    for number in range(219):
+        recipe = write_source(tmp_path / "raw", f"Source{number:04d}", cases=0)
+        recipe.write_text(recipe.read_text().replace(".nii.gz", ".nii"))
+        recipes.append(recipe)
+        for folder in ("images", "labels"):
+            (tmp_path / f"raw/Source{number:04d}/{folder}").mkdir(parents=True)
+            for case in range(cases):
+                (tmp_path / f"raw/Source{number:04d}/{folder}/{case:03d}.nii").write_bytes(
+                    header.binaryblock + bytes(4)
+                )
+    script = "import sys; from pathlib import Path; from builder.build import *; from builder.recipe import load_recipe; " \
+        "plan([load_recipe(p) for p in sys.argv[2:]], Path(sys.argv[1]), Options())"  # fmt: skip
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "raw"), *map(str, recipes)])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    seconds = time.perf_counter() - started
+    show(f"planning 219 sources, {219 * cases} volumes", plan=Measured(seconds, usage.ru_maxrss / 1024))
+    assert usage.ru_maxrss < 1 << 20
