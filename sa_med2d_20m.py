@@ -302,6 +302,8 @@ from 1; new names are added at the end, so that numbers never change."""
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3}
 _NONE, _SUB = 0, 1
+_MOST_INFLATED: Final = 1032
+"""Bytes that one deflated byte can become (https://zlib.net/zlib_tech.html): a damaged header may say more."""
 _LARGEST_SUM: Final = 2**31 - 1
 """Of an integral image in 32 bit."""
 
@@ -343,7 +345,7 @@ def _inflate_rows(data: bytes, height: int, stride: int) -> npt.NDArray[np.uint8
         position += 12 + length
     try:
         packed = body[0] if len(body) == 1 else b"".join(body)
-        raw = zlib.decompress(packed, bufsize=height * (stride + 1))
+        raw = zlib.decompress(packed, bufsize=min(height * (stride + 1), _MOST_INFLATED * len(packed) + 1))
     except zlib.error as error:
         raise DatasetError(f"damaged PNG: its pixel data cannot be inflated ({error})") from None
     if len(raw) != height * (stride + 1):

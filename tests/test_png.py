@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -225,3 +226,15 @@ def test_dtypes_that_no_png_has(dtype: type) -> None:
 def test_label_maps_are_grey() -> None:
     with pytest.raises(ValueError, match="expected a label map"):
         encode_label_map(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_absurd_size_takes_no_memory() -> None:
+    """Found by the property above: a flipped bit in the header asked for 69 GB."""
+    data = bytearray(encode_image(np.zeros((16, 5), np.uint8)))
+    data[16] = 0x7F
+    tracemalloc.start()
+    with pytest.raises(DatasetError):
+        decode_png(bytes(data))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
