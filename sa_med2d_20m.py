@@ -789,43 +789,55 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.compute as pc  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
 
-    index = f"index/{shard.removeprefix('data/').removesuffix('.tar')}.parquet"
-    try:
-        data = place.read(index)
-    except FileNotFoundError:
-        raise DatasetError(f"{place.path(index)} is missing; 'sa-med2d index' writes it again") from None
-    columns = ["key", *_PLACES, *_Wanted.OF_SAMPLES.values()]
-    columns += [f"masks.list.element.{field}" for field in (*_Wanted.OF_MASKS.values(), "area")]
-    try:
-        table = pq.ParquetFile(io.BytesIO(data)).read(columns=columns).combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise DatasetError(f"{place.path(index)} is damaged: {error}; 'sa-med2d index' writes it again") from None
+    table = _read_index(place, shard)
     rows = np.ones(table.num_rows, np.bool_)
     values: dict[str, set[str | None]] = {}
     for name, field in _Wanted.OF_SAMPLES.items():
         values[name] = set(pc.unique(table[field]).to_pylist())
-        if (asked := getattr(wanted, name)) is not None:
-            rows &= pc.is_in(table[field], pa.array(asked)).to_numpy()
+        rows &= _is_in(table[field], getattr(wanted, name))
     lists = table["masks"].chunk(0) if table.num_rows else pa.array([], table["masks"].type)
-    flat, owner = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
-    good = np.ones(len(flat), np.bool_)
+    masks, owner = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
+    good = np.ones(len(masks), np.bool_)
     for name, field in _Wanted.OF_MASKS.items():
-        column = pc.struct_field(flat, field)
+        column = pc.struct_field(masks, field)
         values[name] = set(pc.unique(column).to_pylist())
-        if (asked := getattr(wanted, name)) is not None:
-            good &= pc.is_in(column, pa.array(asked)).to_numpy(zero_copy_only=False)
+        good &= _is_in(column, getattr(wanted, name))
     if wanted.min_area is not None:
-        good &= pc.struct_field(flat, "area").to_numpy(zero_copy_only=False) >= wanted.min_area
+        good &= pc.struct_field(masks, "area").to_numpy(zero_copy_only=False) >= wanted.min_area
     if wanted.over_masks:
         rows &= np.bincount(owner[good], minlength=table.num_rows) > 0
     good &= rows[owner]
-    pairs = set(zip(owner[good].tolist(), np.array(pc.struct_field(flat, "label"))[good].tolist(), strict=True))
+    shown = set(zip(owner[good].tolist(), np.array(pc.struct_field(masks, "label"))[good].tolist(), strict=True))
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in _PLACES], axis=1)
-    keys = typing.cast("list[str]", table["key"].to_pylist())
-    return _Chosen(keys, places, values, collections.Counter(label for _, label in pairs))
+    return _Chosen(table["key"].to_pylist(), places, values, collections.Counter(label for _, label in shown))
+
+
+def _read_index(place: _Place, shard: str) -> Any:
+    """The columns of a shard's index that filters and reading need."""
+    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    index = f"index/{shard.removeprefix('data/').removesuffix('.tar')}.parquet"
+    columns = ["key", *_PLACES, *_Wanted.OF_SAMPLES.values()]
+    columns += [f"masks.list.element.{field}" for field in (*_Wanted.OF_MASKS.values(), "area")]
+    try:
+        return pq.ParquetFile(io.BytesIO(place.read(index))).read(columns=columns).combine_chunks()
+    except FileNotFoundError:
+        raise DatasetError(f"{place.path(index)} is missing; 'sa-med2d index' writes it again") from None
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise DatasetError(f"{place.path(index)} is damaged: {error}; 'sa-med2d index' writes it again") from None
+
+
+def _is_in(column: Any, asked: Sequence[str] | None) -> npt.NDArray[np.bool_]:
+    """Which values of an Arrow column are asked for; all where nothing is."""
+    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    if asked is None:
+        return np.ones(len(column), np.bool_)
+    return np.asarray(pc.is_in(column, pa.array(asked, pa.string())))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ in one last commit with the card. Each commit names its parent, so two publisher
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -28,6 +28,10 @@ LARGEST_FILE: Final = 20 * 10**9
 """What the Hub recommends for files in a repository, in a folder, in a commit, and bytes of a file: read at
 https://huggingface.co/docs/hub/repositories-recommendations. Only the last commit of a publish, which must be one, may
 have more files."""
+
+
+Content = Path | bytes
+"""A file of the output folder, or what is written for the repository."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,6 @@ def publish(
     if not offered.allowed:
         raise PublishError(f"{out}: nothing of what is asked for may be published")
     ours = {verdict.name: _manifest(verdict) for verdict in offered.allowed}
-    local = dict(_local_files(out, ours.values()))
     repository.create(private=private)
     head = repository.head()
     there = repository.files(head)
@@ -101,25 +104,54 @@ def publish(
     if tag is not None and tag in repository.tags():
         raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
     manifests = {**repository.manifests(head, there), **ours}
-    texts = _texts(ours.values(), manifests, repository.name)
-    stale = sorted(path for path in there if source_of(path) in ours and path not in local and path not in texts)
-    _check_limits([*(there.keys() - set(stale)), *local, *texts], local)
-    news = {path: file for path, file in local.items() if path not in there}
-    changed = {path: file for path, file in local.items() if path in there and not there[path].is_same(file)}
-    text_changes = {path: data for path, data in texts.items() if path not in there or not there[path].is_same(data)}
-    for group in _groups(news):
+    wanted: dict[str, Content] = {
+        **dict(_local_files(out, ours.values())),
+        **_texts(ours.values(), manifests, repository.name),
+    }
+    changes = _changes(wanted, there, ours)
+    _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
+    for group in _groups(changes.first):
         operations = [CommitOperationAdd(path, str(file)) for path, file in group]
         head = repository.commit(operations, f"Add {_named(path for path, _ in group)}", head)
-    last: list[Operation] = [CommitOperationAdd(path, str(file)) for path, file in changed.items()]
-    last += [CommitOperationAdd(path, data) for path, data in text_changes.items()]
-    last += [CommitOperationDelete(path) for path in stale]
+    last: list[Operation] = [CommitOperationAdd(path, _sendable(data)) for path, data in changes.last.items()]
+    last += [CommitOperationDelete(path) for path in changes.stale]
     if last:
         head = repository.commit(last, f"Publish {', '.join(ours)}", head)
-    _verify_arrived(repository, head, local, texts)
+    _verify_arrived(repository, head, wanted)
     names = _stream_all(repository.name, head, manifests.values())
     if tag is not None:
         repository.tag(tag, head)
-    return Published(head, len(news) + len(changed) + len(text_changes), len(stale), names, tag)
+    return Published(head, len(changes.first) + len(changes.last), len(changes.stale), names, tag)
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What must be done to a repository.
+
+    Attributes:
+        first: Shards, and their indexes, of sources of which nothing that is there must change: added in steps.
+        last: All else that is new or other than it is there: added at once.
+        stale: Files of the published sources that are no longer theirs: deleted with the last.
+    """
+
+    first: dict[str, Path]
+    last: dict[str, Content]
+    stale: tuple[str, ...]
+
+
+def _changes(wanted: Mapping[str, Content], there: Mapping[str, RemoteFile], ours: Collection[str]) -> _Changes:
+    stale = tuple(sorted(path for path in there if source_of(path) in ours and path not in wanted))
+    other = [path for path, data in wanted.items() if path in there and not there[path].is_same(data)]
+    # a reader must not meet old and new shards of one source side by side: a patient could be in two splits
+    moving = {source_of(path) for path in (*stale, *other) if path.startswith((f"{DATA}/", f"{INDEX}/"))}
+    news = {path: data for path, data in wanted.items() if path not in there}
+    first = {path: data for path, data in news.items() if isinstance(data, Path) and source_of(path) not in moving}
+    last = {path: data for path, data in news.items() if path not in first}
+    return _Changes(first, {**last, **{path: wanted[path] for path in other}}, stale)
+
+
+def _sendable(data: Content) -> str | bytes:
+    return str(data) if isinstance(data, Path) else data
 
 
 def card_of(manifests: Iterable[Manifest], repository: str) -> bytes:
@@ -165,7 +197,7 @@ def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:
         )
 
 
-def _check_limits(paths: Sequence[str], local: Mapping[str, Path]) -> None:
+def _check_limits(paths: Sequence[str], wanted: Mapping[str, Content]) -> None:
     everything = set(paths)
     if len(everything) > MOST_FILES:
         raise PublishError(f"the repository would hold {len(everything):,} files, the Hub recommends {MOST_FILES:,}")
@@ -173,8 +205,8 @@ def _check_limits(paths: Sequence[str], local: Mapping[str, Path]) -> None:
     crowded, count = max(folders.items(), key=lambda item: item[1])
     if count > MOST_IN_FOLDER:
         raise PublishError(f"{crowded} would hold {count:,} files, the Hub recommends {MOST_IN_FOLDER:,} in a folder")
-    for path, file in local.items():
-        if file.stat().st_size > LARGEST_FILE:
+    for path, data in wanted.items():
+        if isinstance(data, Path) and data.stat().st_size > LARGEST_FILE:
             raise PublishError(f"{path} is larger than {LARGEST_FILE:,} bytes; build with a smaller --shard-size")
 
 
@@ -196,11 +228,10 @@ def _named(paths: Iterable[str]) -> str:
     return ", ".join(sorted({source for path in paths if (source := source_of(path)) is not None}))
 
 
-def _verify_arrived(repository: Repository, commit: str, local: Mapping[str, Path], texts: Mapping[str, bytes]) -> None:
+def _verify_arrived(repository: Repository, commit: str, wanted: Mapping[str, Content]) -> None:
     """Compare path, size and hash of every file with what the Hub says it holds."""
     there = repository.files(commit)
-    sent: dict[str, Path | bytes] = {**local, **texts}
-    for path, data in sent.items():
+    for path, data in wanted.items():
         if path not in there:
             raise PublishError(f"{repository.name}: {path} did not arrive; run the same command again")
         if not there[path].is_same(data):

@@ -200,9 +200,11 @@ def test_publish_more_then_less(publisher: Publisher, out: Path) -> None:
     code, said = publisher.run("status", REPO, out)
     assert re.search(r"Free .* [12] of 2 shards differ", said), said
     assert re.search(r"Magnet .* built, not published", said)
+    commits = publisher.commits()
     code, said = publisher.run("publish", out, REPO, "--source", "Free")
     assert code == 0, said
     assert "2 deleted" in said  # the shard of case01, and its index
+    assert publisher.commits() == commits + 1  # so nobody meets old and new shards of one source together
     assert publisher.tree() == shards_of(out, "Free", "Share")
     assert re.search(r"Free .* up to date", publisher.run("status", REPO, out)[1])
     card = publisher.git("show", "main:README.md")
