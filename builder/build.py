@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from builder.executors import EXECUTORS
 from builder.identifiers import identifier_key, write_table
+from builder.options import Options
 from builder.plan import SourcePlan, Task, plan_source, source_root, write_plan
 from builder.problem import RecipeError
 from builder.recipe import Recipe
@@ -26,27 +27,6 @@ from shards.card import Config, write_card
 from shards.layout import BUILD, DATA, INDEX, ShardId
 from shards.receipt import Quarantined, Receipt, read_receipts
 from shards.source import Source, write_source
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user chooses.
-
-    Attributes:
-        workers: Number of processes.
-        executor: Name in `builder.executors.EXECUTORS`.
-        shard_size: Size of a shard in bytes of its images before compression.
-        limit_cases: Only the first so many cases of each source.
-        strict: Stop at the first case that cannot be built, and at class names that the vocabulary does not know.
-        case_minutes: A case that takes longer than this is given up, where shards are built in other processes.
-    """
-
-    workers: int = 1
-    executor: str = "local"
-    shard_size: int = 1 << 30
-    limit_cases: int | None = None
-    strict: bool = False
-    case_minutes: float = 60.0
 
 
 class Listener(Protocol):
@@ -174,7 +154,7 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
     for task in pending:
         (out / task.shard.receipt).unlink(missing_ok=True)
     listener.planned(plans, pending)
-    executor = EXECUTORS[options.executor](out, options.workers, options.strict, 60 * options.case_minutes)
+    executor = EXECUTORS[options.executor](out, options)
     fresh = {receipt.shard: receipt for receipt in executor.run(pending, listener.case_done)}
     _remove_temporary(out)
     receipts = tuple(fresh.get(task.shard.stem) or known[task.shard.stem] for task in tasks)

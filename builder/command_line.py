@@ -15,12 +15,13 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from builder.build import Options, OutputError, Summary, build, plan, unknown_classes
+from builder.build import OutputError, Summary, build, plan, unknown_classes
 from builder.demo import DEMO, DemoError, demo_folder, show_sample
 from builder.executors import EXECUTORS
-from builder.executors.local import WorkerLostError
+from builder.executors.lost import WorkerLostError
 from builder.layouts import sketch_of
 from builder.layouts.sketch import recipe_text
+from builder.options import Options
 from builder.problem import CaseError, RecipeError
 from builder.progress import BuildProgress, print_summary
 from builder.recipe import Recipe, catalogue, load_recipe, parse_recipe
@@ -132,6 +133,11 @@ def _add_build_options(command: argparse.ArgumentParser) -> None:
         help="where shards are built (default: local)",
     )
     command.add_argument(
+        "--ray-address",
+        metavar="ADDR",
+        help="cluster of --executor ray that runs already, such as auto or HOST:6379 (default: one on this machine)",
+    )
+    command.add_argument(
         "--shard-size",
         type=_size,
         default=Options.shard_size,
@@ -237,6 +243,7 @@ def _options(options: argparse.Namespace) -> Options:
     return Options(
         workers=options.workers,
         executor=options.executor,
+        ray_address=options.ray_address,
         shard_size=options.shard_size,
         limit_cases=options.limit_cases,
         strict=options.strict,

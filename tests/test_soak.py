@@ -36,7 +36,7 @@ def test_soak(tmp_path: Path, sa_med2d: Command) -> None:
     recipe = write_source(tmp_path / "raw", cases=SLICES // 78 + 1)  # a case gives 78
     assert sa_med2d(*command(recipe, tmp_path / "calm")[3:]).code == 0
     assert sum(name.endswith(".json") for name, _ in members(tmp_path / "calm")) >= SLICES
-    script = sabotaged(tmp_path, "time.sleep(0.4)")
+    script = sabotaged(tmp_path, "time.sleep(1.2)")
     rng, kills, runs, begun = random.Random(1), 0, 0, time.monotonic()
     code = None
     while code != 0:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from builder.executors.local import LocalExecutor
+from builder.executors.ray import RayExecutor
+from builder.options import Options
 from builder.plan import Task
 from builder.task import CaseDone
 from shards.receipt import Receipt
@@ -26,10 +29,10 @@ class Executor(Protocol):
 
         Raises:
             CaseError: In a strict build, at the first case that cannot be built.
-            WorkerLostError: Worker processes die without working on anything.
+            WorkerLostError: Processes or nodes die without getting anything done, or cannot be reached.
         """
         ...
 
 
-EXECUTORS: Final = {"local": LocalExecutor}
-"""Name on the command line -> class, made with ``(out, workers, strict, seconds_per_case)``."""
+EXECUTORS: Final[dict[str, Callable[[Path, Options], Executor]]] = {"local": LocalExecutor, "ray": RayExecutor}
+"""Name on the command line -> class, made with ``(out, options)``."""

@@ -17,6 +17,8 @@ from typing import Final
 
 import cv2
 
+from builder.executors.lost import WorkerLostError
+from builder.options import Options
 from builder.plan import LostCase, Task
 from builder.problem import CaseError
 from builder.task import CaseDone, build_shard
@@ -30,22 +32,17 @@ _LOOK: Final = 1.0
 """Seconds between looks at cases that take too long."""
 
 
-class WorkerLostError(Exception):
-    """Worker processes die without working on anything."""
-
-
 class LocalExecutor:
     """Builds shards one after another, or on several processes.
 
     Args:
         out: Output folder.
-        workers: Number of processes; 1, or a single task, is built in this one.
-        strict: Stop at the first case that cannot be built.
-        seconds_per_case: A case that takes longer is given up, unless it is built in this process.
+        options: With one worker, or for a single task, shards are built in this process.
     """
 
-    def __init__(self, out: Path, workers: int, strict: bool, seconds_per_case: float) -> None:
-        self._out, self._workers, self._strict, self._limit = out, workers, strict, seconds_per_case
+    def __init__(self, out: Path, options: Options) -> None:
+        self._out, self._workers, self._strict = out, options.workers, options.strict
+        self._limit = 60 * options.case_minutes
 
     def run(self, tasks: Sequence[Task], on_case: Callable[[CaseDone], None]) -> Iterator[Receipt]:
         """See `builder.executors.Executor`."""

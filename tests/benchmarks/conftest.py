@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from builder.build import Options
 from builder.convert import convert
 from builder.demo import demo_folder
+from builder.options import Options
 from builder.plan import SourcePlan, plan_source
 from builder.recipe import load_recipe
 from sa_med2d_20m import decode_png

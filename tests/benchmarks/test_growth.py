@@ -95,7 +95,7 @@ def test_planning_of_the_whole_collection(tmp_path: Path) -> None:
                 (tmp_path / f"raw/Source{number:04d}/{folder}/{case:03d}.nii").write_bytes(
                     header.binaryblock + bytes(4)
                 )
-    script = "import sys; from pathlib import Path; from builder.build import *; from builder.recipe import load_recipe; " \
+    script = "import sys; from pathlib import Path; from builder.build import plan; from builder.options import Options; from builder.recipe import load_recipe; " \
         "plan([load_recipe(p) for p in sys.argv[2:]], Path(sys.argv[1]), Options())"  # fmt: skip
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "raw"), *map(str, recipes)])

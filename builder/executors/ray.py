@@ -1,0 +1,153 @@
+"""Shard tasks on a Ray cluster: one Ray task a shard, with nothing between processes but tasks, receipts and counts.
+
+All nodes see the sources and the output folder under the same paths, as on a shared file system.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+
+from builder.executors.lost import WorkerLostError
+from builder.options import Options
+from builder.plan import Task
+from builder.problem import CaseError
+from builder.task import CaseDone, build_shard
+from shards.receipt import Receipt
+
+if TYPE_CHECKING:
+    import ray
+
+RETRIES: Final = 5
+"""How often a shard is built again after its node or process died."""
+_AHEAD: Final = 2
+"""Shards given to the cluster for each of its cores, so that none waits for the driver."""
+_REACHED: Final = 10.0
+"""Seconds that a cluster has to answer at all."""
+_LOOK: Final = 0.5
+"""Seconds between looks at what was done."""
+
+
+class RayExecutor:
+    """Builds shards on the cores of a Ray cluster.
+
+    Args:
+        out: Output folder, on a file system that all nodes share.
+        options: Of which ``ray_address`` names a cluster that runs already; without it one is started on this machine,
+            with ``workers`` cores.
+    """
+
+    def __init__(self, out: Path, options: Options) -> None:
+        self._out, self._options = out.absolute(), options
+
+    def run(self, tasks: Sequence[Task], on_case: Callable[[CaseDone], None]) -> Iterator[Receipt]:
+        """See `builder.executors.Executor`."""
+        ray = _started(self._options)
+        try:
+            yield from _Run(ray, self._out, self._options.strict, on_case).receipts(deque(tasks))
+        finally:
+            ray.shutdown()
+
+
+def _started(options: Options) -> Any:
+    """The package, connected to its cluster."""
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise WorkerLostError("--executor ray needs Ray: pip install 'sa-med2d-20m[ray]'") from None
+    _refuse_unreachable(options.ray_address)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "ignore_reinit_error": True}
+    try:
+        if options.ray_address is None:
+            ray.init(num_cpus=options.workers, include_dashboard=False, **quiet)
+        else:
+            ray.init(address=options.ray_address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = options.ray_address or "this machine"
+        raise WorkerLostError(f"no Ray cluster at {where}: {str(error).splitlines()[0]}") from None
+    return ray
+
+
+def _refuse_unreachable(address: str | None) -> None:
+    """Try the address of a cluster first: Ray itself tries for minutes, and then ends the process."""
+    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address or "")
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_REACHED).close()
+    except (OSError, OverflowError) as error:
+        raise WorkerLostError(f"no Ray cluster at {address}: {error}") from None
+
+
+class _Run:
+    """One run on a cluster, while it goes on."""
+
+    def __init__(self, ray: Any, out: Path, strict: bool, on_case: Callable[[CaseDone], None]) -> None:
+        from ray.util.queue import Queue  # noqa: PLC0415 - an extra
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+
+        # the queue lives as long as the driver does, and not on a node that may die
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        self._ray, self._out, self._strict, self._on_case = ray, out, strict, on_case
+        self._build = ray.remote(num_cpus=1, max_retries=RETRIES)(_build)
+        self._reported: Counter[str] = Counter()
+
+    def receipts(self, waiting: deque[Task]) -> Iterator[Receipt]:
+        """The receipt of each shard as it is finished."""
+        running: dict[ray.ObjectRef[Any], Task] = {}
+        while waiting or running:
+            while waiting and len(running) < _AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1))):
+                task = waiting.popleft()
+                running[self._submit(task)] = task
+            done, _ = self._ray.wait(list(running), num_returns=1, timeout=_LOOK)
+            self._report()
+            for reference in done:
+                yield self._receipt(reference, running.pop(reference))
+        self._report()
+
+    def _submit(self, task: Task) -> Any:
+        """Give a shard to the cluster.
+
+        It asks for no more memory than the largest node has: else it would wait for ever.
+        """
+        most = max((node["Resources"].get("memory", 0) for node in self._ray.nodes() if node["Alive"]), default=0)
+        memory = min(task.memory, int(0.9 * most))
+        return self._build.options(memory=memory).remote(task, self._out, self._strict, self._events)
+
+    def _receipt(self, reference: Any, task: Task) -> Receipt:
+        try:
+            receipt: Receipt = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, CaseError | OSError):
+                raise error.cause from None
+            raise
+        except self._ray.exceptions.RayError as error:
+            raise WorkerLostError(
+                f"{task.shard.tar} was lost with its node or process {RETRIES + 1} times ({type(error).__name__}); run "
+                "the same command again to go on from the shards that are finished"
+            ) from None
+        return receipt
+
+    def _report(self) -> None:
+        """Tell of each case once: a shard that is built again comes to the same cases again."""
+        for stem, number, done in self._events.get_nowait_batch(self._events.qsize()):
+            if number > self._reported[stem]:
+                self._reported[stem] = number
+                self._on_case(done)
+
+
+def _build(task: Task, out: Path, strict: bool, events: Any) -> Receipt:
+    """Build a shard on a node."""
+    cv2.setNumThreads(1)
+    numbers = itertools.count(1)
+    return build_shard(
+        task, out, strict=strict, on_case=lambda done: events.put((task.shard.stem, next(numbers), done))
+    )
