@@ -49,7 +49,7 @@ def test_soak(tmp_path: Path, sa_med2d: Command) -> None:
                     kills += shoot(process, rng)
         code = process.wait()
         assert code in (0, 3, -9), (tmp_path / "said").read_text()  # 3: one case was hit three times; it is tried again
-    print(f"{kills} kills in {runs} runs, {time.monotonic() - begun:.0f} s")  # noqa: T201 - shown by pytest -rP
     assert kills == KILLS
     assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
     assert tree(tmp_path / "out", "data", "index") == tree(tmp_path / "calm", "data", "index")
+    print(f"{kills} kills in {runs} runs, {time.monotonic() - begun:.0f} s")  # noqa: T201 - shown by pytest -rP
