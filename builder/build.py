@@ -155,8 +155,10 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
         (out / task.shard.receipt).unlink(missing_ok=True)
     listener.planned(plans, pending)
     executor = EXECUTORS[options.executor](out, options)
-    fresh = {receipt.shard: receipt for receipt in executor.run(pending, listener.case_done)}
-    _remove_temporary(out)
+    try:
+        fresh = {receipt.shard: receipt for receipt in executor.run(pending, listener.case_done)}
+    finally:
+        _remove_temporary(out)
     receipts = tuple(fresh.get(task.shard.stem) or known[task.shard.stem] for task in tasks)
     quarantined = _quarantine(plans, receipts)
     _write_quarantine(out, plans, quarantined)
