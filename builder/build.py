@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
-
-from filelock import FileLock, Timeout
+from typing import Protocol
 
 from builder.executors import EXECUTORS
 from builder.identifiers import identifier_key, write_table
+from builder.lock import OutputError, locked
 from builder.options import Options
 from builder.plan import SourcePlan, Task, plan_source, source_root, write_plan
 from builder.problem import RecipeError
@@ -24,9 +20,10 @@ from builder.recipe import Recipe
 from builder.task import CaseDone
 from shards.atomic import TEMPORARY, write_atomic
 from shards.card import Config, write_card
-from shards.layout import BUILD, DATA, INDEX, ShardId
+from shards.layout import BUILD, DATA, INDEX, ShardId, stems
 from shards.receipt import Quarantined, Receipt, read_receipts
 from shards.source import Source, write_source
+from shards.store import discard_unfinished, is_here, listing
 
 
 class Listener(Protocol):
@@ -60,13 +57,6 @@ class Summary:
     configs: tuple[Config, ...]
 
 
-_OWNER: Final = f"{BUILD}/lock.owner"
-
-
-class OutputError(Exception):
-    """The output folder cannot be used."""
-
-
 def build(recipes: Sequence[Recipe], raw: Path, out: Path, options: Options, listener: Listener) -> Summary:
     """Build sources into an output folder, which may hold others already.
 
@@ -81,28 +71,10 @@ def build(recipes: Sequence[Recipe], raw: Path, out: Path, options: Options, lis
     """
     plans = plan(recipes, raw, options, out)
     try:
-        (out / BUILD).mkdir(parents=True, exist_ok=True)
-        with FileLock(out / BUILD / "lock", timeout=0):
-            owner = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M}"
-            write_atomic(out / _OWNER, owner.encode())
-            try:
-                return _build(plans, out, options, listener)
-            finally:
-                (out / _OWNER).unlink(missing_ok=True)
-    except Timeout:
-        raise OutputError(
-            f"{out}: another build ({_owner(out)}) is writing to this folder; wait for it or choose another --out"
-        ) from None
+        with locked(out):
+            return _build(plans, out, options, listener)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror}") from None
-
-
-def _owner(out: Path) -> str:
-    """Who writes to a folder."""
-    try:
-        return (out / _OWNER).read_text(encoding="utf-8")
-    except OSError:  # it has only just begun
-        return "which has just begun"
+        raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
 
 
 def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | None = None) -> list[SourcePlan]:
@@ -149,7 +121,8 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
         if planned.pseudonyms:
             write_table(out, planned.source.recipe.name, planned.pseudonyms)
     tasks = [task for planned in plans for task in planned.tasks]
-    pending = [task for task in tasks if not _is_finished(out, task, known.get(task.shard.stem))]
+    tars, indexes = listing(out, DATA), listing(out, INDEX)
+    pending = [task for task in tasks if not _is_finished(task, known.get(task.shard.stem), tars, indexes)]
     # what is built anew must not count as finished while it is half way
     for task in pending:
         (out / task.shard.receipt).unlink(missing_ok=True)
@@ -172,11 +145,12 @@ def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Liste
     )
 
 
-def _is_finished(out: Path, task: Task, receipt: Receipt | None) -> bool:
-    tar, index = out / task.shard.tar, out / task.shard.index
+def _is_finished(task: Task, receipt: Receipt | None, tars: Mapping[str, int], indexes: Mapping[str, int]) -> bool:
+    """Whether a shard need not be built, by its receipt and by what is listed of the output folder."""
     if receipt is None or receipt.fingerprint != task.fingerprint:
         return False
-    return tar.is_file() and index.is_file() and tar.stat().st_size == receipt.bytes
+    stem = task.shard.stem
+    return tars.get(f"{stem}.tar") == receipt.bytes and f"{stem}.parquet" in indexes
 
 
 def _describe(planned: SourcePlan) -> Source:
@@ -201,9 +175,7 @@ def _clean(out: Path, plans: Iterable[SourcePlan]) -> list[str]:
     sources = {planned.source.recipe.name for planned in plans}
     removed = set()
     for folder, suffix in ((f"{BUILD}/receipts", ".json"), (INDEX, ".parquet"), (DATA, ".tar")):
-        root = out / folder
-        for path in sorted(root.rglob(f"*{suffix}")):
-            stem = path.relative_to(root).with_suffix("").as_posix()
+        for stem, path in stems(out, folder, suffix).items():
             if _source_of(stem) in sources and stem not in wanted:
                 path.unlink()
                 removed.add(stem)
@@ -212,7 +184,8 @@ def _clean(out: Path, plans: Iterable[SourcePlan]) -> list[str]:
 
 def _remove_temporary(out: Path) -> None:
     """Delete what killed processes left."""
-    for folder in (DATA, INDEX, BUILD):
+    discard_unfinished(out)
+    for folder in (DATA, INDEX, BUILD) if is_here(out) else ():
         for path in (out / folder).rglob(f".*{TEMPORARY}"):
             path.unlink()
 

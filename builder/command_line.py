@@ -15,23 +15,25 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from builder.build import OutputError, Summary, build, plan, unknown_classes
+from builder.build import Summary, build, plan, unknown_classes
 from builder.demo import DEMO, DemoError, demo_folder, show_sample
 from builder.executors import EXECUTORS
 from builder.executors.lost import WorkerLostError
 from builder.layouts import sketch_of
 from builder.layouts.sketch import recipe_text
+from builder.lock import OutputError
 from builder.options import Options
 from builder.problem import CaseError, RecipeError
 from builder.progress import BuildProgress, print_summary
 from builder.recipe import Recipe, catalogue, load_recipe, parse_recipe
 from sa_med2d_20m import MODALITIES, DatasetError
 from shards.card import write_card
-from shards.command_line import add_commands
+from shards.command_line import add_commands, output_folder
 from shards.hub import PublishError
 from shards.index import rebuild
 from shards.layout import ShardId
 from shards.license import refusal, tiers
+from shards.store import buildable, told
 from shards.verify import verify
 
 BUILT, FAILED, USAGE, QUARANTINED = range(4)
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else _LOG_WIDTH)
     try:
-        return int(options.run(options, console))
+        with told():
+            return int(options.run(options, console))
     except RecipeError as error:
         for problem in error.problems:
             _complain(console, problem)
@@ -113,7 +116,13 @@ def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         help="folder with one folder per source, named as the recipe is; for a single recipe also the source itself",
     )
-    command.add_argument("--out", type=Path, required=True, metavar="OUT", help="output folder; may hold other sources")
+    command.add_argument(
+        "--out",
+        type=_buildable,
+        required=True,
+        metavar="OUT",
+        help="output folder, or its URL in an object store (s3://, gs://); may hold other sources",
+    )
     _add_build_options(command)
     command.set_defaults(run=_build)
 
@@ -149,7 +158,7 @@ def _add_build_options(command: argparse.ArgumentParser) -> None:
         type=_minutes,
         default=Options.case_minutes,
         metavar="M",
-        help="give a case up that takes longer, with more than one worker (default: 60)",
+        help="give a case up that takes longer (default: 60; with one worker no limit unless it is given)",
     )
     command.add_argument("--limit-cases", type=_positive, metavar="N", help="only the first N cases of each source")
     command.add_argument(
@@ -203,12 +212,19 @@ def _add_sources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_index_and_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index = commands.add_parser("index", help="write index, receipts and card anew from the shards alone")
-    index.add_argument("out", type=Path, metavar="OUT")
+    index.add_argument("out", type=output_folder, metavar="OUT")
     index.set_defaults(run=_index)
     check = commands.add_parser("verify", help="check shards against receipts and index; exit code 1 on any finding")
-    check.add_argument("out", type=Path, metavar="OUT")
+    check.add_argument("out", type=output_folder, metavar="OUT")
     check.add_argument("--deep", action="store_true", help="also decode every picture and check each mask")
     check.set_defaults(run=_verify)
+
+
+def _buildable(text: str) -> Path:
+    try:
+        return buildable(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

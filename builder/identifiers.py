@@ -24,6 +24,7 @@ from builder.readers import OTHER_ENDINGS, may_be_dicom
 from shards.atomic import write_atomic
 from shards.layout import BUILD
 from shards.receipt import Quarantined
+from shards.store import is_here
 
 KEY_VARIABLE: Final = "SA_MED2D_IDENTIFIER_KEY"
 """Environment variable with the key; where several folders are built that shall agree in their hashes."""
@@ -37,7 +38,8 @@ def identifier_key(out: Path | None) -> bytes:
     """The key: from the environment, else of the output folder, made there once; of no folder one that nobody keeps.
 
     Raises:
-        RecipeError: The key in the environment is too short to keep a secret.
+        RecipeError: The key in the environment is too short to keep a secret, or there is none for a folder in an
+            object store, which may be read by others.
     """
     given = os.environ.get(KEY_VARIABLE)
     if given is not None:
@@ -46,6 +48,8 @@ def identifier_key(out: Path | None) -> bytes:
         return given.encode()
     if out is None:
         return secrets.token_bytes()
+    if not is_here(out):
+        raise RecipeError([f"{KEY_VARIABLE}: set it, as hashed identifiers need a key, and none is kept in {out}"])
     path = out / _KEY_FILE
     if not path.exists():
         write_atomic(path, secrets.token_hex().encode() + b"\n", private=True)
@@ -96,7 +100,9 @@ def without_identifiers(found: Discovery, root: Path, names: Pseudonyms) -> Disc
 
 
 def write_table(out: Path, source: str, table: Mapping[str, str]) -> None:
-    """Keep what each hash stands for, for the eyes of whoever builds alone."""
+    """Keep what each hash stands for, for the eyes of whoever builds alone; never in an object store."""
+    if not is_here(out):
+        return
     text = json.dumps(dict(sorted(table.items())), indent=1, ensure_ascii=False)
     data = text.encode("utf-8", "surrogateescape") + b"\n"
     write_atomic(out / BUILD / "identifiers" / f"{source}.json", data, private=True)

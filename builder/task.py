@@ -17,6 +17,7 @@ from builder.plan import Task, file_states
 from builder.problem import CaseError
 from shards.index import receipt_of, write_index
 from shards.receipt import Quarantined, Receipt, write_receipt
+from shards.store import told
 from shards.writer import EncodedSample, write_shard
 
 _DISTRIBUTIONS: Final = (
@@ -48,6 +49,7 @@ class CaseDone:
     quarantined: Quarantined | None
 
 
+@told()
 def build_shard(
     task: Task,
     out: Path,
@@ -69,6 +71,7 @@ def build_shard(
 
     Raises:
         CaseError: With ``strict``.
+        OSError: The output folder cannot be written.
     """
     quarantined: list[Quarantined] = []
     dropped: Counter[str] = Counter()

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from shards.store import is_here, open_object
+
 TEMPORARY: Final = ".part"
 """Suffix of a file that is being written. One that is left over comes from a killed process and may be deleted."""
 
@@ -20,8 +22,12 @@ def open_atomic(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     Nobody but its owner may read a private file.
 
     The file and its folder are flushed to disk before and after the rename, so that a crash of the machine leaves
-    the old file or the new one.
+    the old file or the new one. An object store needs no rename, see `shards.store.open_object`.
     """
+    if not is_here(path):
+        with open_object(path) as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
     try:

@@ -14,6 +14,7 @@ from shards.hub import Repository
 from shards.license import TIERS, tiers
 from shards.publish import Offer, offer, publish
 from shards.status import status
+from shards.store import folder
 from shards.withdraw import withdraw
 
 DONE, FAILED = range(2)
@@ -27,6 +28,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_status(commands)
 
 
+def output_folder(text: str) -> Path:
+    """The type of an argument that names an output folder, or its URL in an object store."""
+    try:
+        return folder(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "publish",
@@ -36,7 +45,7 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "uploaded and the exit code is 1. Run the same command again after any interruption: nothing is uploaded "
         "twice. Log in with 'hf auth login' or set HF_TOKEN.",
     )
-    command.add_argument("out", type=Path, metavar="OUT")
+    command.add_argument("out", type=output_folder, metavar="OUT")
     command.add_argument("repository", metavar="REPO_ID", help="owner/name; made if it is not there")
     command.add_argument("--private", action="store_true", help="make a new repository private")
     command.add_argument("--tier", choices=TIERS, default=TIERS[0], help="only licences of this tier (default: all)")
@@ -72,7 +81,7 @@ def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("status", help="what is published, beside what is built")
     command.add_argument("repository", metavar="REPO_ID")
-    command.add_argument("out", type=Path, nargs="?", metavar="OUT")
+    command.add_argument("out", type=output_folder, nargs="?", metavar="OUT")
     command.add_argument("--revision", default="main", metavar="BRANCH", help="branch (default: main)")
     command.set_defaults(run=_status)
 

@@ -10,6 +10,7 @@ from shards.layout import DATA, ShardId, stems
 from shards.license import refusal, tiers
 from shards.receipt import Receipt, read_receipts
 from shards.source import Source, read_sources
+from shards.store import is_here
 from shards.verify import Whole, verify_shard
 
 
@@ -127,7 +128,7 @@ def _reasons_of(out: Path, shard: ShardId, source: Source | None, receipt: Recei
     reasons = [
         f"{path}: is a link that leads out of the folder"
         for path in (shard.tar, shard.index)
-        if not (out / path).resolve().is_relative_to(out.resolve())
+        if is_here(out) and not (out / path).resolve().is_relative_to(out.resolve())
     ]
     license_id = receipt.license if receipt is not None else shard.license
     refused = refusal(license_id, source.license_evidence if source else None)

@@ -45,13 +45,13 @@ class RemoteFile:
 
     def is_same(self, data: bytes | Path) -> bool:
         """Whether it has the content of a local file."""
-        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
         return size == self.size and self.oid in (_digest(data, "sha256"), _digest(data, "sha1"))
 
 
 def _digest(data: bytes | Path, kind: str) -> str:
     """sha256 of the content, or sha1 as git makes it."""
-    size = data.stat().st_size if isinstance(data, Path) else len(data)
+    size = len(data) if isinstance(data, bytes) else data.stat().st_size
     hashed = hashlib.new(kind, b"blob %d\0" % size if kind == "sha1" else b"", usedforsecurity=False)
     if isinstance(data, bytes):
         hashed.update(data)

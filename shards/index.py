@@ -16,6 +16,7 @@ from shards.atomic import open_atomic
 from shards.contract import type_faults
 from shards.layout import BUILD, DATA, INDEX, ShardId, stems
 from shards.receipt import Receipt, read_receipts, write_receipt
+from shards.store import copied, is_here
 from shards.tar import BrokenShardError, Located, read_shard, sha256_of
 
 
@@ -96,12 +97,13 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
         try:
             shard = ShardId.parse(stem)
             on_shard(shard)
-            rows = rows_of(out, shard)
+            with copied(out, [shard.tar]) as near:
+                rows = rows_of(near, shard)
+                sha256, size = sha256_of(near / shard.tar)
         except ValueError as error:
-            findings.append(str(error))
+            findings.append(f"{path}: {error}" if not is_here(out) else str(error))
             continue
         write_index(out / shard.index, rows)
-        sha256, size = sha256_of(path)
         receipt = known.get(stem)
         if receipt is None or not _agrees(receipt, shard, rows, sha256):
             write_receipt(out, receipt_of(shard, rows, sha256, size))

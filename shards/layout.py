@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from shards.store import listing
+
 CARD: Final = "README.md"
 DATA: Final = "data"
 INDEX: Final = "index"
@@ -72,11 +74,7 @@ class ShardId:
 
 def stems(out: Path, folder: str, suffix: str) -> dict[str, Path]:
     """All files with a suffix below ``out/folder``, by their path without folder and suffix, sorted."""
-    root = out / folder
-    found = {
-        path.relative_to(root).with_suffix("").as_posix(): path for path in root.rglob(f"*{suffix}") if path.is_file()
-    }
-    return dict(sorted(found.items()))
+    return {name.removesuffix(suffix): out / folder / name for name in listing(out, folder) if name.endswith(suffix)}
 
 
 def manifest_file(source: str) -> str:

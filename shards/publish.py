@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -20,6 +21,7 @@ from shards.gate import Choice, Verdict, judge
 from shards.hub import Operation, PublishError, RemoteFile, Repository
 from shards.layout import CARD, DATA, INDEX, ShardId, manifest_file
 from shards.manifest import Manifest
+from shards.store import copied
 
 MOST_FILES: Final = 100_000
 MOST_IN_FOLDER: Final = 10_000
@@ -111,12 +113,12 @@ def publish(
     changes = _changes(wanted, there, ours)
     _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
     for group in _groups(changes.first):
-        operations = [CommitOperationAdd(path, str(file)) for path, file in group]
-        head = repository.commit(operations, f"Add {_named(path for path, _ in group)}", head)
-    last: list[Operation] = [CommitOperationAdd(path, _sendable(data)) for path, data in changes.last.items()]
-    last += [CommitOperationDelete(path) for path in changes.stale]
-    if last:
-        head = repository.commit(last, f"Publish {', '.join(ours)}", head)
+        with _sendable(out, dict(group)) as operations:
+            head = repository.commit(operations, f"Add {_named(path for path, _ in group)}", head)
+    with _sendable(out, changes.last) as operations:
+        last = [*operations, *(CommitOperationDelete(path) for path in changes.stale)]
+        if last:
+            head = repository.commit(last, f"Publish {', '.join(ours)}", head)
     _verify_arrived(repository, head, wanted)
     names = _stream_all(repository.name, head, manifests.values())
     if tag is not None:
@@ -145,13 +147,19 @@ def _changes(wanted: Mapping[str, Content], there: Mapping[str, RemoteFile], our
     # a reader must not meet old and new shards of one source side by side: a patient could be in two splits
     moving = {source_of(path) for path in (*stale, *other) if path.startswith((f"{DATA}/", f"{INDEX}/"))}
     news = {path: data for path, data in wanted.items() if path not in there}
-    first = {path: data for path, data in news.items() if isinstance(data, Path) and source_of(path) not in moving}
+    first = {path: data for path, data in news.items() if not isinstance(data, bytes) and source_of(path) not in moving}
     last = {path: data for path, data in news.items() if path not in first}
     return _Changes(first, {**last, **{path: wanted[path] for path in other}}, stale)
 
 
-def _sendable(data: Content) -> str | bytes:
-    return str(data) if isinstance(data, Path) else data
+@contextmanager
+def _sendable(out: Path, files: Mapping[str, Content]) -> Iterator[list[Operation]]:
+    """The operations that add files; out of an object store they are copied here for as long as the block runs."""
+    with copied(out, [path for path, data in files.items() if not isinstance(data, bytes)]) as near:
+        yield [
+            CommitOperationAdd(path, data if isinstance(data, bytes) else str(near / path))
+            for path, data in files.items()
+        ]
 
 
 def card_of(manifests: Iterable[Manifest], repository: str) -> bytes:
@@ -206,7 +214,7 @@ def _check_limits(paths: Sequence[str], wanted: Mapping[str, Content]) -> None:
     if count > MOST_IN_FOLDER:
         raise PublishError(f"{crowded} would hold {count:,} files, the Hub recommends {MOST_IN_FOLDER:,} in a folder")
     for path, data in wanted.items():
-        if isinstance(data, Path) and data.stat().st_size > LARGEST_FILE:
+        if not isinstance(data, bytes) and data.stat().st_size > LARGEST_FILE:
             raise PublishError(f"{path} is larger than {LARGEST_FILE:,} bytes; build with a smaller --shard-size")
 
 

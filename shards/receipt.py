@@ -11,6 +11,7 @@ from typing import Any
 from sa_med2d_20m import SCHEMA
 from shards.atomic import write_atomic
 from shards.layout import ShardId
+from shards.store import contents
 
 
 @dataclass(frozen=True)
@@ -84,23 +85,27 @@ def read_receipt(path: Path) -> Receipt:
     Raises:
         ValueError: The file is no receipt of this version.
     """
+    return _receipt_from(path.read_bytes(), str(path))
+
+
+def _receipt_from(data: bytes, where: str) -> Receipt:
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+        record: dict[str, Any] = json.loads(data.decode("utf-8", "surrogateescape"))
         record["cases"] = tuple(record["cases"])
         record["quarantined"] = tuple(Quarantined(**entry) for entry in record["quarantined"])
         receipt = Receipt(**record)
         ShardId.parse(receipt.shard)
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no receipt that this version reads ({error})") from None
+        raise ValueError(f"{where} is no receipt that this version reads ({error})") from None
     return receipt
 
 
 def read_receipts(out: Path) -> dict[str, Receipt]:
     """All readable receipts of an output folder by stem, sorted; one that cannot be read counts as missing."""
     found = {}
-    for path in sorted((out / "build" / "receipts").rglob("*.json")):
+    for name, data in contents(out, "build/receipts", ".json").items():
         try:
-            receipt = read_receipt(path)
+            receipt = _receipt_from(data, name)
         except ValueError:
             continue
         found[receipt.shard] = receipt

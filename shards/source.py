@@ -10,6 +10,7 @@ from typing import Any
 
 from shards.atomic import write_atomic
 from shards.layout import BUILD, source_file
+from shards.store import contents
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def source_from(record: Any) -> Source:
 def read_sources(out: Path) -> dict[str, Source]:
     """All sources that an output folder knows, by name."""
     found = {}
-    for path in sorted((out / BUILD / "sources").glob("*.json")):
-        source = source_from(json.loads(path.read_text(encoding="utf-8")))
+    for data in contents(out, f"{BUILD}/sources", ".json").values():
+        source = source_from(json.loads(data))
         found[source.name] = source
     return found

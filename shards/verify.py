@@ -18,6 +18,7 @@ from shards.index import SCHEMA, count_faults, rows_of
 from shards.key import SampleKey
 from shards.layout import BUILD, DATA, INDEX, ShardId, stems
 from shards.receipt import Receipt, read_receipt
+from shards.store import copied
 from shards.tar import BrokenShardError, Sample, read_shard, sha256_of
 
 
@@ -57,7 +58,16 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
 
 
 def verify_shard(out: Path, shard: ShardId, *, deep: bool, whole: Whole) -> Iterator[str]:
-    """Check one shard; what must hold over several is told by ``whole`` in the end. See `verify`."""
+    """Check one shard; what must hold over several is told by ``whole`` in the end. See `verify`.
+
+    One in an object store is fetched once, with its index and receipt.
+    """
+    with copied(out, (shard.tar, shard.index, shard.receipt)) as near:
+        for finding in _verify_shard(near, shard, deep=deep, whole=whole):
+            yield finding.replace(str(near), str(out))
+
+
+def _verify_shard(out: Path, shard: ShardId, *, deep: bool, whole: Whole) -> Iterator[str]:
     path = out / shard.tar
     receipt, reason = _receipt_of(path, out / shard.receipt)
     yield from _check_bytes(shard, path, receipt) if receipt else [reason]

@@ -51,7 +51,7 @@ class ObjectStore:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._s3: Any = boto3.client(
             "s3",
-            endpoint_url=f"http://127.0.0.1:{self._server.server_port}",
+            endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id="hub",
             aws_secret_access_key="hub",  # noqa: S106
@@ -63,6 +63,16 @@ class ObjectStore:
                 user_agent=OWN_AGENT,
             ),
         )
+
+    @property
+    def endpoint(self) -> str:
+        """Where other clients of S3 reach it."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def bucket(self) -> str:
+        """Name of its bucket."""
+        return self._bucket
 
     def start(self) -> None:
         """Serve, from a thread."""

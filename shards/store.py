@@ -1,0 +1,189 @@
+"""Where an output folder lies: on this machine, or in an object store, by `fsspec`.
+
+A folder in an object store is a `upath.UPath`, which has the methods of `pathlib.Path`; what differs between the two is
+here: a listing instead of a walk, many small objects read at once, copies near by of what is read more than once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+PART: Final = 16 << 20
+"""Bytes of a part of an upload: a shard of 1 GiB is 64 parts, and S3 takes 10,000."""
+_REFUSED: Final = {"hf": "publish it there with 'sa-med2d publish', which asks the licences first"}
+"""Protocol -> why nothing is built there."""
+_CLIENTS: Final = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "httpx", "httpx2", "requests")
+"""Packages whose errors say that a store failed."""
+
+
+class StoreError(OSError):
+    """An object store cannot be reached, or refuses."""
+
+
+def folder(text: str) -> Path:
+    """The output folder that a user names: a path, or the URL of a folder in an object store.
+
+    Raises:
+        ValueError: No package that is installed reads such URLs.
+
+    >>> folder("built").is_absolute()
+    False
+    """
+    if "://" not in text:
+        return Path(text)
+    import fsspec  # noqa: PLC0415 - half a second that local folders need not pay
+    from upath import UPath  # noqa: PLC0415
+
+    protocol = text.split("://", maxsplit=1)[0]
+    if protocol in ("file", "local"):
+        return Path(fsspec.core.strip_protocol(text))
+    try:
+        # without a cache of listings: other machines write there too
+        return cast("Path", UPath(text, use_listings_cache=False, skip_instance_cache=True))
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{text}: no such place can be opened: {error}") from None
+
+
+def buildable(text: str) -> Path:
+    """As `folder`, where a build may write.
+
+    Raises:
+        ValueError: It may not, or see `folder`.
+    """
+    refused = _REFUSED.get(text.split("://", maxsplit=1)[0]) if "://" in text else None
+    if refused:
+        raise ValueError(f"{text}: nothing is built there; {refused}")
+    return folder(text)
+
+
+def is_here(out: Path) -> bool:
+    """Whether a folder lies on this machine."""
+    return isinstance(out, Path)
+
+
+def listing(out: Path, below: str) -> dict[str, int]:
+    """All files below a folder of an output folder, found without opening any.
+
+    Returns:
+        Path below that folder -> size in bytes, sorted by path.
+    """
+    root = out / below
+    if is_here(root):
+        found = {path.relative_to(root).as_posix(): path.stat().st_size for path in root.rglob("*") if path.is_file()}
+    else:
+        listed: Mapping[str, Any] = _system(root).find(_name(root), detail=True)
+        start = len(_name(root)) + 1
+        found = {path[start:]: int(about["size"]) for path, about in listed.items() if len(path) > start}
+    return dict(sorted(found.items()))
+
+
+def contents(out: Path, below: str, suffix: str) -> dict[str, bytes]:
+    """All files with a suffix below a folder of an output folder; from an object store many at a time.
+
+    Returns:
+        Path below that folder -> content, sorted by path.
+    """
+    root = out / below
+    names = [name for name in listing(out, below) if name.endswith(suffix)]
+    if is_here(root):
+        return {name: (root / name).read_bytes() for name in names}
+    paths = {name: f"{_name(root)}/{name}" for name in names}
+    read: Mapping[str, bytes] = _system(root).cat(list(paths.values())) if paths else {}
+    return {name: read[path] for name, path in paths.items()}
+
+
+@contextmanager
+def copied(out: Path, paths: Iterable[str]) -> Iterator[Path]:
+    """The output folder itself if it lies here; else a folder here with copies of those of these files that are there.
+
+    The copies are gone when the block ends.
+    """
+    if is_here(out):
+        yield out
+        return
+    system = _system(out)
+    with tempfile.TemporaryDirectory(prefix="sa-med2d-") as name:
+        for path in paths:
+            local = Path(name) / path
+            local.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                system.get_file(_name(out / path), str(local))
+            except FileNotFoundError:
+                local.unlink(missing_ok=True)
+        yield Path(name)
+
+
+@contextmanager
+def open_object(path: Path) -> Iterator[BinaryIO]:
+    """Write an object. It is there, whole, when the block ends without an exception, and else it never was.
+
+    Larger ones go up in parts while they are written, so neither memory nor disk holds more than a part.
+    """
+    file = _system(path).open(_name(path), "wb", block_size=PART)
+    try:
+        yield file
+    except BaseException:
+        file.discard()
+        file.closed = True  # else what was written would be sent when the file is forgotten
+        raise
+    file.close()
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write an object unless there is one of this name, which the store decides: of two at once one succeeds.
+
+    Returns:
+        Whether it was written.
+    """
+    try:
+        _system(path).pipe_file(_name(path), data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if "PreconditionFailed" in str(error) or "ConditionalRequestConflict" in str(error):
+            return False
+        raise
+    return True
+
+
+def discard_unfinished(out: Path) -> None:
+    """Drop the parts of uploads below a folder that were begun and never finished: stores keep and charge for them."""
+    if is_here(out):
+        return
+    system = _system(out)
+    if not hasattr(system, "list_multipart_uploads"):  # only S3 keeps them until they are dropped
+        return
+    bucket, _, prefix = _name(out).partition("/")
+    for upload in system.list_multipart_uploads(bucket):
+        if upload["Key"].startswith(f"{prefix}/"):
+            system.abort_mpu(bucket, upload["Key"], upload["UploadId"])
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Say in words what the client of a store raises that is no `OSError`.
+
+    Raises:
+        StoreError: In its place.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in _CLIENTS or isinstance(error, OSError):
+            raise
+        first = (str(error).strip() or "no reason given").splitlines()[0]
+        raise StoreError(f"the object store failed: {type(error).__name__}: {first}") from None
+
+
+def _system(path: Path) -> Any:
+    """The fsspec file system of a path in a store."""
+    return cast("Any", path).fs
+
+
+def _name(path: Path) -> str:
+    """What the file system calls a path."""
+    return str(cast("Any", path).path).rstrip("/")
