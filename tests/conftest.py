@@ -122,6 +122,7 @@ def write_source(
     for number in range(cases):
         write_nifti(raw / name / "images" / f"case{number:02d}.nii.gz", ct_like(number))
         write_nifti(raw / name / "labels" / f"case{number:02d}.nii.gz", organ_map())
+    raw.mkdir(parents=True, exist_ok=True)
     recipe = raw / f"{name}.toml"
     recipe.write_text(RECIPE.format(name=name, license=license_id, modality=modality))
     return recipe

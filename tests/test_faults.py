@@ -103,10 +103,11 @@ def test_case_that_kills_its_process_is_quarantined(
     assert tree(tmp_path / "out", "data", "index") == undisturbed
 
 
-def test_case_that_hangs_is_given_up(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_case_that_hangs_is_given_up(source: Path, tmp_path: Path, workers: int) -> None:
     script = sabotaged(tmp_path, 'case.name == "case05" and time.sleep(1000)')
     started = time.monotonic()
-    ran = run(command(source, tmp_path / "out", "--case-minutes", 0.05, script=script))
+    ran = run(command(source, tmp_path / "out", "--case-minutes", 0.05, "--workers", workers, script=script))
     assert time.monotonic() - started < 60
     assert ran.returncode == 3, ran.stderr
     [entry] = json.loads((tmp_path / "out/build/quarantine/Small.json").read_text())

@@ -14,6 +14,9 @@ import pytest
 
 from tests.conftest import Command, ct_like, tree, write_nifti, write_source
 from tests.test_faults import command
+from tests.test_object_store import Store, store
+
+__all__ = ["store"]  # a fixture
 
 ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
@@ -90,3 +93,51 @@ def test_no_cluster(source: Path, tmp_path: Path, sa_med2d: Command, monkeypatch
     ran = sa_med2d(*arguments(source, tmp_path / "out", "--executor", "ray"))
     assert ran.code == 1
     assert "pip install 'sa-med2d-20m[ray]'" in ran.err
+
+
+SABOTAGE = """
+import sys
+if any(part.endswith("default_worker.py") for part in sys.argv):
+    import os, time
+    import builder.task
+    real = builder.task.convert
+    def convert(case, source):
+        case.name == "case05" and {act}
+        return real(case, source)
+    builder.task.convert = convert
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        ("time.sleep(1000)", "took longer than 0.1 minutes (--case-minutes)"),
+        ("os.abort()", "could not be converted 6 times, the process died each time"),
+    ],
+    ids=["hangs", "crashes"],
+)
+def test_a_case_that_ends_its_process(
+    source: Path, tmp_path: Path, sa_med2d: Command, monkeypatch: pytest.MonkeyPatch, act: str, reason: str
+) -> None:
+    assert sa_med2d(*arguments(source, tmp_path / "calm", "--workers", 1)).code == 3
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(SABOTAGE.format(act=act))
+    further = ("--executor", "ray", "--case-minutes", 0.1)
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(tmp_path / "site"))
+        assert sa_med2d(*arguments(source, tmp_path / "out", *further)).code == 3
+    entries = json.loads((tmp_path / "out/build/quarantine/Small.json").read_text())
+    assert [entry["case"] for entry in entries] == ["case03", "case05"]
+    assert reason in entries[1]["reason"]
+    # and the next build tries it again
+    assert sa_med2d(*arguments(source, tmp_path / "out", *further)).code == 3
+    assert tree(tmp_path / "out", "data", "index") == tree(tmp_path / "calm", "data", "index")
+    assert receipts(tmp_path / "out") == receipts(tmp_path / "calm")
+
+
+def test_into_an_object_store(source: Path, tmp_path: Path, sa_med2d: Command, store: Store) -> None:
+    assert sa_med2d(*arguments(source, tmp_path / "calm", "--workers", 1)).code == 3
+    into = [store.url if part == str(tmp_path / "out") else part for part in arguments(source, tmp_path / "out")]
+    ran = sa_med2d(*into, "--executor", "ray")
+    assert ran.code == 3, ran.err
+    assert store.tree("data", "index", "build/receipts") == tree(tmp_path / "calm", "data", "index", "build/receipts")

@@ -37,23 +37,23 @@ class LocalExecutor:
 
     Args:
         out: Output folder.
-        options: With one worker, or for a single task, shards are built in this process.
+        options: With one worker, or for a single task, shards are built in this process, unless a limit of time is set.
     """
 
     def __init__(self, out: Path, options: Options) -> None:
         self._out, self._workers, self._strict = out, options.workers, options.strict
-        self._limit = 60 * options.case_minutes
+        self._options = options
 
     def run(self, tasks: Sequence[Task], on_case: Callable[[CaseDone], None]) -> Iterator[Receipt]:
         """See `builder.executors.Executor`."""
-        if min(self._workers, len(tasks)) <= 1:
+        if min(self._workers, len(tasks)) <= 1 and self._options.case_minutes is None:
             cv2.setNumThreads(1)
             for task in tasks:
                 yield build_shard(task, self._out, strict=self._strict, on_case=on_case)
             return
         workers = [_Worker(self._out, self._strict) for _ in range(min(self._workers, len(tasks)))]
         try:
-            yield from _Run(workers, deque(tasks), on_case, self._limit).receipts()
+            yield from _Run(workers, deque(tasks), on_case, self._options).receipts()
         finally:
             for worker in workers:
                 worker.stop()
@@ -63,9 +63,9 @@ class _Run:
     """One run of an executor, while it goes on."""
 
     def __init__(
-        self, workers: list[_Worker], waiting: deque[Task], on_case: Callable[[CaseDone], None], limit: float
+        self, workers: list[_Worker], waiting: deque[Task], on_case: Callable[[CaseDone], None], options: Options
     ) -> None:
-        self._workers, self._waiting, self._on_case, self._limit = workers, waiting, on_case, limit
+        self._workers, self._waiting, self._on_case, self._options = workers, waiting, on_case, options
         self._deaths: Counter[tuple[str, str | None]] = Counter()
         self._reported: Counter[str] = Counter()
         self._barren = 0
@@ -80,8 +80,10 @@ class _Run:
             for worker in self._workers:
                 if worker.connection in ready:
                     yield from self._receive(worker)
-                elif worker.task is not None and worker.case is not None and worker.seconds > self._limit:
-                    self._give_up(worker, f"took longer than {self._limit / 60:g} minutes (--case-minutes)")
+                elif (
+                    worker.task is not None and worker.case is not None and worker.seconds > self._options.case_seconds
+                ):
+                    self._give_up(worker, self._options.overdue)
 
     def _receive(self, worker: _Worker) -> Iterator[Receipt]:
         try:

@@ -154,12 +154,12 @@ def test_nifti_reading_by_nibabel(benchmark: BenchmarkFixture, files: list[Path]
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers(benchmark: BenchmarkFixture, tmp_path: Path, workers: int) -> None:
-    """A generated source of 24 volumes, built by one process and by two, start-up included."""
+    """A generated source of 96 volumes, built by one process and by two, start-up included."""
     from tests.conftest import ct_like, organ_map, write_nifti, write_source  # noqa: PLC0415
 
     recipe = write_source(tmp_path, cases=0)
-    for number in range(24):
-        write_nifti(tmp_path / f"Small/images/case{number:02d}.nii.gz", ct_like(number, (160, 192, 192)))
+    for number in range(96):
+        write_nifti(tmp_path / f"Small/images/case{number:02d}.nii.gz", ct_like(number % 8, (160, 192, 192)))
         write_nifti(tmp_path / f"Small/labels/case{number:02d}.nii.gz", organ_map((160, 192, 192)))
     runs = iter(range(99))
 
