@@ -30,6 +30,7 @@ _DISTRIBUTIONS: Final = (
     "pyarrow",
     "simpleitk",
 )
+_NO_MEMORY: Final = "memory ran out; use fewer --workers, and run the same command again"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ def build_shard(
                 if case.name in lost:
                     raise CaseError("convert", case.images[0].path, lost[case.name])
                 converted = convert(case, task.source)
-            except CaseError as fault:
+            except (CaseError, MemoryError) as fault:
+                if isinstance(fault, MemoryError):  # another time there may be enough
+                    lost[case.name] = _NO_MEMORY
+                    fault = CaseError("convert", case.images[0].path, _NO_MEMORY)
                 error = shown_error(case, fault)
                 if strict:
                     raise error from None

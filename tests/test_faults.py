@@ -104,6 +104,22 @@ def test_case_that_kills_its_process_is_quarantined(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_case_that_memory_does_not_suffice_for(
+    source: Path, tmp_path: Path, sa_med2d: Command, undisturbed: dict[str, bytes], workers: int
+) -> None:
+    script = sabotaged(tmp_path, 'case.name == "case05" and bytearray(1 << 62)')
+    ran = run(command(source, tmp_path / "out", "--workers", workers, script=script))
+    assert ran.returncode == 3, ran.stderr
+    assert "Traceback" not in ran.stderr
+    [entry] = json.loads((tmp_path / "out/build/quarantine/Small.json").read_text())
+    assert entry["case"] == "case05"
+    assert "memory ran out; use fewer --workers" in entry["reason"]
+    # and the next build tries it again
+    assert sa_med2d(*command(source, tmp_path / "out")[3:]).code == 0
+    assert tree(tmp_path / "out", "data", "index") == undisturbed
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_case_that_hangs_is_given_up(source: Path, tmp_path: Path, workers: int) -> None:
     script = sabotaged(tmp_path, 'case.name == "case05" and time.sleep(1000)')
     started = time.monotonic()
