@@ -466,3 +466,30 @@ def test_nothing_of_the_machine_goes_up(publisher: Publisher, out: Path) -> None
     )
     for secret in (str(out), os.uname().nodename, TOKEN, "fingerprint", "quarantin"):
         assert secret not in whole
+
+
+def test_by_xet(tmp_path: Path, out: Path) -> None:
+    """The same by Xet, which is how the Hub itself takes large files."""
+    with HubServer(tmp_path / "hub", objects="direct", xet=True) as hub:
+        hub.add_user("ann", TOKEN)
+        publisher = Publisher(hub, tmp_path)
+        code, said = publisher.run("publish", out, REPO, "--source", "Free")
+        assert code == 0, said
+        code, said = publisher.run("publish", out, REPO)
+        assert code == 0, said
+        assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
+        assert publisher.sent() == 0  # nothing went by LFS
+        commits = publisher.commits()
+        code, said = publisher.run("publish", out, REPO)
+        assert (code, publisher.commits()) == (0, commits), said
+        assert "0 files changed" in said
+        keys = publisher.script(
+            "import json; from datasets import load_dataset; "
+            f"rows = load_dataset({REPO!r}, 'all', split='train', streaming=True); "
+            "print(json.dumps(sorted(row['__key__'] for row in rows)))"
+        )
+        there = {name.split(".")[0] for name, _ in members(out)}
+        assert keys == sorted(key for key in there if "case00" in key)
+        code, said = publisher.run("withdraw", "Magnet", REPO)
+        assert code == 0, said
+        assert publisher.tree() == shards_of(out, "Free", "Share")

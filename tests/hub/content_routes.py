@@ -151,7 +151,11 @@ def _new_files(hub: Hub, dataset: Dataset, lines: list[dict[str, Any]]) -> dict[
 
 
 def _pointer(hub: Hub, dataset: Dataset, value: dict[str, Any]) -> Pointer:
-    size = hub.store.size(dataset.object_key(value["oid"]))
+    key = dataset.object_key(value["oid"])
+    size = hub.store.size(key)
+    if size is None and hub.xet is not None and (content := hub.xet.content(dataset.id, value["oid"])) is not None:
+        hub.store.write(key, content)  # so that it is served like any other
+        size = len(content)
     if size is None or size != value.get("size", size):
         raise HubError(400, f"LFS object {value['oid']} of {value['path']} is not stored")
     return Pointer(value["oid"], size)

@@ -13,6 +13,7 @@ from tests.hub.accounts import Accounts, User
 from tests.hub.errors import HubError, repository_not_found
 from tests.hub.objects import ObjectStore
 from tests.hub.repository import Repository
+from tests.hub.xet import XetStore
 
 LFS_ENDINGS = frozenset(
     {".7z", ".bin", ".gz", ".h5", ".jpg", ".npy", ".npz", ".parquet", ".png", ".tar", ".zip", ".zst"}
@@ -67,10 +68,20 @@ class Hub:
         accounts: Who is known.
         store: Where large files are.
         options: How it behaves.
+        xet: Where clients put large files instead, None for a Hub that has no Xet.
     """
 
-    def __init__(self, url: str, folder: Path, accounts: Accounts, store: ObjectStore, options: Options) -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        accounts: Accounts,
+        store: ObjectStore,
+        options: Options,
+        xet: XetStore | None = None,
+    ) -> None:
         self.url = url
+        self.xet = xet
         self.accounts = accounts
         self.store = store
         self.options = options

@@ -113,6 +113,10 @@ class ObjectStore:
         content: bytes = body.read()
         return content
 
+    def write(self, key: str, content: bytes) -> None:
+        """Store an object."""
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=content)
+
     def delete(self, key: str) -> None:
         """Drop an object."""
         self._s3.delete_object(Bucket=self._bucket, Key=key)

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.hub import content_routes, metadata_routes
+from tests.hub import content_routes, metadata_routes, xet_routes
 from tests.hub.accounts import Accounts, Role
 from tests.hub.errors import HubError
 from tests.hub.faults import Faults
@@ -24,8 +24,9 @@ from tests.hub.objects import ObjectStore
 from tests.hub.repository import GitError
 from tests.hub.routing import Call
 from tests.hub.traffic import HubApplication, LoggedRequest, OpenProtocol, RequestLog
+from tests.hub.xet import XetStore
 
-ROUTERS = (metadata_routes.router, content_routes.router)
+ROUTERS = (metadata_routes.router, content_routes.router, xet_routes.router)
 MEBIBYTE = 1 << 20
 
 
@@ -38,6 +39,7 @@ class HubServer:
         page_size: Entries of a tree, or commits of a history, in one answer.
         part_size: Large files above it are uploaded in parts of it; at least 5 MiB, as S3 has it.
         lfs_threshold: Files above it are large whatever they are called.
+        xet: Whether clients upload large files by Xet, to a store in the folder.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class HubServer:
         page_size: int = 1000,
         part_size: int = 5 * MEBIBYTE,
         lfs_threshold: int = 10_000_000,
+        xet: bool = False,
     ) -> None:
         self.faults = Faults()
         self._log = RequestLog()
@@ -55,7 +58,9 @@ class HubServer:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._store = ObjectStore(part_size, self.faults, self._log)
-        self._hub = Hub(self.url, folder, self._accounts, self._store, Options(objects, page_size, lfs_threshold))
+        options = Options(objects, page_size, lfs_threshold)
+        self._xet = XetStore(folder / "xet") if xet else None
+        self._hub = Hub(self.url, folder, self._accounts, self._store, options, self._xet)
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 HubApplication(self._answer, self.faults, self._log),
@@ -121,7 +126,7 @@ class HubServer:
             **inherited,
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
-            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_XET": "1" if self._xet is None else "0",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
