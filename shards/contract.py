@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Final
 
 from sa_med2d_20m import SCHEMA, Metadata
@@ -42,12 +43,18 @@ def type_faults(value: Any, expected: Any = Metadata, where: str = "") -> Iterat
         yield f"{where} is {value!r}, expected {expected.__name__}"
 
 
+@cache
+def _types_of(kind: type) -> dict[str, Any]:
+    """Types of the fields of a dataclass; to work them out takes longer than to compare a record with them."""
+    return typing.get_type_hints(kind)
+
+
 def _record_faults(value: Any, expected: type, where: str) -> Iterator[str]:
     prefix = f"{where}." if where else ""
     if not isinstance(value, Mapping):
         yield f"{where or 'metadata'} is {value!r}, expected a record"
         return
-    hints = typing.get_type_hints(expected)
+    hints = _types_of(expected)
     names = [field.name for field in fields(expected)]
     yield from (f"{prefix}{name} is missing" for name in names if name not in value)
     yield from (f"{prefix}{name} is no field of this version" for name in value if name not in names)
