@@ -331,6 +331,21 @@ def test_private_repository(publisher: Publisher, out: Path) -> None:
     assert "no such dataset on the Hub that this token may see" in publisher.script(script, token="hf_bob")  # noqa: S106
 
 
+def test_gated_repository(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--source", "Share")[0] == 0
+    publisher.script(
+        "import json; from huggingface_hub import HfApi; "
+        f"HfApi().update_repo_settings({REPO!r}, repo_type='dataset', gated='manual'); print(json.dumps(1))"
+    )
+    code, said = publisher.run("publish", out, REPO)  # its owner has access
+    assert code == 0, said
+    code, said = publisher.run("status", REPO, token="hf_bob")  # noqa: S106
+    assert code == 1
+    assert "it is gated, and this token has no access; ask for it on the repository's page" in said
+    script = f"import json, sa_med2d_20m as s\ntry: s.load({REPO!r}, 'ct')\nexcept s.DatasetError as e: print(json.dumps(str(e)))"
+    assert "gated" in publisher.script(script, token="hf_bob")  # noqa: S106
+
+
 FAULTS: dict[str, dict[str, Any]] = {
     "busy": {"match": r"(PUT /objects-|/commit/|/preupload/)", "status": 503, "times": 2},
     "too many requests": {"match": r"objects/batch|/tree/", "status": 429, "times": 2, "retry_after": 0},
