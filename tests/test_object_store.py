@@ -21,6 +21,8 @@ from tests.hub.objects import ObjectStore
 from tests.hub.server import HubServer
 from tests.hub.traffic import LoggedRequest, RequestLog
 
+pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
+
 BUILD = ("data", "index", "build/receipts", "build/plan", "build/quarantine", "build/sources")
 
 
