@@ -153,12 +153,19 @@ def _new_files(hub: Hub, dataset: Dataset, lines: list[dict[str, Any]]) -> dict[
 def _pointer(hub: Hub, dataset: Dataset, value: dict[str, Any]) -> Pointer:
     key = dataset.object_key(value["oid"])
     size = hub.store.size(key)
-    if size is None and hub.xet is not None and (content := hub.xet.content(dataset.id, value["oid"])) is not None:
+    if size is None and (content := _from_xet(hub, dataset, value["oid"])) is not None:
         hub.store.write(key, content)  # so that it is served like any other
         size = len(content)
     if size is None or size != value.get("size", size):
         raise HubError(400, f"LFS object {value['oid']} of {value['path']} is not stored")
     return Pointer(value["oid"], size)
+
+
+def _from_xet(hub: Hub, dataset: Dataset, sha256: str) -> bytes | None:
+    try:
+        return hub.xet.content(dataset.id, sha256) if hub.xet else None
+    except ValueError as error:
+        raise HubError(400, str(error)) from error
 
 
 # Downloads
@@ -178,7 +185,17 @@ def resolve(call: Call) -> Response:
     if entry.pointer is None:
         content = dataset.repository.blob(entry.oid)
         return _bytes(call, entry.size, lambda start, stop: content[start:stop], {**headers, "ETag": f'"{entry.oid}"'})
+    headers |= _xet_headers(call.hub, dataset, entry.pointer, at)
     return _large_file(call, dataset.object_key(entry.pointer.sha256), entry.pointer, headers)
+
+
+def _xet_headers(hub: Hub, dataset: Dataset, pointer: Pointer, commit: str) -> dict[str, str]:
+    """What tells clients that they may download a file by Xet."""
+    file = hub.xet.files(dataset.id).get(pointer.sha256) if hub.xet else None
+    if file is None:
+        return {}
+    route = f"{hub.url}/api/datasets/{dataset.id}/xet-read-token/{commit}"
+    return {"X-Xet-Hash": file.xet_hash, "Link": f'<{route}>; rel="xet-auth"'}
 
 
 def _large_file(call: Call, key: str, pointer: Pointer, headers: dict[str, str]) -> Response:

@@ -119,6 +119,8 @@ class Hub:
             self._datasets.pop(dataset.id, None)
             shutil.rmtree(dataset.repository.folder, ignore_errors=True)
             self.store.delete_below(f"{dataset.id}/")
+            if self.xet is not None:
+                self.xet.delete(dataset.id)
 
     def readable(self, owner: str, name: str, user: User | None) -> Dataset:
         """A dataset whose metadata the user may see."""

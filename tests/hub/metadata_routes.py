@@ -15,6 +15,7 @@ from tests.hub.errors import HubError, entry_not_found, repository_not_found, re
 from tests.hub.hub import Dataset
 from tests.hub.repository import Commit, Entry, MovedError
 from tests.hub.routing import Call, Router
+from tests.hub.xet import XetFile
 
 DATASET = "/api/datasets/{owner}/{name}"
 MAIN = "main"
@@ -182,11 +183,15 @@ def _lfs_sizes(entry: Entry) -> dict[str, int]:
     return {"size": entry.size, "pointerSize": len(entry.pointer.text) if entry.pointer else 0}
 
 
-def _tree_item(dataset: Dataset, commit: str, *, expand: bool) -> Callable[[Entry], dict[str, Any]]:
+def _tree_item(call: Call, dataset: Dataset, commit: str, *, expand: bool) -> Callable[[Entry], dict[str, Any]]:
+    by_xet: dict[str, XetFile] = call.hub.xet.files(dataset.id) if call.hub.xet else {}
+
     def to_json(entry: Entry) -> dict[str, Any]:
         item: dict[str, Any] = {"type": entry.kind, "oid": entry.oid, "size": entry.size, "path": entry.path}
         if entry.pointer:
             item["lfs"] = {"oid": entry.pointer.sha256, **_lfs_sizes(entry)}
+            if found := by_xet.get(entry.pointer.sha256):
+                item["xetHash"] = found.xet_hash
         if expand:
             last = dataset.repository.commits(commit, path=entry.path, limit=1)[0]
             item["lastCommit"] = {"id": last.oid, "title": last.title, "date": _date(last.date)}
@@ -211,7 +216,7 @@ def _tree(call: Call, folder: str) -> Response:
     entries = dataset.repository.listing(commit, folder, recursive=call.flag("recursive"))
     if entries is None:
         raise entry_not_found(f"{folder} does not exist on {call.values['revision']}")
-    return _page(call, entries, _tree_item(dataset, commit, expand=call.flag("expand")))
+    return _page(call, entries, _tree_item(call, dataset, commit, expand=call.flag("expand")))
 
 
 @router.route("POST", f"{DATASET}/paths-info/{{revision}}")
@@ -220,7 +225,7 @@ def paths_information(call: Call) -> Response:
     commit = commit_of(dataset, call.values["revision"])
     form = parse_qs(call.body.decode())
     entries = dataset.repository.lookup(commit, form.get("paths", []))
-    to_json = _tree_item(dataset, commit, expand=form.get("expand") == ["true"])
+    to_json = _tree_item(call, dataset, commit, expand=form.get("expand") == ["true"])
     return JSONResponse([to_json(entry) for entry in entries.values()])
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import random
 import re
 import subprocess
 import sys
@@ -418,3 +419,116 @@ def test_what_is_not_stored_is_not_committed(hub: HubServer, client: Client) -> 
     )
     assert result == [404, 200, 400, 400, 400]
     assert git(hub, "rev-list", "--count", "main") == "1"
+
+
+@pytest.fixture
+def xet_hub(tmp_path: Path) -> Iterator[HubServer]:
+    """A Hub that takes large files by Xet."""
+    pytest.importorskip("hf_xet")
+    with HubServer(tmp_path / "xet-hub", xet=True) as server:
+        server.add_user("ann", ANN)
+        server.add_user("bob", "hf_bob")
+        yield server
+
+
+def test_xet_and_plain_http_give_the_same_bytes(xet_hub: HubServer, client: Client, tmp_path: Path) -> None:
+    """What goes up by Xet comes back by Xet, by LFS's way of downloading, and in part; git holds its sha256."""
+    import hf_xet  # noqa: PLC0415 - not on every machine
+
+    data = random.Random(7).randbytes(3 * MEBIBYTE)
+    (tmp_path / "noise.bin").write_bytes(data)
+    result = client(
+        xet_hub,
+        """
+        import hashlib
+        from huggingface_hub.utils import get_session
+        api.create_repo(**repo)
+        api.upload_file(path_or_fileobj="noise.bin", path_in_repo="data/noise.bin", **repo)
+        commit(Add("few.bin", b"abc"), Add("README.md", b"# Scans"))
+        by_xet = {name: hashlib.sha256(open(hf_hub_download(**repo, filename=name), "rb").read()).hexdigest()
+                  for name in ("data/noise.bin", "few.bin")}
+        url = f"{api.endpoint}/datasets/ann/scans/resolve/main/data/noise.bin"
+        whole = get_session().get(url, headers=api._build_hf_headers(), follow_redirects=True).content
+        with HfFileSystem().open("datasets/ann/scans/data/noise.bin", block_size=4096, cache_type="none") as file:
+            file.seek(1_000_000)
+            part = file.read(300)
+        info = api.get_paths_info(**repo, paths=["data/noise.bin"])[0]
+        result = dict(by_xet=by_xet, whole=hashlib.sha256(whole).hexdigest(), part=part.hex(), xet=info.xet_hash,
+                      lfs=[info.lfs.sha256, info.size])
+        """,
+    )
+    assert result["by_xet"] == {"data/noise.bin": sha256(data), "few.bin": sha256(b"abc")}
+    assert result["whole"] == sha256(data)
+    assert result["part"] == data[1_000_000:1_000_300].hex()
+    assert result["xet"] == hf_xet.hash_files([str(tmp_path / "noise.bin")])[0].hash
+    assert result["lfs"] == [sha256(data), len(data)]
+    assert git(xet_hub, "show", "main:data/noise.bin").splitlines()[1] == f"oid sha256:{sha256(data)}"
+    assert count(xet_hub, "PUT") == 0
+    assert count(xet_hub, "GET", "/xet-write-token/main") == 2
+    assert any("/xet-read-token/" in request.path for request in xet_hub.requests)
+
+
+def test_what_xet_does_not_hold_is_not_committed(xet_hub: HubServer, client: Client) -> None:
+    """A file whose announced sha256 is not that of its bytes, and one that nobody has sent."""
+    client(
+        xet_hub,
+        """
+        import hf_xet
+        api.create_repo(**repo)
+        headers = api._build_hf_headers()
+        wrong, none = "1" * 64, "2" * 64
+        with hf_xet.XetSession().new_upload_commit(
+            token_refresh_url=f"{api.endpoint}/api/datasets/ann/scans/xet-write-token/main", token_refresh_headers=headers
+        ) as upload:
+            upload.start_upload_bytes(b"not what was said", sha256=wrong)
+        result = None
+        """,
+    )
+    refused = client(
+        xet_hub,
+        """
+        from huggingface_hub.utils import get_session
+        def committed(oid):
+            lines = [{"key": "header", "value": {"summary": "change"}}, {"key": "lfsFile", "value": {"path": "a.bin", "oid": oid}}]
+            body = "".join(json.dumps(line) + "\\n" for line in lines)
+            answer = get_session().post(f"{api.endpoint}/api/datasets/ann/scans/commit/main", headers=api._build_hf_headers(), content=body)
+            return [answer.status_code, answer.json().get("error")]
+        result = [committed(digit * 64) for digit in "12"]
+        """,
+    )
+    assert refused == [
+        [400, f"Object {'1' * 64} is not what was announced"],
+        [400, f"LFS object {'2' * 64} of a.bin is not stored"],
+    ]
+    assert git(xet_hub, "rev-list", "--count", "main") == "1"
+
+
+def test_who_may_have_a_xet_token(xet_hub: HubServer, hub: HubServer, client: Client) -> None:
+    script = """
+        from huggingface_hub.utils import get_session
+        result = [get_session().get(f"{api.endpoint}/api/datasets/ann/scans/xet-{kind}-token/main", headers=api._build_hf_headers()).status_code
+                  for kind in ("read", "write")]
+        """
+    for server in (xet_hub, hub):
+        client(server, "api.create_repo(**repo); result = None")
+    client(xet_hub, "api.update_repo_settings(**repo, gated='manual'); result = None")
+    assert [client(xet_hub, script, token) for token in (ANN, "hf_bob", None)] == [[200, 200], [403, 403], [401, 401]]
+    assert client(hub, script) == [404, 404]
+
+
+def test_a_deleted_dataset_is_gone_from_xet(xet_hub: HubServer, client: Client) -> None:
+    """With what its clients have registered, so that nothing of it can be committed again without an upload."""
+    result = client(
+        xet_hub,
+        """
+        api.create_repo(**repo)
+        commit(Add("a.tar", b"x" * 1000))
+        before = api.get_paths_info(**repo, paths=["a.tar"])[0].xet_hash
+        api.delete_repo(**repo)
+        api.create_repo(**repo)
+        commit(Add("README.md", b"# Scans"))
+        result = [bool(before), [e.path for e in api.list_repo_tree(**repo)]]
+        """,
+    )
+    assert result == [True, [".gitattributes", "README.md"]]
+    assert not list(xet_hub.git_folder(REPO).parents[1].glob("xet/*/xet/xorbs/shards/*.mdb"))

@@ -8,6 +8,8 @@ hash of 32 bytes of 0xff ends them.
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import struct
 import tempfile
 import time
@@ -15,8 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import hf_xet  # type: ignore[import-untyped]
 
 _BLOCK: Final = 48
 _END: Final = b"\xff" * 32
@@ -55,11 +55,20 @@ class XetStore:
         folder.mkdir(parents=True, exist_ok=True)
         return f"local://{folder}"
 
+    def files(self, dataset_id: str) -> dict[str, XetFile]:
+        """All files of a dataset, by the sha256 that its clients have announced."""
+        shards = Path(self.url(dataset_id).removeprefix("local://")).glob("xet/xorbs/shards/*.mdb")
+        return {file.sha256: file for shard in sorted(shards) for file in _files(shard.read_bytes())}
+
+    def delete(self, dataset_id: str) -> None:
+        """Drop all files of a dataset."""
+        shutil.rmtree(self.url(dataset_id).removeprefix("local://"))
+
     def content(self, dataset_id: str, sha256: str) -> bytes | None:
-        """A file, None if it is not there."""
-        url = self.url(dataset_id)
-        shards = Path(url.removeprefix("local://")).glob("xet/xorbs/shards/*")
-        found = next((file for path in shards for file in _files(path.read_bytes()) if file.sha256 == sha256), None)
+        """A file, None if it is not there; ValueError if it has another sha256 than its client has announced."""
+        import hf_xet  # noqa: PLC0415 - not on every machine, and only a Hub with Xet needs it
+
+        url, found = self.url(dataset_id), self.files(dataset_id).get(sha256)
         if found is None:
             return None
         with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +77,10 @@ class XetStore:
             until = int(time.time()) + SOON
             with session.new_file_download_group(endpoint=url, token="t", token_expiry_unix_secs=until) as group:  # noqa: S106
                 group.start_download_file(hf_xet.XetFileInfo(found.xet_hash, found.size), str(path))
-            return path.read_bytes()
+            content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"Object {sha256} is not what was announced")
+        return content
 
 
 def _files(shard: bytes) -> Iterator[XetFile]:
