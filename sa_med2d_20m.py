@@ -552,13 +552,15 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
     try:
         info = _patiently(lambda: api.dataset_info(repository, revision=revision), repository, (errors.HfHubHTTPError,))
     except errors.GatedRepoError:
-        raise DatasetError(f"{repository} is gated: ask for access on its page, and give a token") from None
+        raise DatasetError(f"{repository} cannot be read: {_GATED}") from None
     except errors.RevisionNotFoundError:
         raise DatasetError(f"{repository} has no revision {revision!r}") from None
     except errors.RepositoryNotFoundError:
         raise DatasetError(
             f"{repository}: there is no such folder, and no such dataset on the Hub that this token may see"
         ) from None
+    except errors.HfHubHTTPError as error:
+        raise DatasetError(f"{repository} cannot be read: {_reason(error)}") from None
     return str(info.sha)
 
 
@@ -604,7 +606,17 @@ def _may_pass(error: Exception) -> bool:
     return not isinstance(error, _LASTING)  # clients of servers have errors of their own for what breaks off
 
 
+_GATED: Final = "it is gated; ask for access on its page, and log in with 'hf auth login' or give a token"
+_STRANGER: Final = "the Hub knows no such token; log in with 'hf auth login', or set HF_TOKEN"
+
+
 def _reason(error: BaseException) -> str:
+    """What went wrong, and where it is known what to do about it."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    if headers.get("X-Error-Code") == "GatedRepo":  # the Hub shows what a gated repository is, but not its files
+        return _GATED
+    if headers.get("X-Error-Message") == "Invalid credentials in Authorization header":
+        return _STRANGER
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -183,7 +183,8 @@ _CLIENTS: Final = ("hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "reques
 """Packages whose errors say that a connection failed; which of them `huggingface_hub` uses depends on its release."""
 _AGAIN: Final = "run the same command again to go on"
 _KINDS: Final[dict[type[Exception], str]] = {
-    GatedRepoError: "it is gated, and this token has no access; ask for it on the repository's page",
+    GatedRepoError: "it is gated, and this token, if there is one, has no access; ask for it on the repository's page, "
+    "and log in with 'hf auth login'",
     RepositoryNotFoundError: "there is no such dataset that this token may see; check the name, or log in with "
     "'hf auth login'",
 }

@@ -332,18 +332,36 @@ def test_private_repository(publisher: Publisher, out: Path) -> None:
 
 
 def test_gated_repository(publisher: Publisher, out: Path) -> None:
+    """Those without access are told where to ask, by the publisher and by the loader; its owner notices nothing."""
     assert publisher.run("publish", out, REPO, "--source", "Share")[0] == 0
     publisher.script(
         "import json; from huggingface_hub import HfApi; "
         f"HfApi().update_repo_settings({REPO!r}, repo_type='dataset', gated='manual'); print(json.dumps(1))"
     )
-    code, said = publisher.run("publish", out, REPO)  # its owner has access
+    code, said = publisher.run("publish", out, REPO)
     assert code == 0, said
-    code, said = publisher.run("status", REPO, token="hf_bob")  # noqa: S106
-    assert code == 1
-    assert "it is gated, and this token has no access; ask for it on the repository's page" in said
+    before = publisher.git("rev-parse", "main")
+    load = f"sum(1 for _ in s.load({REPO!r}, 'ct'))"
+    assert publisher.script(f"import json, sa_med2d_20m as s\nprint(json.dumps({load}))") > 0
+    script = f"import json, sa_med2d_20m as s\ntry: {load}\nexcept s.DatasetError as e: print(json.dumps(str(e)))"
+    for token in ("hf_bob", None):
+        for command in (["status", REPO], ["publish", out, REPO], ["withdraw", "Share", REPO]):
+            code, said = publisher.run(*command, token=token)
+            assert code == 1
+            assert re.search("gated.* ask for it on the repository's page, and log in with 'hf auth login'", said), said
+        said = publisher.script(script, token=token)
+        assert re.search("gated; ask for access on its page, and log in with 'hf auth login' or give a token$", said), (
+            said
+        )
+        assert "http" not in said
+    assert publisher.git("rev-parse", "main") == before
+
+
+def test_the_loader_says_that_a_token_is_wrong(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--source", "Share")[0] == 0
     script = f"import json, sa_med2d_20m as s\ntry: s.load({REPO!r}, 'ct')\nexcept s.DatasetError as e: print(json.dumps(str(e)))"
-    assert "gated" in publisher.script(script, token="hf_bob")  # noqa: S106
+    said = publisher.script(script, token="hf_wrong")  # noqa: S106
+    assert said == f"{REPO} cannot be read: the Hub knows no such token; log in with 'hf auth login', or set HF_TOKEN"
 
 
 FAULTS: dict[str, dict[str, Any]] = {
