@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -70,6 +71,10 @@ class Publisher:
     def commits(self) -> int:
         return int(self.git("rev-list", "--count", "main"))
 
+    def xet_uploads(self) -> int:
+        """Uploads by Xet that were begun."""
+        return sum("/xet-write-token/" in one.path for one in self.hub.requests)
+
     def sent(self) -> int:
         """Uploads to the object store."""
         return sum(one.method == "PUT" and one.path.startswith("/objects-") for one in self.hub.requests)
@@ -119,6 +124,15 @@ def publisher(tmp_path: Path) -> Iterator[Publisher]:
         hub.add_user("ann", TOKEN)
         hub.add_user("ann", "hf_reader", role="read")
         hub.add_user("bob", "hf_bob")
+        yield Publisher(hub, tmp_path)
+
+
+@pytest.fixture
+def by_xet(tmp_path: Path) -> Iterator[Publisher]:
+    """A publisher whose large files go by Xet, as they do to the Hub itself."""
+    pytest.importorskip("hf_xet")
+    with HubServer(tmp_path / "hub", xet=True) as hub:
+        hub.add_user("ann", TOKEN)
         yield Publisher(hub, tmp_path)
 
 
@@ -501,28 +515,63 @@ def test_nothing_of_the_machine_goes_up(publisher: Publisher, out: Path) -> None
         assert secret not in whole
 
 
-def test_by_xet(tmp_path: Path, out: Path) -> None:
-    """The same by Xet, which is how the Hub itself takes large files."""
-    with HubServer(tmp_path / "hub", objects="direct", xet=True) as hub:
-        hub.add_user("ann", TOKEN)
-        publisher = Publisher(hub, tmp_path)
-        code, said = publisher.run("publish", out, REPO, "--source", "Free")
-        assert code == 0, said
-        code, said = publisher.run("publish", out, REPO)
-        assert code == 0, said
-        assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
-        assert publisher.sent() == 0  # nothing went by LFS
-        commits = publisher.commits()
-        code, said = publisher.run("publish", out, REPO)
-        assert (code, publisher.commits()) == (0, commits), said
-        assert "0 files changed" in said
-        keys = publisher.script(
-            "import json; from datasets import load_dataset; "
-            f"rows = load_dataset({REPO!r}, 'all', split='train', streaming=True); "
-            "print(json.dumps(sorted(row['__key__'] for row in rows)))"
-        )
-        there = {name.split(".")[0] for name, _ in members(out)}
-        assert keys == sorted(key for key in there if "case00" in key)
-        code, said = publisher.run("withdraw", "Magnet", REPO)
-        assert code == 0, said
-        assert publisher.tree() == shards_of(out, "Free", "Share")
+READ_BACK = f"""
+import hashlib, json, datasets, sa_med2d_20m as s
+from huggingface_hub import snapshot_download
+from pathlib import Path
+rows = {{}}
+for config in sorted(datasets.get_dataset_config_names({REPO!r})):
+    splits = datasets.load_dataset({REPO!r}, config, streaming=True)
+    rows[config] = sorted(row["__key__"] for stream in splits.values() for row in stream)
+ours = [row["key"] for row in s.load({REPO!r}, "all", split="train")]
+chosen = {{row["source"] for row in s.load({REPO!r}, "all", split="train", planes="axial", labels="spleen")}}
+folder = Path(snapshot_download({REPO!r}, repo_type="dataset"))
+hashes = {{path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+          for path in folder.rglob("*") if path.suffix in (".tar", ".parquet")}}
+print(json.dumps([rows, sorted(ours), sorted(chosen), hashes]))
+"""
+
+
+def keys_of(out: Path, *marks: str) -> list[str]:
+    """Keys of samples whose names hold one of these."""
+    names = [name.removesuffix(".json") for name, _ in members(out) if name.endswith(".json")]
+    return sorted(name for name in names if any(mark in name for mark in marks))
+
+
+def test_by_xet(by_xet: Publisher, out: Path) -> None:
+    """Publish, again, more, look, take down: as by LFS, but no byte of a shard goes to the store of LFS."""
+    code, said = by_xet.run("publish", out, REPO, "--source", "Free", "--tag", "v1")
+    assert code == 0, said
+    assert by_xet.tree() == shards_of(out, "Free")
+    assert (by_xet.sent(), by_xet.xet_uploads() > 0) == (0, True)
+    before, uploads = by_xet.git("rev-parse", "main"), by_xet.xet_uploads()
+    code, said = by_xet.run("publish", out, REPO, "--source", "Free")
+    assert code == 0, said
+    assert "0 files changed, 0 deleted" in said
+    assert (by_xet.git("rev-parse", "main"), by_xet.xet_uploads()) == (before, uploads)
+    code, said = by_xet.run("publish", out, REPO)
+    assert code == 0, said
+    assert by_xet.tree() == shards_of(out, "Free", "Share", "Magnet")
+    assert by_xet.sent() == 0
+    code, said = by_xet.run("status", REPO, out)
+    assert code == 0, said
+    assert len(re.findall("up to date", said)) == 3
+    rows, ours, chosen, hashes = by_xet.script(READ_BACK, token=None)
+    assert rows["all"] == keys_of(out, "--")
+    assert rows["mr"] == keys_of(out, "--Magnet--")
+    assert rows["ct-permissive"] == keys_of(out, "--Free--")
+    records = [json.loads(data) for name, data in members(out) if name.endswith(".json")]
+    assert ours == sorted(record["key"] for record in records if record["split"] == "train")
+    assert chosen == ["Free", "Magnet", "Share"]
+    assert hashes == {
+        path: hashlib.sha256((out / path).read_bytes()).hexdigest()
+        for path in shards_of(out, "Free", "Share", "Magnet")
+        if path.endswith((".tar", ".parquet"))
+    }
+    code, said = by_xet.run("withdraw", "Free", REPO, "--purge")
+    assert code == 0, said
+    assert by_xet.tree() == shards_of(out, "Share", "Magnet")
+    assert (by_xet.commits(), by_xet.git("tag")) == (1, "")
+    rows = by_xet.script(READ_BACK, token=None)[0]
+    assert rows["all"] == keys_of(out, "--Share--", "--Magnet--")
+    assert "ct-permissive" not in rows
