@@ -75,7 +75,9 @@ def test_a_node_dies_in_mid_build(source: Path, tmp_path: Path, sa_med2d: Comman
     assert "40 of 40 shards are finished already and kept" in again.err
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_cluster_of_its_own(source: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    """Also where the machine runs one already: that is joined by its address only."""
     assert sa_med2d(*arguments(source, tmp_path / "calm", "--workers", 1)).code == 3
     assert sa_med2d(*arguments(source, tmp_path / "out", "--executor", "ray")).code == 3
     assert tree(tmp_path / "out", "data", "index") == tree(tmp_path / "calm", "data", "index")

@@ -72,7 +72,8 @@ def _started(options: Options) -> Any:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "ignore_reinit_error": True}
     try:
         if options.ray_address is None:
-            ray.init(num_cpus=options.workers, include_dashboard=False, **quiet)
+            # "local": without it Ray joins whatever cluster this machine has last seen, and refuses num_cpus there
+            ray.init(address="local", num_cpus=options.workers, include_dashboard=False, **quiet)
         else:
             ray.init(address=options.ray_address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
