@@ -146,6 +146,9 @@ class Mask:
     area: int
 
 
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 @dataclass(frozen=True)
 class Metadata:
     """The JSON member of a sample: always these fields, in this order, with these types.
@@ -198,7 +201,7 @@ class Metadata:
 
     def to_json(self) -> bytes:
         """The metadata as compact UTF-8 JSON with its fields in order of definition."""
-        return json.dumps(self.to_record(), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _JSON.encode(self.to_record()).encode()
 
 
 # --- the one definition, as features and as an Arrow schema -----------------------------------------------------------

@@ -22,8 +22,8 @@ class Components:
     All columns have shape (N,); components are ordered by slice, then by their first pixel in reading order.
 
     Attributes:
-        labels: (S, h, w), the box of the block that holds everything; a component's pixels have its number, others 0.
-        origin: Row and column of that box in the slices.
+        labels: (S, h, w), the block; a component's pixels have its number, others 0.
+        origin: Row and column of the block in the slices.
         number: Its pixel value in ``labels``; unique within the block.
         slice: Slice within the block.
         value: Its value in the map that was labelled: a class number or an instance.
@@ -57,29 +57,28 @@ def smallest_area(height: int, width: int) -> int:
     return -(-_AREA_NUMERATOR * height * width // _AREA_DENOMINATOR)
 
 
-def find_components(block: npt.NDArray[Any]) -> Components:
+def find_components(block: npt.NDArray[Any], origin: tuple[int, int] = (0, 0)) -> Components:
     """Label the 8-connected components of equal value in each slice.
 
     The slices are laid out below each other with an empty row and column between, so that one pass labels them all;
     measured, that is four times as fast as a pass for each.
 
     Args:
-        block: (S, H, W) unsigned integers, 0 for background. Touching pixels of unequal value are never joined.
+        block: (S, h, w) unsigned integers, 0 for background. Touching pixels of unequal value are never joined.
+        origin: Row and column of the block in the slices that it is cut from.
     """
-    rows, columns = np.flatnonzero(block.any(axis=(0, 2))), np.flatnonzero(block.any(axis=(0, 1)))
-    if not rows.size:
+    count, height, width = block.shape
+    if not block.size:
         none = np.zeros(0, np.int64)
-        return Components(np.zeros((block.shape[0], 0, 0), np.uint8), (0, 0), *[none] * 9)
-    top, left = int(rows[0]), int(columns[0])
-    height, width = int(rows[-1]) - top + 1, int(columns[-1]) - left + 1
-    strip = np.zeros((block.shape[0], height + 1, width + 1), block.dtype)
-    strip[:, :height, :width] = block[:, top : top + height, left : left + width]
-    labels, count = cc3d.connected_components(strip.reshape(-1, width + 1), connectivity=8, return_N=True)
-    measured = _measure(strip.reshape(-1), labels.reshape(-1), int(count), width + 1)
+        return Components(np.zeros((count, 0, 0), np.uint8), (0, 0), *[none] * 9)
+    strip = np.zeros((count, height + 1, width + 1), block.dtype)
+    strip[:, :height, :width] = block
+    labels, found = cc3d.connected_components(strip.reshape(-1, width + 1), connectivity=8, return_N=True)
+    measured = _measure(strip.reshape(-1), labels.reshape(-1), int(found), width + 1)
     number, value, line, column, first, span, depth, area = measured
     at, row = np.divmod(line, height + 1)
-    boxed = labels.reshape(strip.shape)[:, :height, :width]
-    return Components(boxed, (top, left), number, at, value, row + top, column + left, first + left, span, depth, area)
+    boxed, (top, left) = labels.reshape(strip.shape)[:, :height, :width], origin
+    return Components(boxed, origin, number, at, value, row + top, column + left, first + left, span, depth, area)
 
 
 def _measure(values: npt.NDArray[Any], labels: npt.NDArray[Any], count: int, stride: int) -> tuple[Column, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from builder.label_maps import ClassLayer
 from builder.packing import LabelMap, Plane, TooManyMasksError, pack
 from builder.problem import CaseError
 from builder.recipe import Recipe
-from builder.slicing import AXES, Axis, blocks, occupied, passes_edge_rule, slice_shape
+from builder.shadow import Shadow
+from builder.slicing import AXES, Axis, blocks, contiguous, passes_edge_rule, slice_shape
 from builder.source import Source
-from builder.volume import Picture, Volume, voxel_spacing
+from builder.volume import Picture, Volume
 from sa_med2d_20m import SCHEMA, Mask, Metadata
 from shards.key import SampleKey
 from shards.png import encode_image, encode_label_map
@@ -82,40 +83,49 @@ def convert(case: Case, source: Source) -> Converted:
 def _mask_slices(
     case: Case, image: Picture | Volume, layers: list[ClassLayer], source: Source, tally: Tally
 ) -> Iterator[tuple[_Place, _MaskSlice]]:
+    shaded = [(layer, Shadow.of(layer.array)) for layer in layers]
     if isinstance(image, Picture):
-        packed = _packed([("2d", None)], [layer.array for layer in layers], layers, source)
-        yield from _kept(packed, case, source, tally)
+        height, width = image.array.shape[:2]
+        ((_, (label_map,)),) = _packed(AXES["x"], [0], (height, width), shaded, source)
+        yield from _kept([(("2d", None), label_map)], case, source, tally)
         return
     for axis in (AXES[name] for name in source.recipe.axes):
-        count = image.shape[axis.number]
-        if not passes_edge_rule(*slice_shape(image.shape, axis)):
+        count, shape = image.shape[axis.number], slice_shape(image.shape, axis)
+        if not passes_edge_rule(*shape):
             tally.dropped["edge"] += count
             continue
-        indices = _indices(layers, axis, keep_empty=source.recipe.keep_empty)
+        indices = range(count) if source.recipe.keep_empty else _occupied([shadow for _, shadow in shaded], axis)
         tally.dropped["no_mask"] += count - len(indices)
-        for planes in zip(*(blocks(layer.array, axis, indices) for layer in layers), strict=True):
-            places = [(axis.name, index) for index in planes[0][0]]
-            packed = _packed(places, [block for _, block in planes], layers, source)
-            yield from _kept(packed, case, source, tally)
+        for chosen, label_maps in _packed(axis, indices, shape, shaded, source):
+            places: list[_Place] = [(axis.name, index) for index in chosen]
+            yield from _kept(zip(places, label_maps, strict=True), case, source, tally)
 
 
-def _indices(layers: list[ClassLayer], axis: Axis, *, keep_empty: bool) -> list[int]:
-    filled = np.logical_or.reduce([occupied(layer.array, axis) for layer in layers])
-    return [int(index) for index in (np.arange(filled.size) if keep_empty else np.flatnonzero(filled))]
+def _occupied(shadows: Sequence[Shadow], axis: Axis) -> list[int]:
+    filled = np.logical_or.reduce([shadow.occupied(axis) for shadow in shadows])
+    return [int(index) for index in np.flatnonzero(filled)]
 
 
 def _packed(
-    places: Sequence[_Place], planes: list[npt.NDArray[Any]], layers: list[ClassLayer], source: Source
-) -> Iterator[tuple[_Place, LabelMap]]:
-    components = [
-        Plane(find_components(plane), layer.class_number) for plane, layer in zip(planes, layers, strict=True)
-    ]
-    shape: tuple[int, int, int] = planes[0].shape
-    yield from zip(places, pack(shape, components, source.classes), strict=True)
+    axis: Axis,
+    indices: Sequence[int],
+    shape: tuple[int, int],
+    shaded: Sequence[tuple[ClassLayer, Shadow]],
+    source: Source,
+) -> Iterator[tuple[Sequence[int], list[LabelMap]]]:
+    """The label maps of slices, some at a time, with their slice numbers."""
+    for together in zip(*(blocks(layer.array, axis, indices) for layer, _ in shaded), strict=True):
+        chosen = together[0][0]
+        planes = []
+        for (_, block), (layer, shadow) in zip(together, shaded, strict=True):
+            rows, columns = shadow.box(axis, chosen)
+            found = find_components(contiguous(block[:, rows, columns]), (rows.start, columns.start))
+            planes.append(Plane(found, layer.class_number))
+        yield chosen, pack((len(chosen), *shape), planes, source.classes)
 
 
 def _kept(
-    packed: Iterator[tuple[_Place, LabelMap]], case: Case, source: Source, tally: Tally
+    packed: Iterable[tuple[_Place, LabelMap]], case: Case, source: Source, tally: Tally
 ) -> Iterator[tuple[_Place, _MaskSlice]]:
     """The label maps that have a mask left and pass the gates, encoded."""
     for place, label_map in packed:
@@ -166,7 +176,8 @@ def _slices(subject: _Subject, mask_slices: dict[_Place, _MaskSlice]) -> Iterato
         indices = [index for name, index in mask_slices if name == axis.name and index is not None]
         for chosen, block in blocks(subject.image.array, axis, indices):
             yield from (
-                ((axis.name, index), _plain_channels(values)) for index, values in zip(chosen, block, strict=True)
+                ((axis.name, index), _plain_channels(values))
+                for index, values in zip(chosen, contiguous(block), strict=True)
             )
 
 
@@ -215,8 +226,5 @@ def _plane(image: Picture | Volume, axis: str) -> str:
 def _spacing(image: Picture | Volume, axis: str) -> tuple[float, float] | None:
     if isinstance(image, Picture):
         return image.spacing
-    if image.affine is None:
-        return None
-    spacing = voxel_spacing(image.affine)
     row, column = AXES[axis].spacing_axes
-    return spacing[row], spacing[column]
+    return image.spacing and (image.spacing[row], image.spacing[column])

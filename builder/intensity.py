@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import cv2
@@ -73,14 +74,19 @@ def rescale(values: npt.NDArray[Any], low: float, high: float, *, flip: bool = F
     if values.dtype.kind not in "iu":
         return _levels(values.astype(np.float64), low, high, flip)
     if values.dtype == np.uint8:
-        every = _levels(np.arange(256, dtype=np.float64), low, high, flip)
-        pixels: npt.NDArray[Any] = np.asarray(cv2.LUT(values, every))
+        pixels: npt.NDArray[Any] = np.asarray(cv2.LUT(values, _levels_of_bytes(low, high, flip)))
         return pixels.reshape(values.shape)
     first, last = int(values.min()), int(values.max())
     if last - first >= min(_TABLE, values.size):
         return _levels(values.astype(np.float64), low, high, flip)
     table = _levels(np.arange(first, last + 1, dtype=np.float64), low, high, flip)
     return np.take(table, _offsets(values, first))
+
+
+@lru_cache(maxsize=256)
+def _levels_of_bytes(low: float, high: float, flip: bool) -> npt.NDArray[np.uint8]:
+    """The levels of 0 to 255; many slices of a volume share them."""
+    return _levels(np.arange(256, dtype=np.float64), low, high, flip)
 
 
 def _levels(values: npt.NDArray[np.float64], low: float, high: float, flip: bool) -> npt.NDArray[np.uint8]:

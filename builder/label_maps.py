@@ -20,6 +20,7 @@ from builder.mask_values import Labelling, MaskFile, foreground, instance_number
 from builder.problem import CaseError
 from builder.recipe import ANY_INSTANCE
 from builder.segments import Segment
+from builder.shadow import bounding_box
 from builder.volume import Picture, Volume
 
 
@@ -135,11 +136,13 @@ class _ObjectLayers:
     def add(self, binary: npt.NDArray[np.bool_]) -> None:
         """Add one object."""
         self._count += 1
-        free = next((array for array in self.arrays if not array[binary].any()), None)
+        box = bounding_box(binary)
+        mask = binary[box]
+        free = next((array for array in self.arrays if _apart(array[box], mask)), None)
         if free is None:
             free = np.zeros(self._shape, np.uint16)
             self.arrays.append(free)
-        free[binary] = self._count
+        free[box][mask] = self._count
 
 
 class _Layers:
@@ -185,8 +188,16 @@ class _Layers:
             own = layer == number
             layer[own] = 0
             binary = binary | own
-        free = next((at for at, layer in enumerate(self.arrays) if not layer[binary].any()), len(self.arrays))
+        box = bounding_box(binary)
+        mask = binary[box]
+        free = next((at for at, layer in enumerate(self.arrays) if _apart(layer[box], mask)), len(self.arrays))
         if free == len(self.arrays):
             self.arrays.append(np.zeros(self._shape, self._dtype))
-        self.arrays[free][binary] = number
+        room = self.arrays[free][box]
+        room += mask * self._dtype(number)  # where the mask is, the layer holds zeros
         self._home[number] = free
+
+
+def _apart(layer: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> bool:
+    """Whether a mask covers nothing of a layer, both of one shape."""
+    return not np.minimum(layer, mask).any()

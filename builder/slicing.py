@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-_WHOLE_NUMBERS: Final[dict[int, type]] = {1: np.uint8, 2: np.uint16, 4: np.int32}
-"""Bytes of a value -> what OpenCV transposes values of so many bytes as."""
+from builder.volume import SAME_SIZE
+
 _BLOCK: Final = 32
 """Slices copied at once: one slice along the last axis would touch every cache line of the volume."""
 
@@ -68,7 +68,8 @@ def blocks(
         indices: Slice numbers, ascending.
 
     Yields:
-        The next few of the indices, and their slices as a contiguous (S, H, W) or (S, H, W, 3) array.
+        The next few of the indices, and their slices as an (S, H, W) or (S, H, W, 3) array, which may be a view; see
+        `contiguous`.
     """
     along = np.moveaxis(array, axis.number, 0)
     if axis.rows_reversed:
@@ -76,25 +77,16 @@ def blocks(
     for start in range(0, len(indices), _BLOCK):
         chosen = indices[start : start + _BLOCK]
         block = along[chosen[0] : chosen[-1] + 1]
-        if block.shape[0] != len(chosen):
-            block = block[np.subtract(chosen, chosen[0])]
-        yield chosen, _contiguous(block)
+        yield chosen, block if block.shape[0] == len(chosen) else block[np.subtract(chosen, chosen[0])]
 
 
-def _contiguous(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def contiguous(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A block as a contiguous array, in a third of the time where neighbours in memory lie in different slices."""
-    whole = _WHOLE_NUMBERS.get(block.itemsize)
-    if block.ndim != 3 or abs(block.strides[0]) != block.itemsize or whole is None:
+    same_size = SAME_SIZE.get(block.itemsize)
+    if not block.size or block.ndim != 3 or abs(block.strides[0]) != block.itemsize or same_size is None:
         return np.ascontiguousarray(block)
     count, height, width = block.shape
     columns: npt.NDArray[Any] = (
-        np.ascontiguousarray(block.transpose(1, 2, 0)).view(whole).reshape(height * width, count)
+        np.ascontiguousarray(block.transpose(1, 2, 0)).view(same_size).reshape(height * width, count)
     )
     return cv2.transpose(columns).view(block.dtype).reshape(count, height, width)
-
-
-def occupied(array: npt.NDArray[Any], axis: Axis) -> npt.NDArray[np.bool_]:
-    """Which slices of a (Z, Y, X) array along an axis hold anything but 0; (slices,) bool."""
-    others = tuple(number for number in range(3) if number != axis.number)
-    filled: npt.NDArray[np.bool_] = np.any(array, axis=others)
-    return filled

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt2axcodes
@@ -16,6 +18,8 @@ FARTHEST: Final = 1e6
 """A coordinate or length in mm from here on, a kilometre, is a damaged number."""
 _SMALLEST_VOXEL: Final = 1e-12
 """Cubic millimetres: smaller is none."""
+SAME_SIZE: Final[dict[int, type]] = {1: np.uint8, 2: np.uint16, 4: np.int32, 8: np.float64}
+"""Bytes of a value -> what OpenCV moves values of so many bytes as, without a look at them."""
 _SPACING_DIGITS: Final = 6
 """Spacings are rounded to six significant digits: formats store them as text, float32 or float64."""
 
@@ -64,6 +68,14 @@ class Volume:
         """(Z, Y, X), without colours."""
         z, y, x = self.array.shape[:3]
         return z, y, x
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Voxel size in mm along x, y, z, to six significant digits; None without geometry."""
+        if self.affine is None:
+            return None
+        x, y, z = (float(f"{length:.{_SPACING_DIGITS}g}") for length in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return x, y, z
 
 
 @dataclass(frozen=True)
@@ -155,7 +167,7 @@ def to_lps(volume: Volume) -> Volume:
     """Flip and permute a volume so that its index axes run towards left, posterior and superior.
 
     Nothing is resampled: an oblique volume gets the nearest axes, as `nibabel.as_closest_canonical` does for RAS. The
-    array becomes a view. A volume without geometry stays as it is.
+    array becomes a view, or a copy where rows run backwards in memory. A volume without geometry stays as it is.
     """
     if volume.affine is None:
         return volume
@@ -174,14 +186,28 @@ def to_lps(volume: Volume) -> Volume:
         if flip:
             index_from[source, 3] = array.shape[source] - 1
             array = np.flip(array, source)
-    array = array.transpose(*order, *colours).transpose(2, 1, 0, *colours)
+    array = _forwards(array.transpose(*order, *colours).transpose(2, 1, 0, *colours))
     return replace(volume, array=array, affine=volume.affine @ index_from)
 
 
-def voxel_spacing(affine: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Voxel size in mm along x, y, z, to six significant digits."""
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    return tuple(float(f"{length:.{_SPACING_DIGITS}g}") for length in lengths)  # type: ignore[return-value]
+def _forwards(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same values, copied where they run backwards along the axis that is contiguous in memory.
+
+    NumPy takes five to twenty times as long over such rows, and OpenCV turns them at the speed of memory. As most NIfTI
+    files are stored towards right and anterior, most volumes come to this.
+    """
+    order = np.argsort([-abs(stride) for stride in array.strides], kind="stable")
+    stored = array.transpose(order)
+    forwards = stored[tuple(slice(None, None, -1 if stride < 0 else 1) for stride in stored.strides)]
+    same_size = SAME_SIZE.get(array.itemsize)
+    if stored.ndim != 3 or stored.strides[-1] != -array.itemsize or not forwards.flags.c_contiguous or not same_size:
+        return array
+    turned = np.empty_like(forwards)
+    both = stored.strides[1] < 0
+    for plane, out in zip(forwards.view(same_size), turned.view(same_size), strict=True):
+        cv2.flip(plane, -1 if both else 1, out)
+    in_order = turned[::-1] if stored.strides[0] < 0 else turned
+    return in_order.transpose(np.argsort(order))
 
 
 def source_values(image: Picture | Volume) -> npt.NDArray[Any]:

@@ -8,7 +8,6 @@ cannot hold (more than 100 bytes) gets the standard library's pax header.
 from __future__ import annotations
 
 import hashlib
-import struct
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,13 @@ from typing import BinaryIO, Final
 _BLOCK: Final = 512
 _RECORD: Final = 10240
 _MODE: Final = 0o444
+_LONGEST_NAME: Final = 100
+_OWNER: Final = b"%07o\0" % _MODE + b"0000000\0" * 2
+_TIME: Final = b"\0" + b"00000000000\0"
+_REST: Final = b"\0 0" + bytes(100) + b"ustar\00000" + bytes(247)
+"""What stands between and after name, size and checksum in each header: mode and owners, time 0, a file, ustar."""
+_SUM: Final = sum(_OWNER) + sum(_TIME) + sum(b" " * 8) + sum(_REST[2:])
+"""Of all these bytes; the checksum counts itself as eight blanks."""
 MEMBERS: Final = ("png", "mask.png", "json")
 """Extensions of the members of a sample, in their order."""
 
@@ -70,8 +76,14 @@ class TarWriter:
 
     def write(self, sample: Sample) -> Located:
         """Append a sample."""
-        parts = (sample.image, sample.mask, sample.record)
-        members = [self._member(f"{sample.key}.{name}", data) for name, data in zip(MEMBERS, parts, strict=True)]
+        blocks, members, end = [], [], self._position
+        for name, data in zip(MEMBERS, (sample.image, sample.mask, sample.record), strict=True):
+            header = tar_header(f"{sample.key}.{name}", len(data))
+            start = end + len(header)
+            blocks += [header, data, bytes(-len(data) % _BLOCK)]
+            members.append(Member(start, len(data)))
+            end = start + len(data) + len(blocks[-1])
+        self._append(b"".join(blocks))
         return Located(*members)
 
     def finish(self) -> tuple[int, str]:
@@ -84,13 +96,6 @@ class TarWriter:
         self._append(bytes(2 * _BLOCK + -end % _RECORD))
         return self._position, self._digest.hexdigest()
 
-    def _member(self, name: str, data: bytes) -> Member:
-        self._append(tar_header(name, len(data)))
-        start = self._position
-        self._append(data)
-        self._append(bytes(-len(data) % _BLOCK))
-        return Member(start, len(data))
-
     def _append(self, data: bytes) -> None:
         self._file.write(data)
         self._digest.update(data)
@@ -100,28 +105,13 @@ class TarWriter:
 def tar_header(name: str, size: int) -> bytes:
     """The header of a regular file as tar blocks: equal to what `tarfile` writes for the same fields."""
     encoded = name.encode()
-    if len(encoded) > 100 or size >= 8**11:
+    if len(encoded) > _LONGEST_NAME or size >= 8**11:
         info = tarfile.TarInfo(name)
         info.size, info.mode = size, _MODE
         return info.tobuf(tarfile.PAX_FORMAT)
-    header = struct.pack(
-        "100s8s8s8s12s12s8sc100s8s32s32s8s8s167x",
-        encoded,
-        b"%07o\0" % _MODE,
-        b"0000000\0",
-        b"0000000\0",
-        b"%011o\0" % size,
-        b"00000000000\0",
-        b" " * 8,
-        b"0",
-        b"",
-        b"ustar\x0000",
-        b"",
-        b"",
-        b"",
-        b"",
-    )
-    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    octal = b"%011o" % size
+    checksum = b"%06o" % (_SUM + sum(encoded) + sum(octal))
+    return b"".join((encoded, bytes(_LONGEST_NAME - len(encoded)), _OWNER, octal, _TIME, checksum, _REST))
 
 
 class BrokenShardError(ValueError):

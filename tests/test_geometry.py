@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,25 @@ def test_spacing_is_of_rows_and_columns(sa_med2d: Command, tmp_path: Path) -> No
         json.loads(data)["plane"]: json.loads(data)["spacing"] for name, data in built.items() if "json" in name
     }
     assert spacings == {"axial": [0.8, 0.8], "coronal": [1.5, 0.8], "sagittal": [1.5, 0.8]}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", ">i2", "int16", "float32", "float64", "bool"])
+def test_every_orientation_becomes_lps(dtype: str) -> None:
+    """Against nibabel, for the 48 ways that a volume may lie in a file; the rows of the result run forwards."""
+    array = np.arange(3 * 4 * 5).reshape(3, 4, 5).astype(dtype)
+    for order, signs in itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)):
+        affine = np.zeros((4, 4))
+        affine[order, range(3)] = signs
+        affine[3, 3] = 1
+        turned = to_lps(Volume(array, affine))
+        to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+        image = nibabel.Nifti1Image(array.transpose(2, 1, 0).astype(float), to_ras @ affine)
+        expected = nibabel.as_closest_canonical(image).get_fdata().astype(dtype)[::-1, ::-1].transpose(2, 1, 0)
+        assert turned.array.dtype == np.dtype(dtype)
+        assert np.array_equal(turned.array, expected)
+        assert turned.affine is not None
+        assert np.array_equal(turned.affine[:3, :3], np.eye(3))
+        assert min(turned.array.strides, key=abs) > 0
 
 
 def test_oblique_volume_takes_the_nearest_axes() -> None:
