@@ -93,7 +93,7 @@ def _measure(values: npt.NDArray[Any], labels: npt.NDArray[Any], count: int, str
     Returns:
         Columns by first pixel: number, value, first line, first column, left, width, height, area.
     """
-    change = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    change = _changes(values)
     start = np.concatenate([np.zeros(1, np.int64), change])
     end = np.append(change, labels.size)
     inside = labels[start] != 0
@@ -120,3 +120,18 @@ def _measure(values: npt.NDArray[Any], labels: npt.NDArray[Any], count: int, str
         last[order] - top + 1,
         area[order],
     )
+
+
+def _changes(values: npt.NDArray[Any]) -> Column:
+    """Where a value differs from the one before it, ascending.
+
+    NumPy finds set bytes one by one where fewer than a tenth of them are; to find eight at a time first takes two
+    thirds of that.
+    """
+    changed = np.zeros(-(-values.size // 8) * 8, np.bool_)
+    np.not_equal(values[1:], values[:-1], out=changed[1 : values.size])
+    eights = changed.view(np.uint64)
+    filled = np.flatnonzero(eights != 0)
+    at = np.flatnonzero(eights[filled].view(np.bool_))
+    found: Column = (filled[at >> 3] << 3) + (at & 7)
+    return found

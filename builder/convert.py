@@ -21,7 +21,7 @@ from builder.recipe import Recipe
 from builder.shadow import Shadow
 from builder.slicing import AXES, Axis, blocks, contiguous, passes_edge_rule, slice_shape
 from builder.source import Source
-from builder.volume import Picture, Volume
+from builder.volume import Picture, Volume, grey_of
 from sa_med2d_20m import SCHEMA, Mask, Metadata
 from shards.key import SampleKey
 from shards.png import encode_image, encode_label_map
@@ -185,8 +185,8 @@ def _plain_channels(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Without alpha; greyscale that is stored as three equal channels becomes one."""
     if array.ndim == 2:
         return array
-    colour = np.ascontiguousarray(array[..., :3])
-    return np.ascontiguousarray(colour[..., 0]) if (colour == colour[..., :1]).all() else colour
+    grey = grey_of(array)
+    return np.ascontiguousarray(array[..., :3]) if grey is None else grey
 
 
 def _sample(subject: _Subject, place: _Place, scaled: Scaled, found: _MaskSlice) -> EncodedSample:

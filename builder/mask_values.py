@@ -14,7 +14,7 @@ from builder.gates import Tally, apply_gate
 from builder.problem import CaseError
 from builder.recipe import Masks, Recipe
 from builder.source_classes import SourceClasses
-from builder.volume import Picture, Volume, source_values
+from builder.volume import Picture, Volume, grey_of, source_values
 
 _TABLE: Final = 1 << 20
 _LISTED: Final = 8
@@ -71,11 +71,11 @@ def _grey(image: Picture | Volume, file: MaskFile, *, mix: bool) -> npt.NDArray[
     values = source_values(image)
     if isinstance(image, Volume) or values.ndim == 2:
         return _volume_of(values)
-    colour = values[..., :3]
-    if (colour == colour[..., :1]).all():
-        return _volume_of(colour[..., 0])
+    grey = grey_of(values)
+    if grey is not None:
+        return _volume_of(grey)
     if mix:
-        return _volume_of(cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY))
+        return _volume_of(cv2.cvtColor(np.ascontiguousarray(values[..., :3]), cv2.COLOR_RGB2GRAY))
     raise CaseError(
         "labels",
         file.path,

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from builder.intensity import IntensityError, rescale, scaling_of
 from builder.recipe import IntensityRule
-from builder.volume import Picture, Volume
+from builder.volume import Picture, Volume, grey_of
 from tests.conftest import RECIPE, Command, ct_like, members, organ_map, read_nifti, write_nifti
 
 DTYPES = st.sampled_from(
@@ -150,3 +150,24 @@ def test_values_that_are_no_numbers_are_refused(bad: float) -> None:
     values = np.array([[0.0, 1.0, bad]], np.float32)
     with pytest.raises(IntensityError, match="1 values that are NaN or infinite"):
         scaling_of(IntensityRule(), Volume(values[np.newaxis], None))(values)
+
+
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 9)),
+    st.sampled_from([3, 4]),
+    st.sampled_from([np.uint8, np.uint16]),
+    st.data(),
+)
+def test_a_picture_is_grey_only_if_all_its_pixels_are(
+    size: tuple[int, int], channels: int, dtype: type, data: st.DataObject
+) -> None:
+    """One pixel of colour anywhere keeps it in colour; a fourth channel is transparency, and says nothing."""
+    grey = np.random.default_rng(0).integers(0, 256, size).astype(dtype)
+    colours = np.repeat(grey[..., np.newaxis], channels, axis=2)
+    colours[..., 3:] = 7
+    found = grey_of(colours)
+    assert found is not None
+    assert np.array_equal(found, grey)
+    place = tuple(data.draw(st.integers(0, side - 1)) for side in (*size, 3))
+    colours[place] ^= 1
+    assert grey_of(colours) is None

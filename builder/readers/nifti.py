@@ -33,7 +33,7 @@ _ISAL_ERROR: Final = cast("type[Exception]", igzip_lib.IsalError)
 _LARGEST_HEADER: Final = 540
 _LARGEST_OFFSET: Final = 1 << 26
 """Extensions of a header are kilobytes."""
-_PIECE: Final = 1 << 24
+_PIECE: Final = 1 << 18
 _Asked = TypeVar("_Asked")
 _Got = TypeVar("_Got")
 _COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))

@@ -1,4 +1,4 @@
-"""The volume that the benchmarks share: the MNI152 template with its tissue maps, as the package nilearn ships it."""
+"""What the benchmarks share: the MNI152 template with its tissue maps, as the package nilearn ships it, and the corpus."""
 
 from __future__ import annotations
 
@@ -15,23 +15,37 @@ from builder.options import Options
 from builder.plan import SourcePlan, plan_source
 from builder.recipe import load_recipe
 from sa_med2d_20m import decode_png
+from tests.conftest import RECIPES
+
+CORPUS_SETS = {
+    "TotalSegmentator_CT": "totalsegmentator",
+    "TotalSegmentator_aorta": "totalsegmentator-aorta-overlap",
+    "ISIC2017": "isic2017-dermoscopy",
+    "IDRiD": "idrid-fundus",
+}
+"""Recipe -> folder of the corpus: a label map of CT, 17 overlapping masks of CT, and pictures in colour."""
 
 
 @pytest.fixture(scope="module")
-def plan() -> Iterator[SourcePlan]:
+def plan(request: pytest.FixtureRequest) -> Iterator[SourcePlan]:
+    """The MNI152 template, or the set that a test names."""
+    name = getattr(request, "param", "MNI152")
+    if name in CORPUS_SETS:
+        folder = request.getfixturevalue("corpus") / CORPUS_SETS[name]
+        yield plan_source(load_recipe(str(RECIPES / f"{name}.toml")), folder, bytes, shard_size=Options.shard_size)
+        return
     pytest.importorskip("nilearn", reason="the benchmarks read a volume out of nilearn")
     with demo_folder() as raw:
-        yield plan_source(load_recipe("MNI152"), raw / "MNI152", bytes, shard_size=Options.shard_size)
+        yield plan_source(load_recipe(name), raw / name, bytes, shard_size=Options.shard_size)
 
 
 @pytest.fixture(scope="module")
 def files(plan: SourcePlan) -> list[Path]:
-    (task,) = plan.tasks
-    return [plan.source.root / path for path in task.cases[0].paths]
+    return [plan.source.root / path for case in plan.tasks[0].cases for path in case.paths]
 
 
 @pytest.fixture(scope="module")
 def pictures(plan: SourcePlan) -> list[npt.NDArray[np.uint8]]:
     """The very images and label maps that the conversion writes, decoded."""
-    samples = convert(plan.tasks[0].cases[0], plan.source).samples
+    samples = [sample for case in plan.tasks[0].cases for sample in convert(case, plan.source).samples]
     return [decode_png(data) for sample in samples for data in (sample.image, sample.label_map)]  # type: ignore[misc]
