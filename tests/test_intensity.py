@@ -162,7 +162,7 @@ def test_a_picture_is_grey_only_if_all_its_pixels_are(
     size: tuple[int, int], channels: int, dtype: type, data: st.DataObject
 ) -> None:
     """One pixel of colour anywhere keeps it in colour; a fourth channel is transparency, and says nothing."""
-    grey = np.random.default_rng(0).integers(0, 256, size).astype(dtype)
+    grey: npt.NDArray[Any] = np.random.default_rng(0).integers(0, 256, size).astype(dtype)
     colours = np.repeat(grey[..., np.newaxis], channels, axis=2)
     colours[..., 3:] = 7
     found = grey_of(colours)
