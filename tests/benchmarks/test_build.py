@@ -182,13 +182,17 @@ def test_nifti_reading_by_nibabel(benchmark: BenchmarkFixture, files: list[Path]
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers(benchmark: BenchmarkFixture, tmp_path: Path, workers: int) -> None:
-    """A generated source of 96 volumes, built by one process and by two, start-up included."""
+    """A generated source of 256 volumes, eight of them unlike, built by one process and by two, start-up included."""
     from tests.conftest import ct_like, organ_map, write_nifti, write_source  # noqa: PLC0415
 
     recipe = write_source(tmp_path, cases=0)
-    for number in range(96):
-        write_nifti(tmp_path / f"Small/images/case{number:02d}.nii.gz", ct_like(number % 8, (160, 192, 192)))
-        write_nifti(tmp_path / f"Small/labels/case{number:02d}.nii.gz", organ_map((160, 192, 192)))
+    for number in range(8):
+        write_nifti(tmp_path / f"Small/images/case{number:03d}.nii.gz", ct_like(number, (160, 192, 192)))
+        write_nifti(tmp_path / f"Small/labels/case{number:03d}.nii.gz", organ_map((160, 192, 192)))
+    for number in range(8, 256):
+        for folder in ("images", "labels"):
+            original = tmp_path / f"Small/{folder}/case{number % 8:03d}.nii.gz"
+            (tmp_path / f"Small/{folder}/case{number:03d}.nii.gz").hardlink_to(original)
     runs = iter(range(99))
 
     def build() -> None:
