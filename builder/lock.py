@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,7 +20,8 @@ from shards.layout import BUILD
 from shards.store import create, is_here
 
 _OWNER: Final = f"{BUILD}/lock.owner"
-_MARK = re.compile(r"process (?P<number>\d+) on (?P<host>\S+), since ")
+_MARK: Final = re.compile(r"process (?P<number>\d+) on (?P<place>\S+ \(\w+\)), since ")
+_KERNEL: Final = (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid"))
 
 
 class OutputError(Exception):
@@ -42,7 +45,7 @@ def locked(out: Path) -> Iterator[None]:
     (out / BUILD).mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / BUILD / "lock", timeout=0):
-            write_atomic(out / _OWNER, _own_mark())
+            write_atomic(out / _OWNER, mark_of(os.getpid()).encode())
             try:
                 yield
             finally:
@@ -55,23 +58,38 @@ def locked(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _object(out: Path) -> Iterator[None]:
-    mark = out / _OWNER
-    if not create(mark, _own_mark()):
+    mark, own = out / _OWNER, mark_of(os.getpid()).encode()
+    if not create(mark, own):
         owner = _owner(out)
-        if not _is_dead(owner):
+        claim = out / f"{_OWNER}.{_digest(owner)}"
+        if not (_is_dead(owner) and create(claim, own)):  # of two that find it dead one takes it over
             raise OutputError(
                 f"{out}: another build ({owner}) is writing to this folder; wait for it or choose another --out; if it "
                 f"was killed, delete {mark} and run this again"
             )
-        mark.write_bytes(_own_mark())
+        mark.write_bytes(own)
+        claim.unlink()
     try:
         yield
     finally:
         mark.unlink(missing_ok=True)
 
 
-def _own_mark() -> bytes:
-    return f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M}".encode()
+def mark_of(process: int) -> str:
+    """What a process writes into its lock: its number, and where that number means anything."""
+    return f"process {process} on {_place()}, since {datetime.now():%Y-%m-%d %H:%M}"
+
+
+def _place() -> str:
+    """This machine: its name, which others may have too, and what tells its kernel and container from theirs."""
+    boot, namespace = _KERNEL
+    if not boot.exists():  # no Linux
+        return f"{socket.gethostname()} ({_digest(str(uuid.getnode()))})"
+    return f"{socket.gethostname()} ({_digest(boot.read_text() + str(namespace.readlink()))})"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _owner(out: Path) -> str:
@@ -85,7 +103,7 @@ def _owner(out: Path) -> str:
 def _is_dead(owner: str) -> bool:
     """Whether a process of this machine, which can be asked, is no more."""
     found = _MARK.match(owner)
-    if found is None or found["host"] != socket.gethostname():
+    if found is None or found["place"] != _place():
         return False
     try:
         os.kill(int(found["number"]), 0)
