@@ -167,12 +167,12 @@ class _Layers:
 
     def add_region(self, parts: list[int], number: int) -> None:
         """Add the union of classes."""
-        table = np.zeros(np.iinfo(self._dtype).max + 1, np.bool_)
-        table[parts] = True
-        union = np.zeros(self._shape, np.bool_)
+        table = np.zeros(np.iinfo(self._dtype).max + 1, np.uint8)
+        table[parts] = 1
+        union = np.zeros(self._shape, np.uint8)
         for layer in self.arrays:
             union |= look_up(table, layer)
-        self.add(union, number)
+        self.add(union.view(np.bool_), number)
 
     def finished(self, labelling: Labelling) -> list[ClassLayer]:
         """The layers, with the regions of the recipe; one empty layer where nothing was added."""

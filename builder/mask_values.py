@@ -17,6 +17,7 @@ from builder.source_classes import SourceClasses
 from builder.volume import Picture, Volume, grey_of, source_values
 
 _TABLE: Final = 1 << 20
+_BYTES: Final = 256
 _LISTED: Final = 8
 _ROUNDING: Final = 1e-3
 """How far a label that is stored as a float may be off a whole number."""
@@ -55,10 +56,25 @@ class Labelling:
 
 
 def look_up(table: npt.NDArray[Any], values: npt.NDArray[Any], first: int = 0) -> npt.NDArray[Any]:
-    """``table[values - first]`` plane by plane: NumPy widens indices to 64 bit, eight times a volume of 8 bit."""
+    """``table[values - first]`` plane by plane: NumPy widens indices to 64 bit, eight times a volume of 8 bit.
+
+    Most label maps hold nothing beyond 0 to 255, which OpenCV looks up in a quarter of the time.
+
+    Args:
+        table: (N,) uint8 or uint16.
+        values: (Z, Y, X) integers from ``first`` to ``first + N - 1``.
+        first: Value that the table begins with.
+    """
     found = np.empty(values.shape, table.dtype)
+    narrow = first >= 0 and first + table.size <= _BYTES
+    if narrow:
+        every = np.zeros(_BYTES, table.dtype)
+        every[first : first + table.size] = table
     for plane, out in zip(values, found, strict=True):
-        np.take(table, plane if first == 0 else np.subtract(plane, first, dtype=np.int32), out=out, mode="clip")
+        if narrow:
+            cv2.LUT(plane.astype(np.uint8, order="C", copy=False), every, out)
+        else:
+            np.take(table, plane if first == 0 else np.subtract(plane, first, dtype=np.int32), out=out, mode="clip")
     return found
 
 
