@@ -33,7 +33,7 @@ from shards.hub import PublishError
 from shards.index import rebuild
 from shards.layout import ShardId
 from shards.license import refusal, tiers
-from shards.store import buildable, told
+from shards.store import writable, told
 from shards.verify import verify
 
 BUILT, FAILED, USAGE, QUARANTINED = range(4)
@@ -118,7 +118,7 @@ def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     command.add_argument(
         "--out",
-        type=_buildable,
+        type=_writable,
         required=True,
         metavar="OUT",
         help="output folder, or its URL in an object store (s3://, gs://); may hold other sources",
@@ -212,7 +212,7 @@ def _add_sources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_index_and_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index = commands.add_parser("index", help="write index, receipts and card anew from the shards alone")
-    index.add_argument("out", type=output_folder, metavar="OUT")
+    index.add_argument("out", type=_writable, metavar="OUT")
     index.set_defaults(run=_index)
     check = commands.add_parser("verify", help="check shards against receipts and index; exit code 1 on any finding")
     check.add_argument("out", type=output_folder, metavar="OUT")
@@ -220,9 +220,9 @@ def _add_index_and_verify(commands: argparse._SubParsersAction[argparse.Argument
     check.set_defaults(run=_verify)
 
 
-def _buildable(text: str) -> Path:
+def _writable(text: str) -> Path:
     try:
-        return buildable(text)
+        return writable(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, cast
 PART: Final = 16 << 20
 """Bytes of a part of an upload: a shard of 1 GiB is 64 parts, and S3 takes 10,000."""
 _REFUSED: Final = {"hf": "publish it there with 'sa-med2d publish', which asks the licences first"}
-"""Protocol -> why nothing is built there."""
+"""Protocol -> why nothing is written there."""
 _CLIENTS: Final = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "httpx", "httpx2", "requests")
 """Packages whose errors say that a store failed."""
 
@@ -48,15 +48,15 @@ def folder(text: str) -> Path:
         raise ValueError(f"{text}: no such place can be opened: {error}") from None
 
 
-def buildable(text: str) -> Path:
-    """As `folder`, where a build may write.
+def writable(text: str) -> Path:
+    """As `folder`, where shards or their index may be written.
 
     Raises:
         ValueError: It may not, or see `folder`.
     """
     refused = _REFUSED.get(text.split("://", maxsplit=1)[0]) if "://" in text else None
     if refused:
-        raise ValueError(f"{text}: nothing is built there; {refused}")
+        raise ValueError(f"{text}: nothing is written there; {refused}")
     return folder(text)
 
 

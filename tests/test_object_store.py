@@ -314,7 +314,8 @@ def test_published_from_where_it_was_built(store: Store, recipe: Path, tmp_path:
 
 
 def test_places_where_nothing_can_be_built(recipe: Path, sa_med2d: Command) -> None:
-    hub = sa_med2d(*arguments(recipe, "hf://datasets/ann/scans"))
-    assert (hub.code, "sa-med2d publish" in hub.err) == (2, True)
+    for command in (arguments(recipe, "hf://datasets/ann/scans"), ["index", "hf://datasets/ann/scans"]):
+        hub = sa_med2d(*command)
+        assert (hub.code, "sa-med2d publish" in hub.err) == (2, True)
     unknown = sa_med2d(*arguments(recipe, "nowhere://bucket/out"))
     assert (unknown.code, "nowhere" in unknown.err) == (2, True)

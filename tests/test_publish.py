@@ -345,6 +345,26 @@ def test_private_repository(publisher: Publisher, out: Path) -> None:
     assert "no such dataset on the Hub that this token may see" in publisher.script(script, token="hf_bob")  # noqa: S106
 
 
+def test_from_a_private_repository(publisher: Publisher, out: Path) -> None:
+    """An output folder that somebody keeps on the Hub is published from there, and asked the same questions."""
+    publisher.script(
+        "import json; from huggingface_hub import HfApi; a = HfApi(); "
+        "a.create_repo('ann/kept', repo_type='dataset', private=True); "
+        f"a.upload_folder(repo_id='ann/kept', repo_type='dataset', folder_path={str(out)!r}); print(json.dumps(1))"
+    )
+    kept = "hf://datasets/ann/kept"
+    code, said = publisher.run("verify", kept, "--deep")
+    assert code == 0, said
+    code, said = publisher.run("publish", kept, REPO, "--source", "Free")
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Free")
+    code, said = publisher.run("status", REPO, kept)
+    assert code == 0, said
+    assert re.search("Free .* up to date", said)
+    code, said = publisher.run("publish", kept, REPO, token="hf_bob")  # noqa: S106
+    assert code == 1, said
+
+
 def test_gated_repository(publisher: Publisher, out: Path) -> None:
     """Those without access are told where to ask, by the publisher and by the loader; its owner notices nothing."""
     assert publisher.run("publish", out, REPO, "--source", "Share")[0] == 0
