@@ -33,7 +33,7 @@ from shards.hub import PublishError
 from shards.index import rebuild
 from shards.layout import ShardId
 from shards.license import refusal, tiers
-from shards.store import writable, told
+from shards.store import told, writable
 from shards.verify import verify
 
 BUILT, FAILED, USAGE, QUARANTINED = range(4)
