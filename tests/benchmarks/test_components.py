@@ -24,6 +24,7 @@ from builder.case_files import read_case_image, read_case_masks
 from builder.components import find_components
 from builder.gates import Tally
 from builder.plan import SourcePlan
+from builder.shadow import bounding_box
 from builder.slicing import AXES, blocks, contiguous
 from shards.tar import Sample, TarWriter
 
@@ -38,12 +39,7 @@ def class_maps(plan: SourcePlan) -> list[Block]:
     case, source = plan.tasks[0].cases[0], plan.source
     (layer,) = read_case_masks(case, source, read_case_image(case, case.images[0], source, Tally()), Tally())
     cut = [contiguous(block) for axis in AXES.values() for _, block in blocks(layer.array, axis, range(180))]
-    return [block[(slice(None), *boxes_of(block.any(axis=0)))] for block in cut]
-
-
-def boxes_of(filled: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    found: tuple[slice, slice] = scipy.ndimage.find_objects(filled.astype(int))[0] if filled.any() else np.s_[:1, :1]
-    return found
+    return [block[:, rows, columns] for block in cut for _, rows, columns in [bounding_box(block)]]
 
 
 def ours(block: Block) -> int:
