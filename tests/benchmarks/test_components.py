@@ -39,7 +39,8 @@ def class_maps(plan: SourcePlan) -> list[Block]:
     case, source = plan.tasks[0].cases[0], plan.source
     (layer,) = read_case_masks(case, source, read_case_image(case, case.images[0], source, Tally()), Tally())
     cut = [contiguous(block) for axis in AXES.values() for _, block in blocks(layer.array, axis, range(180))]
-    return [block[:, rows, columns] for block in cut for _, rows, columns in [bounding_box(block)]]
+    boxes = [(block, bounding_box(block)) for block in cut if block.any()]
+    return [block[:, rows, columns] for block, (_, rows, columns) in boxes]
 
 
 def ours(block: Block) -> int:
