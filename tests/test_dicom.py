@@ -25,7 +25,7 @@ from builder.grid import corner_offset
 from builder.problem import UnreadableError
 from builder.readers import dicom, dicom_pixels, nifti, reader_of
 from builder.readers.rules import DEFAULT_RULES
-from builder.volume import Header, Picture, PictureSeries, Volume, source_values, to_lps
+from builder.volume import Header, Picture, PictureSeries, Volume, VolumeSeries, source_values, to_lps
 
 PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 SECRET = "Secretname"  # noqa: S105 - stands for the name of a patient
@@ -251,7 +251,22 @@ SMALL_TILT = [(-10.0, 20 + 0.0087 * step, 1.0 * step) for step in range(60)]  # 
 IRREGULAR: dict[str, tuple[list[tuple[float, float, float]], Callable[[int], dict[str, Any]], list[str]]] = {
     "missing": (axial([0, 2, 4, 8, 10, 16]), at(-1), ["3 images are missing", "2 mm", "6 mm"]),
     "doubled": (axial([0, 2, 4, 4, 6]), at(-1), ["5 images at 4 places"]),
-    "two phases": (axial([0, 2, 4, 0, 2, 4]), at(-1), ["2 images at each of 3 places"]),
+    "two copies": (
+        axial([0, 2, 0, 2]),
+        lambda _: {"InstanceNumber": 1},
+        ["2 images at each of 2 places", "tells these"],
+    ),
+    "two unnumbered": (axial([0, 2, 0, 2]), lambda _: {"InstanceNumber": None}, ["2 images at each", "tells these"]),
+    "mixed echoes": (
+        axial([0, 0, 0, 0, 2, 2, 2, 2]),
+        lambda number: {"EchoTime": [3, 3, 5, 5, 3, 5, 3, 5][number]},
+        ["4 images at each of 2 places", "several echo times"],
+    ),
+    "shifted volumes": (
+        [*axial([0, 2]), (-9.0, 20.0, 0.0), (-9.0, 20.0, 2.0)],
+        lambda number: {"TemporalPositionIdentifier": number // 2},
+        ["2 volumes lie up to 1.3 voxels beside each other"],
+    ),
     "varying": (axial([0, 2, 4, 7, 10, 13.5]), at(-1), ["2 to 3.5 mm apart"]),
     "slowly varying": (axial([0.02 * step**2 + 3 * step for step in range(40)]), at(-1), ["mm apart"]),
     "tilted": (TILTED, at(-1), ["11.3 degrees", "gantry"]),
@@ -356,11 +371,61 @@ def test_enhanced_rescale_of_each_frame(tmp_path: Path) -> None:
     assert_allclose(volume.array[1], 2.0 * pixels_of(1) - 1000)
 
 
-def test_enhanced_with_several_frames_at_one_place(tmp_path: Path) -> None:
-    path = save(tmp_path / "ct", enhanced(axial([0, 1, 0, 1])))
-    assert "2 images at each of 2 places" in refusal(path)
-    with pytest.raises(UnreadableError):
-        dicom.read_header(path)
+@pytest.mark.parametrize("indices", [None, (2, 2, 1, 1)], ids=["in the order of frames", "by temporal position"])
+def test_enhanced_with_several_frames_at_one_place(tmp_path: Path, indices: tuple[int, ...] | None) -> None:
+    dataset = enhanced(axial([0, 1, 0, 1]))
+    for number, index in enumerate(indices or ()):
+        content = Dataset()
+        content.TemporalPositionIndex = index
+        dataset.PerFrameFunctionalGroupsSequence[number].FrameContentSequence = [content]
+    path = save(tmp_path / "ct", dataset)
+    series = dicom.read(path)
+    assert isinstance(series, VolumeSeries)
+    volumes = np.stack([pixels_of(number) for number in range(4)]).reshape(2, 2, 6, 8)
+    assert_array_equal(series.array, volumes[::-1] if indices else volumes)
+    assert dicom.read_header(path).shape == (2, 2, 6, 8)
+
+
+# --- several volumes in one place
+
+TIMES: dict[str, Callable[[int, int], dict[str, Any]]] = {
+    "TemporalPositionIdentifier": lambda volume, _: {"TemporalPositionIdentifier": 3 - volume},
+    "TriggerTime": lambda volume, place: {"TriggerTime": f"{300 - 90.5 * volume + place:g}"},
+    "EchoTime": lambda volume, _: {"EchoTime": ["6.9", "4.6", "2.3"][volume]},
+    "DiffusionBValue": lambda volume, _: {"DiffusionBValue": [1000.0, 50.0, 0.0][volume]},
+    "AcquisitionNumber": lambda volume, _: {"AcquisitionNumber": 9 - volume},
+    "InstanceNumber": lambda volume, place: {"InstanceNumber": 20 - 4 * volume - place},
+}
+"""What tells them apart -> what an image of a volume, in the order they are written, says at a place."""
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_several_volumes_in_one_place(tmp_path: Path, name: str) -> None:
+    """Three volumes of four slices, written last volume first, places in no order."""
+    written = [(volume, place) for volume in range(3) for place in (2, 0, 3, 1)]
+
+    def change(number: int) -> dict[str, Any]:
+        by_instance = {} if "InstanceNumber" in TIMES[name](0, 0) else {"InstanceNumber": number}
+        return {**by_instance, **TIMES[name](*written[number])}
+
+    arrays = write_series(tmp_path, axial([1.5 * place for _, place in written]), change=change)
+    expected = np.empty((3, 4, 6, 8), np.int16)
+    for (volume, place), array in zip(written, arrays, strict=True):
+        expected[2 - volume, place] = array
+    series = dicom.read(tmp_path)
+    assert isinstance(series, VolumeSeries)
+    assert_array_equal(series.array, expected)
+    assert series.affine is not None
+    assert_allclose(series.affine, [[0.75, 0, 0, -10], [0, 0.5, 0, 20], [0, 0, 1.5, 0], [0, 0, 0, 1]])  # type: ignore[arg-type]
+    assert dicom.read_header(tmp_path).shape == (3, 4, 6, 8)
+
+
+def test_several_slices_of_one_place(tmp_path: Path) -> None:
+    """A cine of one slice, as scanners send it: a file for each phase."""
+    arrays = write_series(tmp_path, axial([7] * 5), change=lambda number: {"TriggerTime": 10 * number})
+    series = dicom.read(tmp_path)
+    assert isinstance(series, VolumeSeries)
+    assert_array_equal(series.array[:, 0], arrays)
 
 
 def test_enhanced_with_too_few_descriptions(tmp_path: Path) -> None:

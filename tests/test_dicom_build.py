@@ -229,6 +229,38 @@ def write_case(raw: Path, change: Callable[[int, Dataset], None] | None = None) 
 CASE = '[files]\nimage = "{case}/ct/"\nmask = "{case}/seg.nrrd"\n[labels]\n1 = "bone"\n'
 
 
+def test_points_in_time_of_a_series_are_cases(sa_med2d: Command, tmp_path: Path) -> None:
+    """Two volumes of one patient in one folder, one mask for both; without a word in the recipe it is asked for one."""
+    volumes = np.stack([ct_like(), ct_like(8)])
+
+    def change(number: int, data: Dataset) -> None:
+        point, place = divmod(number, volumes.shape[1])
+        data.ImagePositionPatient = [-10, -20, 30 + 2 * place]
+        data.TemporalPositionIdentifier = point + 1
+
+    write_case(tmp_path / "raw")
+    shutil.rmtree(tmp_path / "raw/p1/ct")
+    write_series(tmp_path / "raw/p1/ct", volumes.reshape(-1, *volumes.shape[2:]), change)
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE)
+    assert ran.code == 3
+    assert "it holds 2 images (4D, pages or frames), expected one" in ran.err
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE.replace("[labels]", "frames = true\n[labels]"))
+    assert ran.code == 0, ran.err
+    records = [json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json")]
+    cases = sorted({record["case"] for record in records})
+    assert len(cases) == 2
+    for case, volume in zip(cases, volumes, strict=True):
+        axial = {
+            record["index"]: record["intensity"]
+            for record in records
+            if (record["case"], record["axis"]) == (case, "x")
+        }
+        assert axial
+        for index, intensity in axial.items():
+            assert (intensity["min"], intensity["max"]) == (volume[index].min() - 1024, volume[index].max() - 1024)
+    assert len({record["patient"] for record in records}) == 1
+
+
 @pytest.mark.parametrize(
     ("gate", "attribute", "value", "said"),
     [

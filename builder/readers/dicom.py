@@ -20,18 +20,20 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset
 
 from builder.problem import UnreadableError
-from builder.readers import dicom_pixels, dicom_tiles
+from builder.readers import dicom_pixels, dicom_tiles, dicom_time
 from builder.readers.dicom_file import kind_of, open_dicom, quiet, text_of
-from builder.readers.dicom_geometry import Frame, Plane, frames_of, spacing_of, stack
+from builder.readers.dicom_geometry import GRID_TOLERANCE, Frame, Plane, frames_of, grid_of, places_of, spacing_of
 from builder.readers.dicom_pixels import PLAIN, decode_frame, look_up_palette, syntax_of
 from builder.readers.dicom_series import NOT_IMAGES, place_named, series_files
 from builder.readers.dicom_tiles import corner_of, full_corners, full_count, is_full, matrix_of
+from builder.readers.dicom_time import Moment, moments_of, volumes_of
 from builder.readers.rules import DEFAULT_RULES, ReadRules
-from builder.volume import Header, Picture, PictureSeries, Volume, axis_codes
+from builder.volume import Header, Picture, PictureSeries, Volume, VolumeSeries, axis_codes
 
 ATTRIBUTES: Final = (
     *dicom_pixels.ATTRIBUTES,
     *dicom_tiles.ATTRIBUTES,
+    *dicom_time.ATTRIBUTES,
     "ImageOrientationPatient",
     "ImagePositionPatient",
     "ImagerPixelSpacing",
@@ -72,6 +74,7 @@ class _Image:
         matrix: Rows and columns of the whole picture if the frames are its tiles, else None.
         corners: Row and column of each tile's first pixel.
         frames: All frames, as stored.
+        moments: What each of them says of time.
     """
 
     path: Path
@@ -84,6 +87,7 @@ class _Image:
     matrix: tuple[int, int] | None
     corners: tuple[tuple[int, int], ...]
     frames: tuple[Frame, ...]
+    moments: tuple[Moment, ...]
 
     @property
     def coloured(self) -> bool:
@@ -106,12 +110,12 @@ def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
         return Header(sides)
     if _is_unplaced(images):
         return Header((len(images[0].frames), *sides), placed=False)
-    planes = _planes(images)
-    stack(planes)
-    return Header((len(planes), *sides))
+    volumes, _ = _volumes(images)
+    count = (len(volumes),) if len(volumes) > 1 else ()
+    return Header((*count, len(volumes[0]), *sides))
 
 
-def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | PictureSeries:
+def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | PictureSeries | VolumeSeries:
     """Read a file, or a folder with the files of one series; see `builder.readers.Reader`.
 
     Stored values stay integers; those of CT and PET become HU and Bq/ml (not SUV) with slope and intercept. Where
@@ -119,9 +123,9 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Pic
     images, where the lowest is white (C.7.6.3.1.2), are turned round within the range that Bits Stored gives, so that
     bright means dense; not so in CT and PET, whose values are physical. Colour is RGB, uint8 unless it has more bits.
 
-    A folder with one image is a volume of one slice, or a picture if the image does not say where it lies. Frames of
-    one file that do not say where they lie, as those of a cine, are a series of pictures; tiles of a slide are put
-    together to one.
+    Several images at each place are a series of volumes, told apart by `builder.readers.dicom_time`. A folder with one
+    image is a volume of one slice, or a picture if the image does not say where it lies. Frames of one file that do not
+    say where they lie, as those of a cine, are a series of pictures; tiles of a slide are put together to one.
     """
     images = _images(path, rules)
     sides = images[0].matrix or images[0].sides
@@ -199,6 +203,7 @@ def _parse(path: Path, rules: ReadRules) -> _Image:
     try:
         with quiet():
             frames, spacing = tuple(frames_of(dataset, count)), spacing_of(dataset)
+            moments = tuple(moments_of(dataset, count))
             matrix = matrix_of(dataset) if count > 1 else None
             corners = tuple(_corners(dataset, sides, matrix, count)) if matrix else ()
     except UnreadableError:
@@ -209,7 +214,7 @@ def _parse(path: Path, rules: ReadRules) -> _Image:
     if photometric not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
         raise UnreadableError(f"its colours are kept in an unknown way, known are {', '.join(_COLOURS)}")
     dtype = np.dtype(f"{sign}{max(allocated // 8, 1)}")
-    return _Image(path, modality, sides, dtype, stored, photometric, spacing, matrix, corners, frames)
+    return _Image(path, modality, sides, dtype, stored, photometric, spacing, matrix, corners, frames, moments)
 
 
 def _corners(
@@ -295,8 +300,22 @@ def _slide(image: _Image, rules: ReadRules) -> Picture:
     return Picture(whole, image.spacing, image.frames[0].slope, image.frames[0].intercept)
 
 
-def _volume(images: Sequence[_Image], rules: ReadRules) -> Volume:
-    grid = stack(_planes(images))
+def _volumes(images: Sequence[_Image]) -> tuple[list[list[int]], npt.NDArray[np.float64]]:
+    """The numbers of the frames of each volume of a series, by place, and the affine that all volumes share."""
+    planes = _planes(images)
+    volumes = volumes_of(places_of(planes), [moment for image in images for moment in image.moments])
+    affines = [grid_of([planes[number] for number in numbers]) for numbers in volumes]
+    off = max(np.abs(np.linalg.solve(affines[0], affine) - np.eye(4)).max() for affine in affines)
+    if off > GRID_TOLERANCE:
+        raise UnreadableError(
+            f"its {len(volumes)} volumes lie up to {off:.2g} voxels beside each other (allowed are "
+            f"{GRID_TOLERANCE:g}); put each into its own folder"
+        )
+    return volumes, affines[0]
+
+
+def _volume(images: Sequence[_Image], rules: ReadRules) -> Volume | VolumeSeries:
+    volumes, affine = _volumes(images)
     frames = [frame for image in images for frame in image.frames]
     rescales = {(frame.slope, frame.intercept) for frame in frames}
     alike = len(rescales) == 1
@@ -304,16 +323,20 @@ def _volume(images: Sequence[_Image], rules: ReadRules) -> Volume:
     colours = (3,) if images[0].coloured else ()
     if colours and (not alike or dtype != np.uint8):
         raise UnreadableError("a volume of colours that are not of 8 bit; expected those")
-    array = np.empty((len(frames), *images[0].sides, *colours), dtype)
-    places = iter(np.argsort(grid.order).tolist())
+    array = np.empty((len(volumes), len(volumes[0]), *images[0].sides, *colours), dtype)
+    places = {number: (at, z) for at, numbers in enumerate(volumes) for z, number in enumerate(numbers)}
+    stored = iter(range(len(frames)))
     for number, image in enumerate(images, 1):
         with (
             place_named(f"image {number} of {len(images)} in the order of names") if len(images) > 1 else nullcontext()
         ):
             for frame, pixels in zip(image.frames, _decoded(image, rules), strict=True):
-                array[next(places)] = pixels if alike else pixels.astype(np.float64) * frame.slope + frame.intercept
+                place = places[next(stored)]
+                array[place] = pixels if alike else pixels.astype(np.float64) * frame.slope + frame.intercept
     slope, intercept = rescales.pop() if alike else (1.0, 0.0)
-    return Volume(array, grid.affine, slope, intercept, axis_codes(grid.affine))
+    if len(volumes) > 1:
+        return VolumeSeries(array, affine, slope, intercept, axis_codes(affine))
+    return Volume(array[0], affine, slope, intercept, axis_codes(affine))
 
 
 def _decoded(image: _Image, rules: ReadRules) -> Iterator[npt.NDArray[Any]]:

@@ -2,13 +2,13 @@
 
 Standard: DICOM PS3.3 C.7.6.2 (Image Plane), C.7.6.16 (Multi-frame Functional Groups). The patient's coordinates are
 LPS, in mm. Names, Instance Number, Slice Thickness and Spacing Between Slices play no part: only positions tell in
-which order and how far apart images lie.
+which order and how far apart images lie. `builder.readers.dicom_time` tells which of several images at one place belong
+together.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -63,6 +63,12 @@ class Plane:
     down: _Floats
     spacing: tuple[float, float]
 
+    @property
+    def normal(self) -> _Floats:
+        """(3,) unit vector from the image to the next, if images follow each other as in a right-handed stack."""
+        normal: _Floats = np.cross(self.right, self.down)
+        return normal / np.linalg.norm(normal)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -77,19 +83,6 @@ class Frame:
     plane: Plane | None
     slope: float
     intercept: float
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A regular volume.
-
-    Attributes:
-        order: Numbers of the images, in the order of their positions along the slice normal.
-        affine: (4, 4) from voxel index (x: column, y: row, z: slice) to LPS mm.
-    """
-
-    order: tuple[int, ...]
-    affine: _Floats
 
 
 def plane_of(position: Sequence[float], orientation: Sequence[float], spacing: Sequence[float]) -> Plane:
@@ -171,34 +164,51 @@ def _numbers(dataset: Dataset, keyword: str) -> list[float] | None:
     return [float(number) for number in ([value] if isinstance(value, (int, float, str)) else value)] or None
 
 
-def stack(planes: Sequence[Plane]) -> Stack:
-    """Order images by position and give their common grid.
-
-    Args:
-        planes: At least one.
+def places_of(planes: Sequence[Plane]) -> list[int]:
+    """The number of each image's place along their normal, from 0; images at one place have one number.
 
     Raises:
-        UnreadableError: They are no regular volume: unlike orientation or pixel size, several images at one place,
-            missing images, varying distances, or a tilted gantry.
+        UnreadableError: The images have unlike orientations or pixel sizes.
+    """
+    _refuse_unlike(planes)
+    heights = _heights(planes)
+    order = np.argsort(heights, kind="stable")
+    numbers = np.zeros(len(planes), np.int64)
+    numbers[order[1:]] = np.cumsum(np.diff(heights[order]) > _SAME_PLACE)
+    return [int(number) for number in numbers]
+
+
+def _heights(planes: Sequence[Plane]) -> _Floats:
+    """Positions in mm along the normal of the first."""
+    normal = planes[0].normal
+    return np.array([plane.origin @ normal for plane in planes])
+
+
+def grid_of(planes: Sequence[Plane]) -> _Floats:
+    """The grid of the images of a volume.
+
+    Args:
+        planes: At least one, in the order of their places; see `places_of`.
+
+    Returns:
+        (4, 4) affine from voxel index (x: column, y: row, z: slice) to LPS mm.
+
+    Raises:
+        UnreadableError: They are no regular volume: missing images, varying distances, or a tilted gantry.
     """
     first = planes[0]
-    _refuse_unlike(planes)
-    normal = np.cross(first.right, first.down)
-    normal /= np.linalg.norm(normal)
-    heights = np.array([plane.origin @ normal for plane in planes])
-    order = np.argsort(heights, kind="stable")
-    origins = np.stack([planes[number].origin for number in order])
+    origins = np.stack([plane.origin for plane in planes])
     if len(planes) > 1:
-        _refuse_gaps(heights[order])
+        _refuse_gaps(_heights(planes))
         step = (origins[-1] - origins[0]) / (len(planes) - 1)
         _refuse_tilt(step, len(planes), first)
     else:
-        step = normal * LONE_STEP
+        step = first.normal * LONE_STEP
     affine = np.eye(4)
     affine[:3, :3] = np.stack([first.right * first.spacing[1], first.down * first.spacing[0], step], axis=1)
     affine[:3, 3] = origins[0]
     _refuse_crooked(origins, affine)
-    return Stack(tuple(order.tolist()), affine)
+    return affine
 
 
 def _refuse_unlike(planes: Sequence[Plane]) -> None:
@@ -220,10 +230,8 @@ def _refuse_unlike(planes: Sequence[Plane]) -> None:
 
 
 def _refuse_gaps(heights: _Floats) -> None:
-    """Look for doubled, missing and unevenly spaced images; ``heights``: (N,) sorted positions in mm."""
+    """Look for missing and unevenly spaced images; ``heights``: (N,) sorted positions in mm."""
     gaps = np.diff(heights)
-    if (gaps <= _SAME_PLACE).any():
-        _refuse_doubled(gaps)
     median = float(np.median(gaps))
     allowed = max(GAP_TOLERANCE * median, ROUNDING)
     odd = gaps[np.abs(gaps - median) > allowed + _FLOAT_ERROR]
@@ -243,23 +251,6 @@ def _refuse_gaps(heights: _Floats) -> None:
     )
 
 
-def _refuse_doubled(gaps: _Floats) -> None:
-    """Several images at one place: count how many there are at each."""
-    edges = np.flatnonzero(np.concatenate([[True], gaps > _SAME_PLACE, [True]]))
-    counts = Counter(np.diff(edges).tolist())
-    places, images = sum(counts.values()), len(gaps) + 1
-    if len(counts) == 1:
-        each = next(iter(counts))
-        raise UnreadableError(
-            f"it holds {each} images at each of {places} places: several volumes, such as phases, echoes or "
-            "points in time; expected one, put each into its own folder"
-        )
-    raise UnreadableError(
-        f"it holds {images} images at {places} places, so some places are taken twice: expected one image at each; "
-        "remove the copies, or put each volume into its own folder"
-    )
-
-
 def _refuse_tilt(step: _Floats, count: int, plane: Plane) -> None:
     """Refuse a sheared stack, as a tilted CT gantry makes it.
 
@@ -269,8 +260,7 @@ def _refuse_tilt(step: _Floats, count: int, plane: Plane) -> None:
     shift = max(abs(step @ plane.right) / plane.spacing[1], abs(step @ plane.down) / plane.spacing[0])
     if shift <= DRIFT_TOLERANCE and shift * (count - 1) <= STACK_DRIFT_TOLERANCE:
         return
-    normal = np.cross(plane.right, plane.down)
-    degrees = math.degrees(math.acos(min(1.0, float(abs(step @ normal) / np.linalg.norm(step)))))
+    degrees = math.degrees(math.acos(min(1.0, float(abs(step @ plane.normal) / np.linalg.norm(step)))))
     raise UnreadableError(
         f"its images are shifted sideways against each other, by {degrees:.1f} degrees, as with a tilted CT gantry: "
         "expected images right above each other; correct the tilt first (dcm2niix does so)"
