@@ -67,8 +67,8 @@ class Files(_Table):
             none: it says itself to which images its masks belong.
         patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``, or ``PatientID``:
             what the DICOM files of the image say.
-        channels: Sub-modalities of the volumes of a 4D image, in their order; they share the case's masks. A DICOM series
-            with several images at each place is one too, as echoes and points in time are.
+        channels: Sub-modalities of the volumes of a 4D image, in their order; they share the case's masks. A series of
+            DICOM images with several at each place is one too, as echoes and points in time are.
         frames: Each volume of a 4D image is a case of its own; masks are 4D too, or 3D and shared by all frames.
         series: Which DICOM series is meant where a folder holds several: its number, or a pattern over its description
             with ``*`` and ``?``, in any case.
