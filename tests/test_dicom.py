@@ -386,6 +386,14 @@ def test_enhanced_with_several_frames_at_one_place(tmp_path: Path, indices: tupl
     assert dicom.read_header(path).shape == (2, 2, 6, 8)
 
 
+def test_jpeg_of_12_bit() -> None:
+    """Values by libjpeg, another decoder: it gives these two to the unit, and all others within 1."""
+    picture = read_picture(PYDICOM / "JPGExtended.dcm")
+    assert picture.array.shape == (1024, 256)
+    assert picture.array.dtype == np.uint16
+    assert (picture.array[420, 140], picture.array[230, 120]) == (244, 95)
+
+
 # --- several volumes in one place
 
 TIMES: dict[str, Callable[[int, int], dict[str, Any]]] = {

@@ -1,24 +1,30 @@
 """A process of its own for a decoder that may end the process on damaged data, which no ``except`` catches.
 
 GDCM does so on some damaged JPEG and JPEG-LS data. The process is started with the first frame that needs it, and anew
-after it was lost.
+after it was lost. What decoders write to the terminal ends here.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID
+from pydicom.uid import UID, SecondaryCaptureImageStorage, generate_uid
 
+ITK: Final = "itk"
+"""Not a plug-in of pydicom: SimpleITK, whose GDCM decodes JPEG of 12 bit, which pydicom's plug-ins refuse."""
 LONGEST: Final = 120.0
 """Seconds that one frame may take."""
 
@@ -35,7 +41,7 @@ class CompressedFrame:
         syntax: UID of its transfer syntax.
         values: Keyword -> value of the Image Pixel module.
         data: The codestream.
-        plugin: pydicom's name of the plug-in to use.
+        plugin: pydicom's name of the plug-in to use, or `ITK`.
     """
 
     syntax: str
@@ -95,6 +101,9 @@ def _stop() -> None:
 
 def _serve(pipe: Connection) -> None:
     """Decode frames until the other end is closed."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for terminal in (1, 2):
+        os.dup2(nowhere, terminal)
     while True:
         try:
             frame = pipe.recv()
@@ -114,4 +123,15 @@ def _decode(frame: CompressedFrame) -> npt.NDArray[Any] | None:
     for keyword, value in frame.values.items():
         setattr(dataset, keyword, value)
     dataset.PixelData = encapsulate([frame.data])
-    return pixel_array(dataset, decoding_plugin=frame.plugin)
+    return _by_itk(dataset) if frame.plugin == ITK else pixel_array(dataset, decoding_plugin=frame.plugin)
+
+
+def _by_itk(dataset: Dataset) -> npt.NDArray[Any]:
+    """Decode a single frame of grey, which ITK wants as a whole file."""
+    import SimpleITK  # noqa: PLC0415 - half a second that few images need
+
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frame.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+        return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO"))[0])

@@ -20,11 +20,12 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
 )
 
 from builder.problem import UnreadableError
 from builder.readers.codestream import codestream_size
-from builder.readers.decoder_process import CompressedFrame, DecoderLostError, decode_apart
+from builder.readers.decoder_process import ITK, CompressedFrame, DecoderLostError, decode_apart
 from builder.readers.dicom_file import quiet, text_of
 
 ATTRIBUTES: Final = (
@@ -59,7 +60,7 @@ _PLUGIN: Final = "python-gdcm"
 _PREFERRED: Final = ("pyjpegls", "pylibjpeg", "pillow", "pydicom", "gdcm")
 """pydicom's names of its plug-ins: the first that is installed is asked, and no other after it. GDCM comes last, as it
 ends the whole process on some damaged JPEG and JPEG-LS data; see `decoder_process`."""
-_CRASHING: Final = ("gdcm",)
+_CRASHING: Final = ("gdcm", ITK)
 _IMAGE_PIXEL: Final = (
     "BitsAllocated",
     "BitsStored",
@@ -117,7 +118,7 @@ def decode_frame(dataset: FileDataset, number: int, count: int) -> npt.NDArray[A
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         with quiet():
-            plugin = _plugin(syntax)
+            plugin = _plugin(syntax, dataset)
             frame = _compressed(dataset, number, count) if syntax.is_encapsulated else b""
             _refuse_other_size(dataset, number, frame)
             if plugin in _CRASHING:
@@ -165,8 +166,10 @@ def _refuse_other_size(dataset: Dataset, number: int, frame: bytes) -> None:
         )
 
 
-def _plugin(syntax: UID) -> str:
+def _plugin(syntax: UID, dataset: FileDataset) -> str:
     """Name of the plug-in that decodes the pixels, empty where they are not compressed."""
+    if syntax == JPEGExtended12Bit and dataset.BitsStored > 8:
+        return ITK
     available = get_decoder(syntax).available_plugins
     preferred = _PREFERRED_JPEG_2000 if syntax in JPEG2000TransferSyntaxes else _PREFERRED
     return next((name for name in preferred if name in available), "")
