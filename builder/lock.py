@@ -83,9 +83,11 @@ def mark_of(process: int) -> str:
 def _place() -> str:
     """This machine: its name, which others may have too, and what tells its kernel and container from theirs."""
     boot, namespace = _KERNEL
-    if not boot.exists():  # no Linux
-        return f"{socket.gethostname()} ({_digest(str(uuid.getnode()))})"
-    return f"{socket.gethostname()} ({_digest(boot.read_text() + str(namespace.readlink()))})"
+    try:
+        kernel = boot.read_text() + str(namespace.readlink())
+    except OSError:  # not Linux
+        kernel = str(uuid.getnode())
+    return f"{socket.gethostname()} ({_digest(kernel)})"
 
 
 def _digest(text: str) -> str:
