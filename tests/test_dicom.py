@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import shutil
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 import pydicom
@@ -384,6 +386,14 @@ def test_enhanced_with_several_frames_at_one_place(tmp_path: Path, indices: tupl
     volumes = np.stack([pixels_of(number) for number in range(4)]).reshape(2, 2, 6, 8)
     assert_array_equal(series.array, volumes[::-1] if indices else volumes)
     assert dicom.read_header(path).shape == (2, 2, 6, 8)
+
+
+def test_siemens_mosaic_is_refused(tmp_path: Path) -> None:
+    """A diffusion image of a Siemens scanner, which nibabel ships: all slices in one picture of 896 x 896."""
+    packed = Path(nibabel.__file__).parent / "nicom/tests/data/siemens_dwi_0.dcm.gz"
+    (tmp_path / "dwi.dcm").write_bytes(gzip.decompress(packed.read_bytes()))
+    assert "a mosaic" in refusal(tmp_path / "dwi.dcm")
+    assert "dcm2niix" in refusal(tmp_path)
 
 
 def test_jpeg_of_12_bit() -> None:

@@ -183,6 +183,11 @@ def _parse(path: Path, rules: ReadRules) -> _Image:
     modality, count = text_of(dataset, "Modality"), _whole(dataset, "NumberOfFrames", 1)
     if modality in NOT_IMAGES:
         raise UnreadableError(f"expected an image, but the file is {NOT_IMAGES[modality]}")
+    if "MOSAIC" in text_of(dataset, "ImageType"):
+        raise UnreadableError(
+            "a mosaic, that is all slices of a volume side by side in one image, as Siemens scanners write them; "
+            "convert it first (dcm2niix does so)"
+        )
     syntax = syntax_of(dataset)
     if "Rows" not in dataset and "Columns" not in dataset:
         raise UnreadableError(f"expected an image, but the file has no size: it is {kind_of(dataset)}, or breaks off")
