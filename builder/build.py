@@ -184,8 +184,10 @@ def _clean(out: Path, plans: Iterable[SourcePlan]) -> list[str]:
 
 def _remove_temporary(out: Path) -> None:
     """Delete what killed processes left."""
-    discard_unfinished(out)
-    for folder in (DATA, INDEX, BUILD) if is_here(out) else ():
+    if not is_here(out):
+        discard_unfinished(out)
+        return
+    for folder in (DATA, INDEX, BUILD):
         for path in (out / folder).rglob(f".*{TEMPORARY}"):
             path.unlink()
 

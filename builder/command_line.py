@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -118,7 +119,7 @@ def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     command.add_argument(
         "--out",
-        type=_writable,
+        type=partial(output_folder, place=writable),
         required=True,
         metavar="OUT",
         help="output folder, or its URL in an object store (s3://, gs://); may hold other sources",
@@ -212,19 +213,12 @@ def _add_sources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_index_and_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index = commands.add_parser("index", help="write index, receipts and card anew from the shards alone")
-    index.add_argument("out", type=_writable, metavar="OUT")
+    index.add_argument("out", type=partial(output_folder, place=writable), metavar="OUT")
     index.set_defaults(run=_index)
     check = commands.add_parser("verify", help="check shards against receipts and index; exit code 1 on any finding")
     check.add_argument("out", type=output_folder, metavar="OUT")
     check.add_argument("--deep", action="store_true", help="also decode every picture and check each mask")
     check.set_defaults(run=_verify)
-
-
-def _writable(text: str) -> Path:
-    try:
-        return writable(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

@@ -19,7 +19,7 @@ from builder.packing import LabelMap, Plane, TooManyMasksError, pack
 from builder.problem import CaseError
 from builder.recipe import Recipe
 from builder.shadow import Shadow
-from builder.slicing import AXES, Axis, blocks, contiguous, passes_edge_rule, slice_shape
+from builder.slicing import AXES, Axis, blocks, passes_edge_rule, slice_shape, untangled
 from builder.source import Source
 from builder.volume import Picture, Volume, grey_of
 from sa_med2d_20m import SCHEMA, Mask, Metadata
@@ -119,7 +119,7 @@ def _packed(
         planes = []
         for (_, block), (layer, shadow) in zip(together, shaded, strict=True):
             rows, columns = shadow.box(axis, chosen)
-            found = find_components(contiguous(block[:, rows, columns]), (rows.start, columns.start))
+            found = find_components(untangled(block[:, rows, columns]), (rows.start, columns.start))
             planes.append(Plane(found, layer.class_number))
         yield chosen, pack((len(chosen), *shape), planes, source.classes)
 
@@ -177,7 +177,7 @@ def _slices(subject: _Subject, mask_slices: dict[_Place, _MaskSlice]) -> Iterato
         for chosen, block in blocks(subject.image.array, axis, indices):
             yield from (
                 ((axis.name, index), _plain_channels(values))
-                for index, values in zip(chosen, contiguous(block), strict=True)
+                for index, values in zip(chosen, np.ascontiguousarray(untangled(block)), strict=True)
             )
 
 

@@ -91,7 +91,7 @@ def _segment_layers(
         names = listed(file.path for file, _ in found)
         raise CaseError("match", found[0][0].path, f"the image is none of those that {names} is about")
     layers = _Layers(shape, labelling.classes.dtype)
-    objects: dict[int, _ObjectLayers] = defaultdict(lambda: _ObjectLayers(shape))
+    objects: dict[int, _ObjectLayers] = defaultdict(_ObjectLayers)
     for file, segments in found:
         for segment, number in _named(segments or [], file, labelling):
             if labelling.recipe.masks.instances:
@@ -128,21 +128,14 @@ def _key_of(name: str, labels: Iterable[str]) -> str | None:
 class _ObjectLayers:
     """Instance maps of one class while they are filled: objects that overlap go to further layers."""
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self) -> None:
         self.arrays: list[npt.NDArray[np.uint16]] = []
-        self._shape = shape
         self._count = 0
 
     def add(self, binary: npt.NDArray[np.bool_]) -> None:
         """Add one object."""
         self._count += 1
-        box = bounding_box(binary)
-        mask = binary[box]
-        free = next((array for array in self.arrays if _apart(array[box], mask)), None)
-        if free is None:
-            free = np.zeros(self._shape, np.uint16)
-            self.arrays.append(free)
-        free[box][mask] = self._count
+        _draw(self.arrays, binary, np.uint16(self._count))
 
 
 class _Layers:
@@ -188,16 +181,16 @@ class _Layers:
             own = layer == number
             layer[own] = 0
             binary = binary | own
-        box = bounding_box(binary)
-        mask = binary[box]
-        free = next((at for at, layer in enumerate(self.arrays) if _apart(layer[box], mask)), len(self.arrays))
-        if free == len(self.arrays):
-            self.arrays.append(np.zeros(self._shape, self._dtype))
-        room = self.arrays[free][box]
-        room += mask * self._dtype(number)  # where the mask is, the layer holds zeros
-        self._home[number] = free
+        self._home[number] = _draw(self.arrays, binary, self._dtype(number))
 
 
-def _apart(layer: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> bool:
-    """Whether a mask covers nothing of a layer, both of one shape."""
-    return not np.minimum(layer, mask).any()
+def _draw(layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16) -> int:
+    """Draw a mask into the first layer where it covers nothing, or into a new one; returns the layer's place."""
+    box = bounding_box(binary)
+    mask = binary[box]
+    free = next((at for at, layer in enumerate(layers) if not np.minimum(layer[box], mask).any()), len(layers))
+    if free == len(layers):
+        layers.append(np.zeros(binary.shape, number.dtype))
+    room = layers[free][box]
+    room += mask * number  # where the mask is, the layer holds zeros
+    return free

@@ -69,7 +69,7 @@ def blocks(
 
     Yields:
         The next few of the indices, and their slices as an (S, H, W) or (S, H, W, 3) array, which may be a view; see
-        `contiguous`.
+        `untangled`.
     """
     along = np.moveaxis(array, axis.number, 0)
     if axis.rows_reversed:
@@ -80,11 +80,14 @@ def blocks(
         yield chosen, block if block.shape[0] == len(chosen) else block[np.subtract(chosen, chosen[0])]
 
 
-def contiguous(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A block as a contiguous array, in a third of the time where neighbours in memory lie in different slices."""
+def untangled(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A block where neighbours in memory lie in different slices as a contiguous array, any other as it is.
+
+    To copy such a block otherwise takes three times as long.
+    """
     same_size = SAME_SIZE.get(block.itemsize)
     if not block.size or block.ndim != 3 or abs(block.strides[0]) != block.itemsize or same_size is None:
-        return np.ascontiguousarray(block)
+        return block
     count, height, width = block.shape
     columns: npt.NDArray[Any] = (
         np.ascontiguousarray(block.transpose(1, 2, 0)).view(same_size).reshape(height * width, count)

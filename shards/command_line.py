@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -28,10 +29,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_status(commands)
 
 
-def output_folder(text: str) -> Path:
-    """The type of an argument that names an output folder, or its URL in an object store."""
+def output_folder(text: str, place: Callable[[str], Path] = folder) -> Path:
+    """The type of an argument that names an output folder, or its URL in an object store.
+
+    Args:
+        text: The argument.
+        place: `shards.store.folder`, or `shards.store.writable` where shards or their index are written.
+    """
     try:
-        return folder(text)
+        return place(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

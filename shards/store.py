@@ -151,9 +151,7 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def discard_unfinished(out: Path) -> None:
-    """Drop the parts of uploads below a folder that were begun and never finished: stores keep and charge for them."""
-    if is_here(out):
-        return
+    """Drop the parts of uploads that were begun below a folder of a store and never finished: it charges for them."""
     system = _system(out)
     if not hasattr(system, "list_multipart_uploads"):  # only S3 keeps them until they are dropped
         return

@@ -41,17 +41,17 @@ class LocalExecutor:
     """
 
     def __init__(self, out: Path, options: Options) -> None:
-        self._out, self._workers, self._strict = out, options.workers, options.strict
-        self._options = options
+        self._out, self._options = out, options
 
     def run(self, tasks: Sequence[Task], on_case: Callable[[CaseDone], None]) -> Iterator[Receipt]:
         """See `builder.executors.Executor`."""
-        if min(self._workers, len(tasks)) <= 1 and self._options.case_minutes is None:
+        processes = min(self._options.workers, len(tasks))
+        if processes <= 1 and self._options.case_minutes is None:
             cv2.setNumThreads(1)
             for task in tasks:
-                yield build_shard(task, self._out, strict=self._strict, on_case=on_case)
+                yield build_shard(task, self._out, strict=self._options.strict, on_case=on_case)
             return
-        workers = [_Worker(self._out, self._strict) for _ in range(min(self._workers, len(tasks)))]
+        workers = [_Worker(self._out, self._options.strict) for _ in range(processes)]
         try:
             yield from _Run(workers, deque(tasks), on_case, self._options).receipts()
         finally:

@@ -339,9 +339,8 @@ def _volume(images: Sequence[_Image], rules: ReadRules) -> Volume | VolumeSeries
                 place = places[next(stored)]
                 array[place] = pixels if alike else pixels.astype(np.float64) * frame.slope + frame.intercept
     slope, intercept = rescales.pop() if alike else (1.0, 0.0)
-    if len(volumes) > 1:
-        return VolumeSeries(array, affine, slope, intercept, axis_codes(affine))
-    return Volume(array[0], affine, slope, intercept, axis_codes(affine))
+    series = VolumeSeries(array, affine, slope, intercept, axis_codes(affine))
+    return series if len(volumes) > 1 else series.volume(0)
 
 
 def _decoded(image: _Image, rules: ReadRules) -> Iterator[npt.NDArray[Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -67,20 +67,22 @@ _AGREEING: Final = {
 
 
 def moments_of(dataset: Dataset, count: int) -> Iterator[Moment]:
-    """What each frame of a file says."""
+    """What each frame of a file says; what the file says of all is read once, as a slide may have thousands."""
+    whole = Moment(
+        position=_number(dataset, "TemporalPositionIdentifier"),
+        trigger=_number(dataset, "TriggerTime"),
+        echo=_number(dataset, "EchoTime"),
+        weighting=_number(dataset, "DiffusionBValue"),
+        acquisition=_number(dataset, "AcquisitionNumber"),
+        instance=_number(dataset, "InstanceNumber"),
+        kind=text_of(dataset, "ImageType"),
+    )
     groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     for number in range(count):
         content = next(iter(groups[number].get("FrameContentSequence") or []), Dataset()) if groups else Dataset()
         index = _number(content, "TemporalPositionIndex")
-        yield Moment(
-            position=_number(dataset, "TemporalPositionIdentifier") if index is None else index,
-            trigger=_number(dataset, "TriggerTime"),
-            echo=_number(dataset, "EchoTime"),
-            weighting=_number(dataset, "DiffusionBValue"),
-            acquisition=_number(dataset, "AcquisitionNumber"),
-            instance=_number(dataset, "InstanceNumber") if count == 1 else float(number),
-            kind=text_of(dataset, "ImageType"),
-        )
+        position = whole.position if index is None else index
+        yield replace(whole, position=position, instance=whole.instance if count == 1 else float(number))
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:

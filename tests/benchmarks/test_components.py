@@ -25,7 +25,7 @@ from builder.components import find_components
 from builder.gates import Tally
 from builder.plan import SourcePlan
 from builder.shadow import bounding_box
-from builder.slicing import AXES, blocks, contiguous
+from builder.slicing import AXES, blocks, untangled
 from shards.tar import Sample, TarWriter
 
 Block = npt.NDArray[np.uint8]
@@ -38,7 +38,7 @@ def class_maps(plan: SourcePlan) -> list[Block]:
     """Blocks of 32 slices, (S, H, W), cut to what is not empty."""
     case, source = plan.tasks[0].cases[0], plan.source
     (layer,) = read_case_masks(case, source, read_case_image(case, case.images[0], source, Tally()), Tally())
-    cut = [contiguous(block) for axis in AXES.values() for _, block in blocks(layer.array, axis, range(180))]
+    cut = [untangled(block) for axis in AXES.values() for _, block in blocks(layer.array, axis, range(180))]
     boxes = [(block, bounding_box(block)) for block in cut if block.any()]
     return [block[:, rows, columns] for block, (_, rows, columns) in boxes]
 
