@@ -16,24 +16,25 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from builder.build import Summary, build, plan, unknown_classes
-from builder.demo import DEMO, DemoError, demo_folder, show_sample
-from builder.executors import EXECUTORS
-from builder.executors.lost import WorkerLostError
+from builder.commands.demo import DEMO, DemoError, demo_folder, show_sample
+from builder.errors import CaseError, RecipeError
 from builder.layouts import sketch_of
 from builder.layouts.sketch import recipe_text
-from builder.lock import OutputError
-from builder.options import Options
-from builder.problem import CaseError, RecipeError
-from builder.progress import BuildProgress, print_summary
-from builder.recipe import Recipe, catalogue, load_recipe, parse_recipe
+from builder.run.build import Summary, build, plan, unknown_classes
+from builder.run.executors import EXECUTORS
+from builder.run.executors.attempts import WorkerLostError
+from builder.run.options import Options
+from builder.run.progress import BuildProgress, print_summary
+from builder.sources.load import catalogue, load_recipe, parse_recipe
+from builder.sources.recipe import Recipe
 from sa_med2d_20m import MODALITIES, DatasetError
 from shards.card import write_card
 from shards.command_line import add_commands, output_folder
-from shards.hub import PublishError
+from shards.hub.repository import PublishError
 from shards.index import rebuild
-from shards.layout import ShardId
 from shards.license import refusal, tiers
+from shards.lock import OutputError
+from shards.paths import ShardId
 from shards.store import told, writable
 from shards.verify import verify
 

@@ -12,10 +12,10 @@ import yaml
 
 from sa_med2d_20m import MODALITIES, SPLITS, features
 from shards.atomic import write_atomic
-from shards.layout import CARD, DATA
+from shards.description import Source, read_sources
 from shards.license import TIERS, refusal, tiers
+from shards.paths import CARD, DATA
 from shards.receipt import Receipt, read_receipts
-from shards.source import Source, read_sources
 
 _SIZES: Final = (
     (10**3, "n<1K"),

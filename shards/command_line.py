@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sa_med2d_20m import MODALITIES
-from shards.gate import Choice, Verdict
-from shards.hub import Repository
+from shards.hub.gate import Choice, Verdict
+from shards.hub.publish import Offer, offer, publish
+from shards.hub.repository import Repository
+from shards.hub.status import status
+from shards.hub.withdraw import withdraw
 from shards.license import TIERS, tiers
-from shards.publish import Offer, offer, publish
-from shards.status import status
 from shards.store import folder
-from shards.withdraw import withdraw
 
 DONE, FAILED = range(2)
 """Exit codes: done; failed, refused or held back."""

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from sa_med2d_20m import metadata_types
 from shards.atomic import open_atomic
 from shards.contract import type_faults
-from shards.layout import BUILD, DATA, INDEX, ShardId, stems
+from shards.paths import BUILD, DATA, INDEX, ShardId, stems
 from shards.receipt import Receipt, read_receipts, write_receipt
 from shards.store import copied, is_here
 from shards.tar import BrokenShardError, Located, read_shard, sha256_of

@@ -10,7 +10,7 @@ from typing import Any
 
 from sa_med2d_20m import SCHEMA
 from shards.atomic import write_atomic
-from shards.layout import ShardId
+from shards.paths import ShardId
 from shards.store import contents
 
 
@@ -36,7 +36,7 @@ class Receipt:
     """What a finished shard holds. Depends on input and settings alone, never on time, machine or worker.
 
     Attributes:
-        shard: Its stem, see `shards.layout.ShardId`.
+        shard: Its stem, see `shards.paths.ShardId`.
         license: SPDX identifier as spelled in the metadata of its samples.
         sha256: Of the tar.
         bytes: Size of the tar.

@@ -16,7 +16,7 @@ from sa_med2d_20m import DatasetError, decode_masks, decode_png, split_layers
 from shards.contract import meaning_faults
 from shards.index import SCHEMA, count_faults, rows_of
 from shards.key import SampleKey
-from shards.layout import BUILD, DATA, INDEX, ShardId, stems
+from shards.paths import BUILD, DATA, INDEX, ShardId, stems
 from shards.receipt import Receipt, read_receipt
 from shards.store import copied
 from shards.tar import BrokenShardError, Sample, read_shard, sha256_of

@@ -10,7 +10,7 @@ from typing import Any
 from sa_med2d_20m import Metadata
 from shards.atomic import open_atomic
 from shards.index import index_row
-from shards.layout import ShardId
+from shards.paths import ShardId
 from shards.tar import Sample, TarWriter
 
 

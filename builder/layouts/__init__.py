@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
+from builder.errors import RecipeError
 from builder.layouts.sketch import Sketch
-from builder.problem import RecipeError
 
 
 class Layout(Protocol):

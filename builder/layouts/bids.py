@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from builder.discovery import scan
+from builder.cases.discovery import scan
+from builder.errors import RecipeError
 from builder.layouts.sketch import Sketch, class_name, submodality_name
-from builder.problem import RecipeError
 
 _DESCRIPTION: Final = "dataset_description.json"
 _NAME: Final = re.compile(r"((?:[a-zA-Z]+-[a-zA-Z0-9+]+_)*)([a-zA-Z0-9]+)(\.nii(?:\.gz)?)")

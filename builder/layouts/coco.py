@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from builder.discovery import scan
+from builder.annotations.coco import categories, picture_paths
+from builder.cases.discovery import scan
+from builder.errors import RecipeError, UnreadableError
 from builder.layouts.sketch import Sketch, class_name
-from builder.problem import RecipeError, UnreadableError
-from builder.readers.coco import categories, picture_paths
 
 _LISTS = {"images", "annotations", "categories"}
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.errors import RecipeError
 from builder.layouts.sketch import Sketch, class_name, submodality_name
-from builder.problem import RecipeError
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import yaml
 
-from builder.discovery import scan
+from builder.cases.discovery import scan
+from builder.cases.split import official_split
+from builder.errors import RecipeError
 from builder.layouts.sketch import Sketch, class_name
-from builder.problem import RecipeError
-from builder.split import official_split
 
 _ENDINGS: Final = (".yaml", ".yml")
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
-from builder.problem import UnreadableError
+from builder.errors import UnreadableError
+from builder.readers.image import Header, Picture, Volume, VolumeSeries, axis_codes, checked_affine
 from builder.readers.rules import DEFAULT_RULES, ReadRules
-from builder.volume import Header, Picture, Volume, VolumeSeries, axis_codes, checked_affine
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 _NRRD: Final = (".nrrd", ".nhdr")
@@ -23,7 +23,7 @@ _MOST_DIMENSIONS: Final = 10
 
 
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
-    """See `builder.readers.Reader`."""
+    """See `builder.readers.files.Reader`."""
     reader = _information(path)
     sides = tuple(int(side) for side in reversed(reader.GetSize()))
     components = reader.GetNumberOfComponents()

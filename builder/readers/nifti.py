@@ -23,9 +23,9 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from builder.problem import UnreadableError
+from builder.errors import UnreadableError
+from builder.readers.image import Header, Volume, VolumeSeries, axis_codes, checked_affine
 from builder.readers.rules import DEFAULT_RULES, ReadRules
-from builder.volume import Header, Volume, VolumeSeries, axis_codes, checked_affine
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PAIR_MAGIC: Final = (b"ni1", b"n+1")
@@ -45,13 +45,13 @@ logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
-    """See `builder.readers.Reader`."""
+    """See `builder.readers.files.Reader`."""
     with _open(_header_path(path)) as file:
         return Header(_shape(_parse(file, path))[::-1])
 
 
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Volume | VolumeSeries:
-    """See `builder.readers.Reader`."""
+    """See `builder.readers.files.Reader`."""
     with _open(_header_path(path)) as file:
         header = _parse(file, path)
         shape, dtype = _shape(header), _dtype(header)

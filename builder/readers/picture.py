@@ -14,9 +14,9 @@ import numpy.typing as npt
 import PIL.Image
 import tifffile
 
-from builder.problem import UnreadableError
+from builder.errors import UnreadableError
+from builder.readers.image import Header, Picture, Volume
 from builder.readers.rules import DEFAULT_RULES, ReadRules
-from builder.volume import Header, Picture, Volume
 
 _TIFF: Final = (".tif", ".tiff")
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -34,14 +34,14 @@ PIL.Image.MAX_IMAGE_PIXELS = None
 
 
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
-    """See `builder.readers.Reader`."""
+    """See `builder.readers.files.Reader`."""
     if path.suffix.lower() in _TIFF:
         return Header(_tiff_shape(path, rules), placed=False)
     return Header(_picture_size(path)[0])
 
 
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
-    """See `builder.readers.Reader`."""
+    """See `builder.readers.files.Reader`."""
     if path.suffix.lower() in _TIFF:
         return _read_tiff(path, rules)
     size, bytes_per_pixel = _picture_size(path)

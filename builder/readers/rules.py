@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from builder.problem import UnreadableError
+from builder.errors import UnreadableError
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ReadRules:
 
         >>> ReadRules(pixels=100).check_size((20, 20), 1)
         Traceback (most recent call last):
-        builder.problem.UnreadableError: it is 20 x 20 = 400 pixels, allowed are 100: a damaged header, or \
+        builder.errors.UnreadableError: it is 20 x 20 = 400 pixels, allowed are 100: a damaged header, or \
 raise limits.pixels in the recipe
         """
         count = math.prod(sides)

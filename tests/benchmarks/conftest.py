@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from builder.convert import convert
-from builder.demo import demo_folder
-from builder.options import Options
-from builder.plan import SourcePlan, plan_source
-from builder.recipe import load_recipe
+from builder.commands.demo import demo_folder
+from builder.conversion.convert import convert
+from builder.run.options import Options
+from builder.run.plan import SourcePlan, plan_source
+from builder.sources.load import load_recipe
 from sa_med2d_20m import decode_png
 from tests.conftest import RECIPES
 

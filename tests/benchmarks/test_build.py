@@ -26,9 +26,9 @@ from isal import isal_zlib
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from builder.command_line import main
-from builder.convert import convert
-from builder.plan import SourcePlan
-from builder.task import build_shard
+from builder.conversion.convert import convert
+from builder.run.plan import SourcePlan
+from builder.run.shard import build_shard
 from tests.benchmarks.conftest import CORPUS_SETS
 from tests.conftest import read_nifti
 

@@ -20,12 +20,12 @@ import scipy.ndimage
 import webdataset
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from builder.case_files import read_case_image, read_case_masks
-from builder.components import find_components
-from builder.gates import Tally
-from builder.plan import SourcePlan
-from builder.shadow import bounding_box
-from builder.slicing import AXES, blocks, untangled
+from builder.conversion.extent import bounding_box
+from builder.conversion.gates import Tally
+from builder.conversion.inputs import read_case_image, read_case_masks
+from builder.conversion.masks.components import find_components
+from builder.conversion.slicing import AXES, blocks, untangled
+from builder.run.plan import SourcePlan
 from shards.tar import Sample, TarWriter
 
 Block = npt.NDArray[np.uint8]

@@ -21,7 +21,7 @@ import webdataset
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from builder.command_line import main
-from builder.demo import demo_folder
+from builder.commands.demo import demo_folder
 from sa_med2d_20m import load
 from tests.range_server import Served, serve
 

@@ -1,0 +1,1 @@
+"""From an annotation file and its image to named masks: DICOM SEG and RTSTRUCT, COCO, YOLO."""

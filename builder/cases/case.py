@@ -1,0 +1,63 @@
+"""A case: the files that are converted together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image of a case.
+
+    Attributes:
+        path: Below the source's root.
+        submodality: As it goes into the key.
+        channel: Number of the volume within a 4D file, or None.
+        shown: How the path is written where others read it; None for the path itself.
+    """
+
+    path: str
+    submodality: str
+    channel: int | None = None
+    shown: str | None = None
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask file of a case.
+
+    Attributes:
+        path: Below the source's root.
+        label: What ``{label}`` captured, or None.
+    """
+
+    path: str
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One or several images that share masks.
+
+    Attributes:
+        name: Unique within the source.
+        patient: The unit of the split.
+        split: ``train``, ``validation`` or ``test``.
+        images: Ordered by sub-modality.
+        masks: Ordered by path.
+        frame: Number of the volume within 4D files where frames are cases, or None.
+        shown: Path and how it is written where others read it, for the paths that are not shown as they are.
+    """
+
+    name: str
+    patient: str
+    split: str
+    images: tuple[ImageFile, ...]
+    masks: tuple[MaskFile, ...]
+    frame: int | None = None
+    shown: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def paths(self) -> list[str]:
+        """All its files below the source's root, each once."""
+        return list(dict.fromkeys([*(image.path for image in self.images), *(mask.path for mask in self.masks)]))

@@ -1,0 +1,282 @@
+"""From a folder and a recipe to cases: one pass over the tree, then matching by captures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from builder.cases.case import Case, ImageFile, MaskFile
+from builder.cases.split import hashed_split, official_split
+from builder.errors import CaseError, RecipeError, UnreadableError
+from builder.readers.files import in_words, path_below
+from builder.sources.pattern import Pattern
+from builder.sources.recipe import PATIENT_ID, SUBMODALITY, Recipe, read_rules
+from shards.receipt import Quarantined
+
+_SUBMODALITY = re.compile(SUBMODALITY)
+_Match = tuple[str, dict[str, str]]
+"""A path and what it captures."""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a source's folder holds.
+
+    Attributes:
+        cases: Ordered by name.
+        quarantined: Cases that contradict each other or themselves (stage ``match``).
+        images_without_mask: Paths; such images are not built.
+        masks_without_image: Paths.
+    """
+
+    cases: tuple[Case, ...]
+    quarantined: tuple[Quarantined, ...]
+    images_without_mask: tuple[str, ...]
+    masks_without_image: tuple[str, ...]
+
+    @property
+    def captured_labels(self) -> set[str]:
+        """All texts that ``{label}`` captured."""
+        return {mask.label for case in self.cases for mask in case.masks if mask.label is not None}
+
+
+def scan(root: Path, on_error: Callable[[OSError], None] | None = None) -> list[str]:
+    """All files below a folder, and all folders that hold a file, as sorted paths with forward slashes.
+
+    Folders end in ``/``. Resource forks (``._x``) and other hidden files are left out: unpacking on a Mac strews them.
+
+    Args:
+        root: The folder.
+        on_error: Told of each folder that cannot be looked into.
+    """
+    found = []
+    for folder, subfolders, names in os.walk(root, onerror=on_error):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        prefix = Path(folder).relative_to(root).as_posix()
+        start = "" if prefix == "." else f"{prefix}/"
+        kept = [start + name for name in names if not name.startswith(".")]
+        found += [*kept, start] if kept and start else kept
+    return sorted(found)
+
+
+def discover(recipe: Recipe, root: Path) -> Discovery:
+    """Find the cases of a source.
+
+    Raises:
+        RecipeError: The root does not exist, or a pattern matches nothing.
+    """
+    if not root.is_dir():
+        raise RecipeError([f"{recipe.name}: {root} is no folder; --raw names the folder that holds the source"])
+    closed: list[OSError] = []
+    files = scan(root, closed.append)
+    images = [match for match in _matches(recipe.files.image, files) if not _is_rather_mask(recipe, match[0])]
+    nameless = [_closed_folder(error, root) for error in closed]
+    if recipe.files.patient == PATIENT_ID:
+        images, without = _with_patients(recipe, root, images)
+        nameless += without
+    taken = {path for path, _ in images}
+    others = [file for file in files if file not in taken]
+    masks = [match for pattern in recipe.files.mask for match in _mask_matches(recipe, pattern, others, images)]
+    if not (images or nameless) or not masks:
+        pattern = recipe.files.image if not images else recipe.files.mask[0]
+        raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
+    found = _join(recipe, images, masks)
+    found = replace(found, quarantined=(*nameless, *found.quarantined))
+    if not found.cases and not found.quarantined:
+        raise RecipeError([_nothing_joined(recipe, found)])
+    return found
+
+
+def _closed_folder(error: OSError, root: Path) -> Quarantined:
+    path = Path(error.filename).relative_to(root).as_posix() + "/"
+    reason = f"the folder cannot be looked into: {error.strerror}; give yourself the right to read it"
+    return Quarantined(path, path, "match", reason)
+
+
+def _with_patients(recipe: Recipe, root: Path, images: list[_Match]) -> tuple[list[_Match], list[Quarantined]]:
+    """Images with the patient that their DICOM files name; those that name none are held back."""
+    from builder.readers.dicom.identity import patient_of  # noqa: PLC0415 - loads pydicom, which few sources need
+
+    named, nameless = [], []
+    for path, found in images:
+        try:
+            patient = patient_of(path_below(root, path), read_rules(recipe))
+        except (CaseError, UnreadableError, OSError) as error:
+            reason = error.reason if isinstance(error, CaseError) else in_words(error)
+            nameless.append(Quarantined(_case_name(recipe, found), path, "read", reason))
+            continue
+        named.append((path, {**found, "patient": patient}))
+    return named, nameless
+
+
+def _is_rather_mask(recipe: Recipe, path: str) -> bool:
+    """Whether an image path is a mask by a closer pattern: ``a_mask.png`` fits both {case}.png and {case}_mask.png."""
+    own = recipe.files.image.literal
+    return any(mask.literal > own and mask.match(path) is not None for mask in recipe.files.mask)
+
+
+def _matches(pattern: Pattern, files: Iterable[str]) -> list[_Match]:
+    return [(path, found) for path in files if (found := pattern.match(path)) is not None]
+
+
+def _mask_matches(
+    recipe: Recipe, pattern: Pattern, files: Iterable[str], images: list[_Match]
+) -> Iterator[tuple[str, Pattern, dict[str, str]]]:
+    """The masks of a pattern; where it matches a path in several ways, the one that belongs to an image counts."""
+    shared = _shared(recipe.files.image, pattern)
+    wanted = {tuple(found[name] for name in shared) for _, found in images}
+    for path, longest in _matches(pattern, files):
+        fitting = (found for found in pattern.matches(path) if tuple(found[name] for name in shared) in wanted)
+        yield path, pattern, next(fitting, longest)
+
+
+def _nothing(recipe: Recipe, root: Path, key: str, pattern: Pattern, files: list[str]) -> str:
+    files = [path for path in files if path.endswith("/") == pattern.text.endswith("/")]
+    ending = pattern.text.rsplit("}", 1)[-1].rsplit("/", 1)[-1]
+    alike = [path for path in files if path.endswith(ending)][:3] or files[:3]
+    seen = f"{len(files)} files are there, such as {', '.join(alike)}" if files else "the folder is empty"
+    return f"{recipe.name}: files.{key}: {pattern.text!r} matches nothing below {root}; {seen}"
+
+
+def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
+    shared = sorted({name for mask in recipe.files.mask for name in _shared(recipe.files.image, mask)})
+    return (
+        f"{recipe.name}: no image has a mask: {len(found.images_without_mask)} images such as "
+        f"{found.images_without_mask[0]} and {len(found.masks_without_image)} masks such as "
+        f"{found.masks_without_image[0]} agree in no {' and '.join(f'{{{name}}}' for name in shared)}"
+    )
+
+
+def _join(
+    recipe: Recipe,
+    images: list[_Match],
+    masks: list[tuple[str, Pattern, dict[str, str]]],
+) -> Discovery:
+    shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
+    masks_by_key: dict[tuple[str, ...], list[MaskFile]] = defaultdict(list)
+    for path, pattern, found in masks:
+        masks_by_key[pattern.text, *(found[name] for name in shared[pattern])].append(
+            MaskFile(path, found.get("label"))
+        )
+    groups: dict[str, list[_Match]] = defaultdict(list)
+    for path, found in images:
+        groups[_case_name(recipe, found)].append((path, found))
+    used: set[tuple[str, ...]] = set()
+    cases, quarantined, bare = [], [], []
+    for name, group in sorted(groups.items()):
+        keys = {
+            (pattern.text, *(found[field] for field in shared[pattern])) for pattern in shared for _, found in group
+        }
+        used |= keys
+        found_masks = sorted({mask for key in keys for mask in masks_by_key.get(key, ())}, key=lambda mask: mask.path)
+        problem = _contradiction(recipe, name, group)
+        if problem is not None:
+            quarantined.append(problem)
+        elif not found_masks:
+            bare += [path for path, _ in group]
+        else:
+            cases.append(_case(recipe, name, group, tuple(found_masks)))
+    orphans = sorted(mask.path for key, files in masks_by_key.items() if key not in used for mask in files)
+    kept, leaking = _separate_patients(cases)
+    return Discovery(tuple(kept), (*quarantined, *leaking), tuple(bare), tuple(orphans))
+
+
+def _shared(image: Pattern, mask: Pattern) -> tuple[str, ...]:
+    return tuple(name for name in image.captures if name in mask.captures)
+
+
+def _case_name(recipe: Recipe, found: Mapping[str, str]) -> str:
+    if recipe.files.case is not None:
+        return recipe.files.case.format(**found)
+    return found.get("case", found.get("patient", ""))
+
+
+def _patient(recipe: Recipe, name: str, found: Mapping[str, str]) -> str:
+    if isinstance(recipe.files.patient, Pattern):
+        match = recipe.files.patient.match(name)
+        return match["patient"] if match else name
+    return found.get("patient", found.get("case", name))
+
+
+def _submodality(recipe: Recipe, found: Mapping[str, str]) -> str:
+    if "submodality" not in found:
+        return recipe.submodality
+    captured = found["submodality"]
+    return recipe.submodalities.get(captured, captured.lower().replace("-", "_"))
+
+
+def _contradiction(recipe: Recipe, name: str, group: list[_Match]) -> Quarantined | None:
+    """Why images of one case name cannot be one case."""
+    if not all(_is_utf8(path) for path, _ in group):
+        return Quarantined(_printable(name), _printable(group[0][0]), "match", "its name is no UTF-8; rename the file")
+    by_submodality: dict[str, str] = {}
+    first = group[0]
+    for path, found in group:
+        submodality = _submodality(recipe, found)
+        if not _SUBMODALITY.fullmatch(submodality):
+            reason = f"captured sub-modality {submodality!r}, expected letters, digits and single underscores"
+            return Quarantined(name, path, "match", reason)
+        if submodality in by_submodality:
+            reason = (
+                f"claims the same case and sub-modality as {by_submodality[submodality]}; capture what tells them "
+                "apart, or name the case from more captures with files.case"
+            )
+            return Quarantined(name, path, "match", reason)
+        by_submodality[submodality] = path
+        if (_patient(recipe, name, found), found.get("split")) != (
+            _patient(recipe, name, first[1]),
+            first[1].get("split"),
+        ):
+            reason = f"has the case name of {first[0]}, but another patient or split; set files.case"
+            return Quarantined(name, path, "match", reason)
+    captured, patient = first[1].get("split"), _patient(recipe, name, first[1])
+    if captured is not None and official_split(captured, patient, recipe.splits) is None:
+        reason = f"captured the split {captured!r}, which is no known name; list it in [splits]"
+        return Quarantined(name, first[0], "match", reason)
+    return None
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)  # what Python makes of undecodable bytes
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _case(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
+    found = group[0][1]
+    patient = _patient(recipe, name, found)
+    split = official_split(found.get("split"), patient, recipe.splits) or hashed_split(recipe.name, patient)
+    images = [image for path, own in group for image in _images(recipe, path, own)]
+    images.sort(key=lambda image: image.submodality)
+    return Case(name, patient, split, tuple(images), masks)
+
+
+def _images(recipe: Recipe, path: str, found: Mapping[str, str]) -> list[ImageFile]:
+    if recipe.files.channels is None:
+        return [ImageFile(path, _submodality(recipe, found))]
+    return [ImageFile(path, name, number) for number, name in enumerate(recipe.files.channels)]
+
+
+def _separate_patients(cases: list[Case]) -> tuple[list[Case], list[Quarantined]]:
+    """Hold back the cases of patients whom an official split puts on two sides."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        splits[case.patient].add(case.split)
+    kept = [case for case in cases if len(splits[case.patient]) == 1]
+    leaking = [
+        Quarantined(
+            case.name,
+            case.images[0].path,
+            "match",
+            f"the official split puts its patient into {' and '.join(sorted(splits[case.patient]))}; expected one",
+        )
+        for case in cases
+        if len(splits[case.patient]) > 1
+    ]
+    return kept, leaking

@@ -1,0 +1,136 @@
+"""Reading the files of a case: images in LPS axes, masks as class layers on their grid."""
+
+from __future__ import annotations
+
+from builder.annotations.segments import Drawing, Segment, read_segments
+from builder.cases.case import Case, ImageFile
+from builder.conversion.gates import Tally, apply_gate, has_two_values, without_nonfinite
+from builder.conversion.grid import grid_difference
+from builder.conversion.masks.class_layers import ClassLayer, class_layers
+from builder.conversion.masks.values import Labelling
+from builder.conversion.orientation import to_lps
+from builder.errors import CaseError
+from builder.readers.files import may_be_dicom, read_again, read_header, read_image
+from builder.readers.image import Image, Picture, PictureSeries, Volume, VolumeSeries
+from builder.sources.source import Source
+
+
+def read_case_image(case: Case, file: ImageFile, source: Source, tally: Tally) -> Picture | Volume:
+    """An image of a case in LPS axes; of a file that holds several the one that is meant.
+
+    Raises:
+        CaseError: It cannot be read, or a gate holds it back.
+    """
+    number = case.frame if file.channel is None else file.channel
+    read = read_image if number is None else read_again
+    image = _member(read(source.root, file.path, source.read_rules), number, file, source)
+    gates = source.recipe.gates
+    if may_be_dicom(source.root / file.path):
+        from builder.conversion.dicom_gates import check_image  # noqa: PLC0415 - loads pydicom, which few sources need
+
+        check_image(file.path, source, tally)
+    image, replaced = without_nonfinite(image)
+    if replaced:
+        reason = f"the image holds {replaced} values that are NaN or infinite"
+        apply_gate("nonfinite_values", gates.nonfinite_values, file.path, reason, tally)
+    if gates.two_valued_image != "off" and has_two_values(image.array):
+        reason = "the image has two values only, as a mask has"
+        apply_gate("two_valued_image", gates.two_valued_image, file.path, reason, tally)
+    return _oriented(image)
+
+
+def read_further_image(
+    case: Case, file: ImageFile, source: Source, first: Picture | Volume, tally: Tally
+) -> Picture | Volume:
+    """Another image of a case, on the grid of its first; raises as `read_case_image`."""
+    image = read_case_image(case, file, source, tally)
+    difference = grid_difference(first, image, source.recipe.masks.grid_tolerance)
+    if difference is not None:
+        reason = f"it shares masks with {case.images[0].path}, but not its grid: {difference}"
+        raise CaseError("grid", file.path, reason)
+    return image
+
+
+def read_case_masks(case: Case, source: Source, image: Picture | Volume, tally: Tally) -> list[ClassLayer]:
+    """The masks of a case as class layers on the grid of its image.
+
+    Raises:
+        CaseError: A mask cannot be read, lies on another grid, or holds what the recipe does not name.
+    """
+
+    def read(path: str) -> Picture | Volume:
+        if case.frame is None:
+            mask = read_image(source.root, path, source.read_rules)
+        else:
+            mask = _frame_of_mask(read_again(source.root, path, source.read_rules), path, case, source)
+        if isinstance(mask, PictureSeries | VolumeSeries):
+            raise CaseError("read", path, f"the mask holds {len(mask.array)} images, expected one")
+        return _on_grid(_oriented(mask), image, path, source)
+
+    def read_named(path: str) -> list[Segment] | None:
+        if may_be_dicom(source.root / path):
+            from builder.conversion.dicom_gates import check_pair  # noqa: PLC0415 - as above
+
+            check_pair(case.images[0].path, path, source, tally)
+        threshold = source.recipe.masks.threshold
+        drawing = Drawing(case.images[0].path, 0.5 if threshold is None else threshold, source.read_rules)
+        return read_segments(source.root, path, image, drawing)
+
+    sides = image.array.shape
+    shape = (1, sides[0], sides[1]) if isinstance(image, Picture) else image.shape
+    layers = class_layers(case.masks, read, read_named, shape, Labelling(source.recipe, source.classes, tally))
+    if source.recipe.gates.empty_mask != "off" and not any(layer.array.any() for layer in layers):
+        reason = "the masks of the case have no pixel of any class"
+        apply_gate("empty_mask", source.recipe.gates.empty_mask, case.masks[0].path, reason, tally)
+    return layers
+
+
+def _on_grid(mask: Picture | Volume, image: Picture | Volume, path: str, source: Source) -> Picture | Volume:
+    tolerance = source.recipe.masks.grid_tolerance
+    difference = grid_difference(image, mask, tolerance)
+    if difference is None:
+        return mask
+    if not source.recipe.resample_masks:
+        raise CaseError("grid", path, difference)
+    from builder.conversion.resampling import may_be_resampled, resample_nearest  # noqa: PLC0415 - loads ITK, which few need
+
+    if not (isinstance(mask, Volume) and isinstance(image, Volume) and may_be_resampled(image, mask, tolerance)):
+        raise CaseError("grid", path, f"{difference}; it cannot be resampled")
+    return resample_nearest(mask, image)
+
+
+def _member(image: Image, number: int | None, file: ImageFile, source: Source) -> Picture | Volume:
+    """The image that is meant of a file that holds several; planes without a place in space may each be one."""
+    channels = source.recipe.files.channels
+    if isinstance(image, VolumeSeries | PictureSeries):
+        count = len(image.array)
+    elif isinstance(image, Volume) and image.affine is None and number is not None:
+        count, image = len(image.array), PictureSeries(image.array, None, image.slope, image.intercept)
+    elif number is None:
+        return image
+    else:
+        wanted = "files.frames is true" if channels is None else f"files.channels names {len(channels)}"
+        raise CaseError("read", file.path, f"it holds one image, but {wanted}")
+    if number is None:
+        advice = "name them with files.channels, or set files.frames = true if each is a case"
+        raise CaseError("read", file.path, f"it holds {count} images (4D, pages or frames), expected one; {advice}")
+    if channels is not None and len(channels) != count:
+        raise CaseError("read", file.path, f"it holds {count} images, files.channels names {len(channels)}")
+    return image.volume(number) if isinstance(image, VolumeSeries) else image.picture(number)
+
+
+def _frame_of_mask(mask: Image, path: str, case: Case, source: Source) -> Picture | Volume:
+    """The mask of one frame: a frame of its own, or a mask that all frames share."""
+    if isinstance(mask, Volume) and mask.affine is None:
+        mask = PictureSeries(mask.array)
+    if not isinstance(mask, VolumeSeries | PictureSeries):
+        return mask
+    assert case.frame is not None
+    frames = read_header(source.root, case.images[0].path, source.read_rules).shape[0]
+    if len(mask.array) != frames:
+        raise CaseError("grid", path, f"the mask holds {len(mask.array)} frames, the image {frames}")
+    return mask.volume(case.frame) if isinstance(mask, VolumeSeries) else mask.picture(case.frame)
+
+
+def _oriented(image: Picture | Volume) -> Picture | Volume:
+    return image if isinstance(image, Picture) else to_lps(image)

@@ -1,0 +1,175 @@
+"""From source values to pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from builder.readers.image import Picture, Volume
+from builder.sources.recipe import IntensityRule
+from sa_med2d_20m import Intensity
+
+_TABLE: Final = 65536
+
+
+class IntensityError(ValueError):
+    """An image has no pixels by its rule; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A slice as it is stored.
+
+    Attributes:
+        pixels: (H, W) or (H, W, 3), uint8 or uint16.
+        intensity: How they relate to the source.
+    """
+
+    pixels: npt.NDArray[np.uint8 | np.uint16]
+    intensity: Intensity
+
+
+Scaling = Callable[[npt.NDArray[Any]], Scaled | None]
+"""A slice of stored values -> what is kept of it; None for a slice with one single value."""
+
+
+def scaling_of(rule: IntensityRule, image: Picture | Volume) -> Scaling:
+    """The scaling of an image under a rule.
+
+    Raises:
+        IntensityError: The rule cannot hold for this image.
+    """
+    slope, intercept = image.slope, image.intercept
+    ready = isinstance(image, Picture) or image.array.ndim == 4
+    if ready and image.array.dtype == np.uint8 and rule.mode in ("slice", "lossless"):
+        return _keep
+    if rule.mode == "slice":
+        return lambda values: _min_max(values, _range(values), "slice", slope, intercept)
+    if rule.mode == "volume":
+        whole = _range(image.array)
+        return lambda values: _min_max(values, whole, "volume", slope, intercept)
+    if rule.mode == "window":
+        center, width = float(rule.center or 0), float(rule.width or 1)
+        return lambda values: _window(values, center - width / 2, width, slope, intercept)
+    return _lossless(image)
+
+
+def rescale(values: npt.NDArray[Any], low: float, high: float, *, flip: bool = False) -> npt.NDArray[np.uint8]:
+    """``round((x - low) / (high - low) * 255)``, halves to even, computed in float64; values outside are clipped.
+
+    Integers of at most 16 bit of range go through a table of their possible values, which gives the very same numbers.
+
+    Args:
+        values: Any shape, integers or floats.
+        low: Value that becomes 0.
+        high: Value that becomes 255; more than ``low``.
+        flip: Turn dark and bright, for a negative slope.
+    """
+    if values.dtype.kind not in "iu":
+        return _levels(values.astype(np.float64), low, high, flip)
+    if values.dtype == np.uint8:
+        pixels: npt.NDArray[Any] = np.asarray(cv2.LUT(values, _levels_of_bytes(low, high, flip)))
+        return pixels.reshape(values.shape)
+    first, last = int(values.min()), int(values.max())
+    if last - first >= min(_TABLE, values.size):
+        return _levels(values.astype(np.float64), low, high, flip)
+    table = _levels(np.arange(first, last + 1, dtype=np.float64), low, high, flip)
+    return np.take(table, _offsets(values, first))
+
+
+@lru_cache(maxsize=256)
+def _levels_of_bytes(low: float, high: float, flip: bool) -> npt.NDArray[np.uint8]:
+    """The levels of 0 to 255; many slices of a volume share them."""
+    return _levels(np.arange(256, dtype=np.float64), low, high, flip)
+
+
+def _levels(values: npt.NDArray[np.float64], low: float, high: float, flip: bool) -> npt.NDArray[np.uint8]:
+    levels = (high - values) if flip else (values - low)
+    levels /= high - low
+    levels *= 255
+    np.rint(levels, out=levels)
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
+
+
+def _offsets(values: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
+    """``values - first`` as unsigned integers; the caller has made sure that 16 bit hold it."""
+    offsets: npt.NDArray[Any] = np.subtract(values, values.dtype.type(first))  # wraps around, which is right
+    if values.dtype.itemsize > 2:
+        return offsets.astype(np.uint16)
+    unsigned: npt.NDArray[Any] = offsets.view(f"u{values.dtype.itemsize}")
+    return unsigned
+
+
+def _range(values: npt.NDArray[Any]) -> tuple[Any, Any]:
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+        count = int(values.size - np.isfinite(values).sum())
+        raise IntensityError(f"the image holds {count} values that are NaN or infinite; replace them at the source")
+    return low.item(), high.item()
+
+
+def _source(stored: tuple[float, float], slope: float, intercept: float) -> tuple[float, float]:
+    low, high = sorted(slope * value + intercept for value in stored)
+    return float(low), float(high)
+
+
+def _keep(values: npt.NDArray[Any]) -> Scaled | None:
+    low, high = _range(values)
+    return None if low == high else Scaled(values, Intensity(float(low), float(high), "none", 1.0, 0.0))
+
+
+def _min_max(
+    values: npt.NDArray[Any], whole: tuple[Any, Any], scaling: str, slope: float, intercept: float
+) -> Scaled | None:
+    own = whole if scaling == "slice" else _range(values)
+    if own[0] == own[1]:
+        return None
+    pixels = rescale(values, *whole, flip=slope < 0)
+    (low, high), (start, end) = _source(own, slope, intercept), _source(whole, slope, intercept)
+    return Scaled(pixels, Intensity(low, high, scaling, (end - start) / 255, start))
+
+
+def _window(values: npt.NDArray[Any], start: float, width: float, slope: float, intercept: float) -> Scaled | None:
+    own = _range(values)
+    if own[0] == own[1]:
+        return None
+    edges = sorted(((start - intercept) / slope, (start + width - intercept) / slope))
+    low, high = _source(own, slope, intercept)
+    return Scaled(
+        rescale(values, edges[0], edges[1], flip=slope < 0),
+        Intensity(low, high, "window", width / 255, start),
+    )
+
+
+def _lossless(image: Picture | Volume) -> Scaling:
+    """16 bit pixels: stored values counted from the volume's lowest (highest, where the slope is negative)."""
+    array, slope, intercept = image.array, image.slope, image.intercept
+    low, high = _range(array)
+    if array.dtype.kind == "f" and not _whole_numbers(array):
+        raise IntensityError("intensity.mode 'lossless' needs whole numbers, the image holds fractions; use 'volume'")
+    if high - low >= _TABLE:
+        raise IntensityError(
+            f"intensity.mode 'lossless' holds {_TABLE} values, the image spans {high - low:g}; use 'volume' or 'window'"
+        )
+    base, step = (low, 1) if slope > 0 else (high, -1)
+
+    def scale(values: npt.NDArray[Any]) -> Scaled | None:
+        own = _range(values)
+        if own[0] == own[1]:
+            return None
+        pixels = ((values.astype(np.int64) - int(base)) * step).astype(np.uint16)
+        first, last = _source(own, slope, intercept)
+        return Scaled(pixels, Intensity(first, last, "lossless", abs(slope), slope * base + intercept))
+
+    return scale
+
+
+def _whole_numbers(array: npt.NDArray[Any]) -> bool:
+    planes = array if array.ndim == 3 else array[np.newaxis]
+    return all(bool((plane == np.rint(plane)).all()) for plane in planes)

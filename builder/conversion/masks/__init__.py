@@ -1,0 +1,1 @@
+"""From mask values to classes, components and label maps."""

@@ -1,0 +1,197 @@
+"""From mask files to class layers: volumes in which each voxel says its class.
+
+One layer is enough for a label map. Masks that overlap (files per class, regions) take further layers: each class
+stands whole in one layer, in the first where it covers no other class.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.annotations.segments import Segment
+from builder.cases.case import MaskFile
+from builder.conversion.extent import bounding_box
+from builder.conversion.masks.values import Labelling, foreground, instance_numbers, listed, look_up, read_class_map
+from builder.errors import CaseError
+from builder.readers.image import Picture, Volume
+from builder.sources.recipe import ANY_INSTANCE
+
+
+@dataclass(frozen=True)
+class ClassLayer:
+    """A volume of classes or instances.
+
+    Attributes:
+        array: (Z, Y, X) unsigned integers, 0 for background.
+        class_number: None where values are class numbers; else the class of every object of this instance map.
+    """
+
+    array: npt.NDArray[Any]
+    class_number: int | None = None
+
+
+def class_layers(
+    files: Iterable[MaskFile],
+    read: Callable[[str], Picture | Volume],
+    read_named: Callable[[str], list[Segment] | None],
+    shape: tuple[int, int, int],
+    labelling: Labelling,
+) -> list[ClassLayer]:
+    """Read the masks of a case, one file in memory at a time.
+
+    Args:
+        files: The mask files.
+        read: Reads a mask by its path, in LPS axes and on the image's grid; raises CaseError.
+        read_named: Reads named masks on the image's grid, None where a file has none for it; raises CaseError.
+        shape: (Z, Y, X) of the image.
+        labelling: What says which class a pixel belongs to.
+
+    Raises:
+        CaseError: Stage ``labels``: a mask that is no label map; stage ``gate``: a value, colour or segment without a
+            class.
+    """
+    recipe, classes = labelling.recipe, labelling.classes
+    if recipe.masks.segments:
+        return _segment_layers(files, read_named, shape, labelling)
+    if recipe.masks.instances:
+        return [
+            ClassLayer(
+                instance_numbers(read(file.path), file, recipe),
+                classes.numbers[ANY_INSTANCE if file.label is None else file.label],
+            )
+            for file in files
+        ]
+    layers = _Layers(shape, classes.dtype)
+    for file in sorted(files, key=lambda file: (classes.numbers.get(file.label or "", 0), file.path)):
+        if file.label is not None or recipe.masks.threshold is not None or recipe.masks.inverted:
+            key = file.label if file.label is not None else next(iter(recipe.labels))
+            layers.add(foreground(read(file.path), file, recipe.masks), classes.numbers[key])
+        else:
+            numbers = [classes.numbers[key] for key in recipe.labels]
+            layers.add_map(read_class_map(read(file.path), file, labelling), numbers)
+    return layers.finished(labelling)
+
+
+def _segment_layers(
+    files: Iterable[MaskFile],
+    read_named: Callable[[str], list[Segment] | None],
+    shape: tuple[int, int, int],
+    labelling: Labelling,
+) -> list[ClassLayer]:
+    """Layers of named masks: of their classes, or of single objects where the recipe says so."""
+    found = [(file, read_named(file.path)) for file in files]
+    if all(segments is None for _, segments in found):
+        names = listed(file.path for file, _ in found)
+        raise CaseError("match", found[0][0].path, f"the image is none of those that {names} is about")
+    layers = _Layers(shape, labelling.classes.dtype)
+    objects: dict[int, _ObjectLayers] = defaultdict(_ObjectLayers)
+    for file, segments in found:
+        for segment, number in _named(segments or [], file, labelling):
+            if labelling.recipe.masks.instances:
+                objects[number].add(segment.mask)
+            else:
+                layers.add(segment.mask, number)
+    if not labelling.recipe.masks.instances:
+        return layers.finished(labelling)
+    single = [ClassLayer(array, number) for number in sorted(objects) for array in objects[number].arrays]
+    return single or layers.finished(labelling)
+
+
+def _named(segments: Iterable[Segment], file: MaskFile, labelling: Labelling) -> Iterator[tuple[Segment, int]]:
+    """The segments whose names the recipe has, in any case and with its wildcards, and their classes."""
+    labels, unnamed = labelling.recipe.labels, []
+    for segment in segments:
+        key = _key_of(segment.name.lower(), labels)
+        if key is not None:
+            yield segment, labelling.classes.numbers[key]
+        elif segment.name not in labelling.recipe.masks.ignore:
+            unnamed.append(segment.name)
+    if unnamed:
+        known, names = listed(labels), listed(dict.fromkeys(unnamed))
+        labelling.unnamed(file, f"the file holds {names}, which [labels] does not name (it names {known})")
+
+
+def _key_of(name: str, labels: Iterable[str]) -> str | None:
+    """The key that is the name itself, else the first pattern that fits it."""
+    same = (key for key in labels if key.lower() == name)
+    fitting = (key for key in labels if fnmatchcase(name, key.lower()))
+    return next(itertools.chain(same, fitting), None)
+
+
+class _ObjectLayers:
+    """Instance maps of one class while they are filled: objects that overlap go to further layers."""
+
+    def __init__(self) -> None:
+        self.arrays: list[npt.NDArray[np.uint16]] = []
+        self._count = 0
+
+    def add(self, binary: npt.NDArray[np.bool_]) -> None:
+        """Add one object."""
+        self._count += 1
+        _draw(self.arrays, binary, np.uint16(self._count))
+
+
+class _Layers:
+    """Class layers while they are filled."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: type) -> None:
+        self.arrays: list[npt.NDArray[Any]] = []
+        self._shape = shape
+        self._dtype = dtype
+        self._home: dict[int, int] = {}
+
+    def add_map(self, class_map: npt.NDArray[Any], numbers: Iterable[int]) -> None:
+        """Add a label map of some classes, which cannot overlap each other."""
+        if not self.arrays:
+            self.arrays.append(class_map)
+            self._home = dict.fromkeys(numbers, 0)
+            return
+        for number in sorted(set(numbers)):
+            binary = class_map == number
+            if binary.any():
+                self.add(binary, number)
+
+    def add_region(self, parts: list[int], number: int) -> None:
+        """Add the union of classes."""
+        table = np.zeros(np.iinfo(self._dtype).max + 1, np.uint8)
+        table[parts] = 1
+        union = np.zeros(self._shape, np.uint8)
+        for layer in self.arrays:
+            union |= look_up(table, layer)
+        self.add(union.view(np.bool_), number)
+
+    def finished(self, labelling: Labelling) -> list[ClassLayer]:
+        """The layers, with the regions of the recipe; one empty layer where nothing was added."""
+        numbers = labelling.classes.numbers
+        for region, parts in labelling.recipe.regions.items():
+            self.add_region([numbers[str(part)] for part in parts], numbers[region])
+        return [ClassLayer(array) for array in self.arrays or [np.zeros(self._shape, self._dtype)]]
+
+    def add(self, binary: npt.NDArray[np.bool_], number: int) -> None:
+        """Add the mask of one class, joined with what the class has already."""
+        if number in self._home:
+            layer = self.arrays[self._home.pop(number)]
+            own = layer == number
+            layer[own] = 0
+            binary = binary | own
+        self._home[number] = _draw(self.arrays, binary, self._dtype(number))
+
+
+def _draw(layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16) -> int:
+    """Draw a mask into the first layer where it covers nothing, or into a new one; returns the layer's place."""
+    box = bounding_box(binary)
+    mask = binary[box]
+    free = next((at for at, layer in enumerate(layers) if not np.minimum(layer[box], mask).any()), len(layers))
+    if free == len(layers):
+        layers.append(np.zeros(binary.shape, number.dtype))
+    room = layers[free][box]
+    room += mask * number  # where the mask is, the layer holds zeros
+    return free

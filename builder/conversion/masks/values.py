@@ -1,0 +1,220 @@
+"""What the pixels of a mask file mean: values, colours, thresholds and instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from builder.cases.case import MaskFile
+from builder.conversion.gates import Tally, apply_gate
+from builder.errors import CaseError
+from builder.readers.image import Picture, Volume, grey_of, source_values
+from builder.sources.classes import SourceClasses
+from builder.sources.recipe import Masks, Recipe
+
+_TABLE: Final = 1 << 20
+_BYTES: Final = 256
+_LISTED: Final = 8
+_ROUNDING: Final = 1e-3
+"""How far a label that is stored as a float may be off a whole number."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What says which class a pixel belongs to.
+
+    Attributes:
+        recipe: The recipe.
+        classes: The source's classes.
+        tally: Where the gate ``unnamed_values`` counts.
+    """
+
+    recipe: Recipe
+    classes: SourceClasses
+    tally: Tally
+
+    def unnamed(self, file: MaskFile, reason: str) -> None:
+        """Something in a mask has no class: do what the gate says."""
+        apply_gate("unnamed_values", self.recipe.gates.unnamed_values, file.path, reason, self.tally)
+
+
+def look_up(table: npt.NDArray[Any], values: npt.NDArray[Any], first: int = 0) -> npt.NDArray[Any]:
+    """``table[values - first]`` plane by plane: NumPy widens indices to 64 bit, eight times a volume of 8 bit.
+
+    Most label maps hold nothing beyond 0 to 255, which OpenCV looks up in a quarter of the time.
+
+    Args:
+        table: (N,) uint8 or uint16.
+        values: (Z, Y, X) integers from ``first`` to ``first + N - 1``.
+        first: Value that the table begins with.
+    """
+    found = np.empty(values.shape, table.dtype)
+    narrow = first >= 0 and first + table.size <= _BYTES
+    if narrow:
+        every = np.zeros(_BYTES, table.dtype)
+        every[first : first + table.size] = table
+    for plane, out in zip(values, found, strict=True):
+        if narrow:
+            cv2.LUT(plane.astype(np.uint8, order="C", copy=False), every, out)
+        else:
+            np.take(table, plane if first == 0 else np.subtract(plane, first, dtype=np.int32), out=out, mode="clip")
+    return found
+
+
+def _volume_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values[np.newaxis] if values.ndim == 2 else values
+
+
+def _grey(image: Picture | Volume, file: MaskFile, *, mix: bool) -> npt.NDArray[Any]:
+    """The values of a mask as (Z, Y, X); equal colour channels are one, unequal ones are mixed where that is asked."""
+    values = source_values(image)
+    if isinstance(image, Volume) or values.ndim == 2:
+        return _volume_of(values)
+    grey = grey_of(values)
+    if grey is not None:
+        return _volume_of(grey)
+    if mix:
+        return _volume_of(cv2.cvtColor(np.ascontiguousarray(values[..., :3]), cv2.COLOR_RGB2GRAY))
+    raise CaseError(
+        "labels",
+        file.path,
+        "the mask is coloured; name its classes by colour in [labels] or set masks.threshold",
+    )
+
+
+def foreground(image: Picture | Volume, file: MaskFile, rule: Masks) -> npt.NDArray[np.bool_]:
+    """Where a mask of one class has it, (Z, Y, X) bool."""
+    values = _grey(image, file, mix=rule.threshold is not None)
+    foreground = values != 0 if rule.threshold is None else values >= rule.threshold
+    return ~foreground if rule.inverted else foreground
+
+
+def _integers(values: npt.NDArray[Any], file: MaskFile) -> npt.NDArray[Any]:
+    """Label values that are stored as floats, as integers; converted plane by plane."""
+    if values.dtype.kind in "iu":
+        return values
+    largest = max(abs(float(values.min(initial=0))), abs(float(values.max(initial=0))))
+    whole = np.empty(values.shape, np.int32 if largest < 2**31 else np.int64)
+    for plane, out in zip(values, whole, strict=True):
+        rounded = np.rint(plane)
+        off = np.abs(rounded - plane)
+        if not off.max(initial=0) <= _ROUNDING:  # also where it is NaN
+            example = float(plane.ravel()[np.argmax(np.nan_to_num(off, nan=np.inf))])
+            raise CaseError(
+                "labels",
+                file.path,
+                f"the mask holds fractions such as {example:.4g}, expected whole label values; "
+                "set masks.threshold if it is a probability map",
+            )
+        out[...] = rounded
+    return whole
+
+
+def instance_numbers(image: Picture | Volume, file: MaskFile, recipe: Recipe) -> npt.NDArray[Any]:
+    """The objects of an instance map, (Z, Y, X) unsigned integers, 0 for background."""
+    values = _integers(_grey(image, file, mix=False), file)
+    if values.min(initial=0) < 0:
+        raise CaseError("labels", file.path, f"an instance map holds {values.min()}, expected 0 for background and up")
+    for value in recipe.masks.ignore:
+        values = np.where(values == value, 0, values)
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))), copy=False)
+
+
+def read_class_map(image: Picture | Volume, file: MaskFile, labelling: Labelling) -> npt.NDArray[Any]:
+    """The class numbers of a label map or a colour-coded mask, (Z, Y, X), 0 for background."""
+    recipe, classes = labelling.recipe, labelling.classes
+    if recipe.colours:
+        return _from_colours(image, file, labelling)
+    known = {int(key): classes.numbers[key] for key in recipe.labels}
+    ignored = {value: 0 for value in recipe.masks.ignore if isinstance(value, int)}
+    return _translate(_integers(_grey(image, file, mix=False), file), {0: 0, **ignored, **known}, file, labelling)
+
+
+def _translate(
+    values: npt.NDArray[Any], table: dict[int, int], file: MaskFile, labelling: Labelling
+) -> npt.NDArray[Any]:
+    """Replace label values by class numbers."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if high - low >= _TABLE:
+        labelling.unnamed(file, _unnamed_values([low, high], table))
+        values = np.where(np.isin(values, list(table)), values, 0)
+        low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    dtype = labelling.classes.dtype
+    nameless = np.iinfo(dtype).max
+    numbers: npt.NDArray[Any] = np.full(high - low + 1, nameless, dtype)
+    for value, number in table.items():
+        if low <= value <= high:
+            numbers[value - low] = number
+    class_map = look_up(numbers, values, low)
+    if class_map.max(initial=0) == nameless:
+        labelling.unnamed(file, _unnamed_values(np.unique(values[class_map == nameless]), table))
+        class_map[class_map == nameless] = 0
+    return class_map
+
+
+def _unnamed_values(values: Iterable[int], table: dict[int, int]) -> str:
+    known = listed(value for value in sorted(table) if value)
+    return (
+        f"the mask holds the values {listed(values)}, which [labels] does not name (it names {known}); "
+        "add them there, or to masks.ignore"
+    )
+
+
+def _from_colours(image: Picture | Volume, file: MaskFile, labelling: Labelling) -> npt.NDArray[Any]:
+    if isinstance(image, Volume) or image.array.dtype != np.uint8:
+        raise CaseError("labels", file.path, "[labels] names colours, but the mask is no 8-bit picture")
+    recipe, numbers_of = labelling.recipe, labelling.classes.numbers
+    pixels = image.array if image.array.ndim == 3 else cv2.cvtColor(image.array, cv2.COLOR_GRAY2RGB)
+    background = _rgb(recipe.masks.background)
+    table = {background: 0}
+    table |= {_rgb(str(value)): 0 for value in recipe.masks.ignore}
+    table |= {_rgb(key): numbers_of[key] for key in recipe.labels}
+    if pixels.shape[2] == 4:  # what is transparent is background
+        pixels = np.where(pixels[..., 3:] == 0, np.array(background, np.uint8), pixels[..., :3])
+    packed = _pack(pixels)
+    present = np.unique(packed)
+    colours = np.array([_unpack(int(value)) for value in present], np.int64)
+    numbers = _match_colours(colours, table, file, labelling).astype(labelling.classes.dtype)
+    class_map: npt.NDArray[Any] = numbers[np.searchsorted(present, packed)]
+    return class_map[np.newaxis]
+
+
+def _match_colours(
+    colours: npt.NDArray[np.int64], table: dict[tuple[int, int, int], int], file: MaskFile, labelling: Labelling
+) -> npt.NDArray[np.int64]:
+    distance = ((colours[:, np.newaxis] - np.array(list(table), np.int64)) ** 2).sum(axis=2)
+    numbers: npt.NDArray[np.int64] = np.array(list(table.values()), np.int64)[distance.argmin(axis=1)]
+    stray = distance.min(axis=1) > 0
+    if labelling.recipe.masks.color_match == "exact" and stray.any():
+        shown = listed("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours[stray])
+        labelling.unnamed(
+            file,
+            f"the mask holds {stray.sum()} colours that [labels] does not name, such as {shown}; add them "
+            'there or to masks.ignore, or set masks.color_match = "nearest" if they are blended edges',
+        )
+        numbers[stray] = 0
+    return numbers
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return _unpack(int(colour.removeprefix("#"), 16))
+
+
+def _unpack(value: int) -> tuple[int, int, int]:
+    return value >> 16, value >> 8 & 255, value & 255
+
+
+def _pack(pixels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    wide = pixels.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first few of some names, for a message."""
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:_LISTED]) + (", ..." if len(shown) > _LISTED else "")

@@ -1,0 +1,1 @@
+"""DICOM: single files, series, cines, slides, and what they say of themselves."""

@@ -1,0 +1,138 @@
+"""Readers of image files, found by what a file is.
+
+To read a new format, add a module with the two functions of `Reader` and one entry to `READERS`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from builder.errors import CaseError, UnreadableError
+from builder.readers.image import Header, Image
+from builder.readers.rules import ReadRules
+
+
+class Reader(Protocol):
+    """What a reader module offers.
+
+    Both functions raise `builder.errors.UnreadableError`, with a reason in words, for a file that is damaged, larger
+    than the rules allow, or that they do not support; OSError for a file that cannot be opened.
+    """
+
+    def read(self, path: Path, rules: ReadRules) -> Image:
+        """Read a file; volumes in the axes they are stored in."""
+        ...
+
+    def read_header(self, path: Path, rules: ReadRules) -> Header:
+        """Read what a file says of its size, without its pixels."""
+        ...
+
+
+DICOM: Final = "builder.readers.dicom.reader"
+READERS: Final = {
+    (".nii", ".nii.gz", ".hdr", ".img"): "builder.readers.nifti",
+    (".nrrd", ".nhdr", ".mha", ".mhd"): "builder.readers.itk",
+    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"): "builder.readers.picture",
+    (".dcm", ".dicom", ".ima"): DICOM,
+}
+"""Endings of file names, in any case -> module that reads them. A folder, and a file without any of these endings that
+bears the DICM mark, is DICOM."""
+OTHER_ENDINGS: Final = tuple(ending for endings, module in READERS.items() if module != DICOM for ending in endings)
+"""Endings of files that are not DICOM whatever they hold."""
+
+
+def reader_of(path: Path) -> Reader | None:
+    """The reader of a file or folder by what it is, None where there is none."""
+    for endings, module in READERS.items():
+        if path.name.lower().endswith(endings) and not path.is_dir():
+            return cast("Reader", import_module(module))
+    if may_be_dicom(path):
+        return cast("Reader", import_module(DICOM))
+    return None
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a path is a series folder or a DICOM file."""
+    return path.is_dir() or is_dicom(path)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its mark (PS3.10 section 7.1): DICM after a preamble of 128 bytes."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def read_image(root: Path, file: str, rules: ReadRules) -> Image:
+    """Read an image or mask of a source.
+
+    Args:
+        root: Root of the source.
+        file: Path below it.
+        rules: What its recipe says about reading.
+
+    Raises:
+        CaseError: Stage ``read``, with the reason.
+    """
+    reader, path = _open(root, file)
+    try:
+        return reader.read(path, rules)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, in_words(error)) from None
+
+
+def read_again(root: Path, file: str, rules: ReadRules) -> Image:
+    """`read_image` for a file that the next case may ask for too: the last two are kept until they change on disk."""
+    path = root / file
+    return _read_kept(root, file, rules, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=2)
+def _read_kept(root: Path, file: str, rules: ReadRules, _modified_ns: int) -> Image:
+    return read_image(root, file, rules)
+
+
+def read_header(root: Path, file: str, rules: ReadRules) -> Header:
+    """Read the header of an image or mask of a source; raises as `read_image` does."""
+    reader, path = _open(root, file)
+    try:
+        return reader.read_header(path, rules)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, in_words(error)) from None
+
+
+def path_below(root: Path, file: str) -> Path:
+    """The path of a file of a source.
+
+    Raises:
+        CaseError: Stage ``read``; it does not exist, or leads out of the source.
+    """
+    path = root / file
+    if not path.exists():
+        raise CaseError("read", file, "there is no such file")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CaseError("read", file, "it is a link that leads out of the source's folder; put the file itself there")
+    return path
+
+
+def _open(root: Path, file: str) -> tuple[Reader, Path]:
+    path = path_below(root, file)
+    if path.is_file() and path.stat().st_size == 0:
+        raise CaseError("read", file, "the file is empty (0 bytes); fetch it again from its source")
+    try:
+        reader = reader_of(path)
+    except OSError as error:
+        raise CaseError("read", file, in_words(error)) from None
+    if reader is None:
+        known = ", ".join(ending for endings in READERS for ending in endings)
+        raise CaseError("read", file, f"no reader knows this kind of file; known are {known}, and DICOM by its mark")
+    return reader, path
+
+
+def in_words(error: Exception) -> str:
+    """The reason that an exception gives, for the person who reads it."""
+    if isinstance(error, OSError):
+        return f"it cannot be opened: {error.strerror or error}"
+    return str(error)

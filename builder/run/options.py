@@ -1,0 +1,43 @@
+"""What a user chooses for a build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+CASE_MINUTES: Final = 60.0
+"""What no case should need: the largest volume of the benchmarks takes seconds."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chooses.
+
+    Attributes:
+        workers: Number of processes.
+        executor: Name in `builder.run.executors.EXECUTORS`.
+        ray_address: Address of a Ray cluster, for the executor ``ray``; None to start one on this machine.
+        shard_size: Size of a shard in bytes of its images before compression.
+        limit_cases: Only the first so many cases of each source.
+        strict: Stop at the first case that cannot be built, and at class names that the vocabulary does not know.
+        case_minutes: A case that takes longer than this is given up. None for an hour where shards are built in other
+            processes, which can be ended, and no limit where they are built in this one.
+    """
+
+    workers: int = 1
+    executor: str = "local"
+    ray_address: str | None = None
+    shard_size: int = 1 << 30
+    limit_cases: int | None = None
+    strict: bool = False
+    case_minutes: float | None = None
+
+    @property
+    def case_seconds(self) -> float:
+        """The limit, where there is one."""
+        return 60 * (CASE_MINUTES if self.case_minutes is None else self.case_minutes)
+
+    @property
+    def overdue(self) -> str:
+        """What is said of a case that took longer."""
+        return f"took longer than {self.case_seconds / 60:g} minutes (--case-minutes)"

@@ -1,0 +1,89 @@
+"""Recipes from files and from the catalogue, with every fault in words."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from builder.errors import RecipeError
+from builder.sources.recipe import Recipe
+
+
+def load_recipe(reference: str) -> Recipe:
+    """Load a recipe by file or by its name in the catalogue.
+
+    Raises:
+        RecipeError: There is none, or it is not valid; it names every fault.
+    """
+    path = Path(reference)
+    if path.suffix == ".toml" or path.is_file():
+        return parse_recipe(_read(path), str(path))
+    names = catalogue()
+    if reference not in names:
+        near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "'sa-med2d sources list' shows all"
+        raise RecipeError([f"{reference}: neither a recipe file (.toml) nor in the catalogue; {hint}"])
+    text = files("builder").joinpath("catalog", f"{reference}.toml").read_text(encoding="utf-8")
+    return parse_recipe(text, f"{reference}.toml")
+
+
+def catalogue() -> list[str]:
+    """Names of the recipes that come with the builder, sorted."""
+    folder = files("builder").joinpath("catalog")
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RecipeError([f"{path}: cannot be read: {reason}"]) from None
+
+
+def parse_recipe(text: str, name: str) -> Recipe:
+    """Validate the text of a recipe; `RecipeError` names every fault, with the name it is given."""
+    try:
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError([f"{name}: no valid TOML: {error}"]) from None
+    except ValidationError as error:
+        raise RecipeError([f"{name}: {_sentence(fault)}" for fault in error.errors()]) from None
+
+
+def _sentence(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        allowed = _keys_at(fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(allowed)}"
+        return f"{where}: unknown key; {hint}"
+    if fault["type"] == "missing":
+        return f"{where}: is required and missing"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    prefix = f"{where}: " if where else ""
+    message = message if message.startswith("'") else f"{message[0].lower()}{message[1:]}"
+    given = fault["input"]
+    shown = f"{given!r}: " if isinstance(given, str | int | float) and repr(given) not in message else ""
+    return f"{prefix}{shown}{message}"
+
+
+def _keys_at(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(iter(_models_in(model.model_fields[part].annotation)), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for argument in typing.get_args(annotation) for model in _models_in(argument)]

@@ -1,0 +1,30 @@
+"""What the conversion of a case needs to know about its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.readers.rules import ReadRules
+from builder.sources.classes import SourceClasses
+from builder.sources.recipe import Recipe, read_rules
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the conversion of a case needs to know about its source.
+
+    Attributes:
+        root: Folder of the source.
+        recipe: Its recipe.
+        classes: Its classes.
+    """
+
+    root: Path
+    recipe: Recipe
+    classes: SourceClasses
+
+    @property
+    def read_rules(self) -> ReadRules:
+        """What its recipe says about reading."""
+        return read_rules(self.recipe)

@@ -1,0 +1,139 @@
+"""What may be published: every shard is judged by what is in it, and whatever is not clearly allowed is held back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.description import Source, read_sources
+from shards.license import refusal, tiers
+from shards.paths import DATA, ShardId, stems
+from shards.receipt import Receipt, read_receipts
+from shards.store import is_here
+from shards.verify import Whole, verify_shard
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user wants to publish.
+
+    Attributes:
+        tier: Only licences of this tier: ``all``, ``commercial`` or ``permissive``.
+        modalities: Only these; empty for all.
+        sources: Only these; empty for all.
+    """
+
+    tier: str = "all"
+    modalities: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def includes(self, shard: ShardId) -> bool:
+        """Whether a shard is asked for, by its path; one under a licence of no tier is, and the gate says why not."""
+        known = tiers(shard.license)
+        return (
+            (not self.modalities or shard.modality in self.modalities)
+            and (not self.sources or shard.source in self.sources)
+            and (self.tier in known or not known)
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of a source.
+
+    Attributes:
+        name: Name of the source.
+        source: What is known of it, None where nothing is.
+        receipts: Of its shards, those that can be read.
+        reasons: Why it is held back, with the file each is about; empty where it may be published.
+    """
+
+    name: str
+    source: Source | None
+    receipts: tuple[Receipt, ...]
+    reasons: tuple[str, ...]
+
+
+def judge(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> list[Verdict]:
+    """Judge the sources of an output folder.
+
+    A source goes as a whole: one shard that must be held back holds back the source, because half of a source would
+    have other splits and another description than its card says.
+
+    Args:
+        out: Output folder.
+        choice: What is asked for.
+        on_shard: Called before each shard.
+
+    Raises:
+        ValueError: A source or modality is asked for that the folder does not hold.
+    """
+    shards, misnamed = _shards_of(out)
+    for name, asked, held in (
+        ("source", choice.sources, {shard.source for shard in shards}),
+        ("modality", choice.modalities, {shard.modality for shard in shards}),
+    ):
+        unknown = sorted(set(asked) - held)
+        if unknown:
+            raise ValueError(
+                f"{out} holds no {name} {', '.join(unknown)}; it holds {', '.join(sorted(held)) or 'none'}"
+            )
+    receipts, sources = read_receipts(out), read_sources(out)
+    by_source: dict[str, list[ShardId]] = {}
+    for shard in shards:
+        if choice.includes(shard):
+            by_source.setdefault(shard.source, []).append(shard)
+    verdicts = [
+        _judge_source(out, chosen, sources.get(name), receipts, on_shard=on_shard)
+        for name, chosen in sorted(by_source.items())
+    ]
+    return [*verdicts, *(Verdict(path, None, (), (f"{path}: {reason}",)) for path, reason in misnamed)]
+
+
+def _shards_of(out: Path) -> tuple[list[ShardId], list[tuple[str, str]]]:
+    """The shards of a folder, and the tars whose path names none."""
+    shards, misnamed = [], []
+    for stem in stems(out, DATA, ".tar"):
+        try:
+            shards.append(ShardId.parse(stem))
+        except ValueError as error:
+            misnamed.append((f"{DATA}/{stem}.tar", str(error)))
+    return shards, misnamed
+
+
+def _judge_source(
+    out: Path,
+    shards: Sequence[ShardId],
+    source: Source | None,
+    receipts: Mapping[str, Receipt],
+    *,
+    on_shard: Callable[[ShardId], None],
+) -> Verdict:
+    name = shards[0].source
+    reasons: list[str] = []
+    whole = Whole()
+    for shard in shards:
+        on_shard(shard)
+        reasons += _reasons_of(out, shard, source, receipts.get(shard.stem), whole)
+    reasons += whole.findings()
+    if source is None:
+        reasons.append(f"build/sources/{name}.json, which tells licence and evidence, is missing; build it again")
+    own = tuple(receipts[shard.stem] for shard in shards if shard.stem in receipts)
+    return Verdict(name, source, own, tuple(reasons))
+
+
+def _reasons_of(out: Path, shard: ShardId, source: Source | None, receipt: Receipt | None, whole: Whole) -> list[str]:
+    """Why one shard is held back. That every sample in it says the licence of the path is part of verifying it."""
+    reasons = [
+        f"{path}: is a link that leads out of the folder"
+        for path in (shard.tar, shard.index)
+        if is_here(out) and not (out / path).resolve().is_relative_to(out.resolve())
+    ]
+    license_id = receipt.license if receipt is not None else shard.license
+    refused = refusal(license_id, source.license_evidence if source else None)
+    if refused is not None:
+        reasons.append(f"{shard.tar}: {refused}")
+    if source is not None and source.license.lower() != shard.license:
+        reasons.append(f"{shard.tar}: its path says {shard.license}, its source {source.license}")
+    return [*reasons, *verify_shard(out, shard, deep=False, whole=whole)]

@@ -1,0 +1,264 @@
+"""Publishing a built folder to a dataset repository of the Hub.
+
+A reader of the branch never meets a card that names what is not there, nor an index that is not its shard's: shards
+that are new are committed with their indexes first, in steps; everything that changes what a reader may be reading goes
+in one last commit with the card. Each commit names its parent, so two publishers cannot mix.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard
+
+from shards.card import card, configs
+from shards.hub.gate import Choice, Verdict, judge
+from shards.hub.manifest import Manifest
+from shards.hub.repository import Operation, PublishError, RemoteFile, Repository
+from shards.paths import CARD, DATA, INDEX, ShardId, manifest_file
+from shards.store import copied
+
+MOST_FILES: Final = 100_000
+MOST_IN_FOLDER: Final = 10_000
+MOST_IN_COMMIT: Final = 100
+LARGEST_FILE: Final = 20 * 10**9
+"""What the Hub recommends for files in a repository, in a folder, in a commit, and bytes of a file: read at
+https://huggingface.co/docs/hub/repositories-recommendations. Only the last commit of a publish, which must be one, may
+have more files."""
+
+
+Content = Path | bytes
+"""A file of the output folder, or what is written for the repository."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What would go up.
+
+    Attributes:
+        allowed: Verdicts without a reason against.
+        held_back: The others.
+    """
+
+    allowed: tuple[Verdict, ...]
+    held_back: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """How a publish ended.
+
+    Attributes:
+        commit: Where the branch is now.
+        changed: Number of files that were added or replaced.
+        deleted: Number of files that were deleted.
+        configs: Names of the configs, whose first samples were streamed.
+        tag: The tag that was made, or None.
+    """
+
+    commit: str
+    changed: int
+    deleted: int
+    configs: tuple[str, ...]
+    tag: str | None
+
+
+def offer(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> Offer:
+    """Judge what is asked for.
+
+    Raises:
+        PublishError: The folder holds nothing of it.
+    """
+    try:
+        verdicts = judge(out, choice, on_shard)
+    except ValueError as error:
+        raise PublishError(str(error)) from None
+    if not verdicts:
+        raise PublishError(f"{out} holds no shard of what is asked for")
+    return Offer(
+        allowed=tuple(verdict for verdict in verdicts if not verdict.reasons),
+        held_back=tuple(verdict for verdict in verdicts if verdict.reasons),
+    )
+
+
+def publish(
+    out: Path, offered: Offer, repository: Repository, *, private: bool = False, tag: str | None = None
+) -> Published:
+    """Bring a repository to hold what the gate allowed, besides the other sources that it holds already.
+
+    Run again after any interruption it finishes the job: what is there already is neither sent nor changed.
+
+    Raises:
+        PublishError: The Hub refuses, somebody else published meanwhile, or what arrived is not what was sent.
+    """
+    if not offered.allowed:
+        raise PublishError(f"{out}: nothing of what is asked for may be published")
+    ours = {verdict.name: _manifest(verdict) for verdict in offered.allowed}
+    repository.create(private=private)
+    head = repository.head()
+    there = repository.files(head)
+    _refuse_script(repository.name, there)
+    if tag is not None and tag in repository.tags():
+        raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
+    manifests = {**repository.manifests(head, there), **ours}
+    wanted: dict[str, Content] = {
+        **dict(_local_files(out, ours.values())),
+        **_texts(ours.values(), manifests, repository.name),
+    }
+    changes = _changes(wanted, there, ours)
+    _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
+    for group in _groups(changes.first):
+        with _sendable(out, dict(group)) as operations:
+            head = repository.commit(operations, f"Add {_named(path for path, _ in group)}", head)
+    with _sendable(out, changes.last) as operations:
+        last = [*operations, *(CommitOperationDelete(path) for path in changes.stale)]
+        if last:
+            head = repository.commit(last, f"Publish {', '.join(ours)}", head)
+    _verify_arrived(repository, head, wanted)
+    names = _stream_all(repository.name, head, manifests.values())
+    if tag is not None:
+        repository.tag(tag, head)
+    return Published(head, len(changes.first) + len(changes.last), len(changes.stale), names, tag)
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What must be done to a repository.
+
+    Attributes:
+        first: Shards, and their indexes, of sources of which nothing that is there must change: added in steps.
+        last: All else that is new or other than it is there: added at once.
+        stale: Files of the published sources that are no longer theirs: deleted with the last.
+    """
+
+    first: dict[str, Path]
+    last: dict[str, Content]
+    stale: tuple[str, ...]
+
+
+def _changes(wanted: Mapping[str, Content], there: Mapping[str, RemoteFile], ours: Collection[str]) -> _Changes:
+    stale = tuple(sorted(path for path in there if source_of(path) in ours and path not in wanted))
+    other = [path for path, data in wanted.items() if path in there and not there[path].is_same(data)]
+    # a reader must not meet old and new shards of one source side by side: a patient could be in two splits
+    moving = {source_of(path) for path in (*stale, *other) if path.startswith((f"{DATA}/", f"{INDEX}/"))}
+    news = {path: data for path, data in wanted.items() if path not in there}
+    first = {path: data for path, data in news.items() if not isinstance(data, bytes) and source_of(path) not in moving}
+    last = {path: data for path, data in news.items() if path not in first}
+    return _Changes(first, {**last, **{path: wanted[path] for path in other}}, stale)
+
+
+@contextmanager
+def _sendable(out: Path, files: Mapping[str, Content]) -> Iterator[list[Operation]]:
+    """The operations that add files; out of an object store they are copied here for as long as the block runs."""
+    with copied(out, [path for path, data in files.items() if not isinstance(data, bytes)]) as near:
+        yield [
+            CommitOperationAdd(path, data if isinstance(data, bytes) else str(near / path))
+            for path, data in files.items()
+        ]
+
+
+def card_of(manifests: Iterable[Manifest], repository: str) -> bytes:
+    """The card of a repository that holds these sources."""
+    held = list(manifests)
+    receipts = [receipt for manifest in held for receipt in manifest.receipts]
+    text = card(receipts, {manifest.source.name: manifest.source for manifest in held}, repository)
+    return str(DatasetCard(text)).encode()
+
+
+def source_of(path: str) -> str | None:
+    """The source that a file of a repository belongs to."""
+    parts = PurePosixPath(path).parts
+    if parts[:2] == (INDEX, "sources"):
+        return PurePosixPath(path).stem
+    return parts[3] if len(parts) == 5 and parts[0] in (DATA, INDEX) else None
+
+
+def _manifest(verdict: Verdict) -> Manifest:
+    assert verdict.source is not None
+    return Manifest(verdict.source, verdict.receipts)
+
+
+def _texts(ours: Iterable[Manifest], all_of_them: Mapping[str, Manifest], repository: str) -> dict[str, bytes]:
+    """The files that are written for the repository: manifests, and the card."""
+    texts = {manifest_file(manifest.source.name): manifest.to_json() for manifest in ours}
+    return {**texts, CARD: card_of((all_of_them[name] for name in sorted(all_of_them)), repository)}
+
+
+def _local_files(out: Path, manifests: Iterable[Manifest]) -> Iterator[tuple[str, Path]]:
+    for manifest in manifests:
+        for receipt in manifest.receipts:
+            yield from ((path, out / path) for path in (receipt.id.tar, receipt.id.index))
+
+
+def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:
+    """A script that is named like its repository breaks `datasets` from 4 on, for everybody."""
+    script = f"{name.rsplit('/', 1)[-1]}.py"
+    if script in there:
+        raise PublishError(
+            f"{name} holds {script}: releases of datasets from 4 on take it for a loading script and refuse the whole "
+            "repository; delete it there first"
+        )
+
+
+def _check_limits(paths: Sequence[str], wanted: Mapping[str, Content]) -> None:
+    everything = set(paths)
+    if len(everything) > MOST_FILES:
+        raise PublishError(f"the repository would hold {len(everything):,} files, the Hub recommends {MOST_FILES:,}")
+    folders = Counter(str(PurePosixPath(path).parent) for path in everything)
+    crowded, count = max(folders.items(), key=lambda item: item[1])
+    if count > MOST_IN_FOLDER:
+        raise PublishError(f"{crowded} would hold {count:,} files, the Hub recommends {MOST_IN_FOLDER:,} in a folder")
+    for path, data in wanted.items():
+        if not isinstance(data, bytes) and data.stat().st_size > LARGEST_FILE:
+            raise PublishError(f"{path} is larger than {LARGEST_FILE:,} bytes; build with a smaller --shard-size")
+
+
+def _groups(news: Mapping[str, Path]) -> Iterator[list[tuple[str, Path]]]:
+    """New files in commits of a size that the Hub recommends; a shard and its index stay together."""
+    items = list(news.items())
+    group: list[tuple[str, Path]] = []
+    for at, item in enumerate(items):
+        group.append(item)
+        ends_a_shard = item[0].startswith(INDEX) or at + 1 == len(items)
+        if ends_a_shard and len(group) >= MOST_IN_COMMIT - 1:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _named(paths: Iterable[str]) -> str:
+    return ", ".join(sorted({source for path in paths if (source := source_of(path)) is not None}))
+
+
+def _verify_arrived(repository: Repository, commit: str, wanted: Mapping[str, Content]) -> None:
+    """Compare path, size and hash of every file with what the Hub says it holds."""
+    there = repository.files(commit)
+    for path, data in wanted.items():
+        if path not in there:
+            raise PublishError(f"{repository.name}: {path} did not arrive; run the same command again")
+        if not there[path].is_same(data):
+            raise PublishError(f"{repository.name}: {path} is not what was sent; run the same command again")
+
+
+def _stream_all(name: str, commit: str, manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """Take the first sample of each split of each config, as users will."""
+    import datasets  # noqa: PLC0415 - two seconds that only a publish needs
+
+    receipts = [receipt for manifest in manifests for receipt in manifest.receipts]
+    listed = configs(receipts)
+    for config in listed:
+        try:
+            splits = datasets.load_dataset(name, config.name, revision=commit, streaming=True)
+            found = {split: next(iter(rows))["json"]["split"] for split, rows in splits.items()}
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise PublishError(f"{name}: all arrived, but config {config.name} cannot be streamed: {told}") from error
+        if found != {split: split for split in config.files}:
+            raise PublishError(f"{name}: config {config.name} gives {found}, expected the splits {list(config.files)}")
+    return tuple(config.name for config in listed)

@@ -1,0 +1,202 @@
+"""A dataset repository of the Hugging Face Hub as the publisher sees it, by `huggingface_hub`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import huggingface_hub
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+
+from shards.hub.manifest import Manifest, read_manifest
+from shards.paths import INDEX, manifest_file
+
+_DATASET = "dataset"
+Operation = CommitOperationAdd | CommitOperationDelete
+
+
+class PublishError(Exception):
+    """Something cannot be published, withdrawn or looked at; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository.
+
+    Attributes:
+        size: In bytes.
+        oid: sha256 of a large file, git's sha1 of any other.
+    """
+
+    size: int
+    oid: str
+
+    def is_same(self, data: bytes | Path) -> bool:
+        """Whether it has the content of a local file."""
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        return size == self.size and self.oid in (_digest(data, "sha256"), _digest(data, "sha1"))
+
+
+def _digest(data: bytes | Path, kind: str) -> str:
+    """sha256 of the content, or sha1 as git makes it."""
+    size = len(data) if isinstance(data, bytes) else data.stat().st_size
+    hashed = hashlib.new(kind, b"blob %d\0" % size if kind == "sha1" else b"", usedforsecurity=False)
+    if isinstance(data, bytes):
+        hashed.update(data)
+        return hashed.hexdigest()
+    with data.open("rb") as file:
+        while piece := file.read(1 << 20):
+            hashed.update(piece)
+    return hashed.hexdigest()
+
+
+class Repository:
+    """One branch of a dataset repository.
+
+    Args:
+        name: ``owner/name``.
+        revision: Branch.
+    """
+
+    def __init__(self, name: str, revision: str = "main") -> None:
+        self.name, self.revision = name, revision
+        self._api = HfApi(library_name="sa-med2d")
+
+    def create(self, *, private: bool) -> None:
+        """Make the repository and the branch where they are not there."""
+        with self._told():
+            self._api.create_repo(self.name, repo_type=_DATASET, private=private, exist_ok=True)
+            if self.revision != "main":
+                self._api.create_branch(self.name, branch=self.revision, repo_type=_DATASET, exist_ok=True)
+
+    def head(self) -> str:
+        """The commit that the branch is at."""
+        with self._told():
+            return str(self._api.dataset_info(self.name, revision=self.revision).sha)
+
+    def files(self, revision: str) -> dict[str, RemoteFile]:
+        """All files at a commit, branch or tag."""
+        found = {}
+        with self._told():
+            for entry in self._api.list_repo_tree(self.name, recursive=True, revision=revision, repo_type=_DATASET):
+                if isinstance(entry, RepoFile):
+                    oid = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
+                    found[entry.path] = RemoteFile(entry.size, oid)
+        return found
+
+    def manifests(self, revision: str, files: dict[str, RemoteFile]) -> dict[str, Manifest]:
+        """What is published, by source."""
+        found = {}
+        for path in sorted(path for path in files if path.startswith(f"{INDEX}/sources/")):
+            with self._told():
+                local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
+            try:
+                manifest = read_manifest(Path(local).read_bytes(), f"{self.name}: {path}")
+            except ValueError as error:
+                raise PublishError(str(error)) from None
+            if manifest_file(manifest.source.name) != path:
+                raise PublishError(f"{self.name}: {path} is about {manifest.source.name}")
+            found[manifest.source.name] = manifest
+        return found
+
+    def commit(self, operations: Sequence[Operation], message: str, parent: str) -> str:
+        """Change files in one step, on top of a commit that must still be the branch's last.
+
+        Large files are sent first; those that the Hub has already are not sent again.
+
+        Returns:
+            The new commit.
+
+        Raises:
+            PublishError: Somebody else has changed the branch, or the Hub refuses.
+        """
+        with self._told():
+            done = self._api.create_commit(
+                self.name,
+                operations=operations,
+                commit_message=message,
+                repo_type=_DATASET,
+                revision=self.revision,
+                parent_commit=parent,
+            )
+        return str(done.oid)
+
+    def tags(self) -> list[str]:
+        """Names of the tags."""
+        with self._told():
+            return sorted(tag.name for tag in self._api.list_repo_refs(self.name, repo_type=_DATASET).tags)
+
+    def branches(self) -> list[str]:
+        """Names of the branches."""
+        with self._told():
+            return sorted(one.name for one in self._api.list_repo_refs(self.name, repo_type=_DATASET).branches)
+
+    def tag(self, name: str, revision: str) -> None:
+        """Give a commit a name."""
+        with self._told():
+            self._api.create_tag(self.name, tag=name, revision=revision, repo_type=_DATASET)
+
+    def delete_tag(self, name: str) -> None:
+        """Take a name away."""
+        with self._told():
+            self._api.delete_tag(self.name, tag=name, repo_type=_DATASET)
+
+    def squash(self) -> None:
+        """Make all commits of the branch one."""
+        with self._told():
+            self._api.super_squash_history(self.name, branch=self.revision, repo_type=_DATASET)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in words what the Hub and its client raise; never with a token."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, _KNOWN) and type(error).__module__.split(".")[0] not in _CLIENTS:
+                raise
+            raise PublishError(f"{self.name}: {self._words(error)}") from None
+
+    def _words(self, error: Exception) -> str:
+        if isinstance(error, RevisionNotFoundError):
+            return f"it has no branch, tag or commit {self.revision!r}"
+        if isinstance(error, HfHubHTTPError):
+            named = next((words for kind, words in _KINDS.items() if isinstance(error, kind)), None)
+            status = error.response.status_code if error.response is not None else 0
+            return named or _STATUSES.get(status) or f"the Hub answers {status}: {_first_line(error)}; {_AGAIN}"
+        return f"{type(error).__name__}: {_first_line(error)}; {_AGAIN}"
+
+
+_KNOWN: Final = (HfHubHTTPError, HFValidationError, OSError, RuntimeError, ValueError)
+_CLIENTS: Final = ("hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
+"""Packages whose errors say that a connection failed; which of them `huggingface_hub` uses depends on its release."""
+_AGAIN: Final = "run the same command again to go on"
+_KINDS: Final[dict[type[Exception], str]] = {
+    GatedRepoError: "it is gated, and this token, if there is one, has no access; ask for it on the repository's page, "
+    "and log in with 'hf auth login'",
+    RepositoryNotFoundError: "there is no such dataset that this token may see; check the name, or log in with "
+    "'hf auth login'",
+}
+_STATUSES: Final = {
+    401: "the Hub knows no such token; log in with 'hf auth login', or set HF_TOKEN",
+    403: "this token may not write there; use one with the right to write to it",
+    412: "somebody else has changed it meanwhile; nothing of theirs was overwritten, run the same command again",
+}
+
+
+def _first_line(error: Exception) -> str:
+    """The sentence of an error, without any token that it may quote."""
+    text = (str(error).strip() or "no reason given").splitlines()[0]
+    token = huggingface_hub.get_token()
+    return text.replace(token, "(token)") if token else text

@@ -1,0 +1,68 @@
+"""What is published beside what is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.hub.manifest import Manifest
+from shards.hub.repository import Repository
+from shards.receipt import Receipt, read_receipts
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """A source here and there.
+
+    Attributes:
+        name: Its name.
+        license: Its licence.
+        published: Receipts of its published shards by stem.
+        built: Receipts of its shards in the output folder by stem; None where no folder was given.
+    """
+
+    name: str
+    license: str
+    published: Mapping[str, Receipt]
+    built: Mapping[str, Receipt] | None
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        if self.built is None:
+            return "published"
+        if not self.built:
+            return "published, not built here"
+        if not self.published:
+            return "built, not published"
+        stems = self.built.keys() | self.published.keys()
+        unlike = sum(_sha256(self.built, stem) != _sha256(self.published, stem) for stem in stems)
+        return "up to date" if not unlike else f"{unlike} of {len(stems)} shards differ"
+
+
+def status(repository: Repository, out: Path | None) -> list[SourceStatus]:
+    """Compare a repository with an output folder, source by source.
+
+    Raises:
+        PublishError: The repository cannot be read.
+    """
+    head = repository.head()
+    published = repository.manifests(head, repository.files(head))
+    built: dict[str, dict[str, Receipt]] = {}
+    for stem, receipt in (read_receipts(out) if out is not None else {}).items():
+        built.setdefault(receipt.id.source, {})[stem] = receipt
+    return [
+        _of_source(name, published.get(name), None if out is None else built.get(name, {}))
+        for name in sorted(published.keys() | built.keys())
+    ]
+
+
+def _of_source(name: str, manifest: Manifest | None, built: Mapping[str, Receipt] | None) -> SourceStatus:
+    there = {receipt.shard: receipt for receipt in manifest.receipts} if manifest else {}
+    receipts = list((there or built or {}).values())
+    return SourceStatus(name, receipts[0].license if receipts else "", there, built)
+
+
+def _sha256(receipts: Mapping[str, Receipt], stem: str) -> str | None:
+    return receipts[stem].sha256 if stem in receipts else None

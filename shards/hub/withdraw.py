@@ -1,0 +1,69 @@
+"""Taking a source down from a repository: its shards, its index and its part of the card; from history if asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+from shards.hub.publish import card_of, source_of
+from shards.hub.repository import Operation, PublishError, Repository
+from shards.paths import CARD
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """How a withdrawal ended.
+
+    Attributes:
+        commit: Where the branch is now.
+        deleted: Number of files that were deleted.
+        tags: Tags that still hold the source, or that held it and were deleted.
+        branches: Other branches that still hold it.
+        purged: Whether the tags were deleted and the history squashed.
+    """
+
+    commit: str
+    deleted: int
+    tags: tuple[str, ...]
+    branches: tuple[str, ...]
+    purged: bool
+
+
+def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Withdrawn:
+    """Remove a source; run again after an interruption it finishes the job.
+
+    Args:
+        source: Its name.
+        repository: Where it is.
+        purge: Also delete the tags that hold it, and make the branch's history one commit.
+
+    Raises:
+        PublishError: Nothing there holds the source, or the Hub refuses.
+    """
+    head = repository.head()
+    there = repository.files(head)
+    own = sorted(path for path in there if source_of(path) == source)
+    tags = tuple(tag for tag in repository.tags() if _holds(repository, tag, source))
+    branches = tuple(
+        branch
+        for branch in repository.branches()
+        if branch != repository.revision and _holds(repository, branch, source)
+    )
+    if not own and not tags and not branches and not purge:
+        raise PublishError(f"{repository.name} holds no source {source}")
+    if own:
+        kept = {name: one for name, one in repository.manifests(head, there).items() if name != source}
+        operations: list[Operation] = [CommitOperationDelete(path) for path in own]
+        operations.append(CommitOperationAdd(CARD, card_of((kept[name] for name in sorted(kept)), repository.name)))
+        head = repository.commit(operations, f"Withdraw {source}", head)
+    if purge:
+        for tag in tags:
+            repository.delete_tag(tag)
+        repository.squash()
+        head = repository.head()
+    return Withdrawn(head, len(own), tags, branches, purge)
+
+
+def _holds(repository: Repository, revision: str, source: str) -> bool:
+    return any(source_of(path) == source for path in repository.files(revision))

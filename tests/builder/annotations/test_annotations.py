@@ -1,0 +1,253 @@
+"""COCO and YOLO annotations: outlines and run lengths of many pictures, drawn as COCO's own tools draw them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import PIL.ImageDraw
+import pycocotools.mask
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+
+from builder.annotations import coco as coco_reader
+from sa_med2d_20m import decode_masks
+from tests.conftest import RECIPE, Command, Ran, members
+
+SIZE = (64, 96)
+"""Height and width of the pictures."""
+
+HEAD = RECIPE.format(name="Outlines", license="CC0-1.0", modality="endoscopy").split("[files]")[0]
+BOX = [10.0, 5.0, 40.0, 5.0, 40.0, 30.0, 10.0, 30.0]
+TRIANGLE = [50.0, 8.5, 90.25, 20.0, 55.5, 60.0]
+NEIGHBOUR = [40.0, 5.0, 60.0, 5.0, 60.0, 30.0, 40.0, 30.0]
+
+
+def write_picture(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(path)
+
+
+def disc() -> npt.NDArray[np.uint8]:
+    y, x = np.ogrid[: SIZE[0], : SIZE[1]]
+    return np.asfortranarray((y - 40) ** 2 + (x - 20) ** 2 < 15**2, np.uint8)
+
+
+def run_lengths(mask: npt.NDArray[np.uint8]) -> list[int]:
+    """Uncompressed RLE by its definition: column by column, beginning with zeros."""
+    flat = mask.ravel("F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff([0, *edges.tolist(), flat.size]).tolist()
+    return [0, *lengths] if flat[0] else list(lengths)
+
+
+def coco(*annotations: tuple[str, str, Any], names: tuple[str, ...] = ("a.png", "b.png")) -> dict[str, Any]:
+    """(picture, category, segmentation) each."""
+    categories = sorted({category for _, category, _ in annotations})
+    return {
+        "images": [{"id": 7 + n, "file_name": name, "height": SIZE[0], "width": SIZE[1]} for n, name in enumerate(names)],
+        "categories": [{"id": 3 + number, "name": name} for number, name in enumerate(categories)],
+        "annotations": [
+            {"id": number, "image_id": 7 + names.index(name), "category_id": 3 + categories.index(category), "segmentation": drawn}
+            for number, (name, category, drawn) in enumerate(annotations)
+        ],
+    }  # fmt: skip
+
+
+def build(sa_med2d: Command, tmp_path: Path, tables: str) -> Ran:
+    recipe = tmp_path / "Outlines.toml"
+    recipe.write_text(HEAD + tables)
+    return sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
+
+
+def built_masks(out: Path) -> dict[str, list[tuple[str, npt.NDArray[np.bool_]]]]:
+    """Case -> (label, mask) of each object."""
+    found: dict[str, list[tuple[str, npt.NDArray[np.bool_]]]] = {}
+    maps = {name.removesuffix(".mask.png"): data for name, data in members(out) if name.endswith(".mask.png")}
+    for name, data in members(out):
+        if name.endswith(".json"):
+            record = json.loads(data)
+            masks = decode_masks({"json": record, "mask.png": maps[name.removesuffix(".json")]})
+            found[record["case"]] = [(entry["label"], mask) for entry, mask in zip(record["masks"], masks, strict=True)]
+    return found
+
+
+COCO_TABLES = """
+[files]
+image = "images/{case}.png"
+mask = "annotations/{*}.json"
+[labels]
+polyp = "polyp"
+"surgical *" = "surgical_instrument"
+[masks]
+segments = true
+"""
+
+
+def test_polygons_and_run_lengths(sa_med2d: Command, tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
+        write_picture(tmp_path / "raw/images" / name, number)
+    compressed = pycocotools.mask.encode(disc())
+    packed = {"size": list(SIZE), "counts": compressed["counts"].decode()}
+    written = {
+        "train": coco(("a.png", "polyp", [TRIANGLE]), ("a.png", "surgical tool", packed)),
+        "val": coco(("c.png", "polyp", {"size": list(SIZE), "counts": run_lengths(disc())}), names=("folder/c.png", "c.png")[1:]),
+    }  # fmt: skip
+    (tmp_path / "raw/annotations").mkdir()
+    for name, record in written.items():
+        (tmp_path / f"raw/annotations/{name}.json").write_text(json.dumps(record))
+    ran = build(sa_med2d, tmp_path, COCO_TABLES)
+    assert ran.code == 0, ran.err
+    assert "1 cases gave no sample" in ran.err  # b.png is listed and has no annotation
+    found = built_masks(tmp_path / "out")
+    assert {case: [label for label, _ in masks] for case, masks in found.items()} == {
+        "a": ["polyp", "surgical_instrument"],
+        "c": ["polyp"],
+    }
+    judge = COCO(tmp_path / "raw/annotations/train.json")
+    for annotation, (_, mask) in zip(judge.loadAnns([0, 1]), found["a"], strict=True):
+        assert np.array_equal(mask, judge.annToMask(annotation).astype(bool))
+    assert np.array_equal(found["c"][0][1], disc().astype(bool))
+
+
+def test_touching_objects_stay_apart_where_that_is_asked(sa_med2d: Command, tmp_path: Path) -> None:
+    write_picture(tmp_path / "raw/images/a.png")
+    (tmp_path / "raw/annotations").mkdir()
+    record = coco(("a.png", "polyp", [BOX]), ("a.png", "polyp", [NEIGHBOUR]), names=("a.png",))
+    (tmp_path / "raw/annotations/all.json").write_text(json.dumps(record))
+    assert build(sa_med2d, tmp_path, COCO_TABLES).code == 0
+    assert [int(mask.sum()) for _, mask in built_masks(tmp_path / "out")["a"]] == [50 * 25]
+    assert build(sa_med2d, tmp_path, COCO_TABLES + "instances = true\n").code == 0
+    assert [int(mask.sum()) for _, mask in built_masks(tmp_path / "out")["a"]] == [30 * 25, 20 * 25]
+
+
+def test_overlapping_objects_are_both_whole(sa_med2d: Command, tmp_path: Path) -> None:
+    write_picture(tmp_path / "raw/images/a.png")
+    (tmp_path / "raw/annotations").mkdir()
+    over = [20.0, 10.0, 70.0, 10.0, 70.0, 20.0, 20.0, 20.0]
+    record = coco(("a.png", "polyp", [BOX]), ("a.png", "polyp", [over]), names=("a.png",))
+    (tmp_path / "raw/annotations/all.json").write_text(json.dumps(record))
+    assert build(sa_med2d, tmp_path, COCO_TABLES + "instances = true\n").code == 0
+    assert [int(mask.sum()) for _, mask in built_masks(tmp_path / "out")["a"]] == [30 * 25, 50 * 10]
+
+
+GOOD = ("a.png", "polyp", [TRIANGLE])
+BAD: dict[str, tuple[object, str]] = {
+    "no JSON": ("{", "no JSON, or damaged"),
+    "other JSON": ({"images": []}, "no COCO annotations: expected the lists"),
+    "a box": (coco(GOOD, ("a.png", "polyp", [])), "annotation 1 has neither polygon nor RLE"),
+    "two points": (coco(("a.png", "polyp", [[1, 2, 3, 4]])), "at least 3 points, got 4 numbers"),
+    "words": (coco(("a.png", "polyp", [["x"] * 6])), "a coordinate is no number"),
+    "infinite": (coco(("a.png", "polyp", [[1e400, 2, 3, 4, 5, 6]])), "a coordinate is no number"),
+    "short runs": (coco(("a.png", "polyp", {"size": list(SIZE), "counts": [5, 5]})), "its RLE does not fill the image"),
+    "other size": (coco(("a.png", "polyp", {"size": [1, 2], "counts": [2]})), "its RLE is for [1, 2] pixels"),
+    "bad text": (coco(("a.png", "polyp", {"size": list(SIZE), "counts": "zz~"})), "neither run lengths nor"),
+    "open text": (coco(("a.png", "polyp", {"size": list(SIZE), "counts": "oo"})), "neither run lengths nor"),
+    "short text": (coco(("a.png", "polyp", {"size": list(SIZE), "counts": "12"})), "its RLE does not fill the image"),
+    "stray annotation": ({**coco(GOOD), "images": []}, "annotations of image 7, which it does not list"),
+    "no category": ({**coco(GOOD), "categories": []}, "an image or annotation lacks or contradicts 3"),
+    "unnamed": (coco(("a.png", "ulcer", [TRIANGLE])), "the file holds ulcer, which [labels] does not name"),
+    "not listed": (coco(("b.png", "polyp", [TRIANGLE]), names=("b.png",)), "the image is none of those that"),
+    "resized": (
+        {**coco(GOOD), "images": [{"id": 7, "file_name": "a.png", "height": 10, "width": 10}]},
+        "it says that a.png has 10 x 10 pixels, but the image has 96 x 64",
+    ),
+    "two of one name": (
+        coco(("x/a.png", "polyp", [TRIANGLE]), names=("x/a.png", "y/a.png")),
+        "x/a.png and y/a.png, and images/a.png may be either",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_annotations_are_quarantined(sa_med2d: Command, tmp_path: Path, name: str) -> None:
+    write_picture(tmp_path / "raw/images/a.png")
+    (tmp_path / "raw/annotations").mkdir()
+    record, said = BAD[name]
+    text = record if isinstance(record, str) else json.dumps(record).replace("Infinity", "1e400")
+    (tmp_path / "raw/annotations/all.json").write_text(text)
+    ran = build(sa_med2d, tmp_path, COCO_TABLES)
+    assert ran.code == 3
+    assert said in ran.err
+
+
+YOLO_TABLES = """
+[files]
+image = "images/{split}/{case}.png"
+mask = "labels/{split}/{case}.txt"
+[labels]
+0 = "polyp"
+11 = "surgical_instrument"
+[masks]
+segments = true
+"""
+
+
+def yolo_line(number: int, polygon: list[float]) -> str:
+    sides = (SIZE[1], SIZE[0]) * (len(polygon) // 2)
+    return " ".join([str(number), *(repr(at / side) for at, side in zip(polygon, sides, strict=True))])
+
+
+def test_yolo_polygons(sa_med2d: Command, tmp_path: Path) -> None:
+    for split, case, lines in (
+        ("train", "a", [yolo_line(11, TRIANGLE), "", yolo_line(0, BOX)]),
+        ("val", "b", [yolo_line(0, NEIGHBOUR)]),
+        ("val", "c", []),
+    ):
+        write_picture(tmp_path / f"raw/images/{split}/{case}.png")
+        path = tmp_path / f"raw/labels/{split}/{case}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines))
+    ran = build(sa_med2d, tmp_path, YOLO_TABLES)
+    assert ran.code == 0, ran.err
+    assert "1 cases gave no sample" in ran.err
+    found = built_masks(tmp_path / "out")
+    assert [(label, int(mask.sum())) for label, mask in found["b"]] == [("polyp", 20 * 25)]
+    by_pillow = PIL.Image.new("1", SIZE[::-1])
+    corners = list(zip(TRIANGLE[::2], TRIANGLE[1::2], strict=True))
+    PIL.ImageDraw.Draw(by_pillow).polygon(corners, fill=1)
+    drawn = dict(found["a"])["surgical_instrument"]
+    expected = np.asarray(by_pillow)
+    assert 2 * (drawn & expected).sum() / (drawn.sum() + expected.sum()) > 0.95  # Pillow fills the outline too
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("0 0.5 0.5 0.2 0.2", "line 1 has four numbers, a box"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "at least 3 points, got 5 numbers"),
+        ("0 10 10 20 10 20 20", "coordinates beyond 0 and 1"),
+        ("0 a b c d e f", "a coordinate is no number"),
+        ("0 nan 0 0 0 0 0", "a coordinate is no number"),
+        ("polyp 0.1 0.1 0.2 0.2 0.3 0.3", "line 1: expected a class number"),
+        ("4 0.1 0.1 0.2 0.1 0.3 0.3", "the file holds 4, which [labels] does not name"),
+    ],
+)
+def test_bad_yolo_lines_are_quarantined(sa_med2d: Command, tmp_path: Path, line: str, said: str) -> None:
+    write_picture(tmp_path / "raw/images/train/a.png")
+    (tmp_path / "raw/labels/train").mkdir(parents=True)
+    (tmp_path / "raw/labels/train/a.txt").write_text(line)
+    ran = build(sa_med2d, tmp_path, YOLO_TABLES)
+    assert ran.code == 3
+    assert said in ran.err
+
+
+def test_a_coco_mask_needs_segments(sa_med2d: Command, tmp_path: Path) -> None:
+    ran = build(sa_med2d, tmp_path, COCO_TABLES.replace("segments = true", ""))
+    assert ran.code == 1
+    assert "segments = true is needed for annotations/{*}.json" in ran.err
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.floats(0, 1))
+def test_compressed_run_lengths_are_those_of_pycocotools(seed: int, height: int, width: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    encoded = pycocotools.mask.encode(np.asfortranarray(mask, np.uint8))
+    stored = {"size": [height, width], "counts": encoded["counts"].decode()}
+    assert np.array_equal(coco_reader._draw(stored, (height, width), "annotation 1")[0], mask)

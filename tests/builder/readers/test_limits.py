@@ -1,0 +1,185 @@
+"""Files that would become too large are refused by what they say of themselves, before memory is taken."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import tifffile
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from builder.errors import CaseError
+from builder.readers.dicom.codestream import codestream_size
+from builder.readers.files import read_image
+from builder.readers.image import Picture, source_values
+from builder.readers.rules import ReadRules
+from tests.conftest import Command, ct_like, write_nifti, write_source
+
+PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
+RULES = ReadRules(pixels=10_000_000, bytes=20_000_000)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(path: Path) -> None:
+    """A valid PNG of 20000 x 20000 black pixels in 390 kB."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0))
+    packer = zlib.compressobj(9)
+    body = b"".join(packer.compress(bytes(20001)) for _ in range(20000)) + packer.flush()
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b""))
+
+
+def jpeg(path: Path) -> None:
+    small = io.BytesIO()
+    PIL.Image.new("L", (64, 64)).save(small, "JPEG")
+    at = small.getvalue().index(b"\xff\xc0") + 5
+    path.write_bytes(small.getvalue()[:at] + struct.pack(">HH", 60000, 60000) + small.getvalue()[at + 4 :])
+
+
+def tiff_pages(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        for _ in range(40):
+            file.write(np.zeros((600, 600), np.uint8), compression="zlib", contiguous=False)
+
+
+def nrrd(path: Path) -> None:
+    sitk.WriteImage(sitk.Image([300, 300, 300], sitk.sitkUInt8), str(path), useCompression=True)
+
+
+def nifti(path: Path) -> None:
+    write_nifti(path, np.zeros((300, 300, 300), np.int16))
+
+
+def deflated(path: Path) -> None:
+    """A DICOM file whose 30 MB of nothing come from 30 kB."""
+    dataset = pydicom.dcmread(PYDICOM / "MR_small.dcm")
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.add_new(0x00091001, "LO", "someone")
+    dataset.add_new(0x00091010, "OB", bytes(30_000_000))
+    dataset.save_as(path)
+
+
+def dicom_frames(path: Path) -> None:
+    dataset = pydicom.dcmread(PYDICOM / "MR_small_RLE.dcm")
+    dataset.NumberOfFrames = 2_000_000
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.png", png),
+        ("a.jpg", jpeg),
+        ("a.tif", tiff_pages),
+        ("a.nrrd", nrrd),
+        ("a.nii.gz", nifti),
+        ("a.dcm", deflated),
+        ("b.dcm", dicom_frames),
+    ],
+)
+def test_bombs_are_refused_before_memory_is_taken(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
+    write(tmp_path / name)
+    tracemalloc.start()
+    with pytest.raises(CaseError, match=r"limits\.(pixels|bytes) in the recipe"):
+        read_image(tmp_path, name, RULES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 70_000_000  # what is inflated at a time, and never the whole
+
+
+def test_recipes_set_the_limits(sa_med2d: Command, tmp_path: Path) -> None:
+    recipe = write_source(tmp_path / "raw", cases=2)
+    write_nifti(tmp_path / "raw/Small/images/case01.nii.gz", ct_like(shape=(30, 40, 36)))
+    text = recipe.read_text()
+    recipe.write_text(f"{text}\n[limits]\npixels = 36_000\n")
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "images/case01.nii.gz: read: it is 36 x 40 x 30 = 43,200 pixels, allowed are 36,000" in ran.err
+    recipe.write_text(f"{text}\n[limits]\nbytes = 69_120\n")  # just enough for 24 x 40 x 36 voxels of 16 bit
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert "it would take 86,400 bytes in memory, allowed are 69,120" in ran.err
+
+
+def test_files_within_the_limits_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    dataset = pydicom.dcmread(PYDICOM / "image_dfl.dcm")
+    path.write_bytes((PYDICOM / "image_dfl.dcm").read_bytes())
+    image = read_image(tmp_path, "a.dcm", RULES)
+    assert np.array_equal(image.array, dataset.pixel_array)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MR_small_jpeg_ls_lossless.dcm",
+        "MR_small_jp2klossless.dcm",
+        "examples_jpeg2k.dcm",
+        "SC_rgb_jpeg_dcmtk.dcm",
+        "JPGExtended.dcm",
+        "JPEGLSNearLossless_16.dcm",
+    ],
+)
+def test_codestreams_say_their_size(name: str) -> None:
+    dataset = pydicom.dcmread(PYDICOM / name)
+    frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    assert codestream_size(frame) == (dataset.Rows, dataset.Columns)
+
+
+def test_codestream_of_another_size_is_refused(tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(PYDICOM / "MR_small_jp2klossless.dcm")
+    dataset.Rows = 32
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(CaseError, match="the compressed pixels of frame 1 are 64 x 64, the header says 32 x 64"):
+        read_image(tmp_path, "a.dcm", RULES)
+
+
+def write_jpeg_lossless(path: Path) -> None:
+    """By ITK; the kind of JPEG that GDCM alone decodes here."""
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(path))
+    writer.SetImageIO("GDCMImageIO")
+    writer.SetUseCompression(True)
+    writer.SetCompressor("JPEG")
+    writer.Execute(sitk.GetImageFromArray(ct_like()[3]))
+
+
+def test_a_decoder_that_crashes_costs_one_file(tmp_path: Path) -> None:
+    write_jpeg_lossless(tmp_path / "whole.dcm")
+    whole = (tmp_path / "whole.dcm").read_bytes()
+    start = whole.index(b"\xff\xd8\xff")
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        damaged = bytearray(whole)
+        for at in rng.integers(start + 2, len(whole), 6):
+            damaged[at] = rng.integers(256)
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(damaged[: rng.integers(start, len(whole))] if number % 3 == 0 else damaged)
+        with suppress(CaseError):
+            read_image(tmp_path, path.name, RULES)
+    image = read_image(tmp_path, "whole.dcm", RULES)
+    assert isinstance(image, Picture)
+    assert np.array_equal(source_values(image), ct_like()[3])
+
+
+def test_a_lost_decoder_is_named_and_started_again(tmp_path: Path) -> None:
+    write_jpeg_lossless(tmp_path / "a.dcm")
+    read_image(tmp_path, "a.dcm", RULES)
+    [decoder] = [child for child in multiprocessing.active_children() if child.name.startswith("decoder")]
+    decoder.kill()
+    decoder.join()
+    with pytest.raises(CaseError, match="its compressed pixels crash the decoder"):
+        read_image(tmp_path, "a.dcm", RULES)
+    assert isinstance(read_image(tmp_path, "a.dcm", RULES), Picture)

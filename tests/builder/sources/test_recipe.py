@@ -1,0 +1,122 @@
+"""Recipes: what is accepted, and what is said about what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder.sources.classes import source_classes
+from builder.sources.load import catalogue, load_recipe
+from builder.sources.vocabulary import GROUPS, ORGANS, Vocabulary, vocabulary
+from tests.conftest import RECIPE, Command
+
+GOOD = RECIPE.format(name="Good", license="CC-BY-4.0", modality="ct")
+
+
+def check(sa_med2d: Command, tmp_path: Path, text: str) -> str:
+    recipe = tmp_path / "Bad.toml"
+    recipe.write_text(text)
+    ran = sa_med2d("sources", "check", recipe)
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
+    return ran.err.replace(str(recipe), "Bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("title =", "titel =", ["Bad.toml: titel: unknown key; did you mean 'title'?", "Bad.toml: title: is required"]),
+        ('mask = "', 'maks = "', ["files.maks: unknown key; did you mean 'mask'?"]),
+        ('"CC-BY-4.0"', '"CC BY 4"', ["license: 'CC BY 4' is no SPDX identifier"]),
+        ('"ct"', '"computed tomography"', ["modality: 'computed tomography'", "'x_ray'"]),
+        ('"Good"', '"Go--od"', ["name: 'Go--od': expected letters"]),
+        ('"Good"', '"Good-"', ["name: 'Good-'"]),
+        ("images/{case}", "images/{caes}", ["{caes} is no capture; allowed are {case}, {patient}"]),
+        ("images/{case}", "images/{*}", ["captures neither {case} nor {patient}"]),
+        ("labels/{case}", "labels/{*}", ["shares neither {case} nor {patient} with the image pattern"]),
+        ("images/{case}", "../images/{case}", ["no path below the source's root"]),
+        ("images/{case}", "images/{case", ["brace without its partner"]),
+        ('1 = "liver"', 'one = "liver"', ["labels: 'one': expected a pixel value"]),
+        ('1 = "liver"', '"#ff0000" = "liver"', ["labels: mixes colour and value keys"]),
+        ('1 = "liver"', '1 = { label = "liver", organ = "livr" }', ["labels.1.organ: 'livr'", "'liver'"]),
+        ('1 = "liver"', '1 = { label = "liver", orgn = "liver" }', ["labels.1.orgn: unknown key; did you mean 'organ'?"]),
+        ('2 = "spleen"', "2 = 5", ["labels.2"]),
+        ('2 = "spleen"', '2 = "spleen"\n[regions]\nboth = [1, 3]', ["regions: both: 3; [labels] has 1, 2"]),
+        ('2 = "spleen"', '2 = "spleen"\n[masks]\nthreshold = 9', ["[labels] must have one entry"]),
+        ('2 = "spleen"', '2 = "spleen"\n[masks]\ninstances = true', ['"*" and masks.instances = true go together']),
+        ('2 = "spleen"', '2 = "spleen"\n[masks]\nthreshold = "9"', ["masks.threshold: '9': input should be a valid number"]),
+        ('2 = "spleen"', '2 = "spleen"\n[intensity]\nmode = "window"', ["center and width: both for mode 'window'"]),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\ntrain = ["a"]\ntest = ["a"]', ["one value stands in two splits"]),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\ndev = ["a"]', ["splits.dev", "'validation'"]),
+        ('2 = "spleen"', '2 = "spleen" 3', ["no valid TOML"]),
+        ('[labels]\n1 = "liver"\n2 = "spleen"', "", ["labels: is missing, and no mask pattern captures {label}"]),
+    ],
+)  # fmt: skip
+def test_each_fault_is_named_with_what_is_allowed(
+    sa_med2d: Command, tmp_path: Path, old: str, new: str, said: list[str]
+) -> None:
+    assert old in GOOD
+    err = check(sa_med2d, tmp_path, GOOD.replace(old, new))
+    assert all(text in err for text in said), err
+
+
+def test_all_faults_are_told_at_once(sa_med2d: Command, tmp_path: Path) -> None:
+    err = check(sa_med2d, tmp_path, GOOD.replace("title", "titel").replace('"ct"', '"CT"').replace("mask", "maks"))
+    assert err.count("error: ") == 5
+
+
+def test_good_recipe_says_what_it_is(sa_med2d: Command, tmp_path: Path) -> None:
+    recipe = tmp_path / "Good.toml"
+    recipe.write_text(GOOD.replace("CC-BY-4.0", "cc-by-sa-4.0"))
+    ran = sa_med2d("sources", "check", recipe)
+    assert ran.code == 0
+    assert "licence: CC-BY-SA-4.0, tiers: all, commercial" in ran.out
+
+
+@pytest.mark.parametrize("reference", ["Nowhere", "nowhere.toml", "MSD_Splen"])
+def test_missing_recipe(sa_med2d: Command, reference: str) -> None:
+    ran = sa_med2d("sources", "check", reference)
+    assert ran.code == 1
+    assert reference in ran.err
+    assert ("MSD_Spleen" in ran.err) is (reference == "MSD_Splen")
+
+
+def test_catalogue_is_listed_and_shown(sa_med2d: Command) -> None:
+    listed = sa_med2d("sources", "list")
+    assert listed.code == 0
+    assert all(name in listed.out for name in catalogue())
+    shown = sa_med2d("sources", "show", "MSD_Spleen")
+    assert '"MSD_Spleen"' in shown.out
+    assert "imagesTr/{case}.nii.gz" in shown.out
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_catalogue_recipe_is_publishable_and_resolves(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.license_evidence
+    assert recipe.citation
+    assert not source_classes(recipe, (), vocabulary()).unknown
+
+
+def test_vocabulary_keeps_to_organs_and_groups() -> None:
+    words = vocabulary()
+    for name, organ, group in (
+        ("liver", "liver", "abdomen"),
+        ("vertebrae_T9", "vertebrae", "thorax"),
+        ("Kidney Left", "kidney", "abdomen"),
+        ("liver-tumor", "liver", "lesion"),
+        ("rib_left_9", "rib", "thorax"),
+    ):
+        term = words.find(name)
+        assert term is not None, name
+        assert (term.organ, term.group) == (organ, group)
+    assert len(ORGANS) == 31
+    assert len(GROUPS) == 6
+
+
+def test_vocabulary_refuses_two_owners_of_a_name() -> None:
+    text = '[liver]\ngroup = "abdomen"\nsynonyms = ["hepar"]\n[hepar]\ngroup = "abdomen"\n'
+    with pytest.raises(ValueError, match="'hepar' belongs to liver and hepar"):
+        Vocabulary(text)

@@ -1,0 +1,196 @@
+"""The card: what it lists, from receipts written by hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets import Features
+from datasets.info import DatasetInfo
+
+from sa_med2d_20m import MODALITIES, features
+from shards.card import config_names, write_card
+from shards.description import Source, write_source
+from shards.receipt import Receipt, write_receipt
+from tests import conftest
+from tests.conftest import Command
+
+
+def add(
+    out: Path, stem: str, license_id: str, *, samples: int = 2, evidence: str | None = "https://example.org/l"
+) -> None:
+    """A receipt of a shard and what is known of its source; the shard itself is not needed."""
+    receipt = Receipt(stem, license_id, "0" * 64, 10240, samples, 3 * samples, {"liver": 3 * samples}, ("case",))
+    write_receipt(out, receipt)
+    modality, _, name, _ = stem.split("/")
+    source = Source(
+        name, f"Title of {name}", "https://example.org", license_id, evidence, "open", "Nobody", modality, ()
+    )
+    write_source(out, source)
+
+
+def front(out: Path) -> dict[str, Any]:
+    write_card(out)
+    head: dict[str, Any] = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+    return head
+
+
+def globs(out: Path) -> dict[str, dict[str, list[str]]]:
+    """Config -> split -> patterns."""
+    return {
+        config["config_name"]: {files["split"]: files["path"] for files in config["data_files"]}
+        for config in front(out)["configs"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("license_id", "expected"),
+    [
+        ("CC0-1.0", {"all", "all-commercial", "all-permissive", "ct", "ct-commercial", "ct-permissive"}),
+        ("CC-BY-SA-4.0", {"all", "all-commercial", "ct", "ct-commercial"}),
+        ("CC-BY-NC-4.0", {"all", "ct"}),
+        ("CC-BY-NC-SA-4.0", {"all", "ct"}),
+        ("CC-BY-ND-4.0", set()),
+        ("unknown", set()),
+        ("conflict", set()),
+        ("LicenseRef-Somebody", set()),
+    ],
+)
+def test_configs_of_one_licence(tmp_path: Path, license_id: str, expected: set[str]) -> None:
+    add(tmp_path, f"ct/{license_id.lower()}/A/train-00000", license_id)
+    assert set(globs(tmp_path)) == expected
+
+
+def test_configs_of_several_sources(tmp_path: Path) -> None:
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0")
+    add(tmp_path, "ct/cc-by-4.0/A/test-00000", "CC-BY-4.0")
+    add(tmp_path, "ct/cc-by-nc-4.0/B/train-00000", "CC-BY-NC-4.0")
+    add(tmp_path, "mr/cc-by-sa-4.0/C/validation-00000", "CC-BY-SA-4.0")
+    add(tmp_path, "oct/unknown/D/train-00000", "unknown")
+    found = globs(tmp_path)
+    assert set(found) == {
+        *("all", "all-commercial", "all-permissive"),
+        *("ct", "ct-commercial", "ct-permissive"),
+        *("mr", "mr-commercial"),
+    }
+    assert found["ct"]["train"] == ["data/ct/cc-by-4.0/*/train-*.tar", "data/ct/cc-by-nc-4.0/*/train-*.tar"]
+    assert found["ct-commercial"]["train"] == ["data/ct/cc-by-4.0/*/train-*.tar"]
+    assert found["mr"] == {"validation": ["data/mr/cc-by-sa-4.0/*/validation-*.tar"]}
+    assert found["all-commercial"]["validation"] == ["data/mr/cc-by-sa-4.0/*/validation-*.tar"]
+    assert set(found["all-permissive"]) == {"train", "test"}
+
+
+def test_default_is_the_permissive_one_and_the_only_default(tmp_path: Path) -> None:
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0")
+    add(tmp_path, "mr/cc-by-nc-4.0/B/train-00000", "CC-BY-NC-4.0")
+    configs = front(tmp_path)["configs"]
+    assert [config["config_name"] for config in configs if config.get("default")] == ["all-permissive"]
+
+
+def test_splits_and_shards_without_samples_are_left_out(tmp_path: Path) -> None:
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0")
+    add(tmp_path, "ct/cc-by-4.0/A/test-00000", "CC-BY-4.0", samples=0)
+    add(tmp_path, "mr/cc-by-4.0/B/train-00000", "CC-BY-4.0", samples=0)
+    found = globs(tmp_path)
+    assert set(found) == {"all", "all-commercial", "all-permissive", "ct", "ct-commercial", "ct-permissive"}
+    assert set(found["ct"]) == {"train"}
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_every_modality_has_its_config(tmp_path: Path, modality: str) -> None:
+    add(tmp_path, f"{modality}/mit/A/train-00000", "MIT")
+    assert {modality, f"{modality}-commercial", f"{modality}-permissive"} < set(globs(tmp_path))
+
+
+def test_names_of_configs() -> None:
+    assert len(set(config_names())) == len(config_names()) == 3 * (len(MODALITIES) + 1)
+    assert config_names()[0] == "all-permissive"
+
+
+def test_a_new_source_under_a_known_licence_changes_no_config(tmp_path: Path) -> None:
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0")
+    before = globs(tmp_path)
+    add(tmp_path, "ct/cc-by-4.0/B/train-00000", "CC-BY-4.0")
+    assert globs(tmp_path) == before
+
+
+def test_only_tar_configs_are_listed(tmp_path: Path) -> None:
+    """One Parquet config would make stock `datasets` read them all as Parquet."""
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0")
+    patterns = [glob for splits in globs(tmp_path).values() for listed in splits.values() for glob in listed]
+    assert all(re.fullmatch(r"data/[a-z_]+/[a-z0-9.-]+/\*/[a-z]+-\*\.tar", glob) for glob in patterns)
+
+
+def test_features_and_counts_of_every_config(tmp_path: Path) -> None:
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0", samples=5)
+    add(tmp_path, "ct/cc-by-4.0/A/train-00001", "CC-BY-4.0", samples=7)
+    add(tmp_path, "ct/cc-by-nc-4.0/B/train-00000", "CC-BY-NC-4.0", samples=11)
+    infos = {info["config_name"]: info for info in front(tmp_path)["dataset_info"]}
+    assert set(infos) == set(globs(tmp_path))
+    for info in infos.values():
+        read = DatasetInfo._from_yaml_dict(info).features
+        assert isinstance(read, Features)
+        assert read == features()
+    counts = {name: info["splits"][0]["num_examples"] for name, info in infos.items()}
+    assert counts == {"all": 23, "ct": 23} | dict.fromkeys(
+        ("all-commercial", "all-permissive", "ct-commercial", "ct-permissive"), 12
+    )
+
+
+def test_sources_are_named_and_refusals_said(tmp_path: Path) -> None:
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0", samples=1234)
+    add(tmp_path, "ct/cc-by-nd-4.0/B/train-00000", "CC-BY-ND-4.0")
+    add(tmp_path, "mr/unknown/C/train-00000", "unknown")
+    add(tmp_path, "mr/mit/D/train-00000", "MIT", evidence=None)
+    write_card(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert (
+        "- **A** (CC-BY-4.0): 1,234 images, 3,702 masks.\n  [Title of A](https://example.org). Nobody\n- **B**" in text
+    )
+    assert "Not for publication: CC-BY-ND-4.0 does not allow derivatives" in text
+    assert "Not for publication: its licence is unknown" in text
+    assert "Not for publication: its recipe gives no license_evidence" in text
+
+
+def test_card_of_nothing_that_may_be_published(tmp_path: Path) -> None:
+    add(tmp_path, "ct/unknown/A/train-00000", "unknown")
+    head = front(tmp_path)
+    assert head["configs"] == []
+    assert "no source may be redistributed" in (tmp_path / "README.md").read_text()
+
+
+def test_same_receipts_give_the_same_card(tmp_path: Path) -> None:
+    stems = [("ct/mit/A/train-00000", "MIT"), ("mr/mit/B/test-00000", "MIT"), ("ct/cc0-1.0/C/train-00000", "CC0-1.0")]
+    for name, order in (("one", stems), ("other", stems[::-1])):
+        for stem, license_id in order:
+            add(tmp_path / name, stem, license_id)
+        write_card(tmp_path / name)
+    assert (tmp_path / "one/README.md").read_bytes() == (tmp_path / "other/README.md").read_bytes()
+
+
+def test_path_and_metadata_that_disagree_are_in_no_wider_config(tmp_path: Path) -> None:
+    """Otherwise the glob lets every other non-commercial source into the permissive config as well."""
+    add(tmp_path, "ct/cc-by-nc-4.0/Honest/train-00000", "CC-BY-NC-4.0")
+    add(tmp_path, "ct/cc-by-nc-4.0/Wrong/train-00000", "CC0-1.0")
+    found = globs(tmp_path)
+    assert not any("cc-by-nc" in glob for glob in str(found.get("all-permissive", "")).split(","))
+
+
+def test_card_of_a_real_build_names_what_may_not_be_published(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    recipes = [
+        conftest.write_source(raw, name, cases=1, license_id=license_id)
+        for name, license_id in (("Free", "CC-BY-4.0"), ("Fixed", "CC-BY-ND-4.0"), ("Nobody", "unknown"))
+    ]
+    ran = sa_med2d("build", *recipes, "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
+    assert ran.code == 0
+    assert "Fixed: will not be published: CC-BY-ND-4.0 does not allow derivatives" in ran.err
+    text = (tmp_path / "out/README.md").read_text()
+    assert "**Nobody** (unknown)" in text
+    assert "Nobody, 2026" in text
+    configs = yaml.safe_load(text.split("---\n")[1])["configs"]
+    patterns = {path for config in configs for files in config["data_files"] for path in files["path"]}
+    assert {pattern.split("/")[2] for pattern in patterns} == {"cc-by-4.0"}
