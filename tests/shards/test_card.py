@@ -15,8 +15,8 @@ from sa_med2d_20m import MODALITIES, features
 from shards.card import config_names, write_card
 from shards.description import Source, write_source
 from shards.receipt import Receipt, write_receipt
-from tests import conftest
-from tests.conftest import Command
+from tests.support import sources
+from tests.support.command import Command
 
 
 def add(
@@ -182,7 +182,7 @@ def test_path_and_metadata_that_disagree_are_in_no_wider_config(tmp_path: Path) 
 def test_card_of_a_real_build_names_what_may_not_be_published(sa_med2d: Command, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     recipes = [
-        conftest.write_source(raw, name, cases=1, license_id=license_id)
+        sources.write_source(raw, name, cases=1, license_id=license_id)
         for name, license_id in (("Free", "CC-BY-4.0"), ("Fixed", "CC-BY-ND-4.0"), ("Nobody", "unknown"))
     ]
     ran = sa_med2d("build", *recipes, "--raw", raw, "--out", tmp_path / "out", "--workers", 1)

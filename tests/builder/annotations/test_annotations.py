@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,21 +17,13 @@ from pycocotools.coco import COCO
 
 from builder.annotations import coco as coco_reader
 from sa_med2d_20m import decode_masks
-from tests.conftest import RECIPE, Command, Ran, members
-
-SIZE = (64, 96)
-"""Height and width of the pictures."""
+from tests.support.command import Command, Ran
+from tests.support.outlines import BOX, SIZE, TRIANGLE, coco, write_picture, yolo_line
+from tests.support.output import members
+from tests.support.sources import RECIPE
 
 HEAD = RECIPE.format(name="Outlines", license="CC0-1.0", modality="endoscopy").split("[files]")[0]
-BOX = [10.0, 5.0, 40.0, 5.0, 40.0, 30.0, 10.0, 30.0]
-TRIANGLE = [50.0, 8.5, 90.25, 20.0, 55.5, 60.0]
 NEIGHBOUR = [40.0, 5.0, 60.0, 5.0, 60.0, 30.0, 40.0, 30.0]
-
-
-def write_picture(path: Path, seed: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)
-    PIL.Image.fromarray(pixels).save(path)
 
 
 def disc() -> npt.NDArray[np.uint8]:
@@ -46,19 +37,6 @@ def run_lengths(mask: npt.NDArray[np.uint8]) -> list[int]:
     edges = np.flatnonzero(np.diff(flat)) + 1
     lengths = np.diff([0, *edges.tolist(), flat.size]).tolist()
     return [0, *lengths] if flat[0] else list(lengths)
-
-
-def coco(*annotations: tuple[str, str, Any], names: tuple[str, ...] = ("a.png", "b.png")) -> dict[str, Any]:
-    """(picture, category, segmentation) each."""
-    categories = sorted({category for _, category, _ in annotations})
-    return {
-        "images": [{"id": 7 + n, "file_name": name, "height": SIZE[0], "width": SIZE[1]} for n, name in enumerate(names)],
-        "categories": [{"id": 3 + number, "name": name} for number, name in enumerate(categories)],
-        "annotations": [
-            {"id": number, "image_id": 7 + names.index(name), "category_id": 3 + categories.index(category), "segmentation": drawn}
-            for number, (name, category, drawn) in enumerate(annotations)
-        ],
-    }  # fmt: skip
 
 
 def build(sa_med2d: Command, tmp_path: Path, tables: str) -> Ran:
@@ -188,11 +166,6 @@ mask = "labels/{split}/{case}.txt"
 [masks]
 segments = true
 """
-
-
-def yolo_line(number: int, polygon: list[float]) -> str:
-    sides = (SIZE[1], SIZE[0]) * (len(polygon) // 2)
-    return " ".join([str(number), *(repr(at / side) for at, side in zip(polygon, sides, strict=True))])
 
 
 def test_yolo_polygons(sa_med2d: Command, tmp_path: Path) -> None:

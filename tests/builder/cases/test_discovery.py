@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from builder.cases.split import hashed_split
 from builder.sources.pattern import Pattern
-from tests.conftest import RECIPE, Command, members, write_source
+from tests.support.command import Command
+from tests.support.output import members
+from tests.support.sources import RECIPE, write_source
 
 HEAD = RECIPE.format(name="Files", license="MIT", modality="ultrasound").split("[files]")[0]
 

@@ -11,8 +11,11 @@ import pytest
 from pydicom.dataset import Dataset
 
 from builder.cases.split import hashed_split
-from tests.builder.run.test_dicom_build import CASE, HASHED, HEAD, write_case, write_series
-from tests.conftest import Command, Ran, ct_like, members, tree, write_source
+from tests.support.command import Command, Ran
+from tests.support.dicom_source import CASE, HASHED, HEAD, write_case, write_series
+from tests.support.output import members, tree
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like
 
 PATIENTS = {"Roe_Jane_19701231": "1.2.826.0.1.111", "Doe_John": "1.2.826.0.1.222"}
 FILES = '[files]\nimage = "{patient}/{case}/ct/"\nmask = "{patient}/{case}/seg.nrrd"\n[labels]\n1 = "bone"\n'

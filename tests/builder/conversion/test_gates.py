@@ -13,7 +13,11 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from sa_med2d_20m import decode_masks
-from tests.conftest import RECIPE, Command, Ran, ct_like, lps_affine, members, organ_map, write_nifti
+from tests.support.command import Command, Ran
+from tests.support.nifti import lps_affine, write_nifti
+from tests.support.output import members
+from tests.support.sources import RECIPE
+from tests.support.volumes import ct_like, organ_map
 
 
 def build(

@@ -21,7 +21,11 @@ from builder.conversion.grid import corner_offset
 from builder.conversion.orientation import to_lps
 from builder.conversion.slicing import AXES, passes_edge_rule
 from builder.readers.image import Volume, axis_codes
-from tests.conftest import RECIPE, Command, ct_like, lps_affine, members, organ_map, read_nifti, write_nifti
+from tests.support.command import Command
+from tests.support.nifti import lps_affine, read_nifti, write_nifti
+from tests.support.output import members
+from tests.support.sources import RECIPE
+from tests.support.volumes import ct_like, organ_map
 
 ORIENTATIONS = ["".join(axes) for axes in itertools.product("LR", "AP", "IS")] + ["PIL", "SLA", "AIR"]
 

@@ -10,8 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.builder.annotations.test_annotations import BOX, TRIANGLE, coco, write_picture, yolo_line
-from tests.conftest import RAS_TO_LPS, Command, ct_like, lps_affine, members, organ_map, write_nifti
+from tests.support.command import Command
+from tests.support.nifti import RAS_TO_LPS, lps_affine, write_nifti
+from tests.support.outlines import BOX, TRIANGLE, coco, write_picture, yolo_line
+from tests.support.output import members
+from tests.support.volumes import ct_like, organ_map
 
 DECATHLON = {
     "name": "BRATS",

@@ -6,7 +6,7 @@ import gzip
 import random
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,163 +14,38 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import numpy.typing as npt
 import pydicom
 import pytest
 import SimpleITK
 from numpy.testing import assert_allclose, assert_array_equal
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from builder.conversion.grid import corner_offset
 from builder.conversion.orientation import to_lps
 from builder.errors import UnreadableError
 from builder.readers import nifti
 from builder.readers.dicom import pixels
 from builder.readers.dicom import reader as dicom
 from builder.readers.files import reader_of
-from builder.readers.image import Header, Picture, PictureSeries, Volume, VolumeSeries, source_values
+from builder.readers.image import Header, PictureSeries, Volume, VolumeSeries, source_values
 from builder.readers.rules import DEFAULT_RULES
-
-PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
-SECRET = "Secretname"  # noqa: S105 - stands for the name of a patient
-SERIES = "1.2.826.0.1.3680043.8.498.77"
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-def read_picture(path: Path) -> Picture:
-    image = dicom.read(path)
-    assert isinstance(image, Picture)
-    assert dicom.read_header(path) == Header(image.array.shape[:2])
-    return image
-
-
-def read_volume(path: Path) -> Volume:
-    image = dicom.read(path)
-    assert isinstance(image, Volume)
-    assert dicom.read_header(path) == Header(image.array.shape)
-    assert image.array.dtype.isnative
-    return image
-
-
-def refusal(path: Path) -> str:
-    """The words with which a file is refused; they never name the patient or a UID."""
-    with pytest.raises(UnreadableError) as caught:
-        dicom.read(path)
-    words = str(caught.value)
-    assert SECRET not in words
-    assert "1.2." not in words.replace("1.2 ", "")
-    return words
-
-
-def by_itk(path: Path) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))[0]
-    return array
-
-
-def series_by_itk(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Array (Z, Y, X) and affine of a series, as SimpleITK and GDCM read it."""
-    reader = SimpleITK.ImageSeriesReader()
-    reader.SetFileNames(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
-    image = reader.Execute()
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    return SimpleITK.GetArrayFromImage(image), affine
-
-
-def matches_itk(folder: Path, *, voxels: float = 1e-3) -> Volume:
-    """Read a series and compare it with SimpleITK's, both turned to LPS."""
-    ours = read_volume(folder)
-    array, affine = series_by_itk(folder)
-    theirs = to_lps(Volume(array, affine))
-    turned = to_lps(ours)
-    assert theirs.affine is not None
-    assert turned.affine is not None
-    assert_allclose(source_values(turned), theirs.array, rtol=1e-5, atol=1e-5)
-    assert corner_offset(theirs.affine, turned.affine, theirs.array.shape[::-1]) < voxels
-    return ours
-
-
-# --- synthetic files
-
-
-def image_dataset(pixels: npt.NDArray[Any], **changes: Any) -> Dataset:
-    """A CT image as scanners write it, with a patient's name; ``changes`` set attributes, or drop them where None."""
-    dataset = Dataset()
-    dataset.SOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
-    dataset.SeriesInstanceUID = SERIES
-    dataset.StudyInstanceUID = SERIES + ".1"
-    dataset.PatientName = SECRET
-    dataset.PatientID = SECRET
-    dataset.StudyDate = "19990101"
-    dataset.SeriesDescription = SECRET
-    dataset.Modality = "CT"
-    dataset.Rows, dataset.Columns = pixels.shape[-2:]
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    dataset.PixelSpacing = [0.5, 0.75]
-    dataset.PixelData = pixels.tobytes()
-    dataset["PixelData"].VR = "OW"
-    for keyword, value in changes.items():
-        if value is None:
-            dataset.pop(keyword, None)
-        else:
-            setattr(dataset, keyword, value)
-    return dataset
-
-
-def save(path: Path, dataset: Dataset, syntax: UID = ExplicitVRLittleEndian) -> Path:
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "1.2.3")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    little = syntax != ExplicitVRBigEndian
-    pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=little, enforce_file_format=True)
-    return path
-
-
-def pixels_of(number: int, shape: tuple[int, int] = (6, 8)) -> npt.NDArray[np.int16]:
-    return np.random.default_rng(number).integers(-900, 900, shape).astype(np.int16)
-
-
-def write_series(
-    folder: Path,
-    positions: Sequence[Sequence[float]],
-    orientation: Sequence[float] = AXIAL,
-    change: Callable[[int], dict[str, Any]] = lambda _: {},
-    syntax: UID = ExplicitVRLittleEndian,
-) -> npt.NDArray[np.int16]:
-    """Write one image per position, under names in random order; returns the pixels in the order of ``positions``."""
-    names = [f"{SECRET}{number:03d}" for number in range(len(positions))]
-    random.Random(len(positions)).shuffle(names)
-    arrays = [pixels_of(number) for number in range(len(positions))]
-    for number, position in enumerate(positions):
-        stored = arrays[number].astype(">i2") if syntax == ExplicitVRBigEndian else arrays[number]
-        plain = {
-            "ImagePositionPatient": [f"{value:.8g}" for value in position],
-            "ImageOrientationPatient": [f"{value:.9g}" for value in orientation],
-            "InstanceNumber": (7 * number) % len(positions),
-            "SliceThickness": "5",
-        }
-        dataset = image_dataset(stored, **{**plain, **change(number)})
-        save(folder / names[number], dataset, syntax)
-    return np.stack(arrays)
-
-
-def axial(heights: Sequence[float]) -> list[tuple[float, float, float]]:
-    return [(-10.0, 20.0, height) for height in heights]
+from tests.support.dicom_image import (
+    AXIAL,
+    PYDICOM,
+    SECRET,
+    SERIES,
+    axial,
+    enhanced,
+    image_dataset,
+    pixels_of,
+    save,
+    write_series,
+)
+from tests.support.dicom_reading import by_itk, matches_itk, on_grid, read_picture, read_volume, refusal
 
 
 # --- series
-
-
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_series_is_ordered_by_position(tmp_path: Path, syntax: UID) -> None:
     arrays = write_series(tmp_path, axial([30, 27.5, 25, 22.5, 20]), syntax=syntax)
@@ -246,8 +121,6 @@ def test_signed_and_unsigned_images_in_one_series(tmp_path: Path) -> None:
 
 
 # --- series that are no regular volume
-
-
 def at(number: int, **changes: Any) -> Callable[[int], dict[str, Any]]:
     return lambda current: changes if current == number else {}
 
@@ -335,33 +208,6 @@ def test_damaged_files_in_a_folder_are_not_passed_over(tmp_path: Path) -> None:
     assert "image 3 of 3 in the order of names: truncated" in refusal(tmp_path)
 
 
-# --- multi-frame
-
-
-def enhanced(positions: Sequence[Sequence[float]], *, slopes: Sequence[float] = ()) -> Dataset:
-    """An enhanced CT (PS3.3 A.38): geometry in functional groups, orientation and pixel size shared."""
-    frames = np.stack([pixels_of(number) for number in range(len(positions))])
-    dataset = image_dataset(frames, NumberOfFrames=len(positions), PixelSpacing=None)
-    shared, orientation, measures = Dataset(), Dataset(), Dataset()
-    orientation.ImageOrientationPatient = list(AXIAL)
-    measures.PixelSpacing = [0.5, 0.75]
-    measures.SliceThickness = 9
-    shared.PlaneOrientationSequence = [orientation]
-    shared.PixelMeasuresSequence = [measures]
-    dataset.SharedFunctionalGroupsSequence = [shared]
-    groups = []
-    for number, position in enumerate(positions):
-        group, place, values = Dataset(), Dataset(), Dataset()
-        place.ImagePositionPatient = list(position)
-        group.PlanePositionSequence = [place]
-        values.RescaleSlope = slopes[number] if slopes else 1
-        values.RescaleIntercept = -1000
-        group.PixelValueTransformationSequence = [values]
-        groups.append(group)
-    dataset.PerFrameFunctionalGroupsSequence = groups
-    return dataset
-
-
 def test_enhanced_multi_frame(tmp_path: Path) -> None:
     path = save(tmp_path / "ct", enhanced(axial([6, 0, 3])))
     volume = read_volume(path)
@@ -409,7 +255,6 @@ def test_jpeg_of_12_bit() -> None:
 
 
 # --- several volumes in one place
-
 TIMES: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "TemporalPositionIdentifier": lambda volume, _: {"TemporalPositionIdentifier": 3 - volume},
     "TriggerTime": lambda volume, place: {"TriggerTime": f"{300 - 90.5 * volume + place:g}"},
@@ -471,7 +316,6 @@ def test_frames_without_a_place_are_pictures(name: str) -> None:
 
 
 # --- pictures
-
 MR_SMALL = [
     "MR_small.dcm",
     "MR_small_RLE.dcm",
@@ -581,7 +425,6 @@ def test_nothing_but_the_listed_attributes_is_read(tmp_path: Path) -> None:
 
 
 # --- damaged files
-
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "no rows": ({"Rows": None}, "expected Rows, which is missing"),
     "rows of 0": ({"Rows": 0}, "Rows is 0"),
@@ -682,8 +525,6 @@ def test_damage_anywhere_is_refused_or_read(tmp_path: Path) -> None:
 
 
 # --- the corpus
-
-
 def test_totalsegmentator(corpus: Path) -> None:
     folder = corpus / "totalsegmentator-dicom" / "example_ct_dicom"
     assert reader_of(folder) is dicom
@@ -697,14 +538,6 @@ def test_totalsegmentator(corpus: Path) -> None:
     mask = nifti.read(file)
     assert isinstance(mask, Volume)
     on_grid(volume, to_lps(mask))
-
-
-def on_grid(volume: Volume, expected: Volume) -> None:
-    turned = to_lps(volume)
-    assert turned.affine is not None
-    assert expected.affine is not None
-    assert turned.array.shape == expected.array.shape
-    assert corner_offset(turned.affine, expected.affine, turned.array.shape[::-1]) < 0.01
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR_T1", "PET"])

@@ -16,7 +16,11 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import tifffile
 
-from tests.conftest import RAS_TO_LPS, RECIPE, Command, Ran, ct_like, lps_affine, members, organ_map, write_nifti
+from tests.support.command import Command, Ran
+from tests.support.nifti import RAS_TO_LPS, lps_affine, write_nifti
+from tests.support.output import members
+from tests.support.sources import RECIPE
+from tests.support.volumes import ct_like, organ_map
 
 
 def write_4d(path: Path, volumes: list[npt.NDArray[Any]]) -> None:

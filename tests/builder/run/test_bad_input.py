@@ -21,7 +21,11 @@ import SimpleITK as sitk  # noqa: N813
 from builder.errors import CaseError
 from builder.readers.files import read_header, read_image
 from builder.readers.rules import DEFAULT_RULES
-from tests.conftest import RECIPE, Command, ct_like, lps_affine, members, organ_map, write_nifti, write_source
+from tests.support.command import Command
+from tests.support.nifti import lps_affine, write_nifti
+from tests.support.output import members
+from tests.support.sources import RECIPE, write_source
+from tests.support.volumes import ct_like, organ_map
 
 
 def edited(path: Path, edit: Callable[[bytearray], None]) -> None:

@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.conftest import Command, ct_like, members, organ_map, tree, write_nifti, write_source
+from tests.support.command import Command
+from tests.support.nifti import write_nifti
+from tests.support.output import members, tree
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like, organ_map
 
 PUBLISHED = ("data", "index")
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import highdicom
 import numpy as np
-import numpy.typing as npt
 import pydicom
 import pytest
 import scipy.ndimage
 import SimpleITK as sitk  # noqa: N813
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset
 
 from builder.conversion.grid import corner_offset
 from builder.conversion.orientation import to_lps
@@ -26,35 +22,10 @@ from builder.readers.dicom.series import ATTRIBUTES as SERIES_ATTRIBUTES
 from builder.readers.image import Volume
 from builder.readers.nifti import read as read_nifti_volume
 from sa_med2d_20m import decode_masks, decode_png
-from tests.conftest import RECIPE, Command, Ran, ct_like, members
-
-HASHED = RECIPE.format(name="Dicom", license="CC-BY-3.0", modality="ct").split("[files]")[0]
-HEAD = f'identifiers = "public"\nidentifiers_evidence = "https://example.org/de-identified"\n{HASHED}'
-
-
-def write_series(
-    folder: Path, array: npt.NDArray[np.int16], change: Callable[[int, Dataset], None] | None = None
-) -> None:
-    """Write axial slices 2 mm apart under names in random order, descending, by pydicom."""
-    folder.mkdir(parents=True, exist_ok=True)
-    uid, names = generate_uid(), list(range(len(array)))
-    random.Random(3).shuffle(names)
-    for number, (name, plane) in enumerate(zip(names, array, strict=True)):
-        data = Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data.SOPClassUID, data.SOPInstanceUID, data.SeriesInstanceUID = CTImageStorage, generate_uid(), uid
-        data.PatientName, data.PatientID, data.Modality = "Roe^Jane", "secret-17", "CT"
-        data.Rows, data.Columns = plane.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
-        data.ImagePositionPatient, data.ImageOrientationPatient = [-10, -20, 30 + 2 * number], [1, 0, 0, 0, 1, 0]
-        data.PixelSpacing, data.SliceThickness = [0.8, 0.7], 9
-        data.RescaleSlope, data.RescaleIntercept, data.InstanceNumber = 1, -1024, 500 - number
-        data.PixelData = np.ascontiguousarray(plane).tobytes()
-        if change is not None:
-            change(number, data)
-        data.save_as(folder / f"{name}", enforce_file_format=True)
+from tests.support.command import Command, Ran
+from tests.support.dicom_source import CASE, HEAD, write_case, write_series
+from tests.support.output import members
+from tests.support.volumes import ct_like
 
 
 def test_series_is_stacked_by_position(tmp_path: Path) -> None:
@@ -91,8 +62,6 @@ def test_only_listed_attributes_are_read(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 # --- the corpus -------------------------------------------------------------------------------------------------------
-
-
 def test_totalsegmentator_series_lies_on_the_grid_of_its_mask(corpus: Path) -> None:
     """Image positions run downwards, the NIfTI mask upwards; thickness says 3 mm, positions say 2."""
     volume = to_lps(volume_at(corpus / "totalsegmentator-dicom/example_ct_dicom"))
@@ -217,17 +186,6 @@ def test_changed_slice_rebuilds_the_series(sa_med2d: Command, tmp_path: Path) ->
     assert ran.code == 0
     assert "finished already" not in ran.err
     assert dict(members(tmp_path / "out")) != before
-
-
-def write_case(raw: Path, change: Callable[[int, Dataset], None] | None = None) -> None:
-    write_series(raw / "p1/ct", ct_like(), change)
-    mask = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8))
-    mask.SetSpacing((0.7, 0.8, 2))
-    mask.SetOrigin((-10, -20, 30))
-    sitk.WriteImage(mask, str(raw / "p1/seg.nrrd"))
-
-
-CASE = '[files]\nimage = "{case}/ct/"\nmask = "{case}/seg.nrrd"\n[labels]\n1 = "bone"\n'
 
 
 def test_points_in_time_of_a_series_are_cases(sa_med2d: Command, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from builder.sources.classes import source_classes
 from builder.sources.load import catalogue, load_recipe
 from builder.sources.vocabulary import GROUPS, ORGANS, Vocabulary, vocabulary
-from tests.conftest import RECIPE, Command
+from tests.support.command import Command
+from tests.support.sources import RECIPE
 
 GOOD = RECIPE.format(name="Good", license="CC-BY-4.0", modality="ct")
 
