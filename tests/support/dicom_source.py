@@ -19,7 +19,7 @@ HASHED = RECIPE.format(name="Dicom", license="CC-BY-3.0", modality="ct").split("
 HEAD = f'identifiers = "public"\nidentifiers_evidence = "https://example.org/de-identified"\n{HASHED}'
 
 
-def write_series(
+def write_ct_series(
     folder: Path, array: npt.NDArray[np.int16], change: Callable[[int, Dataset], None] | None = None
 ) -> None:
     """Write axial slices 2 mm apart under names in random order, descending, by pydicom."""
@@ -45,7 +45,7 @@ def write_series(
 
 
 def write_case(raw: Path, change: Callable[[int, Dataset], None] | None = None) -> None:
-    write_series(raw / "p1/ct", ct_like(), change)
+    write_ct_series(raw / "p1/ct", ct_like(), change)
     mask = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8))
     mask.SetSpacing((0.7, 0.8, 2))
     mask.SetOrigin((-10, -20, 30))

@@ -24,12 +24,12 @@ from builder.readers.dicom.codestream import codestream_size
 from builder.readers.files import read_image
 from builder.readers.image import Picture, source_values
 from builder.readers.rules import ReadRules
+from tests.support.dicom_image import PYDICOM
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.sources import write_source
 from tests.support.volumes import ct_like
 
-PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 RULES = ReadRules(pixels=10_000_000, bytes=20_000_000)
 
 

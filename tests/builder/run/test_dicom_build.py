@@ -23,13 +23,13 @@ from builder.readers.image import Volume
 from builder.readers.nifti import read as read_nifti_volume
 from sa_med2d_20m import decode_masks, decode_png
 from tests.support.command import Command, Ran
-from tests.support.dicom_source import CASE, HEAD, write_case, write_series
+from tests.support.dicom_source import CASE, HEAD, write_case, write_ct_series
 from tests.support.output import members
 from tests.support.volumes import ct_like
 
 
 def test_series_is_stacked_by_position(tmp_path: Path) -> None:
-    write_series(tmp_path / "s", ct_like())
+    write_ct_series(tmp_path / "s", ct_like())
     (tmp_path / "s/notes.txt").write_text("not DICOM")
     volume = read(tmp_path / "s")
     assert isinstance(volume, Volume)
@@ -42,7 +42,7 @@ def test_series_is_stacked_by_position(tmp_path: Path) -> None:
 
 
 def test_only_listed_attributes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_series(tmp_path / "s", ct_like()[:3])
+    write_ct_series(tmp_path / "s", ct_like()[:3])
     asked: set[str] = set()
     real = pydicom.dcmread
 
@@ -173,7 +173,7 @@ def test_file_without_any_named_segment_gives_no_sample(sa_med2d: Command, corpu
 
 
 def test_changed_slice_rebuilds_the_series(sa_med2d: Command, tmp_path: Path) -> None:
-    write_series(tmp_path / "raw/p1/ct", ct_like())
+    write_ct_series(tmp_path / "raw/p1/ct", ct_like())
     mask = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8))
     mask.SetSpacing((0.7, 0.8, 2))
     mask.SetOrigin((-10, -20, 30))
@@ -181,7 +181,7 @@ def test_changed_slice_rebuilds_the_series(sa_med2d: Command, tmp_path: Path) ->
     text = '[files]\nimage = "{case}/ct/"\nmask = "{case}/seg.nrrd"\n[labels]\n1 = "bone"\n'
     assert build(sa_med2d, tmp_path, tmp_path / "raw", text).code == 0
     before = dict(members(tmp_path / "out"))
-    write_series(tmp_path / "raw/p1/ct", ct_like(8))
+    write_ct_series(tmp_path / "raw/p1/ct", ct_like(8))
     ran = build(sa_med2d, tmp_path, tmp_path / "raw", text)
     assert ran.code == 0
     assert "finished already" not in ran.err
@@ -199,7 +199,7 @@ def test_points_in_time_of_a_series_are_cases(sa_med2d: Command, tmp_path: Path)
 
     write_case(tmp_path / "raw")
     shutil.rmtree(tmp_path / "raw/p1/ct")
-    write_series(tmp_path / "raw/p1/ct", volumes.reshape(-1, *volumes.shape[2:]), change)
+    write_ct_series(tmp_path / "raw/p1/ct", volumes.reshape(-1, *volumes.shape[2:]), change)
     ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE)
     assert ran.code == 3
     assert "it holds 2 images (4D, pages or frames), expected one" in ran.err
@@ -329,7 +329,7 @@ def test_one_of_several_series(sa_med2d: Command, tmp_path: Path) -> None:
         def describe(_: int, data: Dataset, number: int = number, name: str = name) -> None:
             data.SeriesNumber, data.SeriesDescription = 10 + number, name
 
-        write_series(tmp_path / "raw/p1/more", ct_like(number), describe)
+        write_ct_series(tmp_path / "raw/p1/more", ct_like(number), describe)
         for file in (tmp_path / "raw/p1/more").iterdir():
             (tmp_path / "raw/p1/ct").mkdir(exist_ok=True)
             file.rename(tmp_path / f"raw/p1/ct/{number}_{file.name}")
@@ -361,7 +361,7 @@ def test_coloured_series_is_a_coloured_volume(tmp_path: Path) -> None:
         data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
         data.PixelData = colours[number].tobytes()
 
-    write_series(tmp_path / "s", ct_like(), colour)
+    write_ct_series(tmp_path / "s", ct_like(), colour)
     volume = read(tmp_path / "s")
     assert isinstance(volume, Volume)
     assert np.array_equal(volume.array, colours)
