@@ -19,7 +19,6 @@ SERIES = "1.2.826.0.1.3680043.8.498.77"
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
-# --- synthetic files
 def image_dataset(pixels: npt.NDArray[Any], **changes: Any) -> Dataset:
     """A CT image as scanners write it, with a patient's name; ``changes`` set attributes, or drop them where None."""
     dataset = Dataset()
@@ -92,7 +91,6 @@ def axial(heights: Sequence[float]) -> list[tuple[float, float, float]]:
     return [(-10.0, 20.0, height) for height in heights]
 
 
-# --- multi-frame
 def enhanced(positions: Sequence[Sequence[float]], *, slopes: Sequence[float] = ()) -> Dataset:
     """An enhanced CT (PS3.3 A.38): geometry in functional groups, orientation and pixel size shared."""
     frames = np.stack([pixels_of(number) for number in range(len(positions))])

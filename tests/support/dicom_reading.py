@@ -15,7 +15,9 @@ from builder.conversion.grid import corner_offset
 from builder.conversion.orientation import to_lps
 from builder.errors import UnreadableError
 from builder.readers.dicom import reader as dicom
+from builder.readers.dicom.reader import read
 from builder.readers.image import Header, Picture, Volume, source_values
+from builder.readers.nifti import read as read_nifti_volume
 from tests.support.dicom_image import SECRET
 
 
@@ -79,3 +81,15 @@ def on_grid(volume: Volume, expected: Volume) -> None:
     assert expected.affine is not None
     assert turned.array.shape == expected.array.shape
     assert corner_offset(turned.affine, expected.affine, turned.array.shape[::-1]) < 0.01
+
+
+def volume_at(path: Path) -> Volume:
+    volume = read(path)
+    assert isinstance(volume, Volume)
+    return volume
+
+
+def volume_of_nifti(path: Path) -> Volume:
+    volume = read_nifti_volume(path)
+    assert isinstance(volume, Volume)
+    return volume

@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from tests.support.command import Command, Ran
 from tests.support.sources import RECIPE
 from tests.support.volumes import ct_like
 
@@ -53,3 +54,8 @@ def write_case(raw: Path, change: Callable[[int, Dataset], None] | None = None) 
 
 
 CASE = '[files]\nimage = "{case}/ct/"\nmask = "{case}/seg.nrrd"\n[labels]\n1 = "bone"\n'
+
+
+def build(sa_med2d: Command, tmp_path: Path, raw: Path, text: str, modality: str = "ct") -> Ran:
+    (tmp_path / "Dicom.toml").write_text(HEAD.replace('modality = "ct"', f'modality = "{modality}"') + text)
+    return sa_med2d("build", tmp_path / "Dicom.toml", "--raw", raw, "--out", tmp_path / "out", "--workers", 1)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
+
+from sa_med2d_20m import decode_masks
+from tests.support.command import Command, Ran
+from tests.support.output import members
+from tests.support.sources import RECIPE
 
 SIZE = (64, 96)
 """Height and width of the pictures."""
@@ -37,3 +44,25 @@ def coco(*annotations: tuple[str, str, Any], names: tuple[str, ...] = ("a.png", 
 def yolo_line(number: int, polygon: list[float]) -> str:
     sides = (SIZE[1], SIZE[0]) * (len(polygon) // 2)
     return " ".join([str(number), *(repr(at / side) for at, side in zip(polygon, sides, strict=True))])
+
+
+HEAD = RECIPE.format(name="Outlines", license="CC0-1.0", modality="endoscopy").split("[files]")[0]
+NEIGHBOUR = [40.0, 5.0, 60.0, 5.0, 60.0, 30.0, 40.0, 30.0]
+
+
+def build(sa_med2d: Command, tmp_path: Path, tables: str) -> Ran:
+    recipe = tmp_path / "Outlines.toml"
+    recipe.write_text(HEAD + tables)
+    return sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
+
+
+def built_masks(out: Path) -> dict[str, list[tuple[str, npt.NDArray[np.bool_]]]]:
+    """Case -> (label, mask) of each object."""
+    found: dict[str, list[tuple[str, npt.NDArray[np.bool_]]]] = {}
+    maps = {name.removesuffix(".mask.png"): data for name, data in members(out) if name.endswith(".mask.png")}
+    for name, data in members(out):
+        if name.endswith(".json"):
+            record = json.loads(data)
+            masks = decode_masks({"json": record, "mask.png": maps[name.removesuffix(".json")]})
+            found[record["case"]] = [(entry["label"], mask) for entry, mask in zip(record["masks"], masks, strict=True)]
+    return found
