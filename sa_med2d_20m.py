@@ -65,6 +65,7 @@ __all__ = [
     "Metadata",
     "Prompts",
     "SAMed2D20M",
+    "SAMed2DError",
     "decode_masks",
     "decode_png",
     "interleave",
@@ -93,7 +94,11 @@ MODALITIES: Final = (
 SPLITS: Final = ("train", "validation", "test")
 
 
-class DatasetError(ValueError):
+class SAMed2DError(Exception):
+    """What this project raises on purpose: the base of all its errors, whose messages are for the reader."""
+
+
+class DatasetError(SAMed2DError, ValueError):
     """A dataset, a config or a member of a shard is not what was asked for or what it should be."""
 
 

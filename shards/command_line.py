@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sa_med2d_20m import MODALITIES
+from sa_med2d_20m import MODALITIES, DatasetError
 from shards.hub.gate import Choice, Verdict
 from shards.hub.publish import Offer, offer, publish
 from shards.hub.repository import Repository
@@ -38,7 +38,7 @@ def output_folder(text: str, place: Callable[[str], Path] = folder) -> Path:
     """
     try:
         return place(text)
-    except ValueError as error:
+    except DatasetError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

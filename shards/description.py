@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sa_med2d_20m import DatasetError
 from shards.atomic import write_atomic
 from shards.paths import BUILD, source_file
 from shards.store import contents
@@ -51,22 +52,31 @@ def write_source(out: Path, source: Source) -> None:
     write_atomic(out / source_file(source.name), text.encode() + b"\n")
 
 
-def source_from(record: Any) -> Source:
+def source_from(record: Any, where: str) -> Source:
     """A source from its record.
 
     Raises:
-        ValueError: It is none of this version.
+        DatasetError: It is none of this version; the message begins with ``where``.
     """
     try:
         return Source(**{**record, "classes": tuple(SourceClass(**entry) for entry in record["classes"])})
     except (TypeError, KeyError) as error:
-        raise ValueError(f"no description of a source that this version reads ({error})") from None
+        raise DatasetError(f"{where}: no description of a source that this version reads ({error})") from None
 
 
 def read_sources(out: Path) -> dict[str, Source]:
-    """All sources that an output folder knows, by name."""
+    """All sources that an output folder knows, by name.
+
+    Raises:
+        DatasetError: One cannot be read; the message names its file.
+    """
     found = {}
-    for data in contents(out, f"{BUILD}/sources", ".json").values():
-        source = source_from(json.loads(data))
+    for name, data in contents(out, f"{BUILD}/sources", ".json").items():
+        where = f"{out / BUILD / 'sources' / name}"
+        try:
+            record = json.loads(data)
+        except ValueError as error:
+            raise DatasetError(f"{where}: is no JSON ({error}); build the source again") from None
+        source = source_from(record, where)
         found[source.name] = source
     return found

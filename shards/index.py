@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import metadata_types
+from sa_med2d_20m import DatasetError, metadata_types
 from shards.atomic import open_atomic
 from shards.contract import type_faults
 from shards.paths import BUILD, DATA, INDEX, ShardId, stems
@@ -100,7 +100,7 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
             with copied(out, [shard.tar]) as near:
                 rows = rows_of(near, shard)
                 sha256, size = sha256_of(near / shard.tar)
-        except ValueError as error:
+        except DatasetError as error:
             findings.append(f"{path}: {error}" if not is_here(out) else str(error))
             continue
         write_index(out / shard.index, rows)

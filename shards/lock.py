@@ -15,6 +15,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from sa_med2d_20m import SAMed2DError
 from shards.atomic import write_atomic
 from shards.paths import BUILD
 from shards.store import create, is_here
@@ -24,7 +25,7 @@ _MARK: Final = re.compile(r"process (?P<number>\d+) on (?P<place>\S+ \(\w+\)), s
 _KERNEL: Final = (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid"))
 
 
-class OutputError(Exception):
+class OutputError(SAMed2DError):
     """The output folder cannot be used."""
 
 

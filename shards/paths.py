@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from sa_med2d_20m import DatasetError
 from shards.store import listing
 
 CARD: Final = "README.md"
@@ -64,11 +65,11 @@ class ShardId:
         """Read a stem back.
 
         Raises:
-            ValueError: It is none.
+            DatasetError: It is none.
         """
         match = _STEM.fullmatch(stem)
         if match is None:
-            raise ValueError(f"{stem!r} is no shard name: expected modality/licence/source/split-00000")
+            raise DatasetError(f"{stem!r} is no shard name: expected modality/licence/source/split-00000")
         return cls(match["modality"], match["license"], match["source"], match["split"], int(match["number"]))
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sa_med2d_20m import DatasetError
+
 _BLOCK: Final = 512
 _RECORD: Final = 10240
 _MODE: Final = 0o444
@@ -114,7 +116,7 @@ def tar_header(name: str, size: int) -> bytes:
     return b"".join((encoded, bytes(_LONGEST_NAME - len(encoded)), _OWNER, octal, _TIME, checksum, _REST))
 
 
-class BrokenShardError(ValueError):
+class BrokenShardError(DatasetError):
     """A tar file is no shard: not a tar, truncated, or its members are not three a sample in order."""
 
 

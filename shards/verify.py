@@ -49,7 +49,7 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
     for stem, path in tars.items():
         try:
             shard = ShardId.parse(stem)
-        except ValueError as error:
+        except DatasetError as error:
             yield f"{path}: {error}"
             continue
         on_shard(shard)
@@ -111,7 +111,7 @@ def _receipt_of(path: Path, receipt_path: Path) -> tuple[Receipt | None, str]:
         return None, f"{path}: has no receipt; 'sa-med2d index' writes one if the shard is whole"
     try:
         return read_receipt(receipt_path), ""
-    except ValueError as error:
+    except DatasetError as error:
         return None, str(error)
 
 

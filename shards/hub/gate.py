@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sa_med2d_20m import DatasetError
 from shards.description import Source, read_sources
 from shards.license import refusal, tiers
 from shards.paths import DATA, ShardId, stems
@@ -67,7 +68,7 @@ def judge(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> lis
         on_shard: Called before each shard.
 
     Raises:
-        ValueError: A source or modality is asked for that the folder does not hold.
+        DatasetError: A source or modality is asked for that the folder does not hold.
     """
     shards, misnamed = _shards_of(out)
     for name, asked, held in (
@@ -76,7 +77,7 @@ def judge(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> lis
     ):
         unknown = sorted(set(asked) - held)
         if unknown:
-            raise ValueError(
+            raise DatasetError(
                 f"{out} holds no {name} {', '.join(unknown)}; it holds {', '.join(sorted(held)) or 'none'}"
             )
     receipts, sources = read_receipts(out), read_sources(out)
@@ -97,7 +98,7 @@ def _shards_of(out: Path) -> tuple[list[ShardId], list[tuple[str, str]]]:
     for stem in stems(out, DATA, ".tar"):
         try:
             shards.append(ShardId.parse(stem))
-        except ValueError as error:
+        except DatasetError as error:
             misnamed.append((f"{DATA}/{stem}.tar", str(error)))
     return shards, misnamed
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard
 
+from sa_med2d_20m import DatasetError
 from shards.card import card, configs
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
@@ -76,7 +77,7 @@ def offer(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> Off
     """
     try:
         verdicts = judge(out, choice, on_shard)
-    except ValueError as error:
+    except DatasetError as error:
         raise PublishError(str(error)) from None
     if not verdicts:
         raise PublishError(f"{out} holds no shard of what is asked for")

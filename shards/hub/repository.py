@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
+from sa_med2d_20m import DatasetError, SAMed2DError
 from shards.hub.manifest import Manifest, read_manifest
 from shards.paths import INDEX, manifest_file
 
@@ -27,7 +28,7 @@ _DATASET = "dataset"
 Operation = CommitOperationAdd | CommitOperationDelete
 
 
-class PublishError(Exception):
+class PublishError(SAMed2DError):
     """Something cannot be published, withdrawn or looked at; the message says what to do."""
 
 
@@ -104,7 +105,7 @@ class Repository:
                 local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
             try:
                 manifest = read_manifest(Path(local).read_bytes(), f"{self.name}: {path}")
-            except ValueError as error:
+            except DatasetError as error:
                 raise PublishError(str(error)) from None
             if manifest_file(manifest.source.name) != path:
                 raise PublishError(f"{self.name}: {path} is about {manifest.source.name}")
