@@ -12,7 +12,7 @@ import yaml
 
 from sa_med2d_20m import MODALITIES, SPLITS, features
 from shards.atomic import write_atomic
-from shards.description import Source, read_sources
+from shards.description import SourceDescription, read_sources
 from shards.license import TIERS, refusal, tiers
 from shards.paths import CARD, DATA
 from shards.receipt import Receipt, read_receipts
@@ -98,7 +98,7 @@ def write_card(out: Path) -> list[Config]:
     return configs(receipts)
 
 
-def card(receipts: list[Receipt], sources: Mapping[str, Source], repository: str | None = None) -> str:
+def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repository: str | None = None) -> str:
     """The text of the card.
 
     Args:
@@ -247,7 +247,7 @@ def _modality_table(receipts: list[Receipt]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _source_table(receipts: list[Receipt], sources: Mapping[str, Source]) -> str:
+def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     licenses = {}
     for receipt in receipts:

@@ -135,8 +135,8 @@ def _withdraw(options: argparse.Namespace, console: Console) -> int:
     done = withdraw(options.source, repository, purge=options.purge)
     console.print(f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted")
     if done.tags:
-        told = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
-        console.print(f"{told}: {', '.join(done.tags)}")
+        kept = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
+        console.print(f"{kept}: {', '.join(done.tags)}")
     if done.branches:
         console.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
     if done.purged:

@@ -32,7 +32,7 @@ class SourceClass:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceDescription:
     """A source dataset as its recipe describes it; the fields are those of design section 2."""
 
     name: str
@@ -46,25 +46,25 @@ class Source:
     classes: tuple[SourceClass, ...]
 
 
-def write_source(out: Path, source: Source) -> None:
+def write_source(out: Path, source: SourceDescription) -> None:
     """Keep a source in the output folder."""
     text = json.dumps(dataclasses.asdict(source), indent=1, ensure_ascii=False)
     write_atomic(out / source_file(source.name), text.encode() + b"\n")
 
 
-def source_from(record: Any, where: str) -> Source:
+def source_from(record: Any, where: str) -> SourceDescription:
     """A source from its record.
 
     Raises:
         DatasetError: It is none of this version; the message begins with ``where``.
     """
     try:
-        return Source(**{**record, "classes": tuple(SourceClass(**entry) for entry in record["classes"])})
+        return SourceDescription(**{**record, "classes": tuple(SourceClass(**entry) for entry in record["classes"])})
     except (TypeError, KeyError) as error:
         raise DatasetError(f"{where}: no description of a source that this version reads ({error})") from None
 
 
-def read_sources(out: Path) -> dict[str, Source]:
+def read_sources(out: Path) -> dict[str, SourceDescription]:
     """All sources that an output folder knows, by name.
 
     Raises:

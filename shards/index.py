@@ -30,7 +30,7 @@ def _arrow(described: Any) -> pa.DataType:
 
 
 _PLACES: Final = tuple(f"{member}_{what}" for member in ("image", "mask", "json") for what in ("offset", "size"))
-SCHEMA: Final = pa.schema(
+INDEX_SCHEMA: Final = pa.schema(
     [(name, _arrow(described)) for name, described in metadata_types().items()]
     + [("shard", pa.string())]
     + [(place, pa.int64()) for place in _PLACES]
@@ -54,7 +54,7 @@ def index_row(record: dict[str, Any], shard: str, located: Located) -> dict[str,
 
 def write_index(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows of one shard; the same rows give the same bytes."""
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
     with open_atomic(path) as file:
         pq.write_table(table, file, compression="zstd")
 

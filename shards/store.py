@@ -164,7 +164,7 @@ def discard_unfinished(out: Path) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
     """Say in words what the client of a store raises that is no `OSError`.
 
     Raises:

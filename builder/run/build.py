@@ -19,7 +19,7 @@ from builder.run.shard import CaseDone
 from builder.sources.recipe import Recipe
 from shards.atomic import TEMPORARY, write_atomic
 from shards.card import Config, write_card
-from shards.description import Source, write_source
+from shards.description import SourceDescription, write_source
 from shards.lock import OutputError, locked
 from shards.paths import BUILD, DATA, INDEX, ShardId, stems
 from shards.receipt import Quarantined, Receipt, read_receipts
@@ -153,9 +153,9 @@ def _is_finished(task: Task, receipt: Receipt | None, tars: Mapping[str, int], i
     return tars.get(f"{stem}.tar") == receipt.bytes and f"{stem}.parquet" in indexes
 
 
-def _describe(planned: SourcePlan) -> Source:
+def _describe(planned: SourcePlan) -> SourceDescription:
     recipe = planned.source.recipe
-    return Source(
+    return SourceDescription(
         name=recipe.name,
         title=recipe.title,
         homepage=recipe.homepage,

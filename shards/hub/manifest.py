@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sa_med2d_20m import DatasetError
-from shards.description import Source, source_from
+from shards.description import SourceDescription, source_from
 from shards.receipt import Receipt
 
 _KEPT = ("shard", "license", "sha256", "bytes", "samples", "masks", "labels", "schema")
@@ -23,7 +23,7 @@ class Manifest:
         receipts: Of its shards, without what stays at home: cases, quarantine and fingerprints.
     """
 
-    source: Source
+    source: SourceDescription
     receipts: tuple[Receipt, ...]
 
     def to_json(self) -> bytes:

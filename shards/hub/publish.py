@@ -258,8 +258,8 @@ def _stream_all(name: str, commit: str, manifests: Iterable[Manifest]) -> tuple[
             splits = datasets.load_dataset(name, config.name, revision=commit, streaming=True)
             found = {split: next(iter(rows))["json"]["split"] for split, rows in splits.items()}
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise PublishError(f"{name}: all arrived, but config {config.name} cannot be streamed: {told}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise PublishError(f"{name}: all arrived, but config {config.name} cannot be streamed: {reason}") from error
         if found != {split: split for split in config.files}:
             raise PublishError(f"{name}: config {config.name} gives {found}, expected the splits {list(config.files)}")
     return tuple(config.name for config in listed)

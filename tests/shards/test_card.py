@@ -13,7 +13,7 @@ from datasets.info import DatasetInfo
 
 from sa_med2d_20m import MODALITIES, features
 from shards.card import config_names, write_card
-from shards.description import Source, write_source
+from shards.description import SourceDescription, write_source
 from shards.receipt import Receipt, write_receipt
 from tests import conftest
 from tests.conftest import Command
@@ -26,7 +26,7 @@ def add(
     receipt = Receipt(stem, license_id, "0" * 64, 10240, samples, 3 * samples, {"liver": 3 * samples}, ("case",))
     write_receipt(out, receipt)
     modality, _, name, _ = stem.split("/")
-    source = Source(
+    source = SourceDescription(
         name, f"Title of {name}", "https://example.org", license_id, evidence, "open", "Nobody", modality, ()
     )
     write_source(out, source)
