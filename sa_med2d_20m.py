@@ -92,6 +92,32 @@ MODALITIES: Final = (
     "histopathology",
 )
 SPLITS: Final = ("train", "validation", "test")
+TIERS: Final = ("all", "commercial", "permissive")
+"""Tiers of licences from wide to narrow: what may be redistributed, also used commercially, and is not share-alike."""
+
+
+def config_name(scope: str, tier: str) -> str:
+    """The config that holds a tier of a modality, or of all of them.
+
+    >>> config_name("ct", "all"), config_name("all", "permissive")
+    ('ct', 'all-permissive')
+    """
+    return scope if tier == "all" else f"{scope}-{tier}"
+
+
+DEFAULT_CONFIG: Final = config_name("all", "permissive")
+CONFIGS: Final = tuple(
+    dict.fromkeys([DEFAULT_CONFIG, *(config_name(scope, tier) for scope in ("all", *MODALITIES) for tier in TIERS)])
+)
+"""Every config that a card may list, in its order: the default first."""
+
+CARD: Final = "README.md"
+DATA: Final = "data"
+INDEX: Final = "index"
+MEMBERS: Final = ("png", "mask.png", "json")
+"""Extensions of the members of a sample, in their order."""
+PLACES: Final = tuple(f"{member}_{what}" for member in ("image", "mask", "json") for what in ("offset", "size"))
+"""Columns of the index that say where the members lie in their shard, in bytes."""
 
 
 class SAMed2DError(Exception):
@@ -738,10 +764,6 @@ class _Remote:
 
 # --- choosing samples by the index ------------------------------------------------------------------------------------
 
-_TIERS: Final = ("", "-commercial", "-permissive")
-CONFIGS: Final = tuple(f"{scope}{tier}" for scope in (*MODALITIES, "all") for tier in _TIERS)
-"""Every config that a card may list."""
-_DEFAULT_CONFIG: Final = "all-permissive"
 _SURVEY_THREADS: Final = 8
 _DEAL: Final = 48
 """Pieces come in multiples of this, so that 2, 3, 4, 6, 8, 12, 16, 24 and 48 nodes or workers get equally many."""
@@ -801,9 +823,6 @@ class _Chosen:
     labels: collections.Counter[str]
 
 
-_PLACES: Final = tuple(f"{member}_{what}" for member in ("image", "mask", "json") for what in ("offset", "size"))
-
-
 @functools.lru_cache(maxsize=8)
 def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
@@ -830,7 +849,7 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), np.array(pc.struct_field(masks, "label"))[good].tolist(), strict=True))
     table = table.filter(pa.array(rows))
-    places = np.stack([table[column].to_numpy() for column in _PLACES], axis=1)
+    places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     return _Chosen(table["key"].to_pylist(), places, values, collections.Counter(label for _, label in shown))
 
 
@@ -839,8 +858,8 @@ def _read_index(place: _Place, shard: str) -> Any:
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    index = f"index/{shard.removeprefix('data/').removesuffix('.tar')}.parquet"
-    columns = ["key", *_PLACES, *_Wanted.OF_SAMPLES.values()]
+    index = f"{INDEX}/{shard.removeprefix(f'{DATA}/').removesuffix('.tar')}.parquet"
+    columns = ["key", *PLACES, *_Wanted.OF_SAMPLES.values()]
     columns += [f"masks.list.element.{field}" for field in (*_Wanted.OF_MASKS.values(), "area")]
     try:
         return pq.ParquetFile(io.BytesIO(place.read(index))).read(columns=columns).combine_chunks()
@@ -1496,11 +1515,9 @@ def _card_configs(place: _Place) -> list[dict[str, Any]]:
     from huggingface_hub import DatasetCard  # noqa: PLC0415 - only loading reads a card
 
     try:
-        text = place.read("README.md").decode()
+        text = place.read(CARD).decode()
     except (FileNotFoundError, NotADirectoryError):
-        raise DatasetError(
-            f"{place.name} is no built dataset: it has no README.md; 'sa-med2d build' writes one"
-        ) from None
+        raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
     return list(DatasetCard(text, ignore_metadata_errors=True).data.get("configs") or [])
 
 
@@ -1527,7 +1544,7 @@ def _builder() -> type:
         VERSION = datasets.Version(f"{SCHEMA}.0.0")
         BUILDER_CONFIG_CLASS = Config
         BUILDER_CONFIGS = [Config(name=name, version=datasets.Version(f"{SCHEMA}.0.0")) for name in CONFIGS]  # noqa: RUF012
-        DEFAULT_CONFIG_NAME = _DEFAULT_CONFIG
+        DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
 
         def _info(self) -> Any:
             return datasets.DatasetInfo(features=features(self.config.view, self.config.decode))

@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sa_med2d_20m import MODALITIES, DatasetError
+from sa_med2d_20m import MODALITIES, TIERS, DatasetError
 from shards.hub.gate import Choice, Verdict
 from shards.hub.publish import Offer, offer, publish
 from shards.hub.repository import Repository
 from shards.hub.status import status
 from shards.hub.withdraw import withdraw
-from shards.license import TIERS, tiers
+from shards.license import tiers
 from shards.store import folder
 
 DONE, FAILED = range(2)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sa_med2d_20m import DatasetError
 from shards.atomic import write_atomic
-from shards.paths import BUILD, source_file
+from shards.paths import SOURCES, source_file
 from shards.store import contents
 
 
@@ -71,8 +71,8 @@ def read_sources(out: Path) -> dict[str, SourceDescription]:
         DatasetError: One cannot be read; the message names its file.
     """
     found = {}
-    for name, data in contents(out, f"{BUILD}/sources", ".json").items():
-        where = f"{out / BUILD / 'sources' / name}"
+    for name, data in contents(out, SOURCES, ".json").items():
+        where = f"{out / SOURCES / name}"
         try:
             record = json.loads(data)
         except ValueError as error:

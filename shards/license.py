@@ -11,6 +11,8 @@ from typing import Final
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
+from sa_med2d_20m import TIERS
+
 UNPUBLISHED: Final = ("unknown", "conflict")
 """What a recipe may say instead of a licence: buildable, never published."""
 
@@ -71,9 +73,6 @@ TERMS: Final[dict[str, Terms]] = {
     # and without fee, with the copyright notice
     "LicenseRef-MNI-ICBM152": Terms(),
 }
-
-TIERS: Final = ("all", "commercial", "permissive")
-"""From wide to narrow; each config of a narrower tier holds part of what the wider one holds."""
 
 
 def canonical(license_id: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sa_med2d_20m import SCHEMA, DatasetError
 from shards.atomic import write_atomic
-from shards.paths import ShardId
+from shards.paths import RECEIPTS, ShardId
 from shards.store import contents
 
 
@@ -103,7 +103,7 @@ def _receipt_from(data: bytes, where: str) -> Receipt:
 def read_receipts(out: Path) -> dict[str, Receipt]:
     """All readable receipts of an output folder by stem, sorted; one that cannot be read counts as missing."""
     found = {}
-    for name, data in contents(out, "build/receipts", ".json").items():
+    for name, data in contents(out, RECEIPTS, ".json").items():
         try:
             receipt = _receipt_from(data, name)
         except DatasetError:

@@ -16,7 +16,7 @@ from sa_med2d_20m import DatasetError, decode_masks, decode_png, split_layers
 from shards.contract import meaning_faults
 from shards.index import INDEX_SCHEMA, count_faults, rows_of
 from shards.key import SampleKey
-from shards.paths import BUILD, DATA, INDEX, ShardId, stems
+from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipt
 from shards.store import copied
 from shards.tar import BrokenShardError, Sample, read_shard, sha256_of
@@ -38,7 +38,7 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
         A sentence for each finding, with the file or key it is about.
     """
     tars, indexes = stems(out, DATA, ".tar"), stems(out, INDEX, ".parquet")
-    receipts = stems(out / BUILD, "receipts", ".json")
+    receipts = stems(out, RECEIPTS, ".json")
     if not tars and not receipts:
         yield f"{out}: holds no shard"
     for stem in sorted(receipts.keys() - tars.keys()):

@@ -21,7 +21,7 @@ from shards.atomic import TEMPORARY, write_atomic
 from shards.card import Config, write_card
 from shards.description import SourceDescription, write_source
 from shards.lock import OutputError, locked
-from shards.paths import BUILD, DATA, INDEX, ShardId, stems
+from shards.paths import BUILD, DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Quarantined, Receipt, read_receipts
 from shards.store import discard_unfinished, is_here, listing
 
@@ -174,7 +174,7 @@ def _clean(out: Path, plans: Iterable[SourcePlan]) -> list[str]:
     wanted = {task.shard.stem for planned in plans for task in planned.tasks}
     sources = {planned.source.recipe.name for planned in plans}
     removed = set()
-    for folder, suffix in ((f"{BUILD}/receipts", ".json"), (INDEX, ".parquet"), (DATA, ".tar")):
+    for folder, suffix in ((RECEIPTS, ".json"), (INDEX, ".parquet"), (DATA, ".tar")):
         for stem, path in stems(out, folder, suffix).items():
             if _source_of(stem) in sources and stem not in wanted:
                 path.unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 from sa_med2d_20m import DatasetError
 from shards.description import SourceDescription, read_sources
 from shards.license import refusal, tiers
-from shards.paths import DATA, ShardId, stems
+from shards.paths import DATA, ShardId, source_file, stems
 from shards.receipt import Receipt, read_receipts
 from shards.store import is_here
 from shards.verify import CrossShardChecks, verify_shard
@@ -119,7 +119,7 @@ def _judge_source(
         reasons += _reasons_of(out, shard, source, receipts.get(shard.stem), across)
     reasons += across.findings()
     if source is None:
-        reasons.append(f"build/sources/{name}.json, which tells licence and evidence, is missing; build it again")
+        reasons.append(f"{source_file(name)}, which tells licence and evidence, is missing; build it again")
     own = tuple(receipts[shard.stem] for shard in shards if shard.stem in receipts)
     return Verdict(name, source, own, tuple(reasons))
 

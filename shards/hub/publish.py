@@ -21,7 +21,7 @@ from shards.card import card, configs
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
 from shards.hub.repository import Operation, PublishError, RemoteFile, Repository
-from shards.paths import CARD, DATA, INDEX, ShardId, manifest_file
+from shards.paths import CARD, DATA, INDEX, MANIFESTS, ShardId, manifest_file
 from shards.store import copied
 
 MOST_FILES: Final = 100_000
@@ -174,7 +174,7 @@ def card_of(manifests: Iterable[Manifest], repository: str) -> bytes:
 def source_of(path: str) -> str | None:
     """The source that a file of a repository belongs to."""
     parts = PurePosixPath(path).parts
-    if parts[:2] == (INDEX, "sources"):
+    if path.startswith(f"{MANIFESTS}/"):
         return PurePosixPath(path).stem
     return parts[3] if len(parts) == 5 and parts[0] in (DATA, INDEX) else None
 

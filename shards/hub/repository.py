@@ -22,7 +22,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from sa_med2d_20m import DatasetError, SAMed2DError
 from shards.hub.manifest import Manifest, read_manifest
-from shards.paths import INDEX, manifest_file
+from shards.paths import MANIFESTS, manifest_file
 
 _DATASET = "dataset"
 Operation = CommitOperationAdd | CommitOperationDelete
@@ -100,7 +100,7 @@ class Repository:
     def manifests(self, revision: str, files: dict[str, RemoteFile]) -> dict[str, Manifest]:
         """What is published, by source."""
         found = {}
-        for path in sorted(path for path in files if path.startswith(f"{INDEX}/sources/")):
+        for path in sorted(path for path in files if path.startswith(f"{MANIFESTS}/")):
             with self._hub_errors():
                 local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
             try:
