@@ -41,18 +41,32 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 try:
     # by name: `datasets` 3.x would demand every module that a loading script imports
     zlib = importlib.import_module("isal.isal_zlib")
 except ImportError:  # the loader alone also runs without ISA-L, only slower
     import zlib
 
+
+class _Deferred:
+    """A module that is imported when it is first used: a command that prints its help waits for neither of them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(importlib.import_module(self._name), attribute)
+        setattr(self, attribute, value)  # from now on it is found without coming here
+        return value
+
+
 if typing.TYPE_CHECKING:
+    import cv2
     import datasets
+    import numpy as np
+    import numpy.typing as npt
+else:
+    cv2, np = _Deferred("cv2"), _Deferred("numpy")
 
 __all__ = [
     "LABELS",

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
 from sa_med2d_20m import TIERS
 
 UNPUBLISHED: Final = ("unknown", "conflict")
@@ -86,6 +84,9 @@ def canonical(license_id: str) -> str:
     """
     if license_id in UNPUBLISHED:
         return license_id
+    # the table of SPDX takes longer to load than a command to print its help
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression  # noqa: PLC0415
+
     try:
         spelled = canonicalize_license_expression(license_id)
     except InvalidLicenseExpression:

@@ -13,8 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from sa_med2d_20m import SAMed2DError
 from shards.atomic import write_atomic
 from shards.paths import BUILD
@@ -43,6 +41,8 @@ def locked(out: Path) -> Iterator[None]:
         with _object(out):
             yield
         return
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only commands that write need it
+
     (out / BUILD).mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / BUILD / "lock", timeout=0):
