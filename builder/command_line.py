@@ -35,7 +35,7 @@ from shards.index import rebuild
 from shards.license import refusal, tiers
 from shards.lock import OutputError
 from shards.paths import ShardId
-from shards.store import told, writable
+from shards.store import store_errors, writable
 from shards.verify import verify
 
 BUILT, FAILED, USAGE, QUARANTINED = range(4)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else _LOG_WIDTH)
     try:
-        with told():
+        with store_errors():
             return int(options.run(options, console))
     except RecipeError as error:
         for problem in error.problems:

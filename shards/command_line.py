@@ -1,22 +1,24 @@
-"""The commands ``publish``, ``withdraw`` and ``status``."""
+"""The commands ``publish``, ``withdraw`` and ``status``.
+
+What they need of the Hub and of Arrow is imported when one of them runs: to print a help takes nothing of it.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
-from sa_med2d_20m import MODALITIES
-from shards.hub.gate import Choice, Verdict
-from shards.hub.publish import Offer, offer, publish
-from shards.hub.repository import Repository
-from shards.hub.status import status
-from shards.hub.withdraw import withdraw
-from shards.license import TIERS, tiers
+from sa_med2d_20m import MODALITIES, TIERS, DatasetError
+from shards.license import tiers
 from shards.store import folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from shards.hub.gate import Verdict
+    from shards.hub.publish import Offer
 
 DONE, FAILED = range(2)
 """Exit codes: done; failed, refused or held back."""
@@ -38,7 +40,7 @@ def output_folder(text: str, place: Callable[[str], Path] = folder) -> Path:
     """
     try:
         return place(text)
-    except ValueError as error:
+    except DatasetError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
@@ -93,6 +95,10 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _publish(options: argparse.Namespace, console: Console) -> int:
+    from shards.hub.gate import Choice  # noqa: PLC0415 - see above
+    from shards.hub.publish import offer, publish  # noqa: PLC0415
+    from shards.hub.repository import Repository  # noqa: PLC0415
+
     choice = Choice(options.tier, tuple(options.modality), tuple(options.source))
     with console.status("verifying") as shown:
         offered = offer(options.out, choice, lambda shard: shown.update(f"verifying {shard.tar}"))
@@ -112,6 +118,8 @@ def _publish(options: argparse.Namespace, console: Console) -> int:
 
 
 def _show_offer(offered: Offer, console: Console) -> None:
+    from rich.table import Table  # noqa: PLC0415 - see above
+
     table = Table("source", "licence", "tiers", "shards", "images", "MB")
     for verdict in offered.allowed:
         table.add_row(*_row(verdict))
@@ -131,12 +139,15 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _withdraw(options: argparse.Namespace, console: Console) -> int:
+    from shards.hub.repository import Repository  # noqa: PLC0415 - see above
+    from shards.hub.withdraw import withdraw  # noqa: PLC0415
+
     repository = Repository(options.repository, options.revision)
     done = withdraw(options.source, repository, purge=options.purge)
     console.print(f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted")
     if done.tags:
-        told = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
-        console.print(f"{told}: {', '.join(done.tags)}")
+        kept = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
+        console.print(f"{kept}: {', '.join(done.tags)}")
     if done.branches:
         console.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
     if done.purged:
@@ -147,6 +158,11 @@ def _withdraw(options: argparse.Namespace, console: Console) -> int:
 
 
 def _status(options: argparse.Namespace, console: Console) -> int:
+    from rich.table import Table  # noqa: PLC0415 - see above
+
+    from shards.hub.repository import Repository  # noqa: PLC0415
+    from shards.hub.status import status  # noqa: PLC0415
+
     found = status(Repository(options.repository, options.revision), options.out)
     table = Table("source", "licence", "published shards", "images", "MB", "state")
     for one in found:
