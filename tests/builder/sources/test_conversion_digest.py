@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from builder.sources.load import parse_recipe
 from builder.sources.pattern import Pattern
 from builder.sources.recipe import CONVERSION_KEYS, DESCRIPTION_KEYS, LICENSE_KEYS, Recipe
-from tests.conftest import RECIPE
+from tests.support.sources import RECIPE
 
 TEXT = RECIPE.format(name="Good", license="CC-BY-4.0", modality="ct")
 GOOD = parse_recipe(TEXT, "Good.toml")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.sources import catalogue
 from builder.sources.classes import source_classes
-from builder.sources.load import catalogue, load_recipe
+from builder.sources.load import load_recipe
 from builder.sources.vocabulary import vocabulary
 from tests.support.command import Command
 from tests.support.sources import RECIPE
@@ -86,13 +87,13 @@ def test_missing_recipe(sa_med2d: Command, reference: str) -> None:
 def test_catalogue_is_listed_and_shown(sa_med2d: Command) -> None:
     listed = sa_med2d("sources", "list")
     assert listed.code == 0
-    assert all(name in listed.out for name in catalogue())
+    assert all(name in listed.out for name in catalogue.names())
     shown = sa_med2d("sources", "show", "MSD_Spleen")
     assert '"MSD_Spleen"' in shown.out
     assert "imagesTr/{case}.nii.gz" in shown.out
 
 
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_catalogue_recipe_is_publishable_and_resolves(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
