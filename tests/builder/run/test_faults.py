@@ -70,7 +70,7 @@ def test_workers_that_are_killed_cost_nothing(tmp_path: Path, sa_med2d: Command)
     with ExitStack() as stack:
         watched = [struck(process.pid, image(recipe, number), signal.SIGKILL, times=1) for number in large]
         hits = [stack.enter_context(one) for one in watched]
-        said = process.communicate(timeout=100)[1]
+        said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
     assert [len(hit) for hit in hits] == [1] * 5
     assert tree(tmp_path / "out", "data", "index") == calm(recipe, tmp_path, sa_med2d)
@@ -81,7 +81,7 @@ def test_case_that_kills_its_process_is_quarantined(
 ) -> None:
     process = started(command(long_source, tmp_path / "out"))
     with struck(process.pid, image(long_source, 5), signal.SIGKILL) as hit:
-        said = process.communicate(timeout=100)[1]
+        said = process.communicate(timeout=300)[1]
     assert process.returncode == 3, said
     assert len(hit) == 3
     [entry] = json.loads((tmp_path / "out/build/quarantine/Small.json").read_text())
@@ -140,7 +140,7 @@ def test_case_that_hangs_is_given_up(long_source: Path, tmp_path: Path, workers:
     begun = time.monotonic()
     process = started(command(long_source, tmp_path / "out", "--case-minutes", 0.05, "--workers", workers))
     with struck(process.pid, image(long_source, 5), signal.SIGSTOP) as hit:
-        said = process.communicate(timeout=100)[1]
+        said = process.communicate(timeout=300)[1]
     assert time.monotonic() - begun < 90
     assert process.returncode == 3, said
     assert len(hit) == 1
