@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.annotations.polygons import checked_polygon, draw_polygons
-from builder.annotations.segments import Drawing, Segment
+from builder.annotations.segments import AnnotationRequest, NamedMasks, Segment
 from builder.errors import UnreadableError
 from builder.readers.image import Picture, Volume
 
@@ -44,13 +44,16 @@ _Index = Mapping[str, tuple[_Annotated, ...]]
 """Name of a picture without its folders -> the pictures of that name."""
 
 
-def read_segments(path: Path, image: Picture | Volume, drawing: Drawing) -> list[Segment] | None:
-    """Read the objects of one picture; see `builder.annotations.segments.SegmentReader`.
+def read_named_masks(path: Path, request: AnnotationRequest) -> NamedMasks:
+    """Read the objects of one picture; see `builder.annotations.segments.NamedMaskReader`.
 
     A picture is found by its name, and by as many of its folders as tell it from others of that name.
     """
-    drawing.rules.check_bytes(path.stat().st_size)
-    found = _find(_index(path, path.stat().st_mtime_ns), drawing.image_file)
+    request.rules.check_bytes(path.stat().st_size)
+    return NamedMasks(partial(_segments_on, _find(_index(path, path.stat().st_mtime_ns), request.image_file)))
+
+
+def _segments_on(found: _Annotated | None, image: Picture | Volume) -> list[Segment] | None:
     if found is None:
         return None
     if isinstance(image, Volume):

@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset
 
-from builder.annotations.segments import DEFAULT_DRAWING, Drawing, Segment
+from builder.annotations.segments import DEFAULT_REQUEST, AnnotationRequest, NamedMasks, Segment
 from builder.errors import UnreadableError
 from builder.readers.dicom import tiles
 from builder.readers.dicom.file import kind_of, open_dicom, parsing
+from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
+from builder.readers.dicom.identity import identity_of
 from builder.readers.dicom.pixels import decode_frame, syntax_of
 from builder.readers.dicom.tiles import corner_of, full_corners, full_count, is_full, matrix_of
 from builder.readers.image import FARTHEST, Picture, Volume
@@ -60,7 +62,8 @@ ATTRIBUTES: Final = (
     "SharedFunctionalGroupsSequence",
     "TransferSyntaxUID",
 )
-"""Every attribute that is read, at any depth; the rest of the file is skipped or left as undecoded bytes."""
+"""Every attribute that is read, at any depth, next to what `builder.readers.dicom.identity` reads; the rest of the file
+is skipped or left as undecoded bytes."""
 
 TOLERANCE: Final = 0.1
 """How far, in voxels of the image, a frame's pixels may lie from the image's voxels."""
@@ -141,8 +144,8 @@ class _Place:
     right: _Ints
 
 
-def read_segments(path: Path, image: Volume | Picture, drawing: Drawing = DEFAULT_DRAWING) -> list[Segment]:
-    """Read all segments of a SEG onto the grid of their image.
+def read_named_masks(path: Path, request: AnnotationRequest = DEFAULT_REQUEST) -> NamedMasks:
+    """Read all segments of a SEG, to be put onto the grid of their image.
 
     A slice without a frame is empty, and segments may overlap; two frames of one segment may not lie on the same
     pixels. The segment of a label map that is its background (its number is the Pixel Padding Value, 0 if there is
@@ -153,26 +156,30 @@ def read_segments(path: Path, image: Volume | Picture, drawing: Drawing = DEFAUL
 
     Args:
         path: The file.
-        image: Its image; a volume in LPS axes (see `builder.readers.image.to_lps`).
-        drawing: A pixel of a FRACTIONAL segment, be it occupancy or probability, belongs to it from ``threshold`` of
+        request: A pixel of a FRACTIONAL segment, be it occupancy or probability, belongs to it from ``threshold`` of
             Maximum Fractional Value on.
 
     Returns:
-        The segments in the order of the file; those without a pixel are False all over.
+        The segments in the order of the file, for an image in LPS axes; those without a pixel are False all over.
 
     Raises:
-        UnreadableError: The file is damaged, no SEG, or its grid is not that of the image.
+        UnreadableError: The file is damaged, or no SEG; later, its grid is not that of the image.
         OSError: It cannot be opened.
         ValueError: ``threshold`` is out of its range.
     """
-    if not 0 < drawing.threshold <= 1:
-        raise ValueError(f"threshold is {drawing.threshold}, allowed: above 0, up to 1")
-    dataset = open_dicom(path, ATTRIBUTES, rules=drawing.rules)
-    file = _parse(dataset, drawing.rules)
+    if not 0 < request.threshold <= 1:
+        raise ValueError(f"threshold is {request.threshold}, allowed: above 0, up to 1")
+    dataset = open_dicom(path, (*ATTRIBUTES, *IDENTITY_ATTRIBUTES), rules=request.rules)
+    file = _parse(dataset, request.rules)
+    return NamedMasks(partial(_segments_on, dataset, file, request.threshold), identity_of(dataset))
+
+
+def _segments_on(dataset: FileDataset, file: _File, threshold: float, image: Picture | Volume) -> list[Segment]:
+    """The segments on the grid of an image in LPS axes."""
     places = _on_picture(file, image) if isinstance(image, Picture) else _on_volume(file, image)
     _refuse_doubles(file, places)
     shape = (1, *image.array.shape[:2]) if isinstance(image, Picture) else image.shape
-    canvas = _Canvas(dataset, file, places, shape, drawing.threshold)
+    canvas = _Canvas(dataset, file, places, shape, threshold)
     if file.kind == "LABELMAP":
         return [Segment(name, partial(_equal, canvas, number)) for number, name in file.names.items()]
     return [Segment(name, partial(_drawn, canvas, number)) for number, name in file.names.items()]
@@ -187,7 +194,7 @@ class _Canvas:
         file: What it says of them.
         places: Where each frame lies.
         shape: (Z, Y, X) of the image.
-        threshold: See `builder.annotations.segments.Drawing`.
+        threshold: See `builder.annotations.segments.AnnotationRequest`.
     """
 
     dataset: FileDataset

@@ -99,12 +99,14 @@ def _closed_folder(error: OSError, root: Path) -> Quarantined:
 
 def _with_patients(recipe: Recipe, root: Path, images: list[_Match]) -> tuple[list[_Match], list[Quarantined]]:
     """Images with the patient that their DICOM files name; those that name none are held back."""
-    from builder.readers.dicom.identity import patient_of  # noqa: PLC0415 - loads pydicom, which few sources need
+    from builder.readers.dicom.reader import read_patient  # noqa: PLC0415 - loads pydicom, which few sources need
 
     named, nameless = [], []
     for path, found in images:
         try:
-            patient = patient_of(path_below(root, path), read_rules(recipe))
+            patient = read_patient(path_below(root, path), read_rules(recipe))
+            if patient is None:
+                raise UnreadableError("it names no patient, but files.patient is PatientID")
         except (CaseError, UnreadableError, OSError) as error:
             reason = error.reason if isinstance(error, CaseError) else in_words(error)
             nameless.append(Quarantined(_case_name(recipe, found), path, "read", reason))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from builder.annotations.segments import Drawing, Segment, read_segments
+from builder.annotations.segments import AnnotationRequest, Segment, read_named_masks
 from builder.cases.case import Case, ImageFile
 from builder.conversion.gates import Tally, apply_gate, has_two_values, without_nonfinite
 from builder.conversion.grid import grid_difference
+from builder.conversion.identity_gates import check_identity, check_same_patient
 from builder.conversion.masks.class_layers import ClassLayer, class_layers
 from builder.conversion.masks.values import Labelling
 from builder.conversion.orientation import to_lps
 from builder.errors import CaseError
-from builder.readers.files import may_be_dicom, read_again, read_header, read_image
+from builder.readers.files import read_again, read_header, read_image
 from builder.readers.image import Image, Picture, PictureSeries, Volume, VolumeSeries
 from builder.sources.source import Source
 
@@ -25,10 +26,7 @@ def read_case_image(case: Case, file: ImageFile, source: Source, tally: Tally) -
     read = read_image if number is None else read_again
     image = _member(read(source.root, file.path, source.read_rules), number, file, source)
     gates = source.recipe.gates
-    if may_be_dicom(source.root / file.path):
-        from builder.conversion.dicom_gates import check_image  # noqa: PLC0415 - loads pydicom, which few sources need
-
-        check_image(file.path, source, tally)
+    check_identity(image.identity, file.path, source, tally)
     image, replaced = without_nonfinite(image)
     if replaced:
         reason = f"the image holds {replaced} values that are NaN or infinite"
@@ -68,13 +66,11 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume, tally: 
         return _on_grid(_oriented(mask), image, path, source)
 
     def read_named(path: str) -> list[Segment] | None:
-        if may_be_dicom(source.root / path):
-            from builder.conversion.dicom_gates import check_pair  # noqa: PLC0415 - as above
-
-            check_pair(case.images[0].path, path, source, tally)
         threshold = source.recipe.masks.threshold
-        drawing = Drawing(case.images[0].path, 0.5 if threshold is None else threshold, source.read_rules)
-        return read_segments(source.root, path, image, drawing)
+        request = AnnotationRequest(case.images[0].path, 0.5 if threshold is None else threshold, source.read_rules)
+        named = read_named_masks(source.root, path, request)
+        check_same_patient(image.identity, named.identity, path, source, tally)
+        return named.on(image)
 
     sides = image.array.shape
     shape = (1, sides[0], sides[1]) if isinstance(image, Picture) else image.shape
@@ -105,7 +101,7 @@ def _member(image: Image, number: int | None, file: ImageFile, source: Source) -
     if isinstance(image, VolumeSeries | PictureSeries):
         count = len(image.array)
     elif isinstance(image, Volume) and image.affine is None and number is not None:
-        count, image = len(image.array), PictureSeries(image.array, None, image.slope, image.intercept)
+        count, image = len(image.array), PictureSeries(image.array, None, image.slope, image.intercept, image.identity)
     elif number is None:
         return image
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import random
 import shutil
 import warnings
@@ -29,6 +30,7 @@ from builder.errors import UnreadableError
 from builder.readers import nifti
 from builder.readers.dicom import pixels
 from builder.readers.dicom import reader as dicom
+from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
 from builder.readers.files import reader_of
 from builder.readers.image import Header, Picture, PictureSeries, Volume, VolumeSeries, source_values
 from builder.readers.rules import DEFAULT_RULES
@@ -570,10 +572,18 @@ def test_palette_of_16_bits(tmp_path: Path) -> None:
     assert_array_equal(picture.array[..., 0], [[0, 0x12], [0x80, 0xFF]])
 
 
+def test_what_a_file_says_of_itself_comes_with_its_pixels(tmp_path: Path) -> None:
+    said = {"Modality": "US", "PatientID": SECRET, "FrameOfReferenceUID": "1.2.3", "BurnedInAnnotation": "YES"}
+    named = read_picture(save(tmp_path / "a", image_dataset(pixels_of(0), **said))).identity
+    assert (named.modality, named.fits, named.burned_in) == ("US", {"ultrasound"}, True)
+    assert named.patient == hashlib.sha256(SECRET.encode()).hexdigest()
+    assert named.frame_of_reference == hashlib.sha256(b"1.2.3").hexdigest()
+
+
 def test_nothing_but_the_listed_attributes_is_read(tmp_path: Path) -> None:
     path = save(tmp_path / "a", image_dataset(pixels_of(0)))
     dataset = dicom._open(path, DEFAULT_RULES, pixels=True)
-    assert {element.keyword for element in dataset} <= {*dicom.ATTRIBUTES, "PixelData"}
+    assert {element.keyword for element in dataset} <= {*dicom.ATTRIBUTES, *IDENTITY_ATTRIBUTES, "PixelData"}
     assert "PatientName" not in dataset
     assert not any("Patient" in word and "Image" not in word for word in dicom.ATTRIBUTES)
     assert not any("Date" in word or "Accession" in word or "Description" in word for word in dicom.ATTRIBUTES)
