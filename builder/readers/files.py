@@ -1,33 +1,45 @@
 """Readers of image files, found by what a file is.
 
-To read a new format, add a module with the two functions of `Reader` and one entry to `READERS`.
+To read a new format, add a module with what `Reader` lists and one entry to `FORMATS`.
 """
 
 from __future__ import annotations
 
+import stat
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from builder.errors import CaseError, UnreadableError
-from builder.readers.image import Header, Image
 from builder.readers.rules import ReadRules
+
+if TYPE_CHECKING:  # matching files to cases needs no OpenCV
+    from builder.readers.image import Header, Image
 
 
 class Reader(Protocol):
     """What a reader module offers.
 
-    Both functions raise `builder.errors.UnreadableError`, with a reason in words, for a file that is damaged, larger
+    Its functions raise `builder.errors.UnreadableError`, with a reason in words, for a file that is damaged, larger
     than the rules allow, or that they do not support; OSError for a file that cannot be opened.
     """
 
-    def read(self, path: Path, rules: ReadRules) -> Image:
+    @property
+    def CARRIES_IDENTIFIERS(self) -> bool:  # noqa: N802 - a constant of the module
+        """Whether files of this kind, and their names, usually name patients: then the names are hashed."""
+        ...
+
+    def read(self, path: Path, rules: ReadRules, /) -> Image:
         """Read a file; volumes in the axes they are stored in."""
         ...
 
-    def read_header(self, path: Path, rules: ReadRules) -> Header:
+    def read_header(self, path: Path, rules: ReadRules, /) -> Header:
         """Read what a file says of its size, without its pixels."""
+        ...
+
+    def read_patient(self, path: Path, rules: ReadRules, /) -> str | None:
+        """The id of the patient as it stands in a file; None where it names none."""
         ...
 
 
@@ -40,23 +52,16 @@ READERS: Final = {
 }
 """Endings of file names, in any case -> module that reads them. A folder, and a file without any of these endings that
 bears the DICM mark, is DICOM."""
-OTHER_ENDINGS: Final = tuple(ending for endings, module in READERS.items() if module != DICOM for ending in endings)
-"""Endings of files that are not DICOM whatever they hold."""
 
 
 def reader_of(path: Path) -> Reader | None:
-    """The reader of a file or folder by what it is, None where there is none."""
+    """The reader of a file or folder by what it is, None where there is none; OSError where it cannot be opened."""
     for endings, module in READERS.items():
         if path.name.lower().endswith(endings) and not path.is_dir():
             return cast("Reader", import_module(module))
-    if may_be_dicom(path):
+    if path.is_dir() or (stat.S_ISREG(path.stat().st_mode) and is_dicom(path)):
         return cast("Reader", import_module(DICOM))
     return None
-
-
-def may_be_dicom(path: Path) -> bool:
-    """Whether a path is a series folder or a DICOM file."""
-    return path.is_dir() or is_dicom(path)
 
 
 def is_dicom(path: Path) -> bool:
@@ -101,6 +106,24 @@ def read_header(root: Path, file: str, rules: ReadRules) -> Header:
         return reader.read_header(path, rules)
     except (UnreadableError, OSError) as error:
         raise CaseError("read", file, in_words(error)) from None
+
+
+def read_patient(root: Path, file: str, rules: ReadRules) -> str | None:
+    """The id of the patient as it stands in a file of a source, or None; raises as `read_image` does."""
+    reader, path = _open(root, file)
+    try:
+        return reader.read_patient(path, rules)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, in_words(error)) from None
+
+
+def carries_identifiers(root: Path, file: str) -> bool:
+    """Whether a file of a source is of a kind that usually names patients; what cannot be opened may be of any."""
+    try:
+        reader = reader_of(root / file)
+    except OSError:
+        return True
+    return reader is not None and reader.CARRIES_IDENTIFIERS
 
 
 def path_below(root: Path, file: str) -> Path:

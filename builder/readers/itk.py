@@ -15,11 +15,19 @@ from builder.readers.image import Header, Picture, Volume, VolumeSeries, axis_co
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
+CARRIES_IDENTIFIERS: Final = False
+"""See `builder.readers.files.Reader`."""
+
 _NRRD: Final = (".nrrd", ".nhdr")
 _FIELD: Final = re.compile(r"([A-Za-z ]+?)\s*[:=]\s*(.*)")
 _HEADER: Final = 1 << 16
 _MOST_DIMENSIONS: Final = 10
 """ITK ends the process on a hundred or more."""
+
+
+def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
+    """See `builder.readers.files.Reader`; the format has no place for it that people fill."""
+    return None
 
 
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:

@@ -27,6 +27,9 @@ from builder.errors import UnreadableError
 from builder.readers.image import Header, Volume, VolumeSeries, axis_codes, checked_affine
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
+CARRIES_IDENTIFIERS: Final = False
+"""See `builder.readers.files.Reader`."""
+
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PAIR_MAGIC: Final = (b"ni1", b"n+1")
 _ISAL_ERROR: Final = cast("type[Exception]", igzip_lib.IsalError)
@@ -42,6 +45,11 @@ _COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))
 
 # damage is reported as an error of the case, not by nibabel on the terminal
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+
+
+def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
+    """See `builder.readers.files.Reader`; the format has no place for it that people fill."""
+    return None
 
 
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:

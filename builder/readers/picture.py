@@ -18,6 +18,9 @@ from builder.errors import UnreadableError
 from builder.readers.image import Header, Picture, Volume
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
+CARRIES_IDENTIFIERS: Final = False
+"""See `builder.readers.files.Reader`."""
+
 _TIFF: Final = (".tif", ".tiff")
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_START: Final = b"\xff\xd8"
@@ -31,6 +34,11 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 # how large a picture may be is said by the rules
 PIL.Image.MAX_IMAGE_PIXELS = None
+
+
+def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
+    """See `builder.readers.files.Reader`; the format has no place for it that people fill."""
+    return None
 
 
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:

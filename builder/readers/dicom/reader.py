@@ -57,6 +57,9 @@ ATTRIBUTES: Final = (
 """Every attribute that is read, at any depth, next to Pixel Data and what `builder.readers.dicom.identity` reads; the
 rest of a file is skipped, or left as undecoded bytes. The UID tells what an object is, and never leaves this module."""
 
+CARRIES_IDENTIFIERS: Final = True
+"""See `builder.readers.files.Reader`: folders of DICOM files are named after patients, dates and UIDs."""
+
 _PIXELS: Final = "PixelData"
 _PHYSICAL: Final = ("CT", "PT")
 """Modalities whose values are physical, so that no display convention may turn them round."""

@@ -575,7 +575,7 @@ def test_palette_of_16_bits(tmp_path: Path) -> None:
 def test_what_a_file_says_of_itself_comes_with_its_pixels(tmp_path: Path) -> None:
     said = {"Modality": "US", "PatientID": SECRET, "FrameOfReferenceUID": "1.2.3", "BurnedInAnnotation": "YES"}
     named = read_picture(save(tmp_path / "a", image_dataset(pixels_of(0), **said))).identity
-    assert (named.modality, named.fits, named.burned_in) == ("US", {"ultrasound"}, True)
+    assert (named.modality, named.fits, named.burned_in) == ("US", frozenset({"ultrasound"}), True)
     assert named.patient == hashlib.sha256(SECRET.encode()).hexdigest()
     assert named.frame_of_reference == hashlib.sha256(b"1.2.3").hexdigest()
 
