@@ -1,6 +1,7 @@
 """Named masks that only make sense on the grid of their image: DICOM SEG and RTSTRUCT, COCO and YOLO annotations.
 
-To read a further kind, add a module with the function of `NamedMaskReader` and one entry to a table below.
+To read a further kind, add a module with the function of `NamedMaskReader`, a function that imports it, and one entry
+to a table below.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import numpy.typing as npt
 
@@ -87,10 +87,37 @@ class NamedMaskReader(Protocol):
         ...
 
 
-DICOM_SEGMENTS: Final = {"SEG": "builder.annotations.dicom_seg", "RTSTRUCT": "builder.annotations.rtstruct"}
-"""DICOM modality -> module that reads its masks."""
-SEGMENT_READERS: Final = {".json": "builder.annotations.coco", ".txt": "builder.annotations.yolo"}
-"""Ending of a file name -> module that reads its masks; everything else is DICOM."""
+# mypy checks each module against `NamedMaskReader` here; each is imported with the first file that needs it
+
+
+def _dicom_seg() -> NamedMaskReader:
+    from builder.annotations import dicom_seg  # noqa: PLC0415
+
+    return dicom_seg
+
+
+def _rtstruct() -> NamedMaskReader:
+    from builder.annotations import rtstruct  # noqa: PLC0415
+
+    return rtstruct
+
+
+def _coco() -> NamedMaskReader:
+    from builder.annotations import coco  # noqa: PLC0415
+
+    return coco
+
+
+def _yolo() -> NamedMaskReader:
+    from builder.annotations import yolo  # noqa: PLC0415
+
+    return yolo
+
+
+BY_MODALITY: Final = {"SEG": _dicom_seg, "RTSTRUCT": _rtstruct}
+"""DICOM modality -> what imports the module that reads its masks."""
+BY_ENDING: Final = {".json": _coco, ".txt": _yolo}
+"""Ending of a file name -> what imports the module that reads its masks; everything else is DICOM."""
 
 
 def read_named_masks(root: Path, file: str, request: AnnotationRequest) -> NamedMasks:
@@ -132,12 +159,12 @@ def _read(path: Path, request: AnnotationRequest) -> NamedMasks:
 
 
 def _reader_of(path: Path) -> NamedMaskReader:
-    module = SEGMENT_READERS.get(path.suffix.lower())
-    if module is None:
-        from builder.readers.dicom.file import open_dicom, text_of  # noqa: PLC0415 - loads pydicom, which few need
+    load = BY_ENDING.get(path.suffix.lower())
+    if load is not None:
+        return load()
+    from builder.readers.dicom.file import open_dicom, text_of  # noqa: PLC0415 - loads pydicom, which few need
 
-        kind = text_of(open_dicom(path, ["Modality"], pixels=False), "Modality")
-        if kind not in DICOM_SEGMENTS:
-            raise UnreadableError(f"it is a DICOM object of modality {kind or 'unknown'}, expected SEG or RTSTRUCT")
-        module = DICOM_SEGMENTS[kind]
-    return cast("NamedMaskReader", import_module(module))
+    modality = text_of(open_dicom(path, ["Modality"], pixels=False), "Modality")
+    if modality not in BY_MODALITY:
+        raise UnreadableError(f"it is a DICOM object of modality {modality or 'unknown'}, expected SEG or RTSTRUCT")
+    return BY_MODALITY[modality]()

@@ -1,15 +1,16 @@
 """Readers of image files, found by what a file is.
 
-To read a new format, add a module with what `Reader` lists and one entry to `FORMATS`.
+To read a new format, add a module with what `Reader` lists, a function that imports it, and one entry to `FORMATS`.
 """
 
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 from builder.errors import CaseError, UnreadableError
 from builder.readers.rules import ReadRules
@@ -43,25 +44,65 @@ class Reader(Protocol):
         ...
 
 
-DICOM: Final = "builder.readers.dicom.reader"
-READERS: Final = {
-    (".nii", ".nii.gz", ".hdr", ".img"): "builder.readers.nifti",
-    (".nrrd", ".nhdr", ".mha", ".mhd"): "builder.readers.itk",
-    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"): "builder.readers.picture",
-    (".dcm", ".dicom", ".ima"): DICOM,
-}
-"""Endings of file names, in any case -> module that reads them. A folder, and a file without any of these endings that
-bears the DICM mark, is DICOM."""
+# mypy checks each module against `Reader` here; each is imported with the first file that needs it
+
+
+def _nifti() -> Reader:
+    from builder.readers import nifti  # noqa: PLC0415
+
+    return nifti
+
+
+def _itk() -> Reader:
+    from builder.readers import itk  # noqa: PLC0415
+
+    return itk
+
+
+def _picture() -> Reader:
+    from builder.readers import picture  # noqa: PLC0415
+
+    return picture
+
+
+def _dicom() -> Reader:
+    from builder.readers.dicom import reader  # noqa: PLC0415
+
+    return reader
+
+
+@dataclass(frozen=True)
+class Format:
+    """A family of file formats that one module reads.
+
+    Attributes:
+        endings: Of file names, in lower case.
+        load: Imports the module.
+    """
+
+    endings: tuple[str, ...]
+    load: Callable[[], Reader]
+
+
+DICOM: Final = Format((".dcm", ".dicom", ".ima"), _dicom)
+FORMATS: Final = (
+    Format((".nii", ".nii.gz", ".hdr", ".img"), _nifti),
+    Format((".nrrd", ".nhdr", ".mha", ".mhd"), _itk),
+    Format((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), _picture),
+    DICOM,
+)
+"""Every format, found by the ending of a file's name, in any case. A folder, and a file without any of these endings
+that bears the DICM mark, is DICOM."""
 
 
 def reader_of(path: Path) -> Reader | None:
     """The reader of a file or folder by what it is, None where there is none; OSError where it cannot be opened."""
-    for endings, module in READERS.items():
-        if path.name.lower().endswith(endings) and not path.is_dir():
-            return cast("Reader", import_module(module))
-    if path.is_dir() or (stat.S_ISREG(path.stat().st_mode) and is_dicom(path)):
-        return cast("Reader", import_module(DICOM))
-    return None
+    if path.is_dir():
+        return DICOM.load()
+    for kind in FORMATS:
+        if path.name.lower().endswith(kind.endings):
+            return kind.load()
+    return DICOM.load() if stat.S_ISREG(path.stat().st_mode) and is_dicom(path) else None
 
 
 def is_dicom(path: Path) -> bool:
@@ -149,7 +190,7 @@ def _open(root: Path, file: str) -> tuple[Reader, Path]:
     except OSError as error:
         raise CaseError("read", file, in_words(error)) from None
     if reader is None:
-        known = ", ".join(ending for endings in READERS for ending in endings)
+        known = ", ".join(ending for kind in FORMATS for ending in kind.endings)
         raise CaseError("read", file, f"no reader knows this kind of file; known are {known}, and DICOM by its mark")
     return reader, path
 
