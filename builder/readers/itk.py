@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +16,6 @@ from builder.errors import UnreadableError
 from builder.readers.image import Header, Picture, Volume, VolumeSeries, axis_codes, checked_affine
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
-sitk.ProcessObject.SetGlobalWarningDisplay(False)
 CARRIES_IDENTIFIERS: Final = False
 """See `builder.readers.files.Reader`."""
 
@@ -25,11 +26,23 @@ _MOST_DIMENSIONS: Final = 10
 """ITK ends the process on a hundred or more."""
 
 
+@contextmanager
+def _quiet_itk() -> Iterator[None]:
+    """Keep ITK from writing warnings to the terminal; see `builder.readers.quiet`."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
 def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
     """See `builder.readers.files.Reader`; the format has no place for it that people fill."""
     return None
 
 
+@_quiet_itk()
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""
     reader = _information(path)
@@ -38,6 +51,7 @@ def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     return Header(sides if components == 1 or _is_colour(reader) or len(sides) != 3 else (components, *sides))
 
 
+@_quiet_itk()
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | VolumeSeries:
     """Read a file; several values a voxel that are no colours are the volumes of a series. See `Reader`."""
     reader = _information(path)

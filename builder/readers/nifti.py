@@ -6,7 +6,6 @@ Standard: https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields and NIfT
 from __future__ import annotations
 
 import io
-import logging
 import math
 import struct
 import zlib
@@ -25,6 +24,7 @@ from nibabel.wrapstruct import WrapStructError
 
 from builder.errors import UnreadableError
 from builder.readers.image import Header, Volume, VolumeSeries, axis_codes, checked_affine
+from builder.readers.quiet import quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 CARRIES_IDENTIFIERS: Final = False
@@ -41,10 +41,8 @@ _Asked = TypeVar("_Asked")
 _Got = TypeVar("_Got")
 _COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))
 """Fields of the data types RGB24 and RGBA32, 8 bit each."""
-
-
-# damage is reported as an error of the case, not by nibabel on the terminal
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+_NIBABEL: Final = "nibabel.global"
+"""Name of the logger of nibabel."""
 
 
 def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
@@ -52,12 +50,14 @@ def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
     return None
 
 
+@quiet_logger(_NIBABEL)
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""
     with _open(_header_path(path)) as file:
         return Header(_shape(_parse(file, path))[::-1])
 
 
+@quiet_logger(_NIBABEL)
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Volume | VolumeSeries:
     """See `builder.readers.files.Reader`."""
     with _open(_header_path(path)) as file:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import tifffile
 
 from builder.errors import UnreadableError
 from builder.readers.image import Header, Picture, Volume
+from builder.readers.quiet import quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 CARRIES_IDENTIFIERS: Final = False
@@ -29,11 +31,22 @@ _JPEG_END: Final = b"\xff\xd9"
 _BYTES_PER_PIXEL: Final = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "I": 4, "F": 4}
 """Mode in which Pillow shows a picture -> what OpenCV makes of it takes at most; 16 bit where it is not listed."""
 
-# damage is reported as an error of the case, not by libraries on the terminal
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
-# how large a picture may be is said by the rules
-PIL.Image.MAX_IMAGE_PIXELS = None
+
+@contextmanager
+def _quiet_and_unlimited() -> Iterator[None]:
+    """Keep OpenCV and tifffile from the terminal, and let the rules alone say how large a picture may be.
+
+    See `builder.readers.quiet`.
+    """
+    level, limit = cv2.utils.logging.getLogLevel(), PIL.Image.MAX_IMAGE_PIXELS
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    PIL.Image.MAX_IMAGE_PIXELS = None
+    try:
+        with quiet_logger("tifffile"):
+            yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+        PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
 def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
@@ -41,6 +54,7 @@ def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
     return None
 
 
+@_quiet_and_unlimited()
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""
     if path.suffix.lower() in _TIFF:
@@ -48,6 +62,7 @@ def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     return Header(_picture_size(path)[0])
 
 
+@_quiet_and_unlimited()
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
     """See `builder.readers.files.Reader`."""
     if path.suffix.lower() in _TIFF:

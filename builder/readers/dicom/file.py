@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
 import zlib
@@ -17,6 +16,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from builder.errors import UnreadableError
+from builder.readers.quiet import quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 _META: Final = 132
@@ -86,14 +86,12 @@ def text_of(dataset: Dataset, keyword: str) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom from warning and logging: it quotes values, and in a damaged file any value may be the patient's."""
-    logger = logging.getLogger("pydicom")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)  # reaches its child loggers too, as disabling it would not
-    try:
-        with warnings.catch_warnings(action="ignore"), pydicom.config.disable_value_validation():
-            yield
-    finally:
-        logger.setLevel(before)
+    with (
+        quiet_logger("pydicom"),
+        warnings.catch_warnings(action="ignore"),
+        pydicom.config.disable_value_validation(),
+    ):
+        yield
 
 
 @contextmanager
