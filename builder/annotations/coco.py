@@ -19,6 +19,7 @@ import numpy.typing as npt
 from builder.annotations.polygons import checked_polygon, draw_polygons
 from builder.annotations.segments import AnnotationRequest, NamedMasks, Segment
 from builder.errors import UnreadableError
+from builder.readers.files import FileState, state_of
 from builder.readers.image import Picture, Volume
 
 _RLE_ZERO, _RLE_SIGN, _RLE_MORE = 48, 16, 32
@@ -50,7 +51,7 @@ def read_named_masks(path: Path, request: AnnotationRequest) -> NamedMasks:
     A picture is found by its name, and by as many of its folders as tell it from others of that name.
     """
     request.rules.check_bytes(path.stat().st_size)
-    return NamedMasks(partial(_segments_on, _find(_index(path, path.stat().st_mtime_ns), request.image_file)))
+    return NamedMasks(partial(_segments_on, _find(_index(path, state_of(path)), request.image_file)))
 
 
 def _segments_on(found: _Annotated | None, image: Picture | Volume) -> list[Segment] | None:
@@ -74,11 +75,11 @@ def categories(path: Path) -> list[str]:
 
 def picture_paths(path: Path) -> list[str]:
     """The pictures that a file is about, as it names them; raises `UnreadableError`."""
-    return [picture.path for named in _index(path, path.stat().st_mtime_ns).values() for picture in named]
+    return [picture.path for named in _index(path, state_of(path)).values() for picture in named]
 
 
 @lru_cache(maxsize=2)
-def _index(path: Path, _modified_ns: int) -> _Index:
+def _index(path: Path, _state: FileState | None) -> _Index:
     """A file is asked for once for each of its pictures; it is parsed once."""
     record = _load(path)
     names = _category_names(record)

@@ -6,7 +6,7 @@ To read a new format, add a module with what `Reader` lists, a function that imp
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +29,10 @@ class Reader(Protocol):
     @property
     def CARRIES_IDENTIFIERS(self) -> bool:  # noqa: N802 - a constant of the module
         """Whether files of this kind, and their names, usually name patients: then the names are hashed."""
+        ...
+
+    def files_of(self, path: Path, /) -> Sequence[Path]:
+        """Every file that is opened for a file or folder, as its header or name says; they need not be there."""
         ...
 
     def read(self, path: Path, rules: ReadRules, /) -> Image:
@@ -131,13 +135,47 @@ def read_image(root: Path, file: str, rules: ReadRules) -> Image:
 
 def read_again(root: Path, file: str, rules: ReadRules) -> Image:
     """`read_image` for a file that the next case may ask for too: the last two are kept until they change on disk."""
-    path = root / file
-    return _read_kept(root, file, rules, path.stat().st_mtime_ns if path.is_file() else 0)
+    return _read_kept(root, file, rules, tuple(state_of(one) for one in files_of(root, file)))
 
 
 @lru_cache(maxsize=2)
-def _read_kept(root: Path, file: str, rules: ReadRules, _modified_ns: int) -> Image:
+def _read_kept(root: Path, file: str, rules: ReadRules, _states: tuple[FileState | None, ...]) -> Image:
     return read_image(root, file, rules)
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells that a file is another one, or has changed.
+
+    Attributes:
+        path: The file.
+        identity: Numbers of its device and of itself there.
+        size: In bytes.
+        changed_ns: When it was written, and when it was last changed in any way: the second cannot be set back.
+    """
+
+    path: Path
+    identity: tuple[int, int]
+    size: int
+    changed_ns: tuple[int, int]
+
+
+def state_of(path: Path) -> FileState | None:
+    """The state of a file; None where it is not there."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return FileState(path, (state.st_dev, state.st_ino), state.st_size, (state.st_mtime_ns, state.st_ctime_ns))
+
+
+def files_of(root: Path, file: str) -> list[Path]:
+    """Every file that is opened for a file of a source, itself among them; raises as `read_image` does."""
+    reader, path = _open(root, file)
+    try:
+        return list(reader.files_of(path))
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, in_words(error)) from None
 
 
 def read_header(root: Path, file: str, rules: ReadRules) -> Header:

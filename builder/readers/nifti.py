@@ -50,6 +50,11 @@ def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
     return None
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """See `builder.readers.files.Reader`."""
+    return (path.with_suffix(".hdr"), path.with_suffix(".img")) if _is_pair(path) else (path,)
+
+
 @quiet_logger(_NIBABEL)
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""

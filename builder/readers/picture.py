@@ -54,6 +54,11 @@ def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
     return None
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """See `builder.readers.files.Reader`."""
+    return (path,)
+
+
 @_quiet_and_unlimited()
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""

@@ -26,7 +26,7 @@ from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
 from builder.readers.dicom.identity import identity_of, identity_of_series
 from builder.readers.dicom.pixels import ATTRIBUTES as PIXEL_ATTRIBUTES
 from builder.readers.dicom.pixels import PLAIN, decode_frame, look_up_palette, syntax_of
-from builder.readers.dicom.series import NOT_IMAGES, place_named, series_files
+from builder.readers.dicom.series import NOT_IMAGES, members, place_named, series_files
 from builder.readers.dicom.temporal import ATTRIBUTES as TEMPORAL_ATTRIBUTES
 from builder.readers.dicom.temporal import Moment, moments_of, volumes_of
 from builder.readers.dicom.tiles import ATTRIBUTES as TILE_ATTRIBUTES
@@ -108,6 +108,11 @@ class _Image:
     def placed(self) -> bool:
         """Whether all frames say where they lie."""
         return all(frame.plane for frame in self.frames)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """See `builder.readers.files.Reader`."""
+    return members(path) if path.is_dir() else (path,)
 
 
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
