@@ -5,6 +5,7 @@ To read a new format, add a module with what `Reader` lists, a function that imp
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def read_image(root: Path, file: str, rules: ReadRules) -> Image:
     Raises:
         CaseError: Stage ``read``, with the reason.
     """
-    reader, path = _open(root, file)
+    reader, path, _ = _open(root, file)
     try:
         return reader.read(path, rules)
     except (UnreadableError, OSError) as error:
@@ -171,16 +172,13 @@ def state_of(path: Path) -> FileState | None:
 
 def files_of(root: Path, file: str) -> list[Path]:
     """Every file that is opened for a file of a source, itself among them; raises as `read_image` does."""
-    reader, path = _open(root, file)
-    try:
-        return list(reader.files_of(path))
-    except (UnreadableError, OSError) as error:
-        raise CaseError("read", file, in_words(error)) from None
+    _, _, opened = _open(root, file)
+    return list(opened)
 
 
 def read_header(root: Path, file: str, rules: ReadRules) -> Header:
     """Read the header of an image or mask of a source; raises as `read_image` does."""
-    reader, path = _open(root, file)
+    reader, path, _ = _open(root, file)
     try:
         return reader.read_header(path, rules)
     except (UnreadableError, OSError) as error:
@@ -189,7 +187,7 @@ def read_header(root: Path, file: str, rules: ReadRules) -> Header:
 
 def read_patient(root: Path, file: str, rules: ReadRules) -> str | None:
     """The id of the patient as it stands in a file of a source, or None; raises as `read_image` does."""
-    reader, path = _open(root, file)
+    reader, path, _ = _open(root, file)
     try:
         return reader.read_patient(path, rules)
     except (UnreadableError, OSError) as error:
@@ -216,10 +214,27 @@ def path_below(root: Path, file: str) -> Path:
         raise CaseError("read", file, "there is no such file")
     if not path.resolve().is_relative_to(root.resolve()):
         raise CaseError("read", file, "it is a link that leads out of the source's folder; put the file itself there")
+    if not (path.is_file() or path.is_dir()):
+        raise CaseError("read", file, "it is no regular file, but a pipe, a socket or a device; put a file there")
     return path
 
 
-def _open(root: Path, file: str) -> tuple[Reader, Path]:
+def _refuse_elsewhere(root: Path, file: str, opened: Sequence[Path]) -> None:
+    """Refuse a file for which one below another root would be opened, or something else than a regular file."""
+    top, folders = os.path.realpath(root), dict[Path, str]()
+    for path in opened:
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        real = os.path.realpath(path) if path.is_symlink() else os.path.normpath(f"{folders[path.parent]}/{path.name}")
+        if not Path(real).is_relative_to(top):
+            reason = "its header names, or its folder links to, a file outside of the source's folder; put it there"
+            raise CaseError("read", file, reason)
+        if path.exists() and not path.is_file():
+            raise CaseError("read", file, "its header names a folder, a pipe, a socket or a device; expected files")
+
+
+def _open(root: Path, file: str) -> tuple[Reader, Path, Sequence[Path]]:
+    """The reader of a file, its path, and every file that will be opened for it: all below the root."""
     path = path_below(root, file)
     if path.is_file() and path.stat().st_size == 0:
         raise CaseError("read", file, "the file is empty (0 bytes); fetch it again from its source")
@@ -230,7 +245,12 @@ def _open(root: Path, file: str) -> tuple[Reader, Path]:
     if reader is None:
         known = ", ".join(ending for kind in FORMATS for ending in kind.endings)
         raise CaseError("read", file, f"no reader knows this kind of file; known are {known}, and DICOM by its mark")
-    return reader, path
+    try:
+        opened = reader.files_of(path)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, in_words(error)) from None
+    _refuse_elsewhere(root, file, opened)
+    return reader, path, opened
 
 
 def in_words(error: Exception) -> str:

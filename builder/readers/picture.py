@@ -131,6 +131,8 @@ def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
         raise UnreadableError(f"damaged TIFF, or none: {error}") from None
     if not pages:
         raise UnreadableError("damaged TIFF: it has no page")
+    if len({page[:2] for page in pages}) > 1:
+        raise UnreadableError(_unlike(len(pages)))
     rows, columns, bytes_per_pixel = max(pages)
     sides = (rows, columns) if len(pages) == 1 else (len(pages), rows, columns)
     rules.check_size(sides, bytes_per_pixel)
@@ -145,8 +147,12 @@ def _read_tiff(path: Path, rules: ReadRules) -> Picture | Volume:
     if len(pages) == 1:
         return Picture(_rgb(pages[0]))
     if len({(page.shape, page.dtype) for page in pages}) > 1:
-        raise UnreadableError(f"a TIFF of {len(pages)} pages that are not of one size and kind; expected those")
+        raise UnreadableError(_unlike(len(pages)))
     return Volume(np.stack([_rgb(page) for page in pages]), affine=None)
+
+
+def _unlike(count: int) -> str:
+    return f"a TIFF of {count} pages that are not of one size and kind; expected those"
 
 
 def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
