@@ -174,9 +174,9 @@ def _join(
         }
         used |= keys
         found_masks = sorted({mask for key in keys for mask in masks_by_key.get(key, ())}, key=lambda mask: mask.path)
-        problem = _contradiction(recipe, name, group)
-        if problem is not None:
-            quarantined.append(problem)
+        contradictory = _contradiction(recipe, name, group)
+        if contradictory is not None:
+            quarantined.append(contradictory)
         elif not found_masks:
             bare += [path for path, _ in group]
         else:

@@ -57,11 +57,11 @@ def _refuse_bomb(path: Path, rules: ReadRules) -> None:
     with path.open("rb") as file:
         start = file.read(_META + 12)
         tag, length = start[_META : _META + 8], int.from_bytes(start[_META + 8 :], "little")
-        told = tag == b"\x02\x00\x00\x00UL\x04\x00"  # File Meta Information Group Length
-        meta = file.read(min(length, _LONGEST_META) if told else _LONGEST_META)
+        has_length = tag == b"\x02\x00\x00\x00UL\x04\x00"  # File Meta Information Group Length
+        meta = file.read(min(length, _LONGEST_META) if has_length else _LONGEST_META)
         if not re.search(re.escape(DeflatedExplicitVRLittleEndian.encode()) + rb"(?![0-9.])", meta):
             return
-        if not told or length > _LONGEST_META:
+        if not has_length or length > _LONGEST_META:
             raise UnreadableError("damaged DICOM file: deflated, but it does not say where its header ends")
         size, inflater = 0, zlib.decompressobj(-zlib.MAX_WBITS)
         data = file.read(_PIECE)

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset, FileDataset
 
 from builder.errors import UnreadableError
 from builder.readers.dicom.file import kind_of, open_dicom, quiet, text_of
-from builder.readers.dicom.geometry import GRID_TOLERANCE, Frame, Plane, frames_of, grid_of, places_of, spacing_of
+from builder.readers.dicom.geometry import GRID_TOLERANCE, Frame, ImagePlane, frames_of, grid_of, places_of, spacing_of
 from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
 from builder.readers.dicom.identity import identity_of, identity_of_series
 from builder.readers.dicom.pixels import ATTRIBUTES as PIXEL_ATTRIBUTES
@@ -290,7 +290,7 @@ def _is_unplaced(images: Sequence[_Image]) -> bool:
     return len(images) == 1 and not any(frame.plane for frame in images[0].frames)
 
 
-def _planes(images: Sequence[_Image]) -> list[Plane]:
+def _planes(images: Sequence[_Image]) -> list[ImagePlane]:
     """The places of all frames of a series, checked for what a volume needs but for its distances."""
     count = sum(len(image.frames) for image in images)
     planes = [frame.plane for image in images for frame in image.frames if frame.plane]
