@@ -41,18 +41,32 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 try:
     # by name: `datasets` 3.x would demand every module that a loading script imports
     zlib = importlib.import_module("isal.isal_zlib")
 except ImportError:  # the loader alone also runs without ISA-L, only slower
     import zlib
 
+
+class _Deferred:
+    """A module that is imported when it is first used: a command that prints its help waits for neither of them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(importlib.import_module(self._name), attribute)
+        setattr(self, attribute, value)  # from now on it is found without coming here
+        return value
+
+
 if typing.TYPE_CHECKING:
+    import cv2
     import datasets
+    import numpy as np
+    import numpy.typing as npt
+else:
+    cv2, np = _Deferred("cv2"), _Deferred("numpy")
 
 __all__ = [
     "LABELS",
@@ -65,6 +79,7 @@ __all__ = [
     "Metadata",
     "Prompts",
     "SAMed2D20M",
+    "SAMed2DError",
     "decode_masks",
     "decode_png",
     "interleave",
@@ -91,9 +106,39 @@ MODALITIES: Final = (
     "histopathology",
 )
 SPLITS: Final = ("train", "validation", "test")
+TIERS: Final = ("all", "commercial", "permissive")
+"""Tiers of licences from wide to narrow: what may be redistributed, also used commercially, and is not share-alike."""
 
 
-class DatasetError(ValueError):
+def config_name(scope: str, tier: str) -> str:
+    """The config that holds a tier of a modality, or of all of them.
+
+    >>> config_name("ct", "all"), config_name("all", "permissive")
+    ('ct', 'all-permissive')
+    """
+    return scope if tier == "all" else f"{scope}-{tier}"
+
+
+DEFAULT_CONFIG: Final = config_name("all", "permissive")
+CONFIGS: Final = tuple(
+    dict.fromkeys([DEFAULT_CONFIG, *(config_name(scope, tier) for scope in ("all", *MODALITIES) for tier in TIERS)])
+)
+"""Every config that a card may list, in its order: the default first."""
+
+CARD: Final = "README.md"
+DATA: Final = "data"
+INDEX: Final = "index"
+MEMBERS: Final = ("png", "mask.png", "json")
+"""Extensions of the members of a sample, in their order."""
+PLACES: Final = tuple(f"{member}_{what}" for member in ("image", "mask", "json") for what in ("offset", "size"))
+"""Columns of the index that say where the members lie in their shard, in bytes."""
+
+
+class SAMed2DError(Exception):
+    """What this project raises on purpose: the base of all its errors, whose messages are for the reader."""
+
+
+class DatasetError(SAMed2DError, ValueError):
     """A dataset, a config or a member of a shard is not what was asked for or what it should be."""
 
 
@@ -733,10 +778,6 @@ class _Remote:
 
 # --- choosing samples by the index ------------------------------------------------------------------------------------
 
-_TIERS: Final = ("", "-commercial", "-permissive")
-CONFIGS: Final = tuple(f"{scope}{tier}" for scope in (*MODALITIES, "all") for tier in _TIERS)
-"""Every config that a card may list."""
-_DEFAULT_CONFIG: Final = "all-permissive"
 _SURVEY_THREADS: Final = 8
 _DEAL: Final = 48
 """Pieces come in multiples of this, so that 2, 3, 4, 6, 8, 12, 16, 24 and 48 nodes or workers get equally many."""
@@ -796,9 +837,6 @@ class _Chosen:
     labels: collections.Counter[str]
 
 
-_PLACES: Final = tuple(f"{member}_{what}" for member in ("image", "mask", "json") for what in ("offset", "size"))
-
-
 @functools.lru_cache(maxsize=8)
 def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
@@ -825,7 +863,7 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), np.array(pc.struct_field(masks, "label"))[good].tolist(), strict=True))
     table = table.filter(pa.array(rows))
-    places = np.stack([table[column].to_numpy() for column in _PLACES], axis=1)
+    places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     return _Chosen(table["key"].to_pylist(), places, values, collections.Counter(label for _, label in shown))
 
 
@@ -834,8 +872,8 @@ def _read_index(place: _Place, shard: str) -> Any:
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    index = f"index/{shard.removeprefix('data/').removesuffix('.tar')}.parquet"
-    columns = ["key", *_PLACES, *_Wanted.OF_SAMPLES.values()]
+    index = f"{INDEX}/{shard.removeprefix(f'{DATA}/').removesuffix('.tar')}.parquet"
+    columns = ["key", *PLACES, *_Wanted.OF_SAMPLES.values()]
     columns += [f"masks.list.element.{field}" for field in (*_Wanted.OF_MASKS.values(), "area")]
     try:
         return pq.ParquetFile(io.BytesIO(place.read(index))).read(columns=columns).combine_chunks()
@@ -1491,11 +1529,9 @@ def _card_configs(place: _Place) -> list[dict[str, Any]]:
     from huggingface_hub import DatasetCard  # noqa: PLC0415 - only loading reads a card
 
     try:
-        text = place.read("README.md").decode()
+        text = place.read(CARD).decode()
     except (FileNotFoundError, NotADirectoryError):
-        raise DatasetError(
-            f"{place.name} is no built dataset: it has no README.md; 'sa-med2d build' writes one"
-        ) from None
+        raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
     return list(DatasetCard(text, ignore_metadata_errors=True).data.get("configs") or [])
 
 
@@ -1522,7 +1558,7 @@ def _builder() -> type:
         VERSION = datasets.Version(f"{SCHEMA}.0.0")
         BUILDER_CONFIG_CLASS = Config
         BUILDER_CONFIGS = [Config(name=name, version=datasets.Version(f"{SCHEMA}.0.0")) for name in CONFIGS]  # noqa: RUF012
-        DEFAULT_CONFIG_NAME = _DEFAULT_CONFIG
+        DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
 
         def _info(self) -> Any:
             return datasets.DatasetInfo(features=features(self.config.view, self.config.decode))

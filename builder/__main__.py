@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m builder``, the same as ``sa-med2d``."""
 
 import sys

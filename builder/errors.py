@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sa_med2d_20m import SAMed2DError
 
-class RecipeError(Exception):
+
+class RecipeError(SAMed2DError):
     """A recipe, or the folder it points to, cannot be used at all.
 
     Args:
@@ -18,11 +20,11 @@ class RecipeError(Exception):
         return "\n".join(self.problems)
 
 
-class UnreadableError(Exception):
+class UnreadableError(SAMed2DError):
     """A file cannot be read; the message says what was expected and what came."""
 
 
-class CaseError(Exception):
+class CaseError(SAMed2DError):
     """A case cannot be built; it goes to quarantine and the build goes on.
 
     Args:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import yaml
 
-from sa_med2d_20m import MODALITIES, SPLITS, features
+from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, SPLITS, config_name, features
 from shards.atomic import write_atomic
-from shards.description import Source, read_sources
-from shards.license import TIERS, refusal, tiers
-from shards.paths import CARD, DATA
+from shards.description import SourceDescription, read_sources
+from shards.license import refusal, tiers
+from shards.paths import CARD
 from shards.receipt import Receipt, read_receipts
 
 _SIZES: Final = (
@@ -43,17 +43,6 @@ class Config:
     bytes: dict[str, int]
 
 
-def config_names() -> tuple[str, ...]:
-    """All configs that there can be, in the order of the card: the default first."""
-    scopes = ("all", *MODALITIES)
-    names = [_name(scope, tier) for scope in scopes for tier in TIERS]
-    return ("all-permissive", *(name for name in names if name != "all-permissive"))
-
-
-def _name(scope: str, tier: str) -> str:
-    return scope if tier == "all" else f"{scope}-{tier}"
-
-
 def configs(receipts: Iterable[Receipt]) -> list[Config]:
     """The configs that hold data, by the licences that stand in the receipts.
 
@@ -64,9 +53,9 @@ def configs(receipts: Iterable[Receipt]) -> list[Config]:
     for receipt in receipts:
         if receipt.samples:
             for tier in _tiers(receipt):
-                held[_name("all", tier)].append(receipt)
-                held[_name(receipt.id.modality, tier)].append(receipt)
-    return [_config(name, held[name]) for name in config_names() if name in held]
+                held[config_name("all", tier)].append(receipt)
+                held[config_name(receipt.id.modality, tier)].append(receipt)
+    return [_config(name, held[name]) for name in CONFIGS if name in held]
 
 
 def _tiers(receipt: Receipt) -> tuple[str, ...]:
@@ -80,7 +69,7 @@ def _config(name: str, receipts: list[Receipt]) -> Config:
     samples, size = Counter[str](), Counter[str]()
     for receipt in receipts:
         shard = receipt.id
-        files[shard.split].add(f"{DATA}/{shard.modality}/{shard.license}/*/{shard.split}-*.tar")
+        files[shard.split].add(shard.glob)
         samples[shard.split] += receipt.samples
         size[shard.split] += receipt.bytes
     patterns = {split: tuple(sorted(globs)) for split, globs in files.items() if globs}
@@ -98,7 +87,7 @@ def write_card(out: Path) -> list[Config]:
     return configs(receipts)
 
 
-def card(receipts: list[Receipt], sources: Mapping[str, Source], repository: str | None = None) -> str:
+def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repository: str | None = None) -> str:
     """The text of the card.
 
     Args:
@@ -168,8 +157,8 @@ def _dataset_info(listed: list[Config]) -> list[dict[str, Any]]:
 
 def _introduction(receipts: list[Receipt], listed: list[Config], repository: str | None) -> str:
     samples, masks = sum(receipt.samples for receipt in receipts), sum(receipt.masks for receipt in receipts)
-    example = listed[0].name if listed else "all-permissive"
-    split = next(iter(listed[0].files)) if listed else "train"
+    example = listed[0].name if listed else DEFAULT_CONFIG
+    split = next(iter(listed[0].files)) if listed else SPLITS[0]
     return f"""# SA-Med2D-20M, rebuilt in the open
 
 {samples:,} images with {masks:,} masks from {len({receipt.id.source for receipt in receipts})} source datasets,
@@ -204,7 +193,7 @@ def _label_table(receipts: list[Receipt]) -> str:
     for receipt in receipts:
         for label, count in receipt.labels.items():
             labels[label][receipt.id.split] += count
-    lines = ["## Masks by class and split", "", "| class | train | validation | test |", "|---|--:|--:|--:|"]
+    lines = ["## Masks by class and split", "", f"| class | {' | '.join(SPLITS)} |", f"|---|{'--:|' * len(SPLITS)}"]
     for label, by_split in sorted(labels.items()):
         lines.append(f"| {label} | {' | '.join(f'{by_split[split]:,}' for split in SPLITS)} |")
     return "\n".join(lines) + "\n"
@@ -238,8 +227,8 @@ def _modality_table(receipts: list[Receipt]) -> str:
     lines = [
         "## Images by modality and split",
         "",
-        "| modality | train | validation | test | masks |",
-        "|---|--:|--:|--:|--:|",
+        f"| modality | {' | '.join(SPLITS)} | masks |",
+        f"|---|{'--:|' * len(SPLITS)}--:|",
     ]
     for modality, counts in sorted(rows.items()):
         cells = " | ".join(f"{counts[column]:,}" for column in (*SPLITS, "masks"))
@@ -247,7 +236,7 @@ def _modality_table(receipts: list[Receipt]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _source_table(receipts: list[Receipt], sources: Mapping[str, Source]) -> str:
+def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     licenses = {}
     for receipt in receipts:

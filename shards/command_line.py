@@ -1,45 +1,49 @@
-"""The commands ``publish``, ``withdraw`` and ``status``."""
+"""The commands on built shards: ``index``, ``verify``, ``publish``, ``withdraw`` and ``status``."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.table import Table
+from shards.arguments import LateChoices, add_choice, output_folder
+from shards.console import complain, console
 
-from sa_med2d_20m import MODALITIES
-from shards.hub.gate import Choice, Verdict
-from shards.hub.publish import Offer, offer, publish
-from shards.hub.repository import Repository
-from shards.hub.status import status
-from shards.hub.withdraw import withdraw
-from shards.license import TIERS, tiers
-from shards.store import folder
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from shards.hub.gate import Verdict
+    from shards.hub.publish import Offer
 
 DONE, FAILED = range(2)
-"""Exit codes: done; failed, refused or held back."""
+"""Exit codes: done; failed, refused, held back, or something found wrong."""
+
+EXTRA: Final = "publish"
+"""The extra of ``pyproject.toml`` that these commands need."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands to a parser; each sets ``run``, a function of the options and a console."""
+    """Add the commands to a parser; each sets ``run``, a function of the options, and ``extra``, see `EXTRA`."""
+    _add_index(commands)
+    _add_verify(commands)
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)
 
 
-def output_folder(text: str, place: Callable[[str], Path] = folder) -> Path:
-    """The type of an argument that names an output folder, or its URL in an object store.
+def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("index", help="write index, receipts and card anew from the shards alone")
+    command.add_argument("out", type=partial(output_folder, write=True), metavar="OUT")
+    command.set_defaults(run=_index, extra=EXTRA)
 
-    Args:
-        text: The argument.
-        place: `shards.store.folder`, or `shards.store.writable` where shards or their index are written.
-    """
-    try:
-        return place(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("verify", help="check shards against receipts and index; exit code 1 on any finding")
+    command.add_argument("out", type=output_folder, metavar="OUT")
+    command.add_argument("--deep", action="store_true", help="also decode every picture and check each mask")
+    command.set_defaults(run=_verify, extra=EXTRA)
 
 
 def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,10 +58,10 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("out", type=output_folder, metavar="OUT")
     command.add_argument("repository", metavar="REPO_ID", help="owner/name; made if it is not there")
     command.add_argument("--private", action="store_true", help="make a new repository private")
-    command.add_argument("--tier", choices=TIERS, default=TIERS[0], help="only licences of this tier (default: all)")
-    command.add_argument(
-        "--modality", action="append", default=[], choices=MODALITIES, help="only this; may be repeated"
-    )
+    tiers = LateChoices("sa_med2d_20m", "TIERS")
+    add_choice(command, "--tier", tiers, "only licences of this tier (default: all)", default="all")
+    modalities = LateChoices("sa_med2d_20m", "MODALITIES")
+    add_choice(command, "--modality", modalities, "only this; may be repeated", action="append", default=[])
     command.add_argument("--source", action="append", default=[], metavar="S", help="only this; repeatable")
     command.add_argument("--revision", default="main", metavar="BRANCH", help="branch (default: main)")
     command.add_argument("--tag", metavar="TAG", help="name of the release, given when all is verified: v1.0.0")
@@ -65,7 +69,7 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--allowed-only", action="store_true", help="upload what may be published and list what is held back"
     )
     command.add_argument("--dry-run", action="store_true", help="say what would go up and what is held back, no more")
-    command.set_defaults(run=_publish)
+    command.set_defaults(run=_publish, extra=EXTRA)
 
 
 def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -81,7 +85,7 @@ def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument(
         "--purge", action="store_true", help="also delete those tags and make the branch's history one commit"
     )
-    command.set_defaults(run=_withdraw)
+    command.set_defaults(run=_withdraw, extra=EXTRA)
 
 
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,69 +93,129 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("repository", metavar="REPO_ID")
     command.add_argument("out", type=output_folder, nargs="?", metavar="OUT")
     command.add_argument("--revision", default="main", metavar="BRANCH", help="branch (default: main)")
-    command.set_defaults(run=_status)
+    command.set_defaults(run=_status, extra=EXTRA)
 
 
-def _publish(options: argparse.Namespace, console: Console) -> int:
+def _index(options: argparse.Namespace) -> int:
+    from shards.card import write_card  # noqa: PLC0415 - imported when it is called, here and below
+    from shards.index import rebuild  # noqa: PLC0415
+
+    _require_folder(options.out)
+    speaker = console()
+    with speaker.status("indexing") as status:
+        count, findings = rebuild(options.out, lambda shard: status.update(f"indexing {shard.tar}"))
+    write_card(options.out)
+    report(findings, speaker)
+    speaker.print(f"{count} shards indexed, {len(findings)} could not be read")
+    return FAILED if findings else DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from shards.verify import verify  # noqa: PLC0415
+
+    _require_folder(options.out)
+    speaker = console()
+    with speaker.status("verifying") as status:
+        found = verify(options.out, deep=options.deep, on_shard=lambda shard: status.update(f"verifying {shard.tar}"))
+        findings = report(found, speaker)
+    speaker.print(f"{findings} findings" if findings else "no findings")
+    return FAILED if findings else DONE
+
+
+def report(findings: Iterable[str], speaker: Console) -> int:
+    """Print findings as they come, and count them."""
+    count = 0
+    for finding in findings:
+        complain(speaker, finding)
+        count += 1
+    return count
+
+
+def _require_folder(out: Path) -> None:
+    from sa_med2d_20m import DatasetError  # noqa: PLC0415
+
+    if not out.is_dir():
+        raise DatasetError(f"{out} is no folder; expected one that 'sa-med2d build' wrote")
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from shards.hub.gate import Choice  # noqa: PLC0415
+    from shards.hub.publish import offer, publish  # noqa: PLC0415
+    from shards.hub.repository import Repository  # noqa: PLC0415
+
+    speaker = console()
     choice = Choice(options.tier, tuple(options.modality), tuple(options.source))
-    with console.status("verifying") as shown:
+    with speaker.status("verifying") as shown:
         offered = offer(options.out, choice, lambda shard: shown.update(f"verifying {shard.tar}"))
-    _show_offer(offered, console)
+    _show_offer(offered, speaker)
     if offered.held_back and not options.allowed_only:
-        console.print("nothing was uploaded: --allowed-only uploads the rest")
+        speaker.print("nothing was uploaded: --allowed-only uploads the rest")
         return FAILED
     if options.dry_run:
         return DONE
     repository = Repository(options.repository, options.revision)
     done = publish(options.out, offered, repository, private=options.private, tag=options.tag)
-    console.print(f"{options.repository} is at {done.commit}: {done.changed} files changed, {done.deleted} deleted")
-    console.print(f"all files verified, the first samples of {', '.join(done.configs)} streamed")
+    speaker.print(f"{options.repository} is at {done.commit}: {done.changed} files changed, {done.deleted} deleted")
+    speaker.print(f"all files verified, the first samples of {', '.join(done.configs)} streamed")
     if done.tag is not None:
-        console.print(f"tagged {done.tag}")
+        speaker.print(f"tagged {done.tag}")
     return DONE
 
 
-def _show_offer(offered: Offer, console: Console) -> None:
+def _show_offer(offered: Offer, speaker: Console) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("source", "licence", "tiers", "shards", "images", "MB")
     for verdict in offered.allowed:
         table.add_row(*_row(verdict))
     if offered.allowed:
-        console.print(table)
+        speaker.print(table)
     for verdict in offered.held_back:
-        console.print(f"held back: {verdict.name}", markup=False, highlight=False)
+        speaker.print(f"held back: {verdict.name}", markup=False, highlight=False)
         for reason in verdict.reasons:
-            console.print(f"  {reason}", markup=False, highlight=False)
+            speaker.print(f"  {reason}", markup=False, highlight=False)
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
+    from shards.license import tiers  # noqa: PLC0415
+
     license_id = verdict.receipts[0].license
     samples, size = sum(one.samples for one in verdict.receipts), sum(one.bytes for one in verdict.receipts)
     shards = str(len(verdict.receipts))
     return verdict.name, license_id, ", ".join(tiers(license_id)), shards, f"{samples:,}", f"{size / 1e6:.1f}"
 
 
-def _withdraw(options: argparse.Namespace, console: Console) -> int:
+def _withdraw(options: argparse.Namespace) -> int:
+    from shards.hub.repository import Repository  # noqa: PLC0415
+    from shards.hub.withdraw import withdraw  # noqa: PLC0415
+
+    speaker = console()
     repository = Repository(options.repository, options.revision)
     done = withdraw(options.source, repository, purge=options.purge)
-    console.print(f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted")
+    speaker.print(f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted")
     if done.tags:
         told = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
-        console.print(f"{told}: {', '.join(done.tags)}")
+        speaker.print(f"{told}: {', '.join(done.tags)}")
     if done.branches:
-        console.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
+        speaker.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
     if done.purged:
-        console.print(f"the history of {options.revision} is one commit")
+        speaker.print(f"the history of {options.revision} is one commit")
     else:
-        console.print("earlier commits still hold it (--purge makes the history one commit)")
+        speaker.print("earlier commits still hold it (--purge makes the history one commit)")
     return DONE
 
 
-def _status(options: argparse.Namespace, console: Console) -> int:
+def _status(options: argparse.Namespace) -> int:
+    from rich.table import Table  # noqa: PLC0415
+
+    from shards.hub.repository import Repository  # noqa: PLC0415
+    from shards.hub.status import status  # noqa: PLC0415
+
     found = status(Repository(options.repository, options.revision), options.out)
     table = Table("source", "licence", "published shards", "images", "MB", "state")
     for one in found:
         receipts = one.published.values()
         samples, size = sum(receipt.samples for receipt in receipts), sum(receipt.bytes for receipt in receipts)
         table.add_row(one.name, one.license, str(len(receipts)), f"{samples:,}", f"{size / 1e6:.1f}", one.state)
-    console.print(table if found else f"{options.repository} holds no source")
+    console().print(table if found else f"{options.repository} holds no source")
     return DONE

@@ -11,10 +11,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import metadata_types
+from sa_med2d_20m import PLACES, DatasetError, metadata_types
 from shards.atomic import open_atomic
 from shards.contract import type_faults
-from shards.paths import BUILD, DATA, INDEX, ShardId, stems
+from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipts, write_receipt
 from shards.store import copied, is_here
 from shards.tar import BrokenShardError, Located, read_shard, sha256_of
@@ -29,11 +29,10 @@ def _arrow(described: Any) -> pa.DataType:
     return scalar
 
 
-_PLACES: Final = tuple(f"{member}_{what}" for member in ("image", "mask", "json") for what in ("offset", "size"))
-SCHEMA: Final = pa.schema(
+INDEX_SCHEMA: Final = pa.schema(
     [(name, _arrow(described)) for name, described in metadata_types().items()]
     + [("shard", pa.string())]
-    + [(place, pa.int64()) for place in _PLACES]
+    + [(place, pa.int64()) for place in PLACES]
 )
 """Columns of the index: the fields of `sa_med2d_20m.Metadata`, the shard's path below the output folder, and offset
 and size in bytes of each member within the shard."""
@@ -49,12 +48,12 @@ def index_row(record: dict[str, Any], shard: str, located: Located) -> dict[str,
     """
     members = (located.image, located.mask, located.record)
     places = [number for member in members for number in (member.offset, member.size)]
-    return {**record, "shard": shard, **dict(zip(_PLACES, places, strict=True))}
+    return {**record, "shard": shard, **dict(zip(PLACES, places, strict=True))}
 
 
 def write_index(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows of one shard; the same rows give the same bytes."""
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
     with open_atomic(path) as file:
         pq.write_table(table, file, compression="zstd")
 
@@ -100,7 +99,7 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
             with copied(out, [shard.tar]) as near:
                 rows = rows_of(near, shard)
                 sha256, size = sha256_of(near / shard.tar)
-        except ValueError as error:
+        except DatasetError as error:
             findings.append(f"{path}: {error}" if not is_here(out) else str(error))
             continue
         write_index(out / shard.index, rows)
@@ -114,8 +113,8 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
 
 def _remove_orphans(out: Path) -> None:
     tars = stems(out, DATA, ".tar").keys()
-    for folder, name, suffix in ((out, INDEX, ".parquet"), (out / BUILD, "receipts", ".json")):
-        for stem, path in stems(folder, name, suffix).items():
+    for folder, suffix in ((INDEX, ".parquet"), (RECEIPTS, ".json")):
+        for stem, path in stems(out, folder, suffix).items():
             if stem not in tars:
                 path.unlink()
 

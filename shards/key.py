@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote
 
-from sa_med2d_20m import MODALITIES
+from sa_med2d_20m import MODALITIES, DatasetError
 
 _KEY = re.compile(
     rf"(?P<modality>{'|'.join(MODALITIES)})_(?P<submodality>[A-Za-z0-9_-]+?)--(?P<source>[A-Za-z0-9_-]+?)"
@@ -76,11 +76,11 @@ class SampleKey:
         """Read a key back.
 
         Raises:
-            ValueError: The text is no key.
+            DatasetError: The text is no key.
         """
         match = _KEY.fullmatch(key)
         if match is None:
-            raise ValueError(f"{key!r} is no key: expected modality_submodality--source--case--axis_slice")
+            raise DatasetError(f"{key!r} is no key: expected modality_submodality--source--case--axis_slice")
         index = match["index"]
         return cls(
             match["modality"],

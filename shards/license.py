@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from sa_med2d_20m import TIERS
 
 UNPUBLISHED: Final = ("unknown", "conflict")
 """What a recipe may say instead of a licence: buildable, never published."""
@@ -72,9 +72,6 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-MNI-ICBM152": Terms(),
 }
 
-TIERS: Final = ("all", "commercial", "permissive")
-"""From wide to narrow; each config of a narrower tier holds part of what the wider one holds."""
-
 
 def canonical(license_id: str) -> str:
     """Check and spell a licence as SPDX does.
@@ -87,6 +84,9 @@ def canonical(license_id: str) -> str:
     """
     if license_id in UNPUBLISHED:
         return license_id
+    # the table of SPDX takes longer to load than a command to print its help
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression  # noqa: PLC0415
+
     try:
         spelled = canonicalize_license_expression(license_id)
     except InvalidLicenseExpression:

@@ -13,8 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
+from sa_med2d_20m import SAMed2DError
 from shards.atomic import write_atomic
 from shards.paths import BUILD
 from shards.store import create, is_here
@@ -24,7 +23,7 @@ _MARK: Final = re.compile(r"process (?P<number>\d+) on (?P<place>\S+ \(\w+\)), s
 _KERNEL: Final = (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid"))
 
 
-class OutputError(Exception):
+class OutputError(SAMed2DError):
     """The output folder cannot be used."""
 
 
@@ -42,6 +41,8 @@ def locked(out: Path) -> Iterator[None]:
         with _object(out):
             yield
         return
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only commands that write need it
+
     (out / BUILD).mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / BUILD / "lock", timeout=0):

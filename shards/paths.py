@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
+from sa_med2d_20m import CARD, DATA, INDEX, SPLITS, DatasetError
 from shards.store import listing
 
-CARD: Final = "README.md"
-DATA: Final = "data"
-INDEX: Final = "index"
+__all__ = [
+    "BUILD",
+    "CARD",
+    "DATA",
+    "INDEX",
+    "MANIFESTS",
+    "RECEIPTS",
+    "SOURCES",
+    "ShardId",
+    "manifest_file",
+    "source_file",
+    "stems",
+]
+
 BUILD: Final = "build"
+"""What stays at home; the card, data and index are published."""
+RECEIPTS: Final = f"{BUILD}/receipts"
+SOURCES: Final = f"{BUILD}/sources"
+MANIFESTS: Final = f"{INDEX}/sources"
 _STEM = re.compile(
-    r"(?P<modality>[a-z0-9_]+)/(?P<license>[a-z0-9.+-]+)/(?P<source>[A-Za-z0-9_-]+)/(?P<split>train|validation|test)-(?P<number>\d{5,})"
+    r"(?P<modality>[a-z0-9_]+)/(?P<license>[a-z0-9.+-]+)/(?P<source>[A-Za-z0-9_-]+)/"
+    rf"(?P<split>{'|'.join(SPLITS)})-(?P<number>\d{{5,}})"
 )
 
 
@@ -55,20 +72,25 @@ class ShardId:
         return f"{INDEX}/{self.stem}.parquet"
 
     @property
+    def glob(self) -> str:
+        """The shards of this modality, licence and split of whatever source, as a pattern for a card."""
+        return f"{DATA}/{self.modality}/{self.license}/*/{self.split}-*.tar"
+
+    @property
     def receipt(self) -> str:
         """Path of its receipt below the output folder."""
-        return f"{BUILD}/receipts/{self.stem}.json"
+        return f"{RECEIPTS}/{self.stem}.json"
 
     @classmethod
     def parse(cls, stem: str) -> ShardId:
         """Read a stem back.
 
         Raises:
-            ValueError: It is none.
+            DatasetError: It is none.
         """
         match = _STEM.fullmatch(stem)
         if match is None:
-            raise ValueError(f"{stem!r} is no shard name: expected modality/licence/source/split-00000")
+            raise DatasetError(f"{stem!r} is no shard name: expected modality/licence/source/split-00000")
         return cls(match["modality"], match["license"], match["source"], match["split"], int(match["number"]))
 
 
@@ -79,9 +101,9 @@ def stems(out: Path, folder: str, suffix: str) -> dict[str, Path]:
 
 def manifest_file(source: str) -> str:
     """Path, in a repository, of what is published of a source."""
-    return f"{INDEX}/sources/{source}.json"
+    return f"{MANIFESTS}/{source}.json"
 
 
-def source_file(source: str) -> PurePosixPath:
+def source_file(source: str) -> str:
     """Path of what is known about a source (title, licence, evidence, classes) below the output folder."""
-    return PurePosixPath(BUILD) / "sources" / f"{source}.json"
+    return f"{SOURCES}/{source}.json"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sa_med2d_20m import SCHEMA
+from sa_med2d_20m import SCHEMA, DatasetError
 from shards.atomic import write_atomic
-from shards.paths import ShardId
+from shards.paths import RECEIPTS, ShardId
 from shards.store import contents
 
 
@@ -83,7 +83,7 @@ def read_receipt(path: Path) -> Receipt:
     """Read a receipt.
 
     Raises:
-        ValueError: The file is no receipt of this version.
+        DatasetError: The file is no receipt of this version.
     """
     return _receipt_from(path.read_bytes(), str(path))
 
@@ -96,17 +96,17 @@ def _receipt_from(data: bytes, where: str) -> Receipt:
         receipt = Receipt(**record)
         ShardId.parse(receipt.shard)
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{where} is no receipt that this version reads ({error})") from None
+        raise DatasetError(f"{where} is no receipt that this version reads ({error})") from None
     return receipt
 
 
 def read_receipts(out: Path) -> dict[str, Receipt]:
     """All readable receipts of an output folder by stem, sorted; one that cannot be read counts as missing."""
     found = {}
-    for name, data in contents(out, "build/receipts", ".json").items():
+    for name, data in contents(out, RECEIPTS, ".json").items():
         try:
             receipt = _receipt_from(data, name)
-        except ValueError:
+        except DatasetError:
             continue
         found[receipt.shard] = receipt
     return dict(sorted(found.items()))

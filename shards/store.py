@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from sa_med2d_20m import DatasetError, SAMed2DError
+
 PART: Final = 16 << 20
 """Bytes of a part of an upload: a shard of 1 GiB is 64 parts, and S3 takes 10,000."""
 _REFUSED: Final = {"hf": "publish it there with 'sa-med2d publish', which asks the licences first"}
@@ -20,7 +22,7 @@ _CLIENTS: Final = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "htt
 """Packages whose errors say that a store failed."""
 
 
-class StoreError(OSError):
+class StoreError(SAMed2DError, OSError):
     """An object store cannot be reached, or refuses."""
 
 
@@ -28,7 +30,7 @@ def folder(text: str) -> Path:
     """The output folder that a user names: a path, or the URL of a folder in an object store.
 
     Raises:
-        ValueError: No package that is installed reads such URLs.
+        DatasetError: No package that is installed reads such URLs.
 
     >>> folder("built").is_absolute()
     False
@@ -45,18 +47,18 @@ def folder(text: str) -> Path:
         # without a cache of listings: other machines write there too
         return cast("Path", UPath(text, use_listings_cache=False, skip_instance_cache=True))
     except (ImportError, ValueError) as error:
-        raise ValueError(f"{text}: no such place can be opened: {error}") from None
+        raise DatasetError(f"{text}: no such place can be opened: {error}") from None
 
 
 def writable(text: str) -> Path:
     """As `folder`, where shards or their index may be written.
 
     Raises:
-        ValueError: It may not, or see `folder`.
+        DatasetError: It may not, or see `folder`.
     """
     refused = _REFUSED.get(text.split("://", maxsplit=1)[0]) if "://" in text else None
     if refused:
-        raise ValueError(f"{text}: nothing is written there; {refused}")
+        raise DatasetError(f"{text}: nothing is written there; {refused}")
     return folder(text)
 
 
@@ -162,7 +164,7 @@ def discard_unfinished(out: Path) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
     """Say in words what the client of a store raises that is no `OSError`.
 
     Raises:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sa_med2d_20m import MEMBERS, DatasetError
+
 _BLOCK: Final = 512
 _RECORD: Final = 10240
 _MODE: Final = 0o444
@@ -24,8 +26,6 @@ _REST: Final = b"\0 0" + bytes(100) + b"ustar\00000" + bytes(247)
 """What stands between and after name, size and checksum in each header: mode and owners, time 0, a file, ustar."""
 _SUM: Final = sum(_OWNER) + sum(_TIME) + sum(b" " * 8) + sum(_REST[2:])
 """Of all these bytes; the checksum counts itself as eight blanks."""
-MEMBERS: Final = ("png", "mask.png", "json")
-"""Extensions of the members of a sample, in their order."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def tar_header(name: str, size: int) -> bytes:
     return b"".join((encoded, bytes(_LONGEST_NAME - len(encoded)), _OWNER, octal, _TIME, checksum, _REST))
 
 
-class BrokenShardError(ValueError):
+class BrokenShardError(DatasetError):
     """A tar file is no shard: not a tar, truncated, or its members are not three a sample in order."""
 
 

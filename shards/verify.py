@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from sa_med2d_20m import DatasetError, decode_masks, decode_png, split_layers
 from shards.contract import meaning_faults
-from shards.index import SCHEMA, count_faults, rows_of
+from shards.index import INDEX_SCHEMA, count_faults, rows_of
 from shards.key import SampleKey
-from shards.paths import BUILD, DATA, INDEX, ShardId, stems
+from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipt
 from shards.store import copied
 from shards.tar import BrokenShardError, Sample, read_shard, sha256_of
@@ -38,36 +38,36 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
         A sentence for each finding, with the file or key it is about.
     """
     tars, indexes = stems(out, DATA, ".tar"), stems(out, INDEX, ".parquet")
-    receipts = stems(out / BUILD, "receipts", ".json")
+    receipts = stems(out, RECEIPTS, ".json")
     if not tars and not receipts:
         yield f"{out}: holds no shard"
     for stem in sorted(receipts.keys() - tars.keys()):
         yield f"{receipts[stem]}: its shard {DATA}/{stem}.tar is missing"
     for stem in sorted(indexes.keys() - tars.keys()):
         yield f"{indexes[stem]}: its shard {DATA}/{stem}.tar is missing"
-    whole = Whole()
+    across = CrossShardChecks()
     for stem, path in tars.items():
         try:
             shard = ShardId.parse(stem)
-        except ValueError as error:
+        except DatasetError as error:
             yield f"{path}: {error}"
             continue
         on_shard(shard)
-        yield from verify_shard(out, shard, deep=deep, whole=whole)
-    yield from whole.findings()
+        yield from verify_shard(out, shard, deep=deep, across=across)
+    yield from across.findings()
 
 
-def verify_shard(out: Path, shard: ShardId, *, deep: bool, whole: Whole) -> Iterator[str]:
-    """Check one shard; what must hold over several is told by ``whole`` in the end. See `verify`.
+def verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardChecks) -> Iterator[str]:
+    """Check one shard; what must hold over several is told by ``across`` in the end. See `verify`.
 
     One in an object store is fetched once, with its index and receipt.
     """
     with copied(out, (shard.tar, shard.index, shard.receipt)) as near:
-        for finding in _verify_shard(near, shard, deep=deep, whole=whole):
+        for finding in _verify_shard(near, shard, deep=deep, across=across):
             yield finding.replace(str(near), str(out))
 
 
-def _verify_shard(out: Path, shard: ShardId, *, deep: bool, whole: Whole) -> Iterator[str]:
+def _verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardChecks) -> Iterator[str]:
     path = out / shard.tar
     receipt, reason = _receipt_of(path, out / shard.receipt)
     yield from _check_bytes(shard, path, receipt) if receipt else [reason]
@@ -78,10 +78,10 @@ def _verify_shard(out: Path, shard: ShardId, *, deep: bool, whole: Whole) -> Ite
         return
     if receipt is not None:
         yield from (f"{path}: {fault}" for fault in count_faults(receipt, shard, rows))
-    yield from _check_members(out, shard, rows, deep=deep, whole=whole)
+    yield from _check_members(out, shard, rows, deep=deep, across=across)
 
 
-class Whole:
+class CrossShardChecks:
     """What must hold over all shards. Patients and keys are kept as hashes, 16 bytes a sample or so."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ def _receipt_of(path: Path, receipt_path: Path) -> tuple[Receipt | None, str]:
         return None, f"{path}: has no receipt; 'sa-med2d index' writes one if the shard is whole"
     try:
         return read_receipt(receipt_path), ""
-    except ValueError as error:
+    except DatasetError as error:
         return None, str(error)
 
 
@@ -125,9 +125,11 @@ def _check_bytes(shard: ShardId, path: Path, receipt: Receipt) -> Iterator[str]:
         yield f"{path}: has sha256 {sha256}, its receipt says {receipt.sha256}"
 
 
-def _check_members(out: Path, shard: ShardId, rows: list[dict[str, Any]], *, deep: bool, whole: Whole) -> Iterator[str]:
+def _check_members(
+    out: Path, shard: ShardId, rows: list[dict[str, Any]], *, deep: bool, across: CrossShardChecks
+) -> Iterator[str]:
     for row in rows:
-        whole.add(row)
+        across.add(row)
         yield from (f"{shard.tar}: {row['key']}: {finding}" for finding in _check_row(shard, row))
     yield from _check_index(out, shard, rows)
     if deep:
@@ -155,7 +157,7 @@ def _check_index(out: Path, shard: ShardId, rows: list[dict[str, Any]]) -> Itera
     except (OSError, ValueError) as error:
         yield f"{path}: is no readable Parquet file ({error})"
         return
-    if not table.schema.equals(SCHEMA):
+    if not table.schema.equals(INDEX_SCHEMA):
         yield f"{path}: its columns are not those of this version"
     elif table.to_pylist() != rows:
         yield f"{path}: differs from its shard; 'sa-med2d index {out}' writes it again"

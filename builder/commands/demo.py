@@ -1,8 +1,10 @@
-"""The demo: real images that Python packages ship, laid out as a raw folder."""
+"""The command ``demo``: real images that Python packages ship, built, verified and streamed."""
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from sa_med2d_20m import decode_masks, load
+from builder.commands.build import add_build_options, run_build
+from builder.commands.exit_codes import BUILT, FAILED, QUARANTINED
+from shards.command_line import report
+from shards.console import console
+
+EXTRA: Final = "demo"
+"""The extra of ``pyproject.toml`` that the command needs."""
+_ADVICE: Final = f"pip install 'sa-med2d-20m[{EXTRA}]'"
 
 _MNI: Final = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 DEMO: Final = {
@@ -20,8 +29,33 @@ DEMO: Final = {
 """Recipe in the catalogue -> package, folder inside it, files."""
 
 
-class DemoError(Exception):
-    """The packages of the extra ``demo`` are not there."""
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a parser."""
+    command = commands.add_parser(
+        "demo",
+        help="build, verify and stream a small set of real images that Python packages ship",
+        description=f"Build the sources {', '.join(DEMO)} from data inside the packages of the extra 'demo', verify "
+        "the result and print one streamed sample.",
+    )
+    command.add_argument("--out", type=Path, default=Path("demo"), metavar="OUT", help="output folder (default: demo)")
+    add_build_options(command)
+    command.set_defaults(run=_run, extra=EXTRA)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from builder.sources.load import load_recipe  # noqa: PLC0415 - imported when it is called, here and below
+    from shards.verify import verify  # noqa: PLC0415
+
+    recipes = [load_recipe(name) for name in DEMO]
+    with demo_folder() as raw:
+        summary = run_build(recipes, raw, options)
+    speaker = console()
+    findings = report(verify(options.out, deep=True, on_shard=lambda _: None), speaker)
+    if findings or summary.quarantined:
+        return FAILED if findings else QUARANTINED
+    speaker.print(f"verified {options.out}: no findings; one streamed sample:")
+    sys.stdout.write(show_sample(options.out) + "\n")
+    return BUILT
 
 
 @contextmanager
@@ -29,8 +63,10 @@ def demo_folder() -> Iterator[Path]:
     """A raw folder with copies of the files inside the packages, for as long as the block runs.
 
     Raises:
-        DemoError: A package or a file is missing.
+        SAMed2DError: A package or a file is missing.
     """
+    from sa_med2d_20m import SAMed2DError  # noqa: PLC0415
+
     with tempfile.TemporaryDirectory(prefix="sa-med2d-demo-") as name:
         for source, (package, inside, names) in DEMO.items():
             folder = _package_folder(package) / inside
@@ -38,23 +74,24 @@ def demo_folder() -> Iterator[Path]:
             target.mkdir()
             for file in names:
                 if not (folder / file).is_file():
-                    raise DemoError(f"{package} does not ship {inside}/{file}; install another version: {_ADVICE}")
+                    raise SAMed2DError(f"{package} does not ship {inside}/{file}; install another version: {_ADVICE}")
                 shutil.copy2(folder / file, target / file)  # with its time: a second demo resumes the first
         yield Path(name)
 
 
-_ADVICE: Final = "pip install 'sa-med2d-20m[demo]'"
-
-
 def _package_folder(package: str) -> Path:
+    from sa_med2d_20m import SAMed2DError  # noqa: PLC0415
+
     spec = find_spec(package)  # finds without importing: stardist would pull in its whole deep-learning stack
     if spec is None or not spec.submodule_search_locations:
-        raise DemoError(f"the demo reads images out of the package {package}, which is not installed: {_ADVICE}")
+        raise SAMed2DError(f"the demo reads images out of the package {package}, which is not installed: {_ADVICE}")
     return Path(spec.submodule_search_locations[0])
 
 
 def show_sample(out: Path) -> str:
     """The first streamed sample of the demo's volume, in words."""
+    from sa_med2d_20m import decode_masks, load  # noqa: PLC0415
+
     sample = next(iter(load(out, "mr-permissive")))
     lines = [f"{sample['key']}: {sample['width']} x {sample['height']}, {sample['plane']}, {sample['license']}"]
     for entry, mask in zip(sample["masks"], decode_masks(sample), strict=True):

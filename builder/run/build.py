@@ -19,9 +19,9 @@ from builder.run.shard import CaseDone
 from builder.sources.recipe import Recipe
 from shards.atomic import TEMPORARY, write_atomic
 from shards.card import Config, write_card
-from shards.description import Source, write_source
+from shards.description import SourceDescription, write_source
 from shards.lock import OutputError, locked
-from shards.paths import BUILD, DATA, INDEX, ShardId, stems
+from shards.paths import BUILD, DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Quarantined, Receipt, read_receipts
 from shards.store import discard_unfinished, is_here, listing
 
@@ -153,9 +153,9 @@ def _is_finished(task: Task, receipt: Receipt | None, tars: Mapping[str, int], i
     return tars.get(f"{stem}.tar") == receipt.bytes and f"{stem}.parquet" in indexes
 
 
-def _describe(planned: SourcePlan) -> Source:
+def _describe(planned: SourcePlan) -> SourceDescription:
     recipe = planned.source.recipe
-    return Source(
+    return SourceDescription(
         name=recipe.name,
         title=recipe.title,
         homepage=recipe.homepage,
@@ -174,7 +174,7 @@ def _clean(out: Path, plans: Iterable[SourcePlan]) -> list[str]:
     wanted = {task.shard.stem for planned in plans for task in planned.tasks}
     sources = {planned.source.recipe.name for planned in plans}
     removed = set()
-    for folder, suffix in ((f"{BUILD}/receipts", ".json"), (INDEX, ".parquet"), (DATA, ".tar")):
+    for folder, suffix in ((RECEIPTS, ".json"), (INDEX, ".parquet"), (DATA, ".tar")):
         for stem, path in stems(out, folder, suffix).items():
             if _source_of(stem) in sources and stem not in wanted:
                 path.unlink()

@@ -17,7 +17,7 @@ from builder.errors import CaseError
 from builder.run.plan import Task, file_states
 from shards.index import receipt_of, write_index
 from shards.receipt import Quarantined, Receipt, write_receipt
-from shards.store import told
+from shards.store import store_errors
 from shards.writer import EncodedSample, write_shard
 
 _DISTRIBUTIONS: Final = (
@@ -50,7 +50,7 @@ class CaseDone:
     quarantined: Quarantined | None
 
 
-@told()
+@store_errors()
 def build_shard(
     task: Task,
     out: Path,

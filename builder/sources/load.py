@@ -6,13 +6,13 @@ import difflib
 import tomllib
 import types
 import typing
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from builder.errors import RecipeError
+from builder.sources import catalogue
 from builder.sources.recipe import Recipe
 
 
@@ -25,19 +25,12 @@ def load_recipe(reference: str) -> Recipe:
     path = Path(reference)
     if path.suffix == ".toml" or path.is_file():
         return parse_recipe(_read(path), str(path))
-    names = catalogue()
+    names = catalogue.names()
     if reference not in names:
         near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "'sa-med2d sources list' shows all"
         raise RecipeError([f"{reference}: neither a recipe file (.toml) nor in the catalogue; {hint}"])
-    text = files("builder").joinpath("catalog", f"{reference}.toml").read_text(encoding="utf-8")
-    return parse_recipe(text, f"{reference}.toml")
-
-
-def catalogue() -> list[str]:
-    """Names of the recipes that come with the builder, sorted."""
-    folder = files("builder").joinpath("catalog")
-    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return parse_recipe(catalogue.text_of(reference), f"{reference}.toml")
 
 
 def _read(path: Path) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from typing import Annotated, Final, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -30,9 +32,37 @@ MANY: Final = ".json"
 ANY_INSTANCE: Final = "*"
 """Key in ``[labels]`` for the one class of an instance map."""
 
-
 PATIENT_ID: Final = "PatientID"
 """Value of ``files.patient``: the patient is the one whom the DICOM files name."""
+
+# fmt: off
+CONVERSION_KEYS: Final = frozenset({
+    "name", "modality", "submodality", "submodalities", "resample_masks", "axes", "splits", "keep_empty", "identifiers",
+    "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
+    "labels.label", "labels.organ", "labels.group", "regions",
+    "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
+    "masks.ignore", "masks.grid_tolerance",
+    "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
+    "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
+    "limits.pixels", "limits.bytes",
+    "intensity.mode", "intensity.center", "intensity.width",
+})
+"""Keys that shape the samples of a source: which there are, their keys, pixels and metadata.
+
+Another value asks for another conversion. ``limits`` is here because it decides which cases are refused.
+"""
+
+DESCRIPTION_KEYS: Final = frozenset({
+    "title", "homepage", "license_evidence", "access", "citation", "identifiers_evidence",
+})
+"""Keys that describe a source and stand in no sample. Another value changes no byte of a shard."""
+
+LICENSE_KEYS: Final = frozenset({"license"})
+"""The licence is a kind of its own. It shapes no pixel and no key of a sample, so another one asks for no conversion.
+
+But it stands in the metadata of every sample, in its receipt and in the path of its shard. These are rewritten.
+"""
+# fmt: on
 
 
 def _pattern(text: object) -> object:
@@ -300,13 +330,18 @@ class Recipe(_Table):
         """Whether masks are colour-coded."""
         return any(_COLOUR.fullmatch(key) for key in self.labels)
 
-    def digest(self) -> str:
-        """Hash of all that a recipe says; changes when anything that may change the output does."""
-        plain = self.model_dump(mode="python", exclude={"files"})
-        patterns = [self.files.image, *self.files.mask, self.files.patient]
-        texts = [pattern.text if isinstance(pattern, Pattern) else pattern for pattern in patterns]
-        rest = (self.files.case, self.files.channels, self.files.frames, self.files.series)
-        return hashlib.sha256(repr((plain, texts, rest)).encode()).hexdigest()
+    def conversion_digest(self) -> str:
+        """Hash all that a recipe says about conversion: every key but `DESCRIPTION_KEYS` and `LICENSE_KEYS`.
+
+        Keys that a recipe leaves out count with their defaults. The order of user-named entries (``[labels]``) counts,
+        since it numbers the classes; the order of tables and of other keys does not. The licence is not part of it:
+        who keeps samples by this hash writes the recipe's licence into their metadata.
+
+        Returns:
+            SHA-256 of canonical JSON, 64 hexadecimal digits, the same in every process.
+        """
+        text = json.dumps(_canonical(self, ""), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _check_label_keys(self) -> None:
         many = [mask.text for mask in self.files.mask if mask.text.endswith(MANY)]
@@ -376,6 +411,19 @@ class Recipe(_Table):
         values = [value for listed in self.splits.values() for value in listed]
         if len(values) != len(set(values)):
             raise ValueError("splits: one value stands in two splits")
+
+
+def _canonical(value: Any, key: str) -> Any:
+    """A value of a recipe as plain JSON, without the keys that ask for no conversion."""
+    if isinstance(value, _Table):
+        inner = {name: f"{key}.{name}".removeprefix(".") for name in type(value).model_fields}
+        passive = DESCRIPTION_KEYS | LICENSE_KEYS
+        return {name: _canonical(getattr(value, name), full) for name, full in inner.items() if full not in passive}
+    if isinstance(value, Mapping):  # named by the user: their order counts
+        return [[name, _canonical(entry, key)] for name, entry in value.items()]
+    if isinstance(value, list):
+        return [_canonical(entry, key) for entry in value]
+    return value.text if isinstance(value, Pattern) else value
 
 
 def read_rules(recipe: Recipe) -> ReadRules:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.description import Source, read_sources
+from sa_med2d_20m import DatasetError
+from shards.description import SourceDescription, read_sources
 from shards.license import refusal, tiers
-from shards.paths import DATA, ShardId, stems
+from shards.paths import DATA, ShardId, source_file, stems
 from shards.receipt import Receipt, read_receipts
 from shards.store import is_here
-from shards.verify import Whole, verify_shard
+from shards.verify import CrossShardChecks, verify_shard
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Verdict:
     """
 
     name: str
-    source: Source | None
+    source: SourceDescription | None
     receipts: tuple[Receipt, ...]
     reasons: tuple[str, ...]
 
@@ -67,7 +68,7 @@ def judge(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> lis
         on_shard: Called before each shard.
 
     Raises:
-        ValueError: A source or modality is asked for that the folder does not hold.
+        DatasetError: A source or modality is asked for that the folder does not hold.
     """
     shards, misnamed = _shards_of(out)
     for name, asked, held in (
@@ -76,7 +77,7 @@ def judge(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> lis
     ):
         unknown = sorted(set(asked) - held)
         if unknown:
-            raise ValueError(
+            raise DatasetError(
                 f"{out} holds no {name} {', '.join(unknown)}; it holds {', '.join(sorted(held)) or 'none'}"
             )
     receipts, sources = read_receipts(out), read_sources(out)
@@ -97,7 +98,7 @@ def _shards_of(out: Path) -> tuple[list[ShardId], list[tuple[str, str]]]:
     for stem in stems(out, DATA, ".tar"):
         try:
             shards.append(ShardId.parse(stem))
-        except ValueError as error:
+        except DatasetError as error:
             misnamed.append((f"{DATA}/{stem}.tar", str(error)))
     return shards, misnamed
 
@@ -105,25 +106,27 @@ def _shards_of(out: Path) -> tuple[list[ShardId], list[tuple[str, str]]]:
 def _judge_source(
     out: Path,
     shards: Sequence[ShardId],
-    source: Source | None,
+    source: SourceDescription | None,
     receipts: Mapping[str, Receipt],
     *,
     on_shard: Callable[[ShardId], None],
 ) -> Verdict:
     name = shards[0].source
     reasons: list[str] = []
-    whole = Whole()
+    across = CrossShardChecks()
     for shard in shards:
         on_shard(shard)
-        reasons += _reasons_of(out, shard, source, receipts.get(shard.stem), whole)
-    reasons += whole.findings()
+        reasons += _reasons_of(out, shard, source, receipts.get(shard.stem), across)
+    reasons += across.findings()
     if source is None:
-        reasons.append(f"build/sources/{name}.json, which tells licence and evidence, is missing; build it again")
+        reasons.append(f"{source_file(name)}, which tells licence and evidence, is missing; build it again")
     own = tuple(receipts[shard.stem] for shard in shards if shard.stem in receipts)
     return Verdict(name, source, own, tuple(reasons))
 
 
-def _reasons_of(out: Path, shard: ShardId, source: Source | None, receipt: Receipt | None, whole: Whole) -> list[str]:
+def _reasons_of(
+    out: Path, shard: ShardId, source: SourceDescription | None, receipt: Receipt | None, across: CrossShardChecks
+) -> list[str]:
     """Why one shard is held back. That every sample in it says the licence of the path is part of verifying it."""
     reasons = [
         f"{path}: is a link that leads out of the folder"
@@ -136,4 +139,4 @@ def _reasons_of(out: Path, shard: ShardId, source: Source | None, receipt: Recei
         reasons.append(f"{shard.tar}: {refused}")
     if source is not None and source.license.lower() != shard.license:
         reasons.append(f"{shard.tar}: its path says {shard.license}, its source {source.license}")
-    return [*reasons, *verify_shard(out, shard, deep=False, whole=whole)]
+    return [*reasons, *verify_shard(out, shard, deep=False, across=across)]

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from shards.description import Source, source_from
+from sa_med2d_20m import DatasetError
+from shards.description import SourceDescription, source_from
 from shards.receipt import Receipt
 
 _KEPT = ("shard", "license", "sha256", "bytes", "samples", "masks", "labels", "schema")
@@ -22,7 +23,7 @@ class Manifest:
         receipts: Of its shards, without what stays at home: cases, quarantine and fingerprints.
     """
 
-    source: Source
+    source: SourceDescription
     receipts: tuple[Receipt, ...]
 
     def to_json(self) -> bytes:
@@ -38,11 +39,11 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        ValueError: It is none of this version; the message begins with ``where``.
+        DatasetError: It is none of this version; the message begins with ``where``.
     """
     try:
         record: dict[str, Any] = json.loads(data)
         receipts = tuple(Receipt(**shard, cases=()) for shard in record["shards"])
-        return Manifest(source_from(record["source"]), receipts)
+        return Manifest(source_from(record["source"], "its source"), receipts)
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{where}: no manifest that this version reads ({error})") from None
+        raise DatasetError(f"{where}: no manifest that this version reads ({error})") from None

@@ -16,11 +16,12 @@ from typing import Final
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard
 
+from sa_med2d_20m import DatasetError
 from shards.card import card, configs
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
 from shards.hub.repository import Operation, PublishError, RemoteFile, Repository
-from shards.paths import CARD, DATA, INDEX, ShardId, manifest_file
+from shards.paths import CARD, DATA, INDEX, MANIFESTS, ShardId, manifest_file
 from shards.store import copied
 
 MOST_FILES: Final = 100_000
@@ -76,7 +77,7 @@ def offer(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> Off
     """
     try:
         verdicts = judge(out, choice, on_shard)
-    except ValueError as error:
+    except DatasetError as error:
         raise PublishError(str(error)) from None
     if not verdicts:
         raise PublishError(f"{out} holds no shard of what is asked for")
@@ -173,7 +174,7 @@ def card_of(manifests: Iterable[Manifest], repository: str) -> bytes:
 def source_of(path: str) -> str | None:
     """The source that a file of a repository belongs to."""
     parts = PurePosixPath(path).parts
-    if parts[:2] == (INDEX, "sources"):
+    if path.startswith(f"{MANIFESTS}/"):
         return PurePosixPath(path).stem
     return parts[3] if len(parts) == 5 and parts[0] in (DATA, INDEX) else None
 
@@ -257,8 +258,8 @@ def _stream_all(name: str, commit: str, manifests: Iterable[Manifest]) -> tuple[
             splits = datasets.load_dataset(name, config.name, revision=commit, streaming=True)
             found = {split: next(iter(rows))["json"]["split"] for split, rows in splits.items()}
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise PublishError(f"{name}: all arrived, but config {config.name} cannot be streamed: {told}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise PublishError(f"{name}: all arrived, but config {config.name} cannot be streamed: {reason}") from error
         if found != {split: split for split in config.files}:
             raise PublishError(f"{name}: config {config.name} gives {found}, expected the splits {list(config.files)}")
     return tuple(config.name for config in listed)

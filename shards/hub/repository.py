@@ -20,14 +20,15 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
+from sa_med2d_20m import DatasetError, SAMed2DError
 from shards.hub.manifest import Manifest, read_manifest
-from shards.paths import INDEX, manifest_file
+from shards.paths import MANIFESTS, manifest_file
 
 _DATASET = "dataset"
 Operation = CommitOperationAdd | CommitOperationDelete
 
 
-class PublishError(Exception):
+class PublishError(SAMed2DError):
     """Something cannot be published, withdrawn or looked at; the message says what to do."""
 
 
@@ -76,20 +77,20 @@ class Repository:
 
     def create(self, *, private: bool) -> None:
         """Make the repository and the branch where they are not there."""
-        with self._told():
+        with self._hub_errors():
             self._api.create_repo(self.name, repo_type=_DATASET, private=private, exist_ok=True)
             if self.revision != "main":
                 self._api.create_branch(self.name, branch=self.revision, repo_type=_DATASET, exist_ok=True)
 
     def head(self) -> str:
         """The commit that the branch is at."""
-        with self._told():
+        with self._hub_errors():
             return str(self._api.dataset_info(self.name, revision=self.revision).sha)
 
     def files(self, revision: str) -> dict[str, RemoteFile]:
         """All files at a commit, branch or tag."""
         found = {}
-        with self._told():
+        with self._hub_errors():
             for entry in self._api.list_repo_tree(self.name, recursive=True, revision=revision, repo_type=_DATASET):
                 if isinstance(entry, RepoFile):
                     oid = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
@@ -99,12 +100,12 @@ class Repository:
     def manifests(self, revision: str, files: dict[str, RemoteFile]) -> dict[str, Manifest]:
         """What is published, by source."""
         found = {}
-        for path in sorted(path for path in files if path.startswith(f"{INDEX}/sources/")):
-            with self._told():
+        for path in sorted(path for path in files if path.startswith(f"{MANIFESTS}/")):
+            with self._hub_errors():
                 local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
             try:
                 manifest = read_manifest(Path(local).read_bytes(), f"{self.name}: {path}")
-            except ValueError as error:
+            except DatasetError as error:
                 raise PublishError(str(error)) from None
             if manifest_file(manifest.source.name) != path:
                 raise PublishError(f"{self.name}: {path} is about {manifest.source.name}")
@@ -122,7 +123,7 @@ class Repository:
         Raises:
             PublishError: Somebody else has changed the branch, or the Hub refuses.
         """
-        with self._told():
+        with self._hub_errors():
             done = self._api.create_commit(
                 self.name,
                 operations=operations,
@@ -135,31 +136,31 @@ class Repository:
 
     def tags(self) -> list[str]:
         """Names of the tags."""
-        with self._told():
+        with self._hub_errors():
             return sorted(tag.name for tag in self._api.list_repo_refs(self.name, repo_type=_DATASET).tags)
 
     def branches(self) -> list[str]:
         """Names of the branches."""
-        with self._told():
+        with self._hub_errors():
             return sorted(one.name for one in self._api.list_repo_refs(self.name, repo_type=_DATASET).branches)
 
     def tag(self, name: str, revision: str) -> None:
         """Give a commit a name."""
-        with self._told():
+        with self._hub_errors():
             self._api.create_tag(self.name, tag=name, revision=revision, repo_type=_DATASET)
 
     def delete_tag(self, name: str) -> None:
         """Take a name away."""
-        with self._told():
+        with self._hub_errors():
             self._api.delete_tag(self.name, tag=name, repo_type=_DATASET)
 
     def squash(self) -> None:
         """Make all commits of the branch one."""
-        with self._told():
+        with self._hub_errors():
             self._api.super_squash_history(self.name, branch=self.revision, repo_type=_DATASET)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _hub_errors(self) -> Iterator[None]:
         """Say in words what the Hub and its client raise; never with a token."""
         try:
             yield

@@ -15,15 +15,7 @@ from builder.run.options import Options
 from builder.run.plan import SourcePlan, plan_source
 from builder.sources.load import load_recipe
 from sa_med2d_20m import decode_png
-from tests.conftest import RECIPES
-
-CORPUS_SETS = {
-    "TotalSegmentator_CT": "totalsegmentator",
-    "TotalSegmentator_aorta": "totalsegmentator-aorta-overlap",
-    "ISIC2017": "isic2017-dermoscopy",
-    "IDRiD": "idrid-fundus",
-}
-"""Recipe -> folder of the corpus: a label map of CT, 17 overlapping masks of CT, and pictures in colour."""
+from tests.support.places import CORPUS_SETS, RECIPES
 
 
 @pytest.fixture(scope="module")

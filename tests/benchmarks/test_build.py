@@ -29,8 +29,10 @@ from builder.command_line import main
 from builder.conversion.convert import convert
 from builder.run.plan import SourcePlan
 from builder.run.shard import build_shard
-from tests.benchmarks.conftest import CORPUS_SETS
-from tests.conftest import read_nifti
+from tests.support.nifti import read_nifti, write_nifti
+from tests.support.places import CORPUS_SETS
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like, organ_map
 
 SETS = pytest.mark.parametrize("plan", ["MNI152", *CORPUS_SETS], indirect=True)
 
@@ -183,8 +185,6 @@ def test_nifti_reading_by_nibabel(benchmark: BenchmarkFixture, files: list[Path]
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers(benchmark: BenchmarkFixture, tmp_path: Path, workers: int) -> None:
     """A generated source of 256 volumes, eight of them unlike, built by one process and by two, start-up included."""
-    from tests.conftest import ct_like, organ_map, write_nifti, write_source  # noqa: PLC0415
-
     recipe = write_source(tmp_path, cases=0)
     for number in range(8):
         write_nifti(tmp_path / f"Small/images/case{number:03d}.nii.gz", ct_like(number, (160, 192, 192)))

@@ -17,7 +17,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.conftest import ct_like, organ_map, write_nifti, write_source
+from tests.support.nifti import write_nifti
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like, organ_map
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from builder.command_line import main
 from builder.commands.demo import demo_folder
 from sa_med2d_20m import load
-from tests.range_server import Served, serve
+from tests.support.range_server import Served, serve
 
 RECIPE = """\
 name = "{name}"

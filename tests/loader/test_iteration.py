@@ -14,7 +14,8 @@ from datasets.distributed import split_dataset_by_node
 
 from builder.command_line import main
 from sa_med2d_20m import SAMed2D20M, decode_masks, load
-from tests.conftest import members, write_source
+from tests.support.output import members
+from tests.support.sources import write_source
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,11 @@ from datasets.exceptions import DatasetGenerationError
 
 from builder.command_line import main
 from sa_med2d_20m import DatasetError, Metadata, decode_masks, features, load, metadata_types
-from tests.conftest import RECIPE, Command, by_webdataset, ct_like, members, organ_map, write_nifti, write_source
+from tests.support.command import Command
+from tests.support.nifti import write_nifti
+from tests.support.output import by_webdataset, members
+from tests.support.sources import RECIPE, write_source
+from tests.support.volumes import ct_like, organ_map
 
 
 @pytest.fixture(scope="module")

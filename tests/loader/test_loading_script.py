@@ -14,7 +14,8 @@ from packaging.version import Version
 import sa_med2d_20m
 from builder.command_line import main
 from sa_med2d_20m import decode_masks, load
-from tests.conftest import members, write_source
+from tests.support.output import members
+from tests.support.sources import write_source
 
 pytestmark = pytest.mark.skipif(
     Version(datasets.__version__) >= Version("4"), reason="datasets 4 and later have no loading scripts"

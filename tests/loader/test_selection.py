@@ -14,8 +14,11 @@ import pytest
 import sa_med2d_20m
 from builder.command_line import main
 from sa_med2d_20m import DatasetError, load
-from tests.conftest import members, organ_map, write_nifti, write_source
-from tests.range_server import Served, serve
+from tests.support.nifti import write_nifti
+from tests.support.output import members
+from tests.support.range_server import Served, serve
+from tests.support.sources import write_source
+from tests.support.volumes import organ_map
 
 Record = dict[str, Any]
 

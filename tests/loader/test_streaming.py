@@ -19,7 +19,9 @@ import webdataset
 
 from builder.command_line import main
 from sa_med2d_20m import decode_masks
-from tests.conftest import RECIPE, Command, by_webdataset, members, write_source
+from tests.support.command import Command
+from tests.support.output import by_webdataset, members
+from tests.support.sources import RECIPE, write_source
 
 LICENSES = {
     "Free": ("CC-BY-4.0", "ct"),

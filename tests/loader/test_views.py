@@ -16,7 +16,9 @@ import pytest
 import builder
 from builder.command_line import main
 from sa_med2d_20m import LABELS, DatasetError, Prompts, decode_masks, decode_png, interleave, load
-from tests.conftest import organ_map, write_nifti, write_source
+from tests.support.nifti import write_nifti
+from tests.support.sources import write_source
+from tests.support.volumes import organ_map
 
 
 @pytest.fixture(scope="module")

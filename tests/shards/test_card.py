@@ -11,12 +11,12 @@ import yaml
 from datasets import Features
 from datasets.info import DatasetInfo
 
-from sa_med2d_20m import MODALITIES, features
-from shards.card import config_names, write_card
-from shards.description import Source, write_source
+from sa_med2d_20m import CONFIGS, MODALITIES, features
+from shards.card import write_card
+from shards.description import SourceDescription, write_source
 from shards.receipt import Receipt, write_receipt
-from tests import conftest
-from tests.conftest import Command
+from tests.support import sources
+from tests.support.command import Command
 
 
 def add(
@@ -26,7 +26,7 @@ def add(
     receipt = Receipt(stem, license_id, "0" * 64, 10240, samples, 3 * samples, {"liver": 3 * samples}, ("case",))
     write_receipt(out, receipt)
     modality, _, name, _ = stem.split("/")
-    source = Source(
+    source = SourceDescription(
         name, f"Title of {name}", "https://example.org", license_id, evidence, "open", "Nobody", modality, ()
     )
     write_source(out, source)
@@ -106,8 +106,8 @@ def test_every_modality_has_its_config(tmp_path: Path, modality: str) -> None:
 
 
 def test_names_of_configs() -> None:
-    assert len(set(config_names())) == len(config_names()) == 3 * (len(MODALITIES) + 1)
-    assert config_names()[0] == "all-permissive"
+    assert len(set(CONFIGS)) == len(CONFIGS) == 3 * (len(MODALITIES) + 1)
+    assert CONFIGS[0] == "all-permissive"
 
 
 def test_a_new_source_under_a_known_licence_changes_no_config(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_path_and_metadata_that_disagree_are_in_no_wider_config(tmp_path: Path) 
 def test_card_of_a_real_build_names_what_may_not_be_published(sa_med2d: Command, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     recipes = [
-        conftest.write_source(raw, name, cases=1, license_id=license_id)
+        sources.write_source(raw, name, cases=1, license_id=license_id)
         for name, license_id in (("Free", "CC-BY-4.0"), ("Fixed", "CC-BY-ND-4.0"), ("Nobody", "unknown"))
     ]
     ran = sa_med2d("build", *recipes, "--raw", raw, "--out", tmp_path / "out", "--workers", 1)

@@ -12,7 +12,9 @@ import pytest
 
 from builder.command_line import main
 from shards.tar import read_shard
-from tests.conftest import Command, members, tree, write_source
+from tests.support.command import Command
+from tests.support.output import members, tree
+from tests.support.sources import write_source
 
 MASK = pa.struct(
     [

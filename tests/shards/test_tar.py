@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.tar import BrokenShardError, Sample, TarWriter, read_shard
-from tests.conftest import by_webdataset
+from tests.support.output import by_webdataset
 
 KEYS = st.text("abcXYZ_-09%", min_size=1, max_size=140)
 SAMPLES = st.lists(

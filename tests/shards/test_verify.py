@@ -15,7 +15,8 @@ from builder.command_line import main
 from sa_med2d_20m import decode_png
 from shards.png import encode_label_map
 from shards.tar import Sample, TarWriter, read_shard
-from tests.conftest import Command, write_source
+from tests.support.command import Command
+from tests.support.sources import write_source
 
 TAR = "data/ct/cc-by-4.0/Small/train-00000.tar"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sa_med2d_20m import SAMed2DError
 
-class WorkerLostError(Exception):
+
+class WorkerLostError(SAMed2DError):
     """Processes or nodes die without getting anything done, or cannot be reached; the message says what to do."""

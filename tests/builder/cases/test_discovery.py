@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from builder.cases.split import hashed_split
-from builder.sources.pattern import Pattern
-from tests.conftest import RECIPE, Command, members, write_source
+from tests.support.command import Command
+from tests.support.nifti import write_nifti
+from tests.support.output import members
+from tests.support.sources import RECIPE, write_source
+from tests.support.volumes import ct_like, organ_map
 
 HEAD = RECIPE.format(name="Files", license="MIT", modality="ultrasound").split("[files]")[0]
 
@@ -99,12 +100,6 @@ def test_patient_on_two_sides_of_an_official_split_is_held_back(sa_med2d: Comman
     assert [record["case"] for record in built_records(tmp_path / "out")] == ["c"]
 
 
-def test_hashed_split_is_about_80_10_10() -> None:
-    drawn = [hashed_split("Files", f"patient{number}") for number in range(4000)]
-    shares = [drawn.count(split) / 4000 for split in ("train", "validation", "test")]
-    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
-
-
 def test_pattern_that_matches_nothing(sa_med2d: Command, tmp_path: Path) -> None:
     picture(tmp_path / "raw/imgs/a.png")
     ran = sa_med2d(
@@ -181,34 +176,6 @@ def test_unknown_class_is_kept_with_a_hint_or_refused(sa_med2d: Command, tmp_pat
     assert not (tmp_path / "strict").exists()
 
 
-FIELDS = st.lists(st.sampled_from(["{case}", "{label}", "{*}", "_", "a", "-", "/", "."]), min_size=1, max_size=7)
-
-
-@given(FIELDS.map("".join), st.text("ab_-./", min_size=1, max_size=14))
-def test_pattern_agrees_with_a_plain_regular_expression(text: str, path: str) -> None:
-    try:
-        pattern = Pattern(text)
-    except ValueError:
-        return
-    seen: set[str] = set()
-
-    def group(match: re.Match[str]) -> str:
-        name = match[1]
-        if name == "\\*":
-            return "[^/]*"
-        again = f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
-        seen.add(name)
-        return again
-
-    regex = re.sub(r"\\\{(case|label|\\\*)\\\}", group, re.escape(text))
-    expected = re.fullmatch(regex, path)
-    found = pattern.match(path)
-    assert found == (expected.groupdict() if expected else None)
-    every = list(pattern.matches(path))
-    assert (found is None) == (not every)
-    assert found is None or found in every
-
-
 def test_mask_beside_its_image_is_no_image(sa_med2d: Command, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     for name in ("a", "b"):
@@ -228,3 +195,48 @@ def test_cases_without_a_sample_are_named(sa_med2d: Command, tmp_path: Path) -> 
     ran = sa_med2d("build", recipe(tmp_path, "i/{case}.png", "m/{case}.png"), "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == 0
     assert "1 cases gave no sample, every slice was dropped by a rule: b" in ran.err
+
+
+@pytest.mark.parametrize("name", ["1.2.840.113", "a--b", "-a-", "spa ce", "umläut", "100%"])
+def test_awkward_case_names_build_and_come_back(sa_med2d: Command, tmp_path: Path, name: str) -> None:
+    raw = tmp_path / "raw"
+    write_nifti(raw / f"images/{name}.nii.gz", ct_like())
+    write_nifti(raw / f"labels/{name}.nii.gz", organ_map())
+    recipe = tmp_path / "Names.toml"
+    recipe.write_text(RECIPE.format(name="Names", license="MIT", modality="ct"))
+    assert sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out").code == 0
+    assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
+    keys = {member.split(".")[0] for member, _ in members(tmp_path / "out")}
+    assert all(len(key.split("--")) == 4 for key in keys)
+
+
+def test_name_that_is_no_utf8(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_nifti(raw / "images/a.nii.gz", ct_like())
+    write_nifti(raw / "labels/a.nii.gz", organ_map())
+    for folder in ("images", "labels"):
+        odd = os.fsencode(raw / folder) + b"/caf\xe9.nii.gz"
+        os.link(os.fsencode(raw / folder / "a.nii.gz"), odd)
+    recipe = tmp_path / "Odd.toml"
+    recipe.write_text(RECIPE.format(name="Odd", license="MIT", modality="ct"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert "Traceback" not in ran.err
+    assert ran.code == 3
+    assert "its name is no UTF-8" in ran.err
+    assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"a"}
+
+
+def test_ten_thousand_files_in_one_folder(sa_med2d: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "raw/Many"
+    folder.mkdir(parents=True)
+    picture = cv2.imencode(".png", np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))[1].tobytes()
+    mask = cv2.imencode(".png", np.tri(64, dtype=np.uint8))[1].tobytes()
+    for number in range(5000):
+        (folder / f"{number}.png").write_bytes(picture)
+        (folder / f"{number}_mask.png").write_bytes(mask)
+    recipe = tmp_path / "Many.toml"
+    text = RECIPE.format(name="Many", license="MIT", modality="ct").replace("images/{case}.nii.gz", "{case}.png")
+    recipe.write_text(text.replace("labels/{case}.nii.gz", "{case}_mask.png"))
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
+    assert ran.code == 0, ran.err
+    assert sum(name.endswith(".json") for name, _ in members(tmp_path / "out")) == 5000

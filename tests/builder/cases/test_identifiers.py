@@ -11,8 +11,11 @@ import pytest
 from pydicom.dataset import Dataset
 
 from builder.cases.split import hashed_split
-from tests.builder.run.test_dicom_build import CASE, HASHED, HEAD, write_case, write_series
-from tests.conftest import Command, Ran, ct_like, members, tree, write_source
+from tests.support.command import Command, Ran
+from tests.support.dicom_source import CASE, HASHED, HEAD, write_case, write_ct_series
+from tests.support.output import members, tree
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like
 
 PATIENTS = {"Roe_Jane_19701231": "1.2.826.0.1.111", "Doe_John": "1.2.826.0.1.222"}
 FILES = '[files]\nimage = "{patient}/{case}/ct/"\nmask = "{patient}/{case}/seg.nrrd"\n[labels]\n1 = "bone"\n'
@@ -37,11 +40,11 @@ def records(out: Path) -> list[dict[str, Any]]:
 
 def test_no_name_of_a_folder_gets_out(sa_med2d: Command, tmp_path: Path) -> None:
     write_patients(tmp_path / "raw")
-    write_series(tmp_path / "raw/Broken_Bob/1.2.3.4/ct", ct_like()[:4])  # its mask has another number of slices
+    write_ct_series(tmp_path / "raw/Broken_Bob/1.2.3.4/ct", ct_like()[:4])  # its mask has another number of slices
     (tmp_path / "raw/Broken_Bob/1.2.3.4/seg.nrrd").write_bytes(
         (tmp_path / "raw/Doe_John/1.2.826.0.1.222/seg.nrrd").read_bytes()
     )
-    write_series(tmp_path / "raw/Bare_Ann/1.2.3.5/ct", ct_like()[:4])  # and she has none
+    write_ct_series(tmp_path / "raw/Bare_Ann/1.2.3.5/ct", ct_like()[:4])  # and she has none
     ran = build(sa_med2d, tmp_path, HASHED + FILES)
     assert ran.code == 3
     written = tree(tmp_path / "out")
@@ -131,7 +134,7 @@ def test_patient_of_the_files_keeps_cases_together(sa_med2d: Command, tmp_path: 
 
 
 def test_strict_names_no_one(sa_med2d: Command, tmp_path: Path) -> None:
-    write_series(tmp_path / "raw/Broken_Bob/1.2.3.4/ct", ct_like()[:4])
+    write_ct_series(tmp_path / "raw/Broken_Bob/1.2.3.4/ct", ct_like()[:4])
     (tmp_path / "raw/Broken_Bob/1.2.3.4/seg.nrrd").write_bytes(b"no NRRD")
     recipe = tmp_path / "Dicom.toml"
     recipe.write_text(HASHED + FILES)

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from tests.conftest import Command, members, read_nifti
+from tests.support.command import Command
+from tests.support.nifti import read_nifti
+from tests.support.output import members
 
 nilearn = pytest.importorskip("nilearn", reason="the extra 'demo' is not installed")
 

@@ -13,7 +13,12 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from sa_med2d_20m import decode_masks
-from tests.conftest import RECIPE, Command, Ran, ct_like, lps_affine, members, organ_map, write_nifti
+from tests.support.command import Command, Ran
+from tests.support.nifti import lps_affine, write_nifti
+from tests.support.output import members
+from tests.support.series import recipe
+from tests.support.sources import RECIPE
+from tests.support.volumes import ct_like, organ_map
 
 
 def build(
@@ -147,3 +152,19 @@ def test_missing_slices_are_never_resampled(sa_med2d: Command, tmp_path: Path) -
     assert ran.code == 3
     assert "the mask 36 x 40 x 18" in ran.err
     assert "it cannot be resampled" in ran.err
+
+
+def test_case_without_any_mask_pixel_is_counted(sa_med2d: Command, tmp_path: Path) -> None:
+    for case in "ab":
+        write_nifti(tmp_path / f"raw/images/{case}.nii.gz", ct_like())
+        write_nifti(tmp_path / f"raw/labels/{case}.nii.gz", organ_map() * (case == "a"))
+    text = recipe(tmp_path, "")
+    plain = text.read_text()
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "gate empty_mask found 1" in ran.err
+    assert "gave no sample, every slice was dropped by a rule: b" in ran.err
+    text.write_text(plain + '\n[gates]\nempty_mask = "quarantine"\n')
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "b: labels/b.nii.gz: gate: empty_mask: the masks of the case have no pixel" in ran.err

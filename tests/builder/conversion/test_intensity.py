@@ -19,7 +19,11 @@ from hypothesis.extra import numpy as hnp
 from builder.conversion.intensity import IntensityError, rescale, scaling_of
 from builder.readers.image import Picture, Volume, grey_of
 from builder.sources.recipe import IntensityRule
-from tests.conftest import RECIPE, Command, ct_like, members, organ_map, read_nifti, write_nifti
+from tests.support.command import Command
+from tests.support.nifti import read_nifti, write_nifti
+from tests.support.output import members
+from tests.support.sources import RECIPE
+from tests.support.volumes import ct_like, organ_map
 
 DTYPES = st.sampled_from(
     [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32, np.int64, np.float32, np.float64]

@@ -1,82 +1,114 @@
-"""Which files are opened for a file of a source, and when they are read anew."""
+"""Files of every kind that cannot be read: each is named, and costs its own case only."""
 
 from __future__ import annotations
 
-import os
+import ctypes
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
+import pytest
+import SimpleITK as sitk  # noqa: N813
 
-from builder.readers.files import files_of, read_again
-from builder.readers.rules import DEFAULT_RULES
-from tests.conftest import ct_like, write_nifti
-
-
-def write_metaimage(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    sitk.WriteImage(sitk.GetImageFromArray(array), path)
-
-
-def write_cine(folder: Path, level: int) -> None:
-    """A series folder of one DICOM file; files of another level have the same size and, by the clock, the same time."""
-    folder.mkdir(exist_ok=True)
-    image = sitk.GetImageFromArray(np.full((16, 16), level, np.int16))
-    image.SetMetaData("0008|0060", "CT")
-    image.SetMetaData("0020|000e", "1.2.3")
-    sitk.WriteImage(image, folder / "0.dcm")
-    os.utime(folder / "0.dcm", (1_000_000, 1_000_000))
-    os.utime(folder, (1_000_000, 1_000_000))
+from tests.support.command import Command
+from tests.support.nifti import write_nifti
+from tests.support.output import members
+from tests.support.sources import RECIPE, write_source
+from tests.support.volumes import ct_like, organ_map
 
 
-def level_of(root: Path, file: str) -> int:
-    return int(read_again(root, file, DEFAULT_RULES).array.flat[0])
+def spoilt(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
 
 
-def test_a_series_folder_that_changed_is_read_anew(tmp_path: Path) -> None:
-    write_cine(tmp_path / "a", 1)
-    assert level_of(tmp_path, "a/") == 1
-    write_cine(tmp_path / "a", 2)
-    assert level_of(tmp_path, "a/") == 2
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".mhd", ".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.7])
+def test_truncated_file_of_each_format_is_quarantined(
+    sa_med2d: Command, tmp_path: Path, ending: str, share: float
+) -> None:
+    raw, picture = tmp_path / "raw", ending in (".png", ".jpg", ".bmp", ".tif")
+    (raw / "images").mkdir(parents=True)
+    (raw / "labels").mkdir()
+    if picture:
+        values = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8), (0, 0), 1)
+        cv2.imwrite(str(raw / f"images/bad{ending}"), values)
+        cv2.imwrite(str(raw / "labels/bad.png"), np.ones((90, 120), np.uint8))
+    else:
+        image = sitk.GetImageFromArray(ct_like())
+        sitk.WriteImage(image, str(raw / f"images/bad{ending}"))
+        sitk.WriteImage(sitk.GetImageFromArray(organ_map()), str(raw / "labels/bad.nrrd"))
+    spoilt(raw / "images" / ("bad.raw" if ending == ".mhd" and share > 0.5 else f"bad{ending}"), share)
+    recipe = tmp_path / "Bad.toml"
+    text = RECIPE.format(name="Bad", license="MIT", modality="ct").replace(
+        "images/{case}.nii.gz", "images/{case}" + ending
+    )
+    recipe.write_text(text.replace("labels/{case}.nii.gz", "labels/{case}" + (".png" if picture else ".nrrd")))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
+    assert ran.code == 3, ran.err
+    assert f"bad: images/bad{ending}: read: " in ran.err
+    assert "Traceback" not in ran.err
+    assert str(tmp_path) not in ran.err.split("in quarantine", 1)[1]
 
 
-def test_a_folder_that_stands_in_for_another_is_read_anew(tmp_path: Path) -> None:
-    for level in (1, 2):
-        write_cine(tmp_path / str(level), level)
-    (tmp_path / "1").rename(tmp_path / "a")
-    assert level_of(tmp_path, "a/") == 1
-    (tmp_path / "a").rename(tmp_path / "old")
-    (tmp_path / "2").rename(tmp_path / "a")
-    assert level_of(tmp_path, "a/") == 2
+def test_unknown_format_names_the_known_ones(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "images").mkdir(parents=True)
+    (raw / "images/a.xyz").write_text("?")
+    write_nifti(raw / "labels/a.nii.gz", organ_map())
+    recipe = tmp_path / "Bad.toml"
+    text = RECIPE.format(name="Bad", license="MIT", modality="ct")
+    recipe.write_text(text.replace("images/{case}.nii.gz", "images/{case}.xyz"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "no reader knows this kind of file; known are .nii, .nii.gz" in ran.err
 
 
-def test_pixels_beside_a_header_that_changed_are_read_anew(tmp_path: Path) -> None:
-    write_metaimage(tmp_path / "a.mhd", np.full((4, 4, 4), 1, np.uint8))
-    assert level_of(tmp_path, "a.mhd") == 1
-    time = (tmp_path / "a.raw").stat()
-    (tmp_path / "a.raw").write_bytes(bytes([2]) * 64)
-    os.utime(tmp_path / "a.raw", ns=(time.st_atime_ns, time.st_mtime_ns))
-    assert level_of(tmp_path, "a.mhd") == 2
+def test_link_that_leaves_the_source_is_quarantined(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for case in ("inside", "outside"):
+        write_nifti(raw / f"images/{case}.nii.gz", ct_like())
+        write_nifti(raw / f"labels/{case}.nii.gz", organ_map())
+    (raw / "images/outside.nii.gz").rename(tmp_path / "secret.nii.gz")
+    (raw / "images/outside.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
+    recipe = tmp_path / "Links.toml"
+    recipe.write_text(RECIPE.format(name="Links", license="MIT", modality="ct"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "images/outside.nii.gz: read: it is a link that leads out of the source's folder" in ran.err
+    assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"inside"}
 
 
-def test_what_did_not_change_is_kept(tmp_path: Path) -> None:
-    write_nifti(tmp_path / "a.nii.gz", ct_like())
-    first = read_again(tmp_path, "a.nii.gz", DEFAULT_RULES)
-    assert read_again(tmp_path, "a.nii.gz", DEFAULT_RULES) is first
+def obey_permissions() -> None:
+    """Give up the administrator's right to read everything, which tests may run with."""
+    drop_from_bounding_set, override, read_search = 24, 1, 2
+    for capability in (override, read_search):
+        ctypes.CDLL(None).prctl(drop_from_bounding_set, capability)
 
 
-def test_every_file_that_is_opened_is_named(tmp_path: Path) -> None:
-    write_metaimage(tmp_path / "a.mhd", np.zeros((4, 4, 4), np.uint8))
-    write_metaimage(tmp_path / "a.nhdr", np.zeros((4, 4, 4), np.uint8))
-    write_metaimage(tmp_path / "a.hdr", np.zeros((4, 4, 4), np.uint8))
-    write_metaimage(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
-    write_cine(tmp_path / "s", 1)
-    expected = {
-        "a.mhd": ["a.mhd", "a.raw"],
-        "a.nhdr": ["a.nhdr", "a.raw"],
-        "a.img": ["a.hdr", "a.img"],
-        "a.png": ["a.png"],
-        "s/": ["s/0.dcm"],
-    }
-    for file, names in expected.items():
-        found = [path.relative_to(tmp_path).as_posix() for path in files_of(tmp_path, file)]
-        assert [name.removesuffix(".gz") for name in found] == names
+@pytest.mark.skipif(sys.platform != "linux", reason="permissions are taken away in Linux's way")
+def test_files_and_folders_without_the_right_to_read(tmp_path: Path) -> None:
+    recipe = write_source(tmp_path / "raw", cases=4)
+    (tmp_path / "raw/Small/closed").mkdir()
+    for name in ("images/case01.nii.gz", "labels/case02.nii.gz", "closed"):
+        (tmp_path / "raw/Small" / name).chmod(0)
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "builder",
+        "build",
+        recipe,
+        "--raw",
+        tmp_path / "raw",
+        "--out",
+        tmp_path / "out",
+    ]
+    ran = subprocess.run(command, text=True, capture_output=True, check=False, preexec_fn=obey_permissions)
+    (tmp_path / "raw/Small/closed").chmod(0o700)
+    assert ran.returncode == 3, ran.stderr
+    assert "case01: images/case01.nii.gz: read: it cannot be opened: Permission denied" in ran.stderr
+    assert "case02: labels/case02.nii.gz: read: it cannot be opened: Permission denied" in ran.stderr
+    assert "closed/: match: the folder cannot be looked into: Permission denied" in ran.stderr
+    assert len({name.split("--")[2] for name, _ in members(tmp_path / "out")}) == 2

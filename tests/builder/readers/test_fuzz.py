@@ -49,9 +49,9 @@ from builder.readers.dicom import decoder_process
 from builder.readers.files import read_header, read_image
 from builder.readers.image import Picture, Volume
 from builder.readers.rules import ReadRules
-from tests.builder.annotations import test_segments
-from tests.builder.readers import test_dicom
-from tests.conftest import ct_like, write_nifti
+from tests.support import dicom_image, dicom_masks
+from tests.support.nifti import write_nifti
+from tests.support.volumes import ct_like
 
 RULES = ReadRules(pixels=2**26, bytes=2**28)
 ADDRESSES = 2**32
@@ -63,7 +63,7 @@ PATIENCE = 30.0
 BATCH = 1000
 GOOD = ("read", "refused")
 
-PYDICOM = test_dicom.PYDICOM
+PYDICOM = dicom_image.PYDICOM
 NIBABEL = Path(nibabel.__file__).parent / "tests" / "data"
 DICOM = """
 693_J2KI CT_small ExplVR_BigEnd GDCMJ2K_TextGBR JPEG-lossy JPEG2000 JPEGLSNearLossless_08 JPEGLSNearLossless_16
@@ -109,7 +109,7 @@ def all_seeds(folder: Path) -> list[Seed]:
     uids = [f"1.2.3.{number}" for number in range(1000, 2000)]
     with (
         mock.patch.object(pydicom.uid, "generate_uid", side_effect=uids),
-        mock.patch.object(test_segments, "generate_uid", side_effect=uids),
+        mock.patch.object(dicom_masks, "generate_uid", side_effect=uids),
     ):
         return [*nifti_seeds(folder), *itk_seeds(folder), *picture_seeds(), *dicom_seeds(folder), *mask_seeds(folder)]
 
@@ -204,14 +204,14 @@ def dicom_seeds(folder: Path) -> Iterator[Seed]:
     for name in DICOM:
         yield Seed(f"{name}.dcm", (PYDICOM / f"{name}.dcm").read_bytes())
     tiles = {"TotalPixelMatrixRows": 12, "TotalPixelMatrixColumns": 16, "DimensionOrganizationType": "TILED_FULL"}
-    four = np.stack([test_dicom.pixels_of(number) for number in range(4)])
+    four = np.stack([dicom_image.pixels_of(number) for number in range(4)])
     for name, dataset in (
-        ("enhanced.dcm", test_dicom.enhanced(test_dicom.axial([6, 0, 3]))),
-        ("slide.dcm", test_dicom.image_dataset(four, NumberOfFrames=4, **tiles)),
+        ("enhanced.dcm", dicom_image.enhanced(dicom_image.axial([6, 0, 3]))),
+        ("slide.dcm", dicom_image.image_dataset(four, NumberOfFrames=4, **tiles)),
     ):
-        yield Seed(name, test_dicom.save(folder / name, dataset).read_bytes())
+        yield Seed(name, dicom_image.save(folder / name, dataset).read_bytes())
     yield Seed("lossless.dcm", jpeg_lossless(folder))
-    test_dicom.write_series(folder / "series", test_dicom.axial([0, 2, 4]))
+    dicom_image.write_series(folder / "series", dicom_image.axial([0, 2, 4]))
     files = {f"series/{path.name}": path.read_bytes() for path in sorted((folder / "series").iterdir())}
     name, content = files.popitem()
     yield Seed(name, content, files, target="series")
@@ -222,16 +222,18 @@ def jpeg_lossless(folder: Path) -> bytes:
     pixels = ct_like()[3]
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels), folder / "itk.dcm", True, compressor="JPEG")
     stream = pydicom.dcmread(folder / "itk.dcm").PixelData
-    dataset = test_dicom.image_dataset(pixels, PixelData=encapsulate(list(generate_frames(stream, number_of_frames=1))))
+    dataset = dicom_image.image_dataset(
+        pixels, PixelData=encapsulate(list(generate_frames(stream, number_of_frames=1)))
+    )
     dataset["PixelData"].is_undefined_length = True
-    return test_dicom.save(folder / "lossless.dcm", dataset, JPEGLosslessSV1).read_bytes()
+    return dicom_image.save(folder / "lossless.dcm", dataset, JPEGLosslessSV1).read_bytes()
 
 
 def mask_seeds(folder: Path) -> Iterator[Seed]:
-    volume = Volume(np.zeros(test_segments.SHAPE, np.int16), test_segments.UNIT)
-    corners = test_segments.square(0.5, 6.5, 4), test_segments.square(1.5, 5.5, 4)
+    volume = Volume(np.zeros(dicom_masks.SHAPE, np.int16), dicom_masks.UNIT)
+    corners = dicom_masks.square(0.5, 6.5, 4), dicom_masks.square(1.5, 5.5, 4)
     for name, implicit in (("rtstruct.dcm", True), ("rtstruct_explicit.dcm", False)):
-        path = test_segments.write_rtstruct(folder / name, {"one": [*corners], "two": [corners[1]]}, implicit=implicit)
+        path = dicom_masks.write_rtstruct(folder / name, {"one": [*corners], "two": [corners[1]]}, implicit=implicit)
         yield Seed(name, path.read_bytes(), image=volume)
     liver, side = pydicom.dcmread(PYDICOM / "liver_1frame.dcm"), np.zeros((512, 512), np.uint8)
     del liver.PerFrameFunctionalGroupsSequence[1:]  # it has one frame and describes three

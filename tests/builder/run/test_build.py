@@ -12,10 +12,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from filelock import FileLock
 
-from tests.conftest import Command, ct_like, members, organ_map, tree, write_nifti, write_source
+from tests.support.command import Command
+from tests.support.dicom_source import build, write_ct_series
+from tests.support.nifti import write_nifti
+from tests.support.output import members, tree
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like, organ_map
 
 PUBLISHED = ("data", "index")
 
@@ -246,3 +253,19 @@ def test_one_source_named_twice(sa_med2d: Command, tmp_path: Path) -> None:
     ran = sa_med2d("build", recipe, recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
     assert ran.code == 1
     assert "Small: named by 2 recipes" in ran.err
+
+
+def test_changed_slice_rebuilds_the_series(sa_med2d: Command, tmp_path: Path) -> None:
+    write_ct_series(tmp_path / "raw/p1/ct", ct_like())
+    mask = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8))
+    mask.SetSpacing((0.7, 0.8, 2))
+    mask.SetOrigin((-10, -20, 30))
+    sitk.WriteImage(mask, str(tmp_path / "raw/p1/seg.nrrd"))
+    text = '[files]\nimage = "{case}/ct/"\nmask = "{case}/seg.nrrd"\n[labels]\n1 = "bone"\n'
+    assert build(sa_med2d, tmp_path, tmp_path / "raw", text).code == 0
+    before = dict(members(tmp_path / "out"))
+    write_ct_series(tmp_path / "raw/p1/ct", ct_like(8))
+    ran = build(sa_med2d, tmp_path, tmp_path / "raw", text)
+    assert ran.code == 0
+    assert "finished already" not in ran.err
+    assert dict(members(tmp_path / "out")) != before

@@ -21,7 +21,9 @@ import scipy.ndimage
 import SimpleITK as sitk  # noqa: N813
 
 from sa_med2d_20m import DatasetError, decode_masks, load
-from tests.conftest import RECIPES, Command, Ran, members
+from tests.support.command import Command, Ran
+from tests.support.output import members
+from tests.support.places import RECIPES
 
 Array = npt.NDArray[Any]
 Object = tuple[str, tuple[int, int, int, int], bytes]

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,14 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import Command, ct_like, members, tree, write_nifti, write_source
+from tests.support.build_process import command, run, sabotaged, workers_of
+from tests.support.command import Command
+from tests.support.nifti import write_nifti
+from tests.support.output import members, tree
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like
 
 BUILD_PARTS = ("data", "index", "README.md")
-SABOTAGE = """
-import os, sys, time, pathlib
-import builder.run.shard
-from builder.command_line import main
-real = builder.run.shard.convert
-
-def convert(case, source):
-    {act}
-    return real(case, source)
-
-builder.run.shard.convert = convert
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture
@@ -41,35 +31,10 @@ def source(tmp_path: Path) -> Path:
     return recipe
 
 
-def command(recipe: Path, out: Path, *further: object, script: Path | None = None) -> list[str]:
-    how: list[object] = ["-m", "builder"] if script is None else [script]
-    arguments = ["build", recipe, "--raw", recipe.parent, "--out", out, "--shard-size", "60KB", "--workers", 2]
-    return [str(part) for part in (sys.executable, *how, *arguments, *further)]
-
-
 @pytest.fixture
 def undisturbed(source: Path, tmp_path: Path, sa_med2d: Command) -> dict[str, bytes]:
     assert sa_med2d(*command(source, tmp_path / "calm")[3:]).code == 0
     return tree(tmp_path / "calm", "data", "index")
-
-
-def sabotaged(tmp_path: Path, act: str) -> Path:
-    """The command, with something done to a case before it is converted; workers import it as their main module."""
-    script = tmp_path / "sabotage.py"
-    script.write_text(SABOTAGE.format(act=act))
-    return script
-
-
-def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(*arguments, text=True, capture_output=True, check=False, timeout=120, **options)
-
-
-def workers_of(process: subprocess.Popen[Any]) -> list[psutil.Process]:
-    try:
-        children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-    except psutil.NoSuchProcess:
-        return []
 
 
 def test_workers_that_are_killed_cost_nothing(source: Path, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
@@ -143,7 +108,7 @@ def test_told_to_stop_it_stops_and_says_how_to_go_on(
     workers = workers_of(process)
     process.send_signal(number)
     said = process.communicate(timeout=20)[1]
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "run the same command again to go on from the shards that are finished" in said
     assert "Traceback" not in said
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)

@@ -10,8 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.builder.run.test_faults import command, sabotaged, workers_of
-from tests.conftest import Command, members, tree, write_source
+from tests.support.build_process import command, sabotaged, workers_of
+from tests.support.command import Command
+from tests.support.output import members, tree
+from tests.support.sources import write_source
 
 SLICES = 20_000
 KILLS = 200

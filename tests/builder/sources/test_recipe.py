@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from builder.sources import catalogue
 from builder.sources.classes import source_classes
-from builder.sources.load import catalogue, load_recipe
-from builder.sources.vocabulary import GROUPS, ORGANS, Vocabulary, vocabulary
-from tests.conftest import RECIPE, Command
+from builder.sources.load import load_recipe
+from builder.sources.vocabulary import vocabulary
+from tests.support.command import Command
+from tests.support.sources import RECIPE
 
 GOOD = RECIPE.format(name="Good", license="CC-BY-4.0", modality="ct")
 
@@ -85,38 +87,16 @@ def test_missing_recipe(sa_med2d: Command, reference: str) -> None:
 def test_catalogue_is_listed_and_shown(sa_med2d: Command) -> None:
     listed = sa_med2d("sources", "list")
     assert listed.code == 0
-    assert all(name in listed.out for name in catalogue())
+    assert all(name in listed.out for name in catalogue.names())
     shown = sa_med2d("sources", "show", "MSD_Spleen")
     assert '"MSD_Spleen"' in shown.out
     assert "imagesTr/{case}.nii.gz" in shown.out
 
 
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_catalogue_recipe_is_publishable_and_resolves(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.license_evidence
     assert recipe.citation
     assert not source_classes(recipe, (), vocabulary()).unknown
-
-
-def test_vocabulary_keeps_to_organs_and_groups() -> None:
-    words = vocabulary()
-    for name, organ, group in (
-        ("liver", "liver", "abdomen"),
-        ("vertebrae_T9", "vertebrae", "thorax"),
-        ("Kidney Left", "kidney", "abdomen"),
-        ("liver-tumor", "liver", "lesion"),
-        ("rib_left_9", "rib", "thorax"),
-    ):
-        term = words.find(name)
-        assert term is not None, name
-        assert (term.organ, term.group) == (organ, group)
-    assert len(ORGANS) == 31
-    assert len(GROUPS) == 6
-
-
-def test_vocabulary_refuses_two_owners_of_a_name() -> None:
-    text = '[liver]\ngroup = "abdomen"\nsynonyms = ["hepar"]\n[hepar]\ngroup = "abdomen"\n'
-    with pytest.raises(ValueError, match="'hepar' belongs to liver and hepar"):
-        Vocabulary(text)

@@ -20,8 +20,11 @@ from typing import Any
 import pytest
 
 from builder.command_line import main
-from tests.conftest import ct_like, members, write_nifti, write_source
 from tests.hub.server import HubServer
+from tests.support.nifti import write_nifti
+from tests.support.output import members
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like
 
 REPO = "ann/scans"
 TOKEN = "hf_ann_secret"  # noqa: S105 - of the tests' own Hub

@@ -15,7 +15,11 @@ import numpy.typing as npt
 import pytest
 
 from sa_med2d_20m import decode_masks
-from tests.conftest import RECIPE, Command, Ran, ct_like, members, organ_map, read_nifti, write_nifti
+from tests.support.command import Command, Ran
+from tests.support.nifti import read_nifti, write_nifti
+from tests.support.output import members
+from tests.support.sources import RECIPE
+from tests.support.volumes import ct_like, organ_map
 
 HEAD = RECIPE.format(name="Drawn", license="MIT", modality="endoscopy").split("[files]")[0]
 ONE_FILE = '[files]\nimage = "i/{case}.png"\nmask = "m/{case}.png"\n'

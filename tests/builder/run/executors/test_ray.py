@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.builder.run.test_faults import command
-from tests.builder.run.test_object_store import Store, store
-from tests.conftest import Command, ct_like, tree, write_nifti, write_source
-
-__all__ = ["store"]  # a fixture
+from tests.support.build_process import command
+from tests.support.command import Command
+from tests.support.nifti import write_nifti
+from tests.support.object_store import Store
+from tests.support.output import tree
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like
 
 ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 

@@ -1,15 +1,12 @@
-"""COCO and YOLO annotations: outlines and run lengths of many pictures, drawn as COCO's own tools draw them."""
+"""Outlines and run lengths in COCO files."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
-import PIL.ImageDraw
 import pycocotools.mask
 import pytest
 from hypothesis import given
@@ -17,22 +14,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from builder.annotations import coco as coco_reader
-from sa_med2d_20m import decode_masks
-from tests.conftest import RECIPE, Command, Ran, members
-
-SIZE = (64, 96)
-"""Height and width of the pictures."""
-
-HEAD = RECIPE.format(name="Outlines", license="CC0-1.0", modality="endoscopy").split("[files]")[0]
-BOX = [10.0, 5.0, 40.0, 5.0, 40.0, 30.0, 10.0, 30.0]
-TRIANGLE = [50.0, 8.5, 90.25, 20.0, 55.5, 60.0]
-NEIGHBOUR = [40.0, 5.0, 60.0, 5.0, 60.0, 30.0, 40.0, 30.0]
-
-
-def write_picture(path: Path, seed: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)
-    PIL.Image.fromarray(pixels).save(path)
+from tests.support.command import Command
+from tests.support.outlines import BOX, NEIGHBOUR, SIZE, TRIANGLE, build, built_masks, coco, write_picture
 
 
 def disc() -> npt.NDArray[np.uint8]:
@@ -46,37 +29,6 @@ def run_lengths(mask: npt.NDArray[np.uint8]) -> list[int]:
     edges = np.flatnonzero(np.diff(flat)) + 1
     lengths = np.diff([0, *edges.tolist(), flat.size]).tolist()
     return [0, *lengths] if flat[0] else list(lengths)
-
-
-def coco(*annotations: tuple[str, str, Any], names: tuple[str, ...] = ("a.png", "b.png")) -> dict[str, Any]:
-    """(picture, category, segmentation) each."""
-    categories = sorted({category for _, category, _ in annotations})
-    return {
-        "images": [{"id": 7 + n, "file_name": name, "height": SIZE[0], "width": SIZE[1]} for n, name in enumerate(names)],
-        "categories": [{"id": 3 + number, "name": name} for number, name in enumerate(categories)],
-        "annotations": [
-            {"id": number, "image_id": 7 + names.index(name), "category_id": 3 + categories.index(category), "segmentation": drawn}
-            for number, (name, category, drawn) in enumerate(annotations)
-        ],
-    }  # fmt: skip
-
-
-def build(sa_med2d: Command, tmp_path: Path, tables: str) -> Ran:
-    recipe = tmp_path / "Outlines.toml"
-    recipe.write_text(HEAD + tables)
-    return sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
-
-
-def built_masks(out: Path) -> dict[str, list[tuple[str, npt.NDArray[np.bool_]]]]:
-    """Case -> (label, mask) of each object."""
-    found: dict[str, list[tuple[str, npt.NDArray[np.bool_]]]] = {}
-    maps = {name.removesuffix(".mask.png"): data for name, data in members(out) if name.endswith(".mask.png")}
-    for name, data in members(out):
-        if name.endswith(".json"):
-            record = json.loads(data)
-            masks = decode_masks({"json": record, "mask.png": maps[name.removesuffix(".json")]})
-            found[record["case"]] = [(entry["label"], mask) for entry, mask in zip(record["masks"], masks, strict=True)]
-    return found
 
 
 COCO_TABLES = """
@@ -174,67 +126,6 @@ def test_bad_annotations_are_quarantined(sa_med2d: Command, tmp_path: Path, name
     text = record if isinstance(record, str) else json.dumps(record).replace("Infinity", "1e400")
     (tmp_path / "raw/annotations/all.json").write_text(text)
     ran = build(sa_med2d, tmp_path, COCO_TABLES)
-    assert ran.code == 3
-    assert said in ran.err
-
-
-YOLO_TABLES = """
-[files]
-image = "images/{split}/{case}.png"
-mask = "labels/{split}/{case}.txt"
-[labels]
-0 = "polyp"
-11 = "surgical_instrument"
-[masks]
-segments = true
-"""
-
-
-def yolo_line(number: int, polygon: list[float]) -> str:
-    sides = (SIZE[1], SIZE[0]) * (len(polygon) // 2)
-    return " ".join([str(number), *(repr(at / side) for at, side in zip(polygon, sides, strict=True))])
-
-
-def test_yolo_polygons(sa_med2d: Command, tmp_path: Path) -> None:
-    for split, case, lines in (
-        ("train", "a", [yolo_line(11, TRIANGLE), "", yolo_line(0, BOX)]),
-        ("val", "b", [yolo_line(0, NEIGHBOUR)]),
-        ("val", "c", []),
-    ):
-        write_picture(tmp_path / f"raw/images/{split}/{case}.png")
-        path = tmp_path / f"raw/labels/{split}/{case}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(lines))
-    ran = build(sa_med2d, tmp_path, YOLO_TABLES)
-    assert ran.code == 0, ran.err
-    assert "1 cases gave no sample" in ran.err
-    found = built_masks(tmp_path / "out")
-    assert [(label, int(mask.sum())) for label, mask in found["b"]] == [("polyp", 20 * 25)]
-    by_pillow = PIL.Image.new("1", SIZE[::-1])
-    corners = list(zip(TRIANGLE[::2], TRIANGLE[1::2], strict=True))
-    PIL.ImageDraw.Draw(by_pillow).polygon(corners, fill=1)
-    drawn = dict(found["a"])["surgical_instrument"]
-    expected = np.asarray(by_pillow)
-    assert 2 * (drawn & expected).sum() / (drawn.sum() + expected.sum()) > 0.95  # Pillow fills the outline too
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("0 0.5 0.5 0.2 0.2", "line 1 has four numbers, a box"),
-        ("0 0.1 0.1 0.2 0.2 0.3", "at least 3 points, got 5 numbers"),
-        ("0 10 10 20 10 20 20", "coordinates beyond 0 and 1"),
-        ("0 a b c d e f", "a coordinate is no number"),
-        ("0 nan 0 0 0 0 0", "a coordinate is no number"),
-        ("polyp 0.1 0.1 0.2 0.2 0.3 0.3", "line 1: expected a class number"),
-        ("4 0.1 0.1 0.2 0.1 0.3 0.3", "the file holds 4, which [labels] does not name"),
-    ],
-)
-def test_bad_yolo_lines_are_quarantined(sa_med2d: Command, tmp_path: Path, line: str, said: str) -> None:
-    write_picture(tmp_path / "raw/images/train/a.png")
-    (tmp_path / "raw/labels/train").mkdir(parents=True)
-    (tmp_path / "raw/labels/train/a.txt").write_text(line)
-    ran = build(sa_med2d, tmp_path, YOLO_TABLES)
     assert ran.code == 3
     assert said in ran.err
 

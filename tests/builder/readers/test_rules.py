@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import struct
 import subprocess
 import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +20,13 @@ import tifffile
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from builder.errors import CaseError
-from builder.readers.dicom.codestream import codestream_size
 from builder.readers.files import read_image
-from builder.readers.image import Picture, source_values
-from builder.readers.rules import ReadRules
-from tests.conftest import Command, ct_like, write_nifti, write_source
-
-PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
-RULES = ReadRules(pixels=10_000_000, bytes=20_000_000)
+from tests.support.command import Command
+from tests.support.dicom_image import PYDICOM
+from tests.support.limits import RULES
+from tests.support.nifti import write_nifti
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -121,70 +118,6 @@ def test_files_within_the_limits_are_read(tmp_path: Path) -> None:
     path.write_bytes((PYDICOM / "image_dfl.dcm").read_bytes())
     image = read_image(tmp_path, "a.dcm", RULES)
     assert np.array_equal(image.array, dataset.pixel_array)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "MR_small_jpeg_ls_lossless.dcm",
-        "MR_small_jp2klossless.dcm",
-        "examples_jpeg2k.dcm",
-        "SC_rgb_jpeg_dcmtk.dcm",
-        "JPGExtended.dcm",
-        "JPEGLSNearLossless_16.dcm",
-    ],
-)
-def test_codestreams_say_their_size(name: str) -> None:
-    dataset = pydicom.dcmread(PYDICOM / name)
-    frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-    assert codestream_size(frame) == (dataset.Rows, dataset.Columns)
-
-
-def test_codestream_of_another_size_is_refused(tmp_path: Path) -> None:
-    dataset = pydicom.dcmread(PYDICOM / "MR_small_jp2klossless.dcm")
-    dataset.Rows = 32
-    dataset.save_as(tmp_path / "a.dcm")
-    with pytest.raises(CaseError, match="the compressed pixels of frame 1 are 64 x 64, the header says 32 x 64"):
-        read_image(tmp_path, "a.dcm", RULES)
-
-
-def write_jpeg_lossless(path: Path) -> None:
-    """By ITK; the kind of JPEG that GDCM alone decodes here."""
-    writer = sitk.ImageFileWriter()
-    writer.SetFileName(str(path))
-    writer.SetImageIO("GDCMImageIO")
-    writer.SetUseCompression(True)
-    writer.SetCompressor("JPEG")
-    writer.Execute(sitk.GetImageFromArray(ct_like()[3]))
-
-
-def test_a_decoder_that_crashes_costs_one_file(tmp_path: Path) -> None:
-    write_jpeg_lossless(tmp_path / "whole.dcm")
-    whole = (tmp_path / "whole.dcm").read_bytes()
-    start = whole.index(b"\xff\xd8\xff")
-    rng = np.random.default_rng(0)
-    for number in range(60):
-        damaged = bytearray(whole)
-        for at in rng.integers(start + 2, len(whole), 6):
-            damaged[at] = rng.integers(256)
-        path = tmp_path / f"{number}.dcm"
-        path.write_bytes(damaged[: rng.integers(start, len(whole))] if number % 3 == 0 else damaged)
-        with suppress(CaseError):
-            read_image(tmp_path, path.name, RULES)
-    image = read_image(tmp_path, "whole.dcm", RULES)
-    assert isinstance(image, Picture)
-    assert np.array_equal(source_values(image), ct_like()[3])
-
-
-def test_a_lost_decoder_is_named_and_started_again(tmp_path: Path) -> None:
-    write_jpeg_lossless(tmp_path / "a.dcm")
-    read_image(tmp_path, "a.dcm", RULES)
-    [decoder] = [child for child in multiprocessing.active_children() if child.name.startswith("decoder")]
-    decoder.kill()
-    decoder.join()
-    with pytest.raises(CaseError, match="its compressed pixels crash the decoder"):
-        read_image(tmp_path, "a.dcm", RULES)
-    assert isinstance(read_image(tmp_path, "a.dcm", RULES), Picture)
 
 
 READ_AND_MEASURE = """

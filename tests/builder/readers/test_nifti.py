@@ -1,51 +1,26 @@
-"""4D files: channels that share masks, frames that are cases; flat and Analyze images."""
+"""NIfTI and Analyze: series and colour, and files that are damaged."""
 
 from __future__ import annotations
 
-import io
+import gzip
 import json
 import shutil
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
 import pytest
-import SimpleITK as sitk  # noqa: N813
-import tifffile
 
-from tests.conftest import RAS_TO_LPS, RECIPE, Command, Ran, ct_like, lps_affine, members, organ_map, write_nifti
-
-
-def write_4d(path: Path, volumes: list[npt.NDArray[Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    array = np.stack([volume.transpose(2, 1, 0) for volume in volumes], axis=-1)
-    nibabel.save(nibabel.Nifti1Image(array, RAS_TO_LPS @ lps_affine()), path)
-
-
-def recipe(tmp_path: Path, files: str) -> Path:
-    path = tmp_path / "Series.toml"
-    text = RECIPE.format(name="Series", license="MIT", modality="mr")
-    path.write_text(text.replace("\n[labels]", f"{files}\n[labels]"))
-    return path
-
-
-def built(sa_med2d: Command, tmp_path: Path, files: str) -> dict[str, bytes]:
-    ran = sa_med2d("build", recipe(tmp_path, files), "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert ran.code == 0, ran.err
-    return dict(members(tmp_path / "out"))
-
-
-VOLUMES = [ct_like(seed) for seed in range(3)]
-
-
-def as_single(sa_med2d: Command, tmp_path: Path, volume: npt.NDArray[Any]) -> list[bytes]:
-    """The pictures of a volume that lies alone in a 3D file."""
-    write_nifti(tmp_path / "raw/images/a.nii.gz", volume)
-    write_nifti(tmp_path / "raw/labels/a.nii.gz", organ_map())
-    return [data for name, data in built(sa_med2d, tmp_path, "").items() if name.endswith("png")]
+from tests.support.command import Command, Ran
+from tests.support.nifti import RAS_TO_LPS, lps_affine, write_nifti
+from tests.support.output import members
+from tests.support.series import VOLUMES, as_single, built, decode, recipe, write_4d
+from tests.support.sources import RECIPE
+from tests.support.volumes import ct_like, organ_map
 
 
 def test_channels_are_submodalities_that_share_masks(sa_med2d: Command, tmp_path: Path) -> None:
@@ -132,53 +107,6 @@ def test_analyze_pair(sa_med2d: Command, tmp_path: Path) -> None:
     assert {record["stored_axes"] for record in records} == {"LAS"}  # nibabel's reading of the standard
 
 
-def test_pages_of_a_tiff_are_channels(sa_med2d: Command, tmp_path: Path) -> None:
-    pages = np.random.default_rng(0).integers(0, 256, (3, 64, 80), np.uint8)
-    mask = np.zeros((64, 80), np.uint8)
-    mask[10:40, 20:60] = 1
-    (tmp_path / "raw").mkdir()
-    tifffile.imwrite(tmp_path / "raw/a_img.tif", pages, photometric="minisblack")
-    tifffile.imwrite(tmp_path / "raw/a_seg.tif", mask)
-    text = recipe(tmp_path, 'channels = ["dapi", "gfp", "rfp"]')
-    pattern = (
-        text.read_text()
-        .replace("images/{case}.nii.gz", "{case}_img.tif")
-        .replace("labels/{case}.nii.gz", "{case}_seg.tif")
-    )
-    text.write_text(pattern)
-    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert ran.code == 0, ran.err
-    found = dict(members(tmp_path / "out"))
-    for page, name in zip(pages, ("dapi", "gfp", "rfp"), strict=True):
-        assert np.array_equal(decode(found[f"mr_{name}--Series--a--2d_none.png"]), page)
-    text.write_text(pattern.replace(', "rfp"', ""))
-    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert "it holds 3 images, files.channels names 2" in ran.err
-
-
-def test_pages_of_a_tiff_are_frames(sa_med2d: Command, tmp_path: Path) -> None:
-    pages = np.random.default_rng(0).integers(0, 256, (3, 64, 80, 3), np.uint8)
-    masks = np.zeros((3, 64, 80), np.uint8)
-    for number in range(3):
-        masks[number, 10 : 30 + number, 20:60] = 1
-    (tmp_path / "raw").mkdir()
-    tifffile.imwrite(tmp_path / "raw/a_img.tif", pages, photometric="rgb")
-    tifffile.imwrite(tmp_path / "raw/a_seg.tif", masks, photometric="minisblack")
-    text = recipe(tmp_path, "frames = true")
-    text.write_text(
-        text.read_text()
-        .replace("images/{case}.nii.gz", "{case}_img.tif")
-        .replace("labels/{case}.nii.gz", "{case}_seg.tif")
-    )
-    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert ran.code == 0, ran.err
-    found = dict(members(tmp_path / "out"))
-    for number, page in enumerate(pages):
-        key = f"mr_00--Series--a_frame{number:04d}--2d_none"
-        assert np.array_equal(decode(found[f"{key}.png"]), page)
-        assert json.loads(found[f"{key}.json"])["masks"][0]["area"] == (20 + number) * 40
-
-
 def test_coloured_nifti(sa_med2d: Command, tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (24, 40, 36, 3), np.uint8)
     stored = np.ascontiguousarray(colours.transpose(2, 1, 0, 3)).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
@@ -189,51 +117,6 @@ def test_coloured_nifti(sa_med2d: Command, tmp_path: Path) -> None:
     for plane, name in ((colours[6], "x_0006"), (colours[::-1, 9], "y_0009"), (colours[::-1, :, 8], "z_0008")):
         assert np.array_equal(decode(found[f"mr_00--Series--a--{name}.png"]), plane)
     assert json.loads(found["mr_00--Series--a--x_0006.json"])["intensity"]["scaling"] == "none"
-
-
-@pytest.mark.parametrize("kind", ["4D", "vectors"])
-def test_series_in_nrrd(sa_med2d: Command, tmp_path: Path, kind: str) -> None:
-    (tmp_path / "raw").mkdir()
-    images = [sitk.GetImageFromArray(volume) for volume in VOLUMES]
-    for image in images:
-        image.SetSpacing((0.8, 0.8, 1.5))
-    whole = sitk.JoinSeries(images) if kind == "4D" else sitk.Compose(images)
-    sitk.WriteImage(whole, tmp_path / "raw/a_img.nrrd")
-    mask = sitk.GetImageFromArray(organ_map())
-    mask.CopyInformation(images[0])
-    sitk.WriteImage(mask, tmp_path / "raw/a_seg.nrrd")
-    text = recipe(tmp_path, 'channels = ["t1", "t2", "pd"]')
-    text.write_text(
-        text.read_text()
-        .replace("images/{case}.nii.gz", "{case}_img.nrrd")
-        .replace("labels/{case}.nii.gz", "{case}_seg.nrrd")
-    )
-    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert ran.code == 0, ran.err
-    found = dict(members(tmp_path / "out"))
-    for number, name in enumerate(["t1", "t2", "pd"]):
-        own = [data for key, data in found.items() if key.startswith(f"mr_{name}--") and key.endswith("png")]
-        assert own == as_single(sa_med2d, tmp_path / name, VOLUMES[number])
-
-
-def test_case_without_any_mask_pixel_is_counted(sa_med2d: Command, tmp_path: Path) -> None:
-    for case in "ab":
-        write_nifti(tmp_path / f"raw/images/{case}.nii.gz", ct_like())
-        write_nifti(tmp_path / f"raw/labels/{case}.nii.gz", organ_map() * (case == "a"))
-    text = recipe(tmp_path, "")
-    plain = text.read_text()
-    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert ran.code == 0, ran.err
-    assert "gate empty_mask found 1" in ran.err
-    assert "gave no sample, every slice was dropped by a rule: b" in ran.err
-    text.write_text(plain + '\n[gates]\nempty_mask = "quarantine"\n')
-    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert ran.code == 3
-    assert "b: labels/b.nii.gz: gate: empty_mask: the masks of the case have no pixel" in ran.err
-
-
-def decode(data: bytes) -> npt.NDArray[Any]:
-    return np.asarray(PIL.Image.open(io.BytesIO(data)))
 
 
 def build_frames(sa_med2d: Command, tmp_path: Path, image: Path, masks: Path, tables: str) -> Ran:
@@ -290,3 +173,110 @@ def test_overlapping_masks_of_121_frames(sa_med2d: Command, corpus: Path, tmp_pa
     own = [mask for record in records if record["case"] == "p_frame0000" for mask in record["masks"]]
     assert sum(mask["area"] for mask in own if mask["label"] == "brain") == brain.sum()
     assert {mask["label"] for mask in own} == {"brain", "gray", "white", "hoc", "vt"}
+
+
+def edited(path: Path, edit: Callable[[bytearray], None]) -> None:
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    edit(content)
+    path.write_bytes(gzip.compress(content))
+
+
+def set_dimensions(*sides: int) -> Callable[[bytearray], None]:
+    return lambda content: struct.pack_into(f"<{len(sides) + 1}h", content, 40, len(sides), *sides)
+
+
+def four_dimensions(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 5, 4, 3), np.int16), np.eye(4)), path)
+
+
+def complex_voxels(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((36, 40, 24), np.complex64), np.eye(4)), path)
+
+
+def no_orientation(path: Path) -> None:
+    edited(path, lambda content: struct.pack_into("<12f", content, 280, *[0.0] * 12))
+
+
+def not_a_number(path: Path) -> None:
+    values = ct_like().astype(np.float32)
+    values[10, 10, 10] = np.nan
+    write_nifti(path, values)
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "x").touch()
+
+
+BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "empty file": (lambda path: path.write_bytes(b""), "read: the file is empty"),
+    "folder": (folder_instead, ""),
+    "not gzip": (lambda path: path.write_bytes(b"<html>not found</html>" * 40), "read: damaged gzip file"),
+    "not NIfTI": (
+        lambda path: path.write_bytes(gzip.compress(bytes(2000))),
+        "read: no NIfTI file: its first number is 0",
+    ),
+    "truncated gzip": (lambda path: path.write_bytes(path.read_bytes()[:-900]), "read: damaged gzip file"),
+    "damaged gzip": (
+        lambda path: path.write_bytes(path.read_bytes()[:3000] + bytes(300) + path.read_bytes()[3300:]),
+        "read: damaged gzip file",
+    ),
+    "truncated voxels": (
+        lambda path: edited(path, lambda content: content.__delitem__(slice(-500, None))),
+        "of voxels",
+    ),
+    "truncated header": (
+        lambda path: path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:200])),
+        "truncated",
+    ),
+    "absurd dimensions": (
+        lambda path: edited(path, set_dimensions(32000, 32000, 32000)),
+        "it is 32000 x 32000 x 32000 = 32,768,000,000,000 pixels, allowed are",
+    ),
+    "negative dimension": (lambda path: edited(path, set_dimensions(36, -40, 24)), "its dimensions are 36 x -40"),
+    "large promise": (lambda path: edited(path, set_dimensions(1000, 1000, 2000)), "of 4,000,000,000 bytes of voxels"),
+    "four dimensions": (four_dimensions, "read: it holds 3 images (4D, pages or frames), expected one"),
+    "complex voxels": (complex_voxels, "read: holds complex64 voxels"),
+    "singular affine": (no_orientation, "read: its affine is not invertible"),
+    "not a number": (not_a_number, "gate: nonfinite_values: the image holds 1 values that are NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_nifti_is_quarantined(sa_med2d: Command, tmp_path: Path, kind: str) -> None:
+    raw = tmp_path / "raw"
+    for case in ("bad", "good"):
+        write_nifti(raw / f"images/{case}.nii.gz", ct_like())
+        write_nifti(raw / f"labels/{case}.nii.gz", organ_map())
+    spoil, reason = BAD[kind]
+    spoil(raw / "images/bad.nii.gz")
+    recipe = tmp_path / "Bad.toml"
+    recipe.write_text(RECIPE.format(name="Bad", license="MIT", modality="ct"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
+    assert "Traceback" not in ran.err
+    assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"good"}
+    if kind == "folder":  # a folder is no file that a pattern could match: its mask is alone
+        assert ran.code == 0
+        assert "1 masks without an image were left out: labels/bad.nii.gz" in ran.err
+        return
+    assert ran.code == 3
+    assert "bad: images/bad.nii.gz: " in ran.err
+    assert reason in ran.err, ran.err
+
+
+def test_pair_without_its_pixels(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "images").mkdir(parents=True)
+    for case in ("whole", "half"):
+        pair = nibabel.Nifti1Pair(ct_like().transpose(2, 1, 0), np.diag([-1, -1, 1, 1]) @ lps_affine())
+        nibabel.save(pair, raw / f"images/{case}.img")
+        write_nifti(raw / f"labels/{case}.nii.gz", organ_map())
+    (raw / "images/half.img").unlink()
+    recipe = tmp_path / "Pair.toml"
+    text = RECIPE.format(name="Pair", license="MIT", modality="ct")
+    recipe.write_text(text.replace("images/{case}.nii.gz", "images/{case}.hdr"))
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "a pair of .hdr and .img, but half.img is missing" in ran.err
+    assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"whole"}

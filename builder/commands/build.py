@@ -1,0 +1,185 @@
+"""The command ``build``, and the options of every command that builds."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder.commands.exit_codes import BUILT, QUARANTINED
+from builder.run.options import Options
+from builder.sources import catalogue
+from shards.arguments import LateChoices, add_choice, output_folder
+from shards.console import console
+
+if TYPE_CHECKING:
+    from builder.run.build import Summary
+    from builder.sources.recipe import Recipe
+
+EXTRA: Final = "build"
+"""The extra of ``pyproject.toml`` that the command needs."""
+
+_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a parser."""
+    command = commands.add_parser(
+        "build",
+        help="build sources into an output folder; run again to resume",
+        description="Build sources into an output folder. Run the same command again to resume: finished shards are "
+        "kept, and the output is the same byte for byte. A case that cannot be built is quarantined, with the reason "
+        "in OUT/build/quarantine, and the rest goes on.",
+    )
+    recipes = command.add_argument(
+        "recipes", nargs="+", metavar="RECIPE", help="recipe file (.toml) or name in the catalogue"
+    )
+    recipes.completer = complete_recipe  # type: ignore[attr-defined]
+    command.add_argument(
+        "--raw",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder with one folder per source, named as the recipe is; for a single recipe also the source itself",
+    )
+    command.add_argument(
+        "--out",
+        type=partial(output_folder, write=True),
+        required=True,
+        metavar="OUT",
+        help="output folder, or its URL in an object store (s3://, gs://); may hold other sources",
+    )
+    add_build_options(command)
+    command.set_defaults(run=_run, extra=EXTRA)
+
+
+def add_build_options(command: argparse.ArgumentParser) -> None:
+    """Add what every command that builds takes."""
+    command.add_argument(
+        "--workers",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default: one a core)",
+    )
+    _add_executors(command)
+    command.add_argument(
+        "--shard-size",
+        type=_size,
+        default=Options.shard_size,
+        metavar="SIZE",
+        help="size of a shard as images before compression, such as 500MB or 2GiB (default: 1GiB)",
+    )
+    command.add_argument(
+        "--case-minutes",
+        type=_minutes,
+        default=Options.case_minutes,
+        metavar="M",
+        help="give a case up that takes longer (default: 60; with one worker no limit unless it is given)",
+    )
+    command.add_argument("--limit-cases", type=_positive, metavar="N", help="only the first N cases of each source")
+    command.add_argument(
+        "--strict",
+        action="store_true",
+        help="stop at the first case that cannot be built and at class names that the vocabulary does not know",
+    )
+
+
+def _add_executors(command: argparse.ArgumentParser) -> None:
+    """Add the choice of an executor, and what executors take."""
+    executors = LateChoices("builder.run.executors", "EXECUTORS")
+    add_choice(command, "--executor", executors, "where shards are built (default: local)", default="local")
+    command.add_argument(
+        "--ray-address",
+        metavar="ADDR",
+        help="cluster of --executor ray that runs already, such as auto or HOST:6379 (default: one on this machine)",
+    )
+
+
+def complete_recipe(prefix: str, **_: object) -> Iterable[str]:
+    """What a shell offers for a recipe: names in the catalogue, and recipe files."""
+    from argcomplete.completers import FilesCompleter  # noqa: PLC0415 - it asks
+
+    return [*catalogue.names(), *FilesCompleter(("toml",))(prefix)]
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of minutes above 0")
+    return minutes
+
+
+def _size(text: str) -> int:
+    number = text.upper().removesuffix("B")
+    unit = number.lstrip("0123456789.")
+    try:
+        size = int(float(number.removesuffix(unit)) * _UNITS[unit])
+    except (KeyError, ValueError):
+        size = 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 2GiB")
+    return size
+
+
+def _run(options: argparse.Namespace) -> int:
+    summary = run_build(_load_all(options.recipes), options.raw, options)
+    return QUARANTINED if summary.quarantined else BUILT
+
+
+def _load_all(references: Sequence[str]) -> list[Recipe]:
+    from builder.errors import RecipeError  # noqa: PLC0415 - imported when it is called, here and below
+    from builder.sources.load import load_recipe  # noqa: PLC0415
+
+    recipes, problems = [], []
+    for reference in references:
+        try:
+            recipes.append(load_recipe(reference))
+        except RecipeError as error:
+            problems += error.problems
+    if problems:
+        raise RecipeError(problems)
+    return recipes
+
+
+def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace) -> Summary:
+    """Build with progress on the console, and print what was built.
+
+    Args:
+        recipes: What to build.
+        raw: Folder with a folder for each source.
+        options: Of `add_build_options`, and ``out``.
+    """
+    from builder.run.build import build  # noqa: PLC0415
+    from builder.run.progress import BuildProgress, print_summary  # noqa: PLC0415
+
+    speaker = console()
+    with BuildProgress(speaker) as progress:
+        summary = build(recipes, raw, options.out, _chosen(options), progress)
+    print_summary(speaker, summary)
+    return summary
+
+
+def _chosen(options: argparse.Namespace) -> Options:
+    return Options(
+        workers=options.workers,
+        executor=options.executor,
+        ray_address=options.ray_address,
+        shard_size=options.shard_size,
+        limit_cases=options.limit_cases,
+        strict=options.strict,
+        case_minutes=options.case_minutes,
+    )

@@ -1,0 +1,147 @@
+"""The command ``sources``: list, show, sketch and check recipes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder.commands.build import complete_recipe
+from builder.commands.exit_codes import BUILT, QUARANTINED
+from builder.commands.usage import help_of
+from builder.run.options import Options
+from builder.sources import catalogue
+from shards.arguments import LateChoices, add_choice
+from shards.console import results
+
+if TYPE_CHECKING:
+    from builder.run.plan import SourcePlan
+    from builder.sources.recipe import Recipe
+
+EXTRA: Final = "build"
+"""The extra of ``pyproject.toml`` that the command needs."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a parser."""
+    command = commands.add_parser("sources", help="list, show and check recipes")
+    command.set_defaults(run=help_of(command), extra=EXTRA)
+    actions = command.add_subparsers(metavar="ACTION")
+    actions.add_parser("list", help="list the catalogue").set_defaults(run=_list)
+    show = actions.add_parser("show", help="show a recipe of the catalogue or a file")
+    _add_recipe(show, "NAME")
+    show.set_defaults(run=_show)
+    _add_init(actions)
+    check = actions.add_parser("check", help="check a recipe, and with --raw what it would build")
+    _add_recipe(check, "RECIPE")
+    check.add_argument(
+        "--raw", type=Path, metavar="DIR", help="folder as for build; without it only the recipe is checked"
+    )
+    check.set_defaults(run=_check)
+
+
+def _add_recipe(action: argparse.ArgumentParser, metavar: str) -> None:
+    recipe = action.add_argument("recipe", metavar=metavar)
+    recipe.completer = complete_recipe  # type: ignore[attr-defined]
+
+
+def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    init = actions.add_parser(
+        "init",
+        help="write a recipe for a folder in a known layout",
+        description="Write the recipe of a dataset to standard output, from what the dataset says of itself: a Medical "
+        "Segmentation Decathlon or nnU-Net folder (dataset.json), BIDS derivatives (dataset_description.json), COCO "
+        "annotations (.json), YOLO polygons (data.yaml).",
+    )
+    init.add_argument(
+        "--from", dest="dataset", type=Path, required=True, metavar="PATH", help="its folder, or the file named above"
+    )
+    init.add_argument("--name", required=True, help="name of the source; goes into every key")
+    init.add_argument("--license", required=True, help="SPDX identifier, LicenseRef-..., unknown or conflict")
+    add_choice(init, "--modality", LateChoices("sa_med2d_20m", "MODALITIES"), "how the images were made", required=True)
+    init.set_defaults(run=_init)
+
+
+def _list(_: argparse.Namespace) -> int:
+    from rich.table import Table  # noqa: PLC0415 - imported when it is called, here and below
+
+    from shards.license import tiers  # noqa: PLC0415
+
+    table = Table("name", "modality", "licence", "tiers", "title")
+    for entry in catalogue.entries():
+        table.add_row(entry.name, entry.modality, entry.license, ", ".join(tiers(entry.license)), entry.title)
+    results().print(table)
+    return BUILT
+
+
+def _show(options: argparse.Namespace) -> int:
+    from builder.sources.load import load_recipe  # noqa: PLC0415
+
+    recipe = load_recipe(options.recipe)
+    path = Path(options.recipe)
+    sys.stdout.write(path.read_text(encoding="utf-8") if path.is_file() else catalogue.text_of(recipe.name))
+    return BUILT
+
+
+def _init(options: argparse.Namespace) -> int:
+    from builder.layouts import sketch_of  # noqa: PLC0415
+    from builder.layouts.sketch import recipe_text  # noqa: PLC0415
+    from builder.sources.load import parse_recipe  # noqa: PLC0415
+
+    found = sketch_of(options.dataset)
+    text = recipe_text(found, name=options.name, license_id=options.license, modality=options.modality)
+    parse_recipe(text, f"{options.name}.toml")
+    sys.stdout.write(text)
+    return BUILT
+
+
+def _check(options: argparse.Namespace) -> int:
+    from builder.run.build import plan  # noqa: PLC0415
+    from builder.sources.load import load_recipe  # noqa: PLC0415
+
+    recipe = load_recipe(options.recipe)
+    lines = _described(recipe)
+    if options.raw is None:
+        lines.append("recipe is valid; give --raw DIR to see what it would build")
+        sys.stdout.write("\n".join(lines) + "\n")
+        return BUILT
+    planned = plan([recipe], options.raw, Options())[0]
+    lines += [*_found(planned), *_problems(planned)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return QUARANTINED if planned.discovery.quarantined else BUILT
+
+
+def _described(recipe: Recipe) -> list[str]:
+    from shards.license import refusal, tiers  # noqa: PLC0415
+
+    refused = refusal(recipe.license, recipe.license_evidence)
+    return [
+        f"{recipe.name}: {recipe.title}",
+        f"licence: {recipe.license}, tiers: {', '.join(tiers(recipe.license)) or 'none'}",
+        f"publishable: {'no: ' + refused if refused else 'yes'}",
+    ]
+
+
+def _found(planned: SourcePlan) -> list[str]:
+    cases, classes = planned.discovery.cases, planned.source.classes.classes
+    submodalities = sorted({image.submodality for case in cases for image in case.images})
+    splits = {split: sum(case.split == split for case in cases) for split in ("train", "validation", "test")}
+    return [
+        f"cases: {len(cases)} ({', '.join(f'{split} {count}' for split, count in splits.items())})",
+        f"patients: {len({case.patient for case in cases})}",
+        f"files: {sum(len(case.images) for case in cases)} images, {sum(len(case.masks) for case in cases)} masks",
+        f"sub-modalities: {', '.join(submodalities)}",
+        f"labels: {', '.join(f'{entry.class_id} {entry.label}' for entry in classes)}",
+    ]
+
+
+def _problems(planned: SourcePlan) -> list[str]:
+    from builder.run.build import unknown_classes  # noqa: PLC0415
+
+    found = planned.discovery
+    problems = [f"{entry.file}: {entry.stage}: {entry.reason}" for entry in found.quarantined]
+    problems += [f"{path}: image without a mask" for path in found.images_without_mask]
+    problems += [f"{path}: mask without an image" for path in found.masks_without_image]
+    problems += unknown_classes(planned)
+    return [f"problems: {len(problems) or 'none'}", *(f"  {problem}" for problem in problems)]

@@ -1,0 +1,83 @@
+"""Arguments that commands share, declared without importing what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+_EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
+"""Protocol of a URL -> the extra whose packages read it."""
+
+
+class LateChoices:
+    """The choices of an argument, looked up where they are defined when somebody chooses or asks for help.
+
+    Give ``metavar`` with it, or argparse lists the choices at once.
+
+    Args:
+        module: Module that defines them.
+        name: Name of the collection in it.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(getattr(import_module(self._module), self._name))
+
+    def __contains__(self, value: object) -> bool:
+        return value in list(self)
+
+
+def add_choice(parser: argparse.ArgumentParser, flag: str, choices: LateChoices, text: str, **others: Any) -> None:
+    """Declare an argument that takes one of a few values, which its help lists.
+
+    Args:
+        parser: Where it is declared.
+        flag: Its name, such as ``--modality``.
+        choices: Its values.
+        text: Its help, without the values.
+        others: As for `argparse.ArgumentParser.add_argument`.
+    """
+    action = parser.add_argument(flag, choices=choices, metavar=flag.strip("-").upper(), **others)
+    action.help = f"{text}: %(choices)s"  # only now: argparse of Python 3.14 expands the help that it is given at once
+
+
+def output_folder(text: str, *, write: bool = False) -> Path:
+    """The type of an argument that names an output folder, or its URL in an object store.
+
+    Args:
+        text: The argument.
+        write: Whether shards or their index are written there.
+    """
+    if "://" not in text:
+        return Path(text)
+    import fsspec  # noqa: PLC0415 - folders on this machine need nothing of this
+
+    from sa_med2d_20m import DatasetError  # noqa: PLC0415
+    from shards.store import folder, writable  # noqa: PLC0415
+
+    protocol = text.split("://", maxsplit=1)[0]
+    try:
+        if protocol in _EXTRAS:
+            fsspec.get_filesystem_class(protocol)
+        return writable(text) if write else folder(text)
+    except DatasetError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ImportError as error:
+        raise argparse.ArgumentTypeError(missing(text, error, _EXTRAS.get(protocol, "publish"))) from None
+
+
+def missing(what: str, error: ImportError, extra: str) -> str:
+    """What is said where packages are not installed.
+
+    Args:
+        what: What needs them: a command, an address.
+        error: Raised when one was imported.
+        extra: The extra of ``pyproject.toml`` that brings them.
+    """
+    package = f"the package {error.name.partition('.')[0]}, which is" if error.name else "packages that are"
+    return f"{what} needs {package} not installed: pip install 'sa-med2d-20m[{extra}]'"
