@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume
+from builder.sources.recipe import GateAction, GateName
 
 NEARLY_ALL: Final = 0.95
 """Share of a slice beyond which a mask is taken for an inverted one (the release holds such a set)."""
@@ -29,7 +30,7 @@ class Tally:
     flagged: Counter[str] = field(default_factory=Counter)
 
 
-def apply_gate(name: str, action: str, file: str, reason: str, tally: Tally) -> bool:
+def apply_gate(name: GateName, action: GateAction, file: str, reason: str, tally: Tally) -> bool:
     """Do what the recipe says about something that a gate found.
 
     Args:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from builder.readers.image import Picture, Volume
 from builder.sources.recipe import IntensityRule
-from sa_med2d_20m import Intensity
+from sa_med2d_20m import Intensity, SAMed2DError
 
 _TABLE: Final = 65536
 
 
-class IntensityError(ValueError):
+class IntensityError(SAMed2DError):
     """An image has no pixels by its rule; the message says why and what to do."""
 
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from builder.conversion.masks.components import Column, Components, smallest_area
 from builder.sources.classes import SourceClasses
-from sa_med2d_20m import Mask
+from sa_med2d_20m import Mask, SAMed2DError
 
 _MOST_MASKS = 65535
 
 
-class TooManyMasksError(ValueError):
+class TooManyMasksError(SAMed2DError):
     """A label map cannot number the masks of a slice."""
 
 
