@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.cases.case import Case, ImageFile
-from builder.conversion.extent import Shadow
+from builder.conversion.extent import Extent
 from builder.conversion.gates import NEARLY_ALL, Tally, apply_gate
 from builder.conversion.inputs import read_case_image, read_case_masks, read_further_image
 from builder.conversion.intensity import IntensityError, Scaled, scaling_of
 from builder.conversion.masks.class_layers import ClassLayer
 from builder.conversion.masks.components import find_components
-from builder.conversion.masks.label_map import LabelMap, Plane, TooManyMasksError, pack
-from builder.conversion.slicing import AXES, Axis, blocks, passes_edge_rule, slice_shape, untangled
+from builder.conversion.masks.label_map import LabelMap, LayerComponents, TooManyMasksError, pack
+from builder.conversion.slicing import AXES, Axis, blocks, contiguous_slices, passes_edge_rule, slice_shape
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume, grey_of
 from builder.sources.recipe import Recipe
@@ -83,10 +83,10 @@ def convert(case: Case, source: Source) -> Converted:
 def _mask_slices(
     case: Case, image: Picture | Volume, layers: list[ClassLayer], source: Source, tally: Tally
 ) -> Iterator[tuple[_Place, _MaskSlice]]:
-    shaded = [(layer, Shadow.of(layer.array)) for layer in layers]
+    layers_with_extent = [(layer, Extent.of(layer.array)) for layer in layers]
     if isinstance(image, Picture):
         height, width = image.array.shape[:2]
-        ((_, (label_map,)),) = _packed(AXES["x"], [0], (height, width), shaded, source)
+        ((_, (label_map,)),) = _packed(AXES["x"], [0], (height, width), layers_with_extent, source)
         yield from _kept([(("2d", None), label_map)], case, source, tally)
         return
     for axis in (AXES[name] for name in source.recipe.axes):
@@ -94,15 +94,17 @@ def _mask_slices(
         if not passes_edge_rule(*shape):
             tally.dropped["edge"] += count
             continue
-        indices = range(count) if source.recipe.keep_empty else _occupied([shadow for _, shadow in shaded], axis)
+        indices = (
+            range(count) if source.recipe.keep_empty else _occupied([extent for _, extent in layers_with_extent], axis)
+        )
         tally.dropped["no_mask"] += count - len(indices)
-        for chosen, label_maps in _packed(axis, indices, shape, shaded, source):
+        for chosen, label_maps in _packed(axis, indices, shape, layers_with_extent, source):
             places: list[_Place] = [(axis.name, index) for index in chosen]
             yield from _kept(zip(places, label_maps, strict=True), case, source, tally)
 
 
-def _occupied(shadows: Sequence[Shadow], axis: Axis) -> list[int]:
-    filled = np.logical_or.reduce([shadow.occupied(axis) for shadow in shadows])
+def _occupied(extents: Sequence[Extent], axis: Axis) -> list[int]:
+    filled = np.logical_or.reduce([extent.occupied(axis) for extent in extents])
     return [int(index) for index in np.flatnonzero(filled)]
 
 
@@ -110,18 +112,18 @@ def _packed(
     axis: Axis,
     indices: Sequence[int],
     shape: tuple[int, int],
-    shaded: Sequence[tuple[ClassLayer, Shadow]],
+    layers_with_extent: Sequence[tuple[ClassLayer, Extent]],
     source: Source,
 ) -> Iterator[tuple[Sequence[int], list[LabelMap]]]:
     """The label maps of slices, some at a time, with their slice numbers."""
-    for together in zip(*(blocks(layer.array, axis, indices) for layer, _ in shaded), strict=True):
+    for together in zip(*(blocks(layer.array, axis, indices) for layer, _ in layers_with_extent), strict=True):
         chosen = together[0][0]
-        planes = []
-        for (_, block), (layer, shadow) in zip(together, shaded, strict=True):
-            rows, columns = shadow.box(axis, chosen)
-            found = find_components(untangled(block[:, rows, columns]), (rows.start, columns.start))
-            planes.append(Plane(found, layer.class_number))
-        yield chosen, pack((len(chosen), *shape), planes, source.classes)
+        found = []
+        for (_, block), (layer, extent) in zip(together, layers_with_extent, strict=True):
+            rows, columns = extent.bounding_box(axis, chosen)
+            components = find_components(contiguous_slices(block[:, rows, columns]), (rows.start, columns.start))
+            found.append(LayerComponents(components, layer.class_number))
+        yield chosen, pack((len(chosen), *shape), found, source.classes)
 
 
 def _kept(
@@ -129,7 +131,7 @@ def _kept(
 ) -> Iterator[tuple[_Place, _MaskSlice]]:
     """The label maps that have a mask left and pass the gates, encoded."""
     for place, label_map in packed:
-        tally.dropped["small_mask"] += label_map.small
+        tally.dropped["small_mask"] += label_map.too_small
         if not label_map.masks and not source.recipe.keep_empty:
             tally.dropped["no_mask"] += 1
         elif _passes_full_mask(place, label_map, case, source, tally):
@@ -177,7 +179,7 @@ def _slices(subject: _Subject, mask_slices: dict[_Place, _MaskSlice]) -> Iterato
         for chosen, block in blocks(subject.image.array, axis, indices):
             yield from (
                 ((axis.name, index), _plain_channels(values))
-                for index, values in zip(chosen, np.ascontiguousarray(untangled(block)), strict=True)
+                for index, values in zip(chosen, np.ascontiguousarray(contiguous_slices(block)), strict=True)
             )
 
 

@@ -69,7 +69,7 @@ def blocks(
 
     Yields:
         The next few of the indices, and their slices as an (S, H, W) or (S, H, W, 3) array, which may be a view; see
-        `untangled`.
+        `contiguous_slices`.
     """
     along = np.moveaxis(array, axis.number, 0)
     if axis.rows_reversed:
@@ -80,10 +80,16 @@ def blocks(
         yield chosen, block if block.shape[0] == len(chosen) else block[np.subtract(chosen, chosen[0])]
 
 
-def untangled(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A block where neighbours in memory lie in different slices as a contiguous array, any other as it is.
+def contiguous_slices(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy a block whose neighbours in memory lie in different slices, so that each slice is contiguous.
 
-    To copy such a block otherwise takes three times as long.
+    NumPy takes three times as long to copy such a block.
+
+    Args:
+        block: (S, H, W) or (S, H, W, 3), as `blocks` yields it.
+
+    Returns:
+        An array of the same values and shape; the block itself where its slices need no copy.
     """
     same_size = SAME_SIZE.get(block.itemsize)
     if not block.size or block.ndim != 3 or abs(block.strides[0]) != block.itemsize or same_size is None:

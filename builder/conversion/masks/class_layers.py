@@ -69,7 +69,7 @@ def class_layers(
             )
             for file in files
         ]
-    layers = _Layers(shape, classes.dtype)
+    layers = _ClassLayers(shape, classes.dtype)
     for file in sorted(files, key=lambda file: (classes.numbers.get(file.label or "", 0), file.path)):
         if file.label is not None or recipe.masks.threshold is not None or recipe.masks.inverted:
             key = file.label if file.label is not None else next(iter(recipe.labels))
@@ -91,8 +91,8 @@ def _segment_layers(
     if all(segments is None for _, segments in found):
         names = listed(file.path for file, _ in found)
         raise CaseError("match", found[0][0].path, f"the image is none of those that {names} is about")
-    layers = _Layers(shape, labelling.classes.dtype)
-    objects: dict[int, _ObjectLayers] = defaultdict(_ObjectLayers)
+    layers = _ClassLayers(shape, labelling.classes.dtype)
+    objects: dict[int, _InstanceLayers] = defaultdict(_InstanceLayers)
     for file, segments in found:
         for segment, number in _named(segments or [], file, labelling):
             if labelling.recipe.masks.instances:
@@ -126,7 +126,7 @@ def _key_of(name: str, labels: Iterable[str]) -> str | None:
     return next(itertools.chain(same, fitting), None)
 
 
-class _ObjectLayers:
+class _InstanceLayers:
     """Instance maps of one class while they are filled: objects that overlap go to further layers."""
 
     def __init__(self) -> None:
@@ -136,23 +136,23 @@ class _ObjectLayers:
     def add(self, binary: npt.NDArray[np.bool_]) -> None:
         """Add one object."""
         self._count += 1
-        _draw(self.arrays, binary, np.uint16(self._count))
+        _add_mask(self.arrays, binary, np.uint16(self._count))
 
 
-class _Layers:
-    """Class layers while they are filled."""
+class _ClassLayers:
+    """Class layers while they are filled: each class stands whole in one of them."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: type) -> None:
         self.arrays: list[npt.NDArray[Any]] = []
         self._shape = shape
         self._dtype = dtype
-        self._home: dict[int, int] = {}
+        self._layer_of: dict[int, int] = {}
 
     def add_map(self, class_map: npt.NDArray[Any], numbers: Iterable[int]) -> None:
         """Add a label map of some classes, which cannot overlap each other."""
         if not self.arrays:
             self.arrays.append(class_map)
-            self._home = dict.fromkeys(numbers, 0)
+            self._layer_of = dict.fromkeys(numbers, 0)
             return
         for number in sorted(set(numbers)):
             binary = class_map == number
@@ -177,16 +177,16 @@ class _Layers:
 
     def add(self, binary: npt.NDArray[np.bool_], number: int) -> None:
         """Add the mask of one class, joined with what the class has already."""
-        if number in self._home:
-            layer = self.arrays[self._home.pop(number)]
+        if number in self._layer_of:
+            layer = self.arrays[self._layer_of.pop(number)]
             own = layer == number
             layer[own] = 0
             binary = binary | own
-        self._home[number] = _draw(self.arrays, binary, self._dtype(number))
+        self._layer_of[number] = _add_mask(self.arrays, binary, self._dtype(number))
 
 
-def _draw(layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16) -> int:
-    """Draw a mask into the first layer where it covers nothing, or into a new one; returns the layer's place."""
+def _add_mask(layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16) -> int:
+    """Add a mask to the first layer where it covers nothing, or to a new one; returns the number of the layer."""
     box = bounding_box(binary)
     mask = binary[box]
     free = next((at for at, layer in enumerate(layers) if not np.minimum(layer[box], mask).any()), len(layers))
