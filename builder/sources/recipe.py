@@ -324,6 +324,13 @@ class Recipe(_Table):
             raise ValueError("expected letters, digits, underscores and single hyphens between them")
         return name
 
+    @field_validator("axes")
+    @classmethod
+    def _each_once(cls, axes: list[str]) -> list[str]:
+        if len(set(axes)) != len(axes):
+            raise ValueError("one axis stands there twice")
+        return axes
+
     @field_validator("license")
     @classmethod
     def _known_license(cls, license_id: str) -> str:
