@@ -1,4 +1,4 @@
-"""The ways in which input can be wrong."""
+"""The errors of the builder: the ways in which input can be wrong."""
 
 from __future__ import annotations
 

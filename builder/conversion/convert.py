@@ -1,4 +1,4 @@
-"""From a case to its samples."""
+"""A case becomes its samples: read, packed, scaled and encoded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _MaskSlices = dict[_SlicePosition, _MaskSlice]
 
 
 def convert(case: Case, source: Source) -> Converted:
-    """Convert a case.
+    """Convert a case to its samples.
 
     In memory at once are its first image and one other, the class layers of its masks, and its encoded samples.
 

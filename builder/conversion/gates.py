@@ -1,4 +1,4 @@
-"""Quality gates: what is wrong often enough to look for, and what a recipe says should happen then."""
+"""Quality gates look for what is often wrong, and do what the recipe says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from builder.readers.image import Picture, Volume
 from builder.sources.recipe import GateName, Gates
 
 NEARLY_ALL: Final = 0.95
-"""Share of a slice beyond which a mask is taken for an inverted one (the release holds such a set)."""
+"""Share of the pixels of a slice. A mask that covers more may be inverted; the release holds such a set."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,20 @@ def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None) -> T
 
 
 def has_two_values(array: npt.NDArray[Any]) -> bool:
-    """Tell whether an image of any shape has exactly two values, as a mask that was taken for an image has."""
+    """Tell whether an image has exactly two values, as a mask has.
+
+    Args:
+        array: (Z, Y, X), (H, W) or either with colours; no NaN.
+    """
     low, high = array.min(), array.max()
     return bool(low != high) and not any(((part != low) & (part != high)).any() for part in array)
 
 
 def without_nonfinite(image: Picture | Volume) -> tuple[Picture | Volume, int]:
-    """Replace NaN and infinite values by the lowest finite one.
+    """Replace NaN and infinite values by the lowest finite value of the image, or by 0 where it has none.
 
     Returns:
-        The image, the same object where all is finite, and the number of values that were replaced.
+        The image, and the number of values that were replaced. Where that is 0, it is the very same image.
     """
     if image.array.dtype.kind != "f" or all(np.isfinite(part).all() for part in image.array):
         return image, 0

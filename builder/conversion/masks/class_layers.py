@@ -1,4 +1,4 @@
-"""From mask files to class layers: volumes in which each voxel says its class.
+"""Mask files become class layers: volumes in which each voxel says its class.
 
 One layer is enough for a label map. Masks that overlap (files per class, regions) take further layers: each class
 stands whole in one layer, in the first where it covers no other class.

@@ -1,4 +1,4 @@
-"""From the components of slices to their label maps: ids, instances and layers."""
+"""The components of slices are packed into label maps: they get ids, instances and layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_MASKS = 65535
 
 
 class TooManyMasksError(SAMed2DError):
-    """A label map cannot number the masks of a slice."""
+    """A slice has more masks than a label map can number."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def pack(
         classes: The source's classes.
 
     Returns:
-        One label map a slice.
+        One label map a slice, in the order of the slices.
 
     Raises:
         TooManyMasksError: More masks in a slice than 16 bit can number.

@@ -1,4 +1,4 @@
-"""What the pixels of a mask file mean: values, colours, thresholds and instances."""
+"""The pixels of a mask file are read: as values, colours, instances, or by a threshold."""
 
 from __future__ import annotations
 
