@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.annotations.polygons import checked_polygon, draw_polygons
-from builder.annotations.segments import Drawing, Segment
+from builder.annotations.segments import AnnotationRequest, NamedMasks, Segment
 from builder.errors import UnreadableError
+from builder.readers.files import FileState, state_of
 from builder.readers.image import Picture, Volume
 
 _RLE_ZERO, _RLE_SIGN, _RLE_MORE = 48, 16, 32
@@ -44,13 +45,16 @@ _Index = Mapping[str, tuple[_Annotated, ...]]
 """Name of a picture without its folders -> the pictures of that name."""
 
 
-def read_segments(path: Path, image: Picture | Volume, drawing: Drawing) -> list[Segment] | None:
-    """Read the objects of one picture; see `builder.annotations.segments.SegmentReader`.
+def read_named_masks(path: Path, request: AnnotationRequest) -> NamedMasks:
+    """Read the objects of one picture; see `builder.annotations.segments.NamedMaskReader`.
 
     A picture is found by its name, and by as many of its folders as tell it from others of that name.
     """
-    drawing.rules.check_bytes(path.stat().st_size)
-    found = _find(_index(path, path.stat().st_mtime_ns), drawing.image_file)
+    request.rules.check_bytes(path.stat().st_size)
+    return NamedMasks(partial(_segments_on, _find(_index(path, state_of(path)), request.image_file)))
+
+
+def _segments_on(found: _Annotated | None, image: Picture | Volume) -> list[Segment] | None:
     if found is None:
         return None
     if isinstance(image, Volume):
@@ -71,11 +75,11 @@ def categories(path: Path) -> list[str]:
 
 def picture_paths(path: Path) -> list[str]:
     """The pictures that a file is about, as it names them; raises `UnreadableError`."""
-    return [picture.path for named in _index(path, path.stat().st_mtime_ns).values() for picture in named]
+    return [picture.path for named in _index(path, state_of(path)).values() for picture in named]
 
 
 @lru_cache(maxsize=2)
-def _index(path: Path, _modified_ns: int) -> _Index:
+def _index(path: Path, _state: FileState | None) -> _Index:
     """A file is asked for once for each of its pictures; it is parsed once."""
     record = _load(path)
     names = _category_names(record)

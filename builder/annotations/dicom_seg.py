@@ -18,13 +18,16 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset
 
-from builder.annotations.segments import DEFAULT_DRAWING, Drawing, Segment
+from builder.annotations.segments import DEFAULT_REQUEST, AnnotationRequest, NamedMasks, Segment
 from builder.errors import UnreadableError
 from builder.readers.dicom import tiles
 from builder.readers.dicom.file import kind_of, open_dicom, parsing
+from builder.readers.dicom.geometry import ImagePlane, frame_plane, functional_group
+from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
+from builder.readers.dicom.identity import identity_of
 from builder.readers.dicom.pixels import decode_frame, syntax_of
 from builder.readers.dicom.tiles import corner_of, full_corners, full_count, is_full, matrix_of
-from builder.readers.image import FARTHEST, Picture, Volume
+from builder.readers.image import Picture, Volume
 from builder.readers.rules import ReadRules
 
 ATTRIBUTES: Final = (
@@ -60,7 +63,8 @@ ATTRIBUTES: Final = (
     "SharedFunctionalGroupsSequence",
     "TransferSyntaxUID",
 )
-"""Every attribute that is read, at any depth; the rest of the file is skipped or left as undecoded bytes."""
+"""Every attribute that is read, at any depth, next to what `builder.readers.dicom.identity` reads; the rest of the file
+is skipped or left as undecoded bytes."""
 
 TOLERANCE: Final = 0.1
 """How far, in voxels of the image, a frame's pixels may lie from the image's voxels."""
@@ -74,37 +78,22 @@ _Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Plane:
-    """Where a frame lies in the patient, in LPS mm.
-
-    Attributes:
-        origin: (3,) centre of the first pixel.
-        down: (3,) from a pixel to the one below, the next row.
-        right: (3,) from a pixel to its right neighbour, the next column.
-    """
-
-    origin: _Floats
-    down: _Floats
-    right: _Floats
-
-
-@dataclass(frozen=True)
 class _Frame:
     """What a frame says of itself.
 
     Attributes:
         segment: Number of its segment, None in a label map.
-        plane: Its place in the patient, None where it has none.
+        plane: Where it lies in the patient, None where it has none.
         tile: Row and column of its first pixel in the total pixel matrix, from 0; None where it is no tile.
     """
 
     segment: int | None
-    plane: _Plane | None
+    plane: ImagePlane | None
     tile: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
-class _File:
+class _Segmentation:
     """What a SEG says before its pixels are decoded.
 
     Attributes:
@@ -127,8 +116,8 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a frame lies in the image: pixel (i, j) is voxel ``start + i * down + j * right``.
+class _IndexPlane:
+    """Where a frame lies in the voxel indices of the image: pixel (i, j) is voxel ``start + i * down + j * right``.
 
     Attributes:
         start: (3,) voxel index (x, y, z) of the first pixel.
@@ -141,8 +130,8 @@ class _Place:
     right: _Ints
 
 
-def read_segments(path: Path, image: Volume | Picture, drawing: Drawing = DEFAULT_DRAWING) -> list[Segment]:
-    """Read all segments of a SEG onto the grid of their image.
+def read_named_masks(path: Path, request: AnnotationRequest = DEFAULT_REQUEST) -> NamedMasks:
+    """Read all segments of a SEG, to be put onto the grid of their image.
 
     A slice without a frame is empty, and segments may overlap; two frames of one segment may not lie on the same
     pixels. The segment of a label map that is its background (its number is the Pixel Padding Value, 0 if there is
@@ -153,46 +142,50 @@ def read_segments(path: Path, image: Volume | Picture, drawing: Drawing = DEFAUL
 
     Args:
         path: The file.
-        image: Its image; a volume in LPS axes (see `builder.readers.image.to_lps`).
-        drawing: A pixel of a FRACTIONAL segment, be it occupancy or probability, belongs to it from ``threshold`` of
+        request: A pixel of a FRACTIONAL segment, be it occupancy or probability, belongs to it from ``threshold`` of
             Maximum Fractional Value on.
 
     Returns:
-        The segments in the order of the file; those without a pixel are False all over.
+        The segments in the order of the file, for an image in LPS axes; those without a pixel are False all over.
 
     Raises:
-        UnreadableError: The file is damaged, no SEG, or its grid is not that of the image.
+        UnreadableError: The file is damaged, or no SEG; later, its grid is not that of the image.
         OSError: It cannot be opened.
         ValueError: ``threshold`` is out of its range.
     """
-    if not 0 < drawing.threshold <= 1:
-        raise ValueError(f"threshold is {drawing.threshold}, allowed: above 0, up to 1")
-    dataset = open_dicom(path, ATTRIBUTES, rules=drawing.rules)
-    file = _parse(dataset, drawing.rules)
-    places = _on_picture(file, image) if isinstance(image, Picture) else _on_volume(file, image)
-    _refuse_doubles(file, places)
+    if not 0 < request.threshold <= 1:
+        raise ValueError(f"threshold is {request.threshold}, allowed: above 0, up to 1")
+    dataset = open_dicom(path, (*ATTRIBUTES, *IDENTITY_ATTRIBUTES), rules=request.rules)
+    file = _parse(dataset, request.rules)
+    return NamedMasks(partial(_segments_on, dataset, file, request.threshold), identity_of(dataset))
+
+
+def _segments_on(dataset: FileDataset, file: _Segmentation, threshold: float, image: Picture | Volume) -> list[Segment]:
+    """The segments on the grid of an image in LPS axes."""
+    planes = _on_picture(file, image) if isinstance(image, Picture) else _on_volume(file, image)
+    _refuse_doubles(file, planes)
     shape = (1, *image.array.shape[:2]) if isinstance(image, Picture) else image.shape
-    canvas = _Canvas(dataset, file, places, shape, drawing.threshold)
+    placed = _PlacedSegmentation(dataset, file, planes, shape, threshold)
     if file.kind == "LABELMAP":
-        return [Segment(name, partial(_equal, canvas, number)) for number, name in file.names.items()]
-    return [Segment(name, partial(_drawn, canvas, number)) for number, name in file.names.items()]
+        return [Segment(name, partial(_mask_of_value, placed, number)) for number, name in file.names.items()]
+    return [Segment(name, partial(_mask_of_frames, placed, number)) for number, name in file.names.items()]
 
 
 @dataclass(frozen=True)
-class _Canvas:
-    """What the segments of one file are drawn from, and on.
+class _PlacedSegmentation:
+    """A segmentation on the grid of its image.
 
     Attributes:
         dataset: The file with its pixels.
         file: What it says of them.
-        places: Where each frame lies.
+        planes: Where each frame lies.
         shape: (Z, Y, X) of the image.
-        threshold: See `builder.annotations.segments.Drawing`.
+        threshold: See `builder.annotations.segments.AnnotationRequest`.
     """
 
     dataset: FileDataset
-    file: _File
-    places: list[_Place]
+    file: _Segmentation
+    planes: list[_IndexPlane]
     shape: tuple[int, int, int]
     threshold: float
 
@@ -200,35 +193,35 @@ class _Canvas:
     def label_map(self) -> npt.NDArray[np.uint16]:
         """All frames of a label map on the grid of the image; decoded once for all of its segments."""
         whole = np.zeros(self.shape, np.uint16)
-        for number, place in enumerate(self.places):
+        for number, plane in enumerate(self.planes):
             pixels = _decoded(self.dataset, self.file, number)
             for value in np.unique(pixels).tolist():
                 if value not in self.file.names and value not in (self.file.padding, 0):
                     raise UnreadableError(
                         f"frame {number + 1} holds the value {value}, but the file describes no such segment"
                     )
-            _put(whole, place, pixels, pixels != 0)
+            _write_frame(whole, plane, pixels, pixels != 0)
         return whole
 
 
-def _equal(canvas: _Canvas, number: int) -> npt.NDArray[np.bool_]:
+def _mask_of_value(placed: _PlacedSegmentation, number: int) -> npt.NDArray[np.bool_]:
     """The mask of one segment of a label map."""
-    inside: npt.NDArray[np.bool_] = canvas.label_map == number
+    inside: npt.NDArray[np.bool_] = placed.label_map == number
     return inside
 
 
-def _drawn(canvas: _Canvas, number: int) -> npt.NDArray[np.bool_]:
+def _mask_of_frames(placed: _PlacedSegmentation, number: int) -> npt.NDArray[np.bool_]:
     """The mask of one segment from its own frames."""
-    file, mask = canvas.file, np.zeros(canvas.shape, np.bool_)
-    least = canvas.threshold * file.maximum if file.kind == "FRACTIONAL" else 1
-    for at, (frame, place) in enumerate(zip(file.frames, canvas.places, strict=True)):
+    file, mask = placed.file, np.zeros(placed.shape, np.bool_)
+    least = placed.threshold * file.maximum if file.kind == "FRACTIONAL" else 1
+    for at, (frame, plane) in enumerate(zip(file.frames, placed.planes, strict=True)):
         if frame.segment == number:
-            inside = _decoded(canvas.dataset, file, at) >= least
-            _put(mask, place, inside, inside)
+            inside = _decoded(placed.dataset, file, at) >= least
+            _write_frame(mask, plane, inside, inside)
     return mask
 
 
-def _parse(dataset: FileDataset, rules: ReadRules) -> _File:
+def _parse(dataset: FileDataset, rules: ReadRules) -> _Segmentation:
     """Take everything but the pixels from the file, as plain numbers."""
     if "SegmentSequence" not in dataset or "SegmentationType" not in dataset:
         if "Segmentation" in kind_of(dataset):
@@ -241,7 +234,7 @@ def _parse(dataset: FileDataset, rules: ReadRules) -> _File:
         return _parse_checked(dataset, rules)
 
 
-def _parse_checked(dataset: Dataset, rules: ReadRules) -> _File:
+def _parse_checked(dataset: Dataset, rules: ReadRules) -> _Segmentation:
     kind = str(dataset.SegmentationType)
     if kind not in _KINDS:
         raise UnreadableError(f"a SEG of an unknown type, known are {', '.join(_KINDS)}")
@@ -266,7 +259,7 @@ def _parse_checked(dataset: Dataset, rules: ReadRules) -> _File:
     maximum = float(dataset.get("MaximumFractionalValue") or 0) if kind == "FRACTIONAL" else 1.0
     if maximum <= 0:
         raise UnreadableError("a FRACTIONAL SEG without Maximum Fractional Value: its fractions have no scale")
-    return _File(kind, names, sides, maximum, padding, matrix, frames)
+    return _Segmentation(kind, names, sides, maximum, padding, matrix, frames)
 
 
 def _frames(
@@ -282,7 +275,7 @@ def _frames(
     for number, own in enumerate(groups, 1):
         segment = None if segments is None else _segment(own, shared, number)
         tile = corner_of(own, number) if matrix else None
-        yield _Frame(segment, None if matrix else _plane(own, shared), tile)
+        yield _Frame(segment, None if matrix else _plane(own, shared, number), tile)
 
 
 def _all_tiles(
@@ -298,40 +291,21 @@ def _all_tiles(
             yield _Frame(segment, None, corner)
 
 
-def _group(own: Dataset, shared: Dataset, macro: str) -> Dataset | None:
-    """A functional group of a frame: its own, or that of all frames (PS3.3 C.7.6.16.1)."""
-    return next(iter(own.get(macro) or shared.get(macro) or []), None)
-
-
 def _segment(own: Dataset, shared: Dataset, number: int) -> int:
-    group = _group(own, shared, "SegmentIdentificationSequence")
+    group = functional_group("SegmentIdentificationSequence", own, shared)
     if group is None:
         raise UnreadableError(f"damaged DICOM SEG: frame {number} does not say of which segment it is")
     return int(group.ReferencedSegmentNumber)
 
 
-def _plane(own: Dataset, shared: Dataset) -> _Plane | None:
-    """Position, orientation and pixel size of a frame (PS3.3 C.7.6.16.2.1, .3 and .4, C.7.6.2.1.1).
-
-    The first three numbers of the orientation are the direction in which columns follow each other, and the first
-    number of the spacing is the distance of rows.
-    """
-    position = _group(own, shared, "PlanePositionSequence")
-    orientation = _group(own, shared, "PlaneOrientationSequence")
-    measures = _group(own, shared, "PixelMeasuresSequence")
-    if position is None or orientation is None or measures is None or "ImagePositionPatient" not in position:
-        return None
-    origin = np.array(position.ImagePositionPatient, np.float64)
-    cosines = np.array(orientation.ImageOrientationPatient, np.float64)
-    spacing = np.array(measures.PixelSpacing, np.float64)
-    if origin.shape != (3,) or cosines.shape != (6,) or spacing.shape != (2,):
-        raise UnreadableError("damaged DICOM SEG: a frame's position, orientation or pixel size is incomplete")
-    if not all((np.abs(part) < FARTHEST).all() for part in (origin, cosines, spacing)):
-        raise UnreadableError("damaged DICOM SEG: a frame's position, orientation or pixel size is absurd")
-    return _Plane(origin, cosines[3:] * spacing[0], cosines[:3] * spacing[1])
+def _plane(own: Dataset, shared: Dataset, number: int) -> ImagePlane | None:
+    try:
+        return frame_plane(own, shared, None, None)
+    except UnreadableError as error:
+        raise UnreadableError(f"damaged DICOM SEG: frame {number}: {error}") from None
 
 
-def _on_volume(file: _File, image: Volume) -> list[_Place]:
+def _on_volume(file: _Segmentation, image: Volume) -> list[_IndexPlane]:
     if image.affine is None:
         raise UnreadableError(
             "its image says nothing of where it lies in the patient, so the SEG cannot be placed on it"
@@ -341,13 +315,14 @@ def _on_volume(file: _File, image: Volume) -> list[_Place]:
     return [_placed(frame.plane, file.sides, image, number) for number, frame in enumerate(file.frames, 1)]
 
 
-def _placed(plane: _Plane | None, sides: tuple[int, int], image: Volume, number: int) -> _Place:
+def _placed(plane: ImagePlane | None, sides: tuple[int, int], image: Volume, number: int) -> _IndexPlane:
     """The voxels that a frame's pixels coincide with."""
     if plane is None:
         raise UnreadableError(f"frame {number} of the SEG does not say where in the patient it lies")
     assert image.affine is not None
     inverse: _Floats = np.linalg.inv(image.affine).astype(np.float64)
-    exact: _Floats = inverse[:3, :3] @ np.stack([plane.down, plane.right, plane.origin], axis=1)
+    steps = plane.down * plane.spacing[0], plane.right * plane.spacing[1], plane.origin
+    exact: _Floats = inverse[:3, :3] @ np.stack(steps, axis=1)
     exact[:, 2] += inverse[:3, 3]
     if np.abs(exact).max() > np.iinfo(np.int32).max:
         _refuse_outside(number)
@@ -366,7 +341,7 @@ def _placed(plane: _Plane | None, sides: tuple[int, int], image: Volume, number:
     if (reached < 0).any() or (reached >= np.array(image.array.shape[2::-1])[:, None]).any():
         _refuse_outside(number)
     down, right, start = whole.astype(np.int64).T
-    return _Place(start, down, right)
+    return _IndexPlane(start, down, right)
 
 
 def _refuse_outside(number: int) -> NoReturn:
@@ -383,18 +358,18 @@ def _unit(step: _Floats) -> _Floats:
     return unit
 
 
-def _on_picture(file: _File, image: Picture) -> list[_Place]:
+def _on_picture(file: _Segmentation, image: Picture) -> list[_IndexPlane]:
     expected, got = image.array.shape[:2], file.matrix or file.sides
     if got != expected:
         raise UnreadableError(f"the SEG has {got[0]} x {got[1]} pixels, its image {expected[0]} x {expected[1]}")
     return [_on_matrix(frame.tile or (0, 0), got, number) for number, frame in enumerate(file.frames, 1)]
 
 
-def _refuse_doubles(file: _File, places: list[_Place]) -> None:
+def _refuse_doubles(file: _Segmentation, planes: list[_IndexPlane]) -> None:
     """One segment has one frame per place: more are points in time or other slices, and their union is neither."""
     seen: dict[tuple[int | None, ...], int] = {}
-    for number, (frame, place) in enumerate(zip(file.frames, places, strict=True), 1):
-        first = seen.setdefault((frame.segment, *place.start.tolist()), number)
+    for number, (frame, plane) in enumerate(zip(file.frames, planes, strict=True), 1):
+        first = seen.setdefault((frame.segment, *plane.start.tolist()), number)
         if first != number:
             raise UnreadableError(
                 f"frames {first} and {number} of the SEG are of the same segment and lie on the same pixels: perhaps "
@@ -402,14 +377,14 @@ def _refuse_doubles(file: _File, places: list[_Place]) -> None:
             )
 
 
-def _on_matrix(corner: tuple[int, int], matrix: tuple[int, int], number: int) -> _Place:
+def _on_matrix(corner: tuple[int, int], matrix: tuple[int, int], number: int) -> _IndexPlane:
     row, column = corner
     if not (0 <= row < matrix[0] and 0 <= column < matrix[1]):
         _refuse_outside(number)
-    return _Place(np.array([column, row, 0]), np.array([0, 1, 0]), np.array([1, 0, 0]))
+    return _IndexPlane(np.array([column, row, 0]), np.array([0, 1, 0]), np.array([1, 0, 0]))
 
 
-def _decoded(dataset: FileDataset, file: _File, number: int) -> npt.NDArray[Any]:
+def _decoded(dataset: FileDataset, file: _Segmentation, number: int) -> npt.NDArray[Any]:
     """A frame as it is stored, (rows, columns); numbers count from 0."""
     try:
         pixels = decode_frame(dataset, number, len(file.frames))
@@ -420,9 +395,11 @@ def _decoded(dataset: FileDataset, file: _File, number: int) -> npt.NDArray[Any]
     return pixels
 
 
-def _put(whole: npt.NDArray[Any], place: _Place, values: npt.NDArray[Any], inside: npt.NDArray[np.bool_]) -> None:
-    """Put a frame's pixels into their place; what a tile at the edge has beyond the total pixel matrix is dropped."""
+def _write_frame(
+    whole: npt.NDArray[Any], plane: _IndexPlane, values: npt.NDArray[Any], inside: npt.NDArray[np.bool_]
+) -> None:
+    """Write a frame's pixels where they lie; what a tile at the edge has beyond the total pixel matrix is dropped."""
     i, j = np.nonzero(inside)
-    x, y, z = place.start[:, None] + place.down[:, None] * i + place.right[:, None] * j
+    x, y, z = plane.start[:, None] + plane.down[:, None] * i + plane.right[:, None] * j
     kept = (y < whole.shape[1]) & (x < whole.shape[2])
     whole[z[kept], y[kept], x[kept]] = values[i[kept], j[kept]]

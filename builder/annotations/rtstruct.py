@@ -21,9 +21,11 @@ import numpy.typing as npt
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from builder.annotations.segments import DEFAULT_DRAWING, Drawing, Segment
+from builder.annotations.segments import DEFAULT_REQUEST, AnnotationRequest, NamedMasks, Segment
 from builder.errors import UnreadableError
 from builder.readers.dicom.file import kind_of, open_dicom, parsing
+from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
+from builder.readers.dicom.identity import identity_of
 from builder.readers.image import FARTHEST, Picture, Volume
 
 ATTRIBUTES: Final = (
@@ -38,7 +40,8 @@ ATTRIBUTES: Final = (
     "StructureSetROISequence",
     "TransferSyntaxUID",
 )
-"""Every attribute that is read, at any depth; the rest of the file is skipped or left as undecoded bytes."""
+"""Every attribute that is read, at any depth, next to what `builder.readers.dicom.identity` reads; the rest of the file
+is skipped or left as undecoded bytes."""
 
 _REGIONS: Final = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR")
 """Types of contours that enclose pixels; the standard writes the second (PS3.3 C.8.8.6.1), some programs the third."""
@@ -67,8 +70,8 @@ class _Roi:
     contours: tuple[_Floats, ...]
 
 
-def read_segments(path: Path, image: Volume | Picture, drawing: Drawing = DEFAULT_DRAWING) -> list[Segment]:
-    """Read all ROIs of a structure set onto the grid of their image.
+def read_named_masks(path: Path, request: AnnotationRequest = DEFAULT_REQUEST) -> NamedMasks:
+    """Read all ROIs of a structure set, to be put onto the grid of their image.
 
     Several contours of a ROI on one slice combine by the even-odd rule: one inside another is a hole, one beside
     another is a second region. Nothing is interpolated between slices. Open contours and points enclose no pixel and
@@ -76,17 +79,21 @@ def read_segments(path: Path, image: Volume | Picture, drawing: Drawing = DEFAUL
 
     Args:
         path: The file.
-        image: Its image, a volume in LPS axes (see `builder.readers.image.to_lps`).
-        drawing: Of which the rules count.
+        request: Of which the rules count.
 
     Returns:
-        The ROIs in the order of the file; those without a contour are False all over.
+        The ROIs in the order of the file, for a volume in LPS axes; those without a contour are False all over.
 
     Raises:
-        UnreadableError: The file is damaged, no RTSTRUCT, or its contours do not lie on slices of the image.
+        UnreadableError: The file is damaged, or no RTSTRUCT; later, its contours do not lie on slices of the image.
         OSError: It cannot be opened.
     """
-    rois = _parse(open_dicom(path, ATTRIBUTES, rules=drawing.rules))
+    dataset = open_dicom(path, (*ATTRIBUTES, *IDENTITY_ATTRIBUTES), rules=request.rules)
+    return NamedMasks(partial(_segments_on, _parse(dataset)), identity_of(dataset))
+
+
+def _segments_on(rois: list[_Roi], image: Picture | Volume) -> list[Segment]:
+    """The ROIs on the grid of an image in LPS axes."""
     if isinstance(image, Picture) or image.affine is None:
         raise UnreadableError(
             "its image says nothing of where it lies in the patient, so contours cannot be placed on it"

@@ -1,6 +1,7 @@
 """Named masks that only make sense on the grid of their image: DICOM SEG and RTSTRUCT, COCO and YOLO annotations.
 
-To read a further kind, add a module with the function of `SegmentReader` and one entry to a table below.
+To read a further kind, add a module with the function of `NamedMaskReader`, a function that imports it, and one entry
+to a table below.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import numpy.typing as npt
 
 from builder.errors import CaseError, UnreadableError
 from builder.readers.files import in_words, path_below
+from builder.readers.identity import ANONYMOUS, Identity
 from builder.readers.image import Picture, Volume
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
-_Read = TypeVar("_Read")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,22 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How segments are asked for.
+class NamedMasks:
+    """The named masks of a file, before they lie on the grid of an image.
+
+    Attributes:
+        on: All of them for an image in LPS axes; None where the file is about other images alone. Raises
+            UnreadableError where they do not lie on the image's grid.
+        identity: What the file says of itself.
+    """
+
+    on: Callable[[Picture | Volume], list[Segment] | None]
+    identity: Identity = ANONYMOUS
+
+
+@dataclass(frozen=True)
+class AnnotationRequest:
+    """Which masks of a file are asked for, and how.
 
     Attributes:
         image_file: Path of the image below the source's root: a file may hold the masks of many images.
@@ -55,61 +71,100 @@ class Drawing:
     rules: ReadRules = DEFAULT_RULES
 
 
-DEFAULT_DRAWING: Final = Drawing()
+DEFAULT_REQUEST: Final = AnnotationRequest()
 
 
-class SegmentReader(Protocol):
+class NamedMaskReader(Protocol):
     """What a module that reads named masks offers."""
 
-    def read_segments(self, path: Path, image: Picture | Volume, drawing: Drawing) -> list[Segment] | None:
-        """All named masks of a file for an image in LPS axes; None where it is about other images alone.
+    def read_named_masks(self, path: Path, request: AnnotationRequest, /) -> NamedMasks:
+        """Read a file but for what hangs on the image.
 
         Raises:
-            UnreadableError: It is damaged, or does not lie on the image's grid.
+            UnreadableError: It is damaged.
+            OSError: It cannot be opened.
         """
         ...
 
 
-DICOM_SEGMENTS: Final = {"SEG": "builder.annotations.dicom_seg", "RTSTRUCT": "builder.annotations.rtstruct"}
-"""DICOM modality -> module that reads its masks."""
-SEGMENT_READERS: Final = {".json": "builder.annotations.coco", ".txt": "builder.annotations.yolo"}
-"""Ending of a file name -> module that reads its masks; everything else is DICOM."""
+# mypy checks each module against `NamedMaskReader` here; each is imported with the first file that needs it
 
 
-def read_segments(root: Path, file: str, image: Picture | Volume, drawing: Drawing) -> list[Segment] | None:
-    """Read the named masks of a file for one image.
+def _dicom_seg() -> NamedMaskReader:
+    from builder.annotations import dicom_seg  # noqa: PLC0415
+
+    return dicom_seg
+
+
+def _rtstruct() -> NamedMaskReader:
+    from builder.annotations import rtstruct  # noqa: PLC0415
+
+    return rtstruct
+
+
+def _coco() -> NamedMaskReader:
+    from builder.annotations import coco  # noqa: PLC0415
+
+    return coco
+
+
+def _yolo() -> NamedMaskReader:
+    from builder.annotations import yolo  # noqa: PLC0415
+
+    return yolo
+
+
+BY_MODALITY: Final = {"SEG": _dicom_seg, "RTSTRUCT": _rtstruct}
+"""DICOM modality -> what imports the module that reads its masks."""
+BY_ENDING: Final = {".json": _coco, ".txt": _yolo}
+"""Ending of a file name -> what imports the module that reads its masks; everything else is DICOM."""
+
+
+def read_named_masks(root: Path, file: str, request: AnnotationRequest) -> NamedMasks:
+    """Read the named masks of a file.
 
     Args:
         root: Root of the source.
         file: Path below it.
-        image: The image, in LPS axes.
-        drawing: See there.
+        request: See there.
 
     Returns:
-        The segments, whose masks raise CaseError too; None where the file is about other images alone.
+        The masks. To put them on an image, and to draw one, raises CaseError too.
 
     Raises:
-        CaseError: Stage ``read``; it holds no named masks, is damaged, or does not lie on the image's grid.
+        CaseError: Stage ``read``; it holds no named masks, or is damaged.
     """
     path = path_below(root, file)
-    found = _told(file, lambda: _reader_of(path).read_segments(path, image, drawing))
-    return None if found is None else [Segment(one.name, partial(_told, file, one.draw)) for one in found]
+    named = _as_case_error(file, _read, path, request)
+
+    def on(image: Picture | Volume) -> list[Segment] | None:
+        found = _as_case_error(file, named.on, image)
+        return None if found is None else [Segment(one.name, partial(_as_case_error, file, one.draw)) for one in found]
+
+    return NamedMasks(on, named.identity)
 
 
-def _told(file: str, read: Callable[[], _Read]) -> _Read:
+def _as_case_error(
+    file: str, read: Callable[_Arguments, _Result], *arguments: _Arguments.args, **options: _Arguments.kwargs
+) -> _Result:
+    """Call something that reads, and say which file was at fault if it fails."""
     try:
-        return read()
+        return read(*arguments, **options)
     except (UnreadableError, OSError) as error:
         raise CaseError("read", file, in_words(error)) from None
 
 
-def _reader_of(path: Path) -> SegmentReader:
-    module = SEGMENT_READERS.get(path.suffix.lower())
-    if module is None:
-        from builder.readers.dicom.file import open_dicom, text_of  # noqa: PLC0415 - loads pydicom, which few need
+def _read(path: Path, request: AnnotationRequest) -> NamedMasks:
+    return _reader_of(path).read_named_masks(path, request)
 
-        kind = text_of(open_dicom(path, ["Modality"], pixels=False), "Modality")
-        if kind not in DICOM_SEGMENTS:
-            raise UnreadableError(f"it is a DICOM object of modality {kind or 'unknown'}, expected SEG or RTSTRUCT")
-        module = DICOM_SEGMENTS[kind]
-    return cast("SegmentReader", import_module(module))
+
+def _reader_of(path: Path) -> NamedMaskReader:
+    load = BY_ENDING.get(path.suffix.lower())
+    if load is not None:
+        return load()
+    from builder.readers.dicom.file import open_dicom, text_of  # noqa: PLC0415 - loads pydicom, which few need
+
+    modality = text_of(open_dicom(path, ["Modality"], pixels=False), "Modality")
+    if modality not in BY_MODALITY:
+        raise UnreadableError(f"it is a DICOM object of modality {modality or 'unknown'}, expected SEG or RTSTRUCT")
+    return BY_MODALITY[modality]()

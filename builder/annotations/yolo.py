@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.annotations.polygons import checked_polygon, draw_polygons
-from builder.annotations.segments import Drawing, Segment
+from builder.annotations.segments import AnnotationRequest, NamedMasks, Segment
 from builder.errors import UnreadableError
 from builder.readers.image import Picture, Volume
 
@@ -19,15 +19,19 @@ _BEYOND: Final = 0.01
 """How far, in fractions of a side, a corner may lie outside: tools round, and let outlines touch the border."""
 
 
-def read_segments(path: Path, image: Picture | Volume, drawing: Drawing) -> list[Segment]:
-    """The objects of a picture, named by class number; see `builder.annotations.segments.SegmentReader`."""
-    if isinstance(image, Volume):
-        raise UnreadableError("YOLO labels are about pictures, but the image is a volume")
-    drawing.rules.check_bytes(path.stat().st_size)
+def read_named_masks(path: Path, request: AnnotationRequest) -> NamedMasks:
+    """The objects of a picture, named by class number; see `builder.annotations.segments.NamedMaskReader`."""
+    request.rules.check_bytes(path.stat().st_size)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         raise UnreadableError("no YOLO labels: it is no text") from None
+    return NamedMasks(partial(_segments_on, lines))
+
+
+def _segments_on(lines: list[str], image: Picture | Volume) -> list[Segment]:
+    if isinstance(image, Volume):
+        raise UnreadableError("YOLO labels are about pictures, but the image is a volume")
     shape = image.array.shape[0], image.array.shape[1]
     return [_segment(line, f"line {at}", shape) for at, line in enumerate(lines, 1) if line.strip()]
 

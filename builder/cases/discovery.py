@@ -11,8 +11,8 @@ from pathlib import Path
 
 from builder.cases.case import Case, ImageFile, MaskFile
 from builder.cases.split import hashed_split, official_split
-from builder.errors import CaseError, RecipeError, UnreadableError
-from builder.readers.files import in_words, path_below
+from builder.errors import CaseError, RecipeError
+from builder.readers.files import read_patient
 from builder.sources.pattern import Pattern
 from builder.sources.recipe import PATIENT_ID, SUBMODALITY, Recipe, read_rules
 from shards.receipt import Quarantined
@@ -98,18 +98,19 @@ def _closed_folder(error: OSError, root: Path) -> Quarantined:
 
 
 def _with_patients(recipe: Recipe, root: Path, images: list[_Match]) -> tuple[list[_Match], list[Quarantined]]:
-    """Images with the patient that their DICOM files name; those that name none are held back."""
-    from builder.readers.dicom.identity import patient_of  # noqa: PLC0415 - loads pydicom, which few sources need
-
+    """Images with the patient that their files name; those that name none are held back."""
     named, nameless = [], []
     for path, found in images:
         try:
-            patient = patient_of(path_below(root, path), read_rules(recipe))
-        except (CaseError, UnreadableError, OSError) as error:
-            reason = error.reason if isinstance(error, CaseError) else in_words(error)
-            nameless.append(Quarantined(_case_name(recipe, found), path, "read", reason))
+            patient = read_patient(root, path, read_rules(recipe))
+        except CaseError as error:
+            nameless.append(Quarantined(_case_name(recipe, found), path, "read", error.reason))
             continue
-        named.append((path, {**found, "patient": patient}))
+        if patient is None:
+            reason = f"it names no patient, but files.patient is {PATIENT_ID}"
+            nameless.append(Quarantined(_case_name(recipe, found), path, "read", reason))
+        else:
+            named.append((path, {**found, "patient": patient}))
     return named, nameless
 
 
@@ -173,9 +174,9 @@ def _join(
         }
         used |= keys
         found_masks = sorted({mask for key in keys for mask in masks_by_key.get(key, ())}, key=lambda mask: mask.path)
-        problem = _contradiction(recipe, name, group)
-        if problem is not None:
-            quarantined.append(problem)
+        contradictory = _contradiction(recipe, name, group)
+        if contradictory is not None:
+            quarantined.append(contradictory)
         elif not found_masks:
             bare += [path for path, _ in group]
         else:

@@ -1,9 +1,9 @@
-"""Names of cases and patients that come with DICOM files, replaced by keyed hashes.
+"""Names of cases and patients that come with the files of a hospital, replaced by keyed hashes.
 
-Folders of DICOM files are named after patients, dates, accession numbers and UIDs. Unless the recipe says that its
-identifiers are public, none of them goes into a key, a metadata field, the plan or the quarantine: a hash stands there,
-and only the local table ``build/identifiers/SOURCE.json`` tells what it stands for. Without the key nobody can find out
-by trying names.
+Folders of DICOM files, for one, are named after patients, dates, accession numbers and UIDs. Unless the recipe says
+that its identifiers are public, none of them goes into a key, a metadata field, the plan or the quarantine: a hash
+stands there, and only the local table ``build/identifiers/SOURCE.json`` tells what it stands for. Without the key
+nobody can find out by trying names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from builder.cases.case import Case
 from builder.cases.discovery import Discovery, scan
 from builder.errors import CaseError, RecipeError
-from builder.readers.files import OTHER_ENDINGS, may_be_dicom
+from builder.readers.files import carries_identifiers
 from shards.atomic import write_atomic
 from shards.paths import BUILD
 from shards.receipt import Quarantined
@@ -78,10 +78,10 @@ class Pseudonyms:
         return hashed
 
 
-def holds_dicom(found: Discovery, root: Path) -> bool:
-    """Whether any image of a source is DICOM; then none of its names is trusted."""
+def holds_identifiers(found: Discovery, root: Path) -> bool:
+    """Whether any image of a source is of a kind that usually names patients; then none of its names is trusted."""
     images = [case.images[0].path for case in found.cases]
-    return any(_is_dicom(root, path) for path in (*images, *found.images_without_mask))
+    return any(carries_identifiers(root, path) for path in (*images, *found.images_without_mask))
 
 
 def without_identifiers(found: Discovery, root: Path, names: Pseudonyms) -> Discovery:
@@ -113,15 +113,6 @@ def shown_error(case: Case, error: CaseError) -> CaseError:
     """An error of a case as it may be shown."""
     shown = dict(case.shown)
     return CaseError(error.stage, shown.get(error.file, error.file), _replaced(error.reason, shown))
-
-
-def _is_dicom(root: Path, path: str) -> bool:
-    if not path.endswith("/") and path.lower().endswith(OTHER_ENDINGS):
-        return False
-    try:
-        return may_be_dicom(root / path)
-    except OSError:  # what cannot be opened may be anything
-        return True
 
 
 def _shown_path(path: str, names: Pseudonyms) -> str:

@@ -1,62 +1,113 @@
 """Readers of image files, found by what a file is.
 
-To read a new format, add a module with the two functions of `Reader` and one entry to `READERS`.
+To read a new format, add a module with what `Reader` lists, a function that imports it, and one entry to `FORMATS`.
 """
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 from builder.errors import CaseError, UnreadableError
-from builder.readers.image import Header, Image
 from builder.readers.rules import ReadRules
+
+if TYPE_CHECKING:  # matching files to cases needs no OpenCV
+    from builder.readers.image import Header, Image
 
 
 class Reader(Protocol):
     """What a reader module offers.
 
-    Both functions raise `builder.errors.UnreadableError`, with a reason in words, for a file that is damaged, larger
+    Its functions raise `builder.errors.UnreadableError`, with a reason in words, for a file that is damaged, larger
     than the rules allow, or that they do not support; OSError for a file that cannot be opened.
     """
 
-    def read(self, path: Path, rules: ReadRules) -> Image:
+    @property
+    def CARRIES_IDENTIFIERS(self) -> bool:  # noqa: N802 - a constant of the module
+        """Whether files of this kind, and their names, usually name patients: then the names are hashed."""
+        ...
+
+    def files_of(self, path: Path, /) -> Sequence[Path]:
+        """Every file that is opened for a file or folder, as its header or name says; they need not be there."""
+        ...
+
+    def read(self, path: Path, rules: ReadRules, /) -> Image:
         """Read a file; volumes in the axes they are stored in."""
         ...
 
-    def read_header(self, path: Path, rules: ReadRules) -> Header:
+    def read_header(self, path: Path, rules: ReadRules, /) -> Header:
         """Read what a file says of its size, without its pixels."""
         ...
 
+    def read_patient(self, path: Path, rules: ReadRules, /) -> str | None:
+        """The id of the patient as it stands in a file; None where it names none."""
+        ...
 
-DICOM: Final = "builder.readers.dicom.reader"
-READERS: Final = {
-    (".nii", ".nii.gz", ".hdr", ".img"): "builder.readers.nifti",
-    (".nrrd", ".nhdr", ".mha", ".mhd"): "builder.readers.itk",
-    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"): "builder.readers.picture",
-    (".dcm", ".dicom", ".ima"): DICOM,
-}
-"""Endings of file names, in any case -> module that reads them. A folder, and a file without any of these endings that
-bears the DICM mark, is DICOM."""
-OTHER_ENDINGS: Final = tuple(ending for endings, module in READERS.items() if module != DICOM for ending in endings)
-"""Endings of files that are not DICOM whatever they hold."""
+
+# mypy checks each module against `Reader` here; each is imported with the first file that needs it
+
+
+def _nifti() -> Reader:
+    from builder.readers import nifti  # noqa: PLC0415
+
+    return nifti
+
+
+def _itk() -> Reader:
+    from builder.readers import itk  # noqa: PLC0415
+
+    return itk
+
+
+def _picture() -> Reader:
+    from builder.readers import picture  # noqa: PLC0415
+
+    return picture
+
+
+def _dicom() -> Reader:
+    from builder.readers.dicom import reader  # noqa: PLC0415
+
+    return reader
+
+
+@dataclass(frozen=True)
+class Format:
+    """A family of file formats that one module reads.
+
+    Attributes:
+        endings: Of file names, in lower case.
+        load: Imports the module.
+    """
+
+    endings: tuple[str, ...]
+    load: Callable[[], Reader]
+
+
+DICOM: Final = Format((".dcm", ".dicom", ".ima"), _dicom)
+FORMATS: Final = (
+    Format((".nii", ".nii.gz", ".hdr", ".img"), _nifti),
+    Format((".nrrd", ".nhdr", ".mha", ".mhd"), _itk),
+    Format((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), _picture),
+    DICOM,
+)
+"""Every format, found by the ending of a file's name, in any case. A folder, and a file without any of these endings
+that bears the DICM mark, is DICOM."""
 
 
 def reader_of(path: Path) -> Reader | None:
-    """The reader of a file or folder by what it is, None where there is none."""
-    for endings, module in READERS.items():
-        if path.name.lower().endswith(endings) and not path.is_dir():
-            return cast("Reader", import_module(module))
-    if may_be_dicom(path):
-        return cast("Reader", import_module(DICOM))
-    return None
-
-
-def may_be_dicom(path: Path) -> bool:
-    """Whether a path is a series folder or a DICOM file."""
-    return path.is_dir() or is_dicom(path)
+    """The reader of a file or folder by what it is, None where there is none; OSError where it cannot be opened."""
+    if path.is_dir():
+        return DICOM.load()
+    for kind in FORMATS:
+        if path.name.lower().endswith(kind.endings):
+            return kind.load()
+    return DICOM.load() if stat.S_ISREG(path.stat().st_mode) and is_dicom(path) else None
 
 
 def is_dicom(path: Path) -> bool:
@@ -76,7 +127,7 @@ def read_image(root: Path, file: str, rules: ReadRules) -> Image:
     Raises:
         CaseError: Stage ``read``, with the reason.
     """
-    reader, path = _open(root, file)
+    reader, path, _ = _open(root, file)
     try:
         return reader.read(path, rules)
     except (UnreadableError, OSError) as error:
@@ -85,22 +136,71 @@ def read_image(root: Path, file: str, rules: ReadRules) -> Image:
 
 def read_again(root: Path, file: str, rules: ReadRules) -> Image:
     """`read_image` for a file that the next case may ask for too: the last two are kept until they change on disk."""
-    path = root / file
-    return _read_kept(root, file, rules, path.stat().st_mtime_ns if path.is_file() else 0)
+    return _read_kept(root, file, rules, tuple(state_of(one) for one in files_of(root, file)))
 
 
 @lru_cache(maxsize=2)
-def _read_kept(root: Path, file: str, rules: ReadRules, _modified_ns: int) -> Image:
+def _read_kept(root: Path, file: str, rules: ReadRules, _states: tuple[FileState | None, ...]) -> Image:
     return read_image(root, file, rules)
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells that a file is another one, or has changed.
+
+    Attributes:
+        path: The file.
+        identity: Numbers of its device and of itself there.
+        size: In bytes.
+        changed_ns: When it was written, and when it was last changed in any way: the second cannot be set back.
+    """
+
+    path: Path
+    identity: tuple[int, int]
+    size: int
+    changed_ns: tuple[int, int]
+
+
+def state_of(path: Path) -> FileState | None:
+    """The state of a file; None where it is not there."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return FileState(path, (state.st_dev, state.st_ino), state.st_size, (state.st_mtime_ns, state.st_ctime_ns))
+
+
+def files_of(root: Path, file: str) -> list[Path]:
+    """Every file that is opened for a file of a source, itself among them; raises as `read_image` does."""
+    _, _, opened = _open(root, file)
+    return list(opened)
 
 
 def read_header(root: Path, file: str, rules: ReadRules) -> Header:
     """Read the header of an image or mask of a source; raises as `read_image` does."""
-    reader, path = _open(root, file)
+    reader, path, _ = _open(root, file)
     try:
         return reader.read_header(path, rules)
     except (UnreadableError, OSError) as error:
         raise CaseError("read", file, in_words(error)) from None
+
+
+def read_patient(root: Path, file: str, rules: ReadRules) -> str | None:
+    """The id of the patient as it stands in a file of a source, or None; raises as `read_image` does."""
+    reader, path, _ = _open(root, file)
+    try:
+        return reader.read_patient(path, rules)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, in_words(error)) from None
+
+
+def carries_identifiers(root: Path, file: str) -> bool:
+    """Whether a file of a source is of a kind that usually names patients; what cannot be opened may be of any."""
+    try:
+        reader = reader_of(root / file)
+    except OSError:
+        return True
+    return reader is not None and reader.CARRIES_IDENTIFIERS
 
 
 def path_below(root: Path, file: str) -> Path:
@@ -114,10 +214,27 @@ def path_below(root: Path, file: str) -> Path:
         raise CaseError("read", file, "there is no such file")
     if not path.resolve().is_relative_to(root.resolve()):
         raise CaseError("read", file, "it is a link that leads out of the source's folder; put the file itself there")
+    if not (path.is_file() or path.is_dir()):
+        raise CaseError("read", file, "it is no regular file, but a pipe, a socket or a device; put a file there")
     return path
 
 
-def _open(root: Path, file: str) -> tuple[Reader, Path]:
+def _refuse_elsewhere(root: Path, file: str, opened: Sequence[Path]) -> None:
+    """Refuse a file for which one below another root would be opened, or something else than a regular file."""
+    top, folders = os.path.realpath(root), dict[Path, str]()
+    for path in opened:
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        real = os.path.realpath(path) if path.is_symlink() else os.path.normpath(f"{folders[path.parent]}/{path.name}")
+        if not Path(real).is_relative_to(top):
+            reason = "its header names, or its folder links to, a file outside of the source's folder; put it there"
+            raise CaseError("read", file, reason)
+        if path.exists() and not path.is_file():
+            raise CaseError("read", file, "its header names a folder, a pipe, a socket or a device; expected files")
+
+
+def _open(root: Path, file: str) -> tuple[Reader, Path, Sequence[Path]]:
+    """The reader of a file, its path, and every file that will be opened for it: all below the root."""
     path = path_below(root, file)
     if path.is_file() and path.stat().st_size == 0:
         raise CaseError("read", file, "the file is empty (0 bytes); fetch it again from its source")
@@ -126,9 +243,14 @@ def _open(root: Path, file: str) -> tuple[Reader, Path]:
     except OSError as error:
         raise CaseError("read", file, in_words(error)) from None
     if reader is None:
-        known = ", ".join(ending for endings in READERS for ending in endings)
+        known = ", ".join(ending for kind in FORMATS for ending in kind.endings)
         raise CaseError("read", file, f"no reader knows this kind of file; known are {known}, and DICOM by its mark")
-    return reader, path
+    try:
+        opened = reader.files_of(path)
+    except (UnreadableError, OSError) as error:
+        raise CaseError("read", file, in_words(error)) from None
+    _refuse_elsewhere(root, file, opened)
+    return reader, path, opened
 
 
 def in_words(error: Exception) -> str:

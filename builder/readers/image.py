@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nibabel.orientations import io_orientation, ornt2axcodes
 
 from builder.errors import UnreadableError
+from builder.readers.identity import ANONYMOUS, Identity
 
 _LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 FARTHEST: Final = 1e6
@@ -35,12 +36,14 @@ class Picture:
         spacing: Row and column spacing in mm, or None.
         slope: Source units per stored value.
         intercept: Source value of stored value 0.
+        identity: What its file says of itself.
     """
 
     array: npt.NDArray[Any]
     spacing: tuple[float, float] | None = None
     slope: float = 1.0
     intercept: float = 0.0
+    identity: Identity = ANONYMOUS
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Volume:
         intercept: Source value of stored value 0.
         stored_axes: Axis codes of the file, first index axis first, such as ``RAS``: the directions in which the
             indices grow. None where the file has no geometry.
+        identity: What its file says of itself.
     """
 
     array: npt.NDArray[Any]
@@ -64,6 +68,7 @@ class Volume:
     slope: float = 1.0
     intercept: float = 0.0
     stored_axes: str | None = None
+    identity: Identity = ANONYMOUS
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,6 +95,7 @@ class VolumeSeries:
         slope: As in `Volume`.
         intercept: As in `Volume`.
         stored_axes: As in `Volume`.
+        identity: As in `Volume`.
     """
 
     array: npt.NDArray[Any]
@@ -97,10 +103,11 @@ class VolumeSeries:
     slope: float = 1.0
     intercept: float = 0.0
     stored_axes: str | None = None
+    identity: Identity = ANONYMOUS
 
     def volume(self, number: int) -> Volume:
         """One of the volumes, as a view."""
-        return Volume(self.array[number], self.affine, self.slope, self.intercept, self.stored_axes)
+        return Volume(self.array[number], self.affine, self.slope, self.intercept, self.stored_axes, self.identity)
 
 
 @dataclass(frozen=True)
@@ -112,16 +119,18 @@ class PictureSeries:
         spacing: As in `Picture`.
         slope: As in `Picture`.
         intercept: As in `Picture`.
+        identity: As in `Picture`.
     """
 
     array: npt.NDArray[Any]
     spacing: tuple[float, float] | None = None
     slope: float = 1.0
     intercept: float = 0.0
+    identity: Identity = ANONYMOUS
 
     def picture(self, number: int) -> Picture:
         """One of the pictures, as a view."""
-        return Picture(self.array[number], self.spacing, self.slope, self.intercept)
+        return Picture(self.array[number], self.spacing, self.slope, self.intercept, self.identity)
 
 
 Image = Picture | Volume | PictureSeries | VolumeSeries

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,16 +13,35 @@ import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
 from builder.errors import UnreadableError
 from builder.readers.image import Header, Picture, Volume, VolumeSeries, axis_codes, checked_affine
+from builder.readers.itk_header import NRRD, parse_header
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
-sitk.ProcessObject.SetGlobalWarningDisplay(False)
-_NRRD: Final = (".nrrd", ".nhdr")
-_FIELD: Final = re.compile(r"([A-Za-z ]+?)\s*[:=]\s*(.*)")
-_HEADER: Final = 1 << 16
-_MOST_DIMENSIONS: Final = 10
-"""ITK ends the process on a hundred or more."""
+CARRIES_IDENTIFIERS: Final = False
+"""See `builder.readers.files.Reader`."""
 
 
+@contextmanager
+def _quiet_itk() -> Iterator[None]:
+    """Keep ITK from writing warnings to the terminal; see `builder.readers.quiet`."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
+    """See `builder.readers.files.Reader`; the format has no place for it that people fill."""
+    return None
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """See `builder.readers.files.Reader`."""
+    return path, *parse_header(path).files
+
+
+@_quiet_itk()
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""
     reader = _information(path)
@@ -30,6 +50,7 @@ def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     return Header(sides if components == 1 or _is_colour(reader) or len(sides) != 3 else (components, *sides))
 
 
+@_quiet_itk()
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | VolumeSeries:
     """Read a file; several values a voxel that are no colours are the volumes of a series. See `Reader`."""
     reader = _information(path)
@@ -66,45 +87,16 @@ def _is_colour(reader: sitk.ImageFileReader) -> bool:
 
 
 def _information(path: Path) -> sitk.ImageFileReader:
-    _check_header(path)
+    parse_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     # by name: asked what a damaged file may be, ITK lets every format it knows try, and some take gigabytes
-    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in _NRRD else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in NRRD else "MetaImageIO")
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise UnreadableError(f"ITK cannot read its header: {_reason(error, path)}") from None
     return reader
-
-
-def _check_header(path: Path) -> None:
-    """Refuse what ITK trusts: a number of dimensions that crashes it, and pixels outside of the file's folder."""
-    with path.open("rb") as file:
-        lines = file.read(_HEADER).split(b"\n")
-    dimensions: list[str] = []
-    for number, line in enumerate(lines):
-        found = _FIELD.match(line.strip().decode("latin-1"))
-        key, value = (found[1].lower().replace(" ", ""), found[2]) if found else ("", "")
-        if key in ("ndims", "dimension"):
-            dimensions.append(value)
-        elif key in ("elementdatafile", "datafile"):
-            following = [line.strip().decode("latin-1") for line in lines[number + 1 :]] if value == "LIST" else []
-            _refuse_outside(path, [value, *following])
-            break
-        elif path.suffix.lower() in _NRRD and not line.strip():
-            break
-    if len(dimensions) != 1 or not dimensions[0].isdecimal() or not 1 <= int(dimensions[0]) <= _MOST_DIMENSIONS:
-        raise UnreadableError(
-            f"damaged header: expected one number of dimensions, got {', '.join(dimensions) or 'none'}"
-        )
-
-
-def _refuse_outside(path: Path, names: list[str]) -> None:
-    folder = path.parent.resolve()
-    for name in names:
-        if name and "\0" not in name and not (folder / name).resolve().is_relative_to(folder):
-            raise UnreadableError("its header names pixels outside of its folder; put the file itself there")
 
 
 def _reason(error: RuntimeError, path: Path) -> str:

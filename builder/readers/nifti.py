@@ -6,7 +6,6 @@ Standard: https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields and NIfT
 from __future__ import annotations
 
 import io
-import logging
 import math
 import struct
 import zlib
@@ -25,7 +24,11 @@ from nibabel.wrapstruct import WrapStructError
 
 from builder.errors import UnreadableError
 from builder.readers.image import Header, Volume, VolumeSeries, axis_codes, checked_affine
+from builder.readers.quiet import quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
+
+CARRIES_IDENTIFIERS: Final = False
+"""See `builder.readers.files.Reader`."""
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PAIR_MAGIC: Final = (b"ni1", b"n+1")
@@ -38,18 +41,28 @@ _Asked = TypeVar("_Asked")
 _Got = TypeVar("_Got")
 _COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))
 """Fields of the data types RGB24 and RGBA32, 8 bit each."""
+_NIBABEL: Final = "nibabel.global"
+"""Name of the logger of nibabel."""
 
 
-# damage is reported as an error of the case, not by nibabel on the terminal
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
+    """See `builder.readers.files.Reader`; the format has no place for it that people fill."""
+    return None
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """See `builder.readers.files.Reader`."""
+    return (path.with_suffix(".hdr"), path.with_suffix(".img")) if _is_pair(path) else (path,)
+
+
+@quiet_logger(_NIBABEL)
 def read_header(path: Path, _rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""
     with _open(_header_path(path)) as file:
         return Header(_shape(_parse(file, path))[::-1])
 
 
+@quiet_logger(_NIBABEL)
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Volume | VolumeSeries:
     """See `builder.readers.files.Reader`."""
     with _open(_header_path(path)) as file:

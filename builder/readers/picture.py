@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,11 @@ import tifffile
 
 from builder.errors import UnreadableError
 from builder.readers.image import Header, Picture, Volume
+from builder.readers.quiet import quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
+
+CARRIES_IDENTIFIERS: Final = False
+"""See `builder.readers.files.Reader`."""
 
 _TIFF: Final = (".tif", ".tiff")
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -26,13 +31,35 @@ _JPEG_END: Final = b"\xff\xd9"
 _BYTES_PER_PIXEL: Final = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "I": 4, "F": 4}
 """Mode in which Pillow shows a picture -> what OpenCV makes of it takes at most; 16 bit where it is not listed."""
 
-# damage is reported as an error of the case, not by libraries on the terminal
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
-# how large a picture may be is said by the rules
-PIL.Image.MAX_IMAGE_PIXELS = None
+
+@contextmanager
+def _quiet_and_unlimited() -> Iterator[None]:
+    """Keep OpenCV and tifffile from the terminal, and let the rules alone say how large a picture may be.
+
+    See `builder.readers.quiet`.
+    """
+    level, limit = cv2.utils.logging.getLogLevel(), PIL.Image.MAX_IMAGE_PIXELS
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    PIL.Image.MAX_IMAGE_PIXELS = None
+    try:
+        with quiet_logger("tifffile"):
+            yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+        PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
+def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
+    """See `builder.readers.files.Reader`; the format has no place for it that people fill."""
+    return None
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """See `builder.readers.files.Reader`."""
+    return (path,)
+
+
+@_quiet_and_unlimited()
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""
     if path.suffix.lower() in _TIFF:
@@ -40,6 +67,7 @@ def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     return Header(_picture_size(path)[0])
 
 
+@_quiet_and_unlimited()
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
     """See `builder.readers.files.Reader`."""
     if path.suffix.lower() in _TIFF:
@@ -103,6 +131,8 @@ def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
         raise UnreadableError(f"damaged TIFF, or none: {error}") from None
     if not pages:
         raise UnreadableError("damaged TIFF: it has no page")
+    if len({page[:2] for page in pages}) > 1:
+        raise UnreadableError(_unlike(len(pages)))
     rows, columns, bytes_per_pixel = max(pages)
     sides = (rows, columns) if len(pages) == 1 else (len(pages), rows, columns)
     rules.check_size(sides, bytes_per_pixel)
@@ -117,8 +147,12 @@ def _read_tiff(path: Path, rules: ReadRules) -> Picture | Volume:
     if len(pages) == 1:
         return Picture(_rgb(pages[0]))
     if len({(page.shape, page.dtype) for page in pages}) > 1:
-        raise UnreadableError(f"a TIFF of {len(pages)} pages that are not of one size and kind; expected those")
+        raise UnreadableError(_unlike(len(pages)))
     return Volume(np.stack([_rgb(page) for page in pages]), affine=None)
+
+
+def _unlike(count: int) -> str:
+    return f"a TIFF of {count} pages that are not of one size and kind; expected those"
 
 
 def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:

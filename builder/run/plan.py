@@ -12,7 +12,7 @@ from typing import Final
 
 from builder.cases.case import Case
 from builder.cases.discovery import Discovery, discover
-from builder.cases.identifiers import Pseudonyms, holds_dicom, without_identifiers
+from builder.cases.identifiers import Pseudonyms, holds_identifiers, without_identifiers
 from builder.conversion.slicing import AXES, passes_edge_rule, slice_shape
 from builder.errors import CaseError
 from builder.readers.files import read_header
@@ -112,7 +112,7 @@ def plan_source(
         RecipeError: The folder holds nothing that the recipe describes.
     """
     discovery, pseudonyms = discover(recipe, root), {}
-    if recipe.identifiers == "hashed" and holds_dicom(discovery, root):
+    if recipe.identifiers == "hashed" and holds_identifiers(discovery, root):
         names = Pseudonyms(key(), recipe.name)
         discovery, pseudonyms = without_identifiers(discovery, root, names), names.table
     # classes are numbered over the whole source, so that a limit changes no class id

@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
-from builder.annotations.segments import Segment
+from builder.annotations.segments import DEFAULT_REQUEST, AnnotationRequest, NamedMaskReader, Segment
 from builder.conversion.orientation import to_lps
-from builder.readers.image import Volume
+from builder.readers.image import Picture, Volume
 
 PATIENT = "Doe^Jane"
 SHAPE = (6, 10, 12)
@@ -52,6 +52,15 @@ def folder(path: Path) -> Volume:
 
 def empty(affine: Floats, shape: tuple[int, int, int]) -> Volume:
     return Volume(np.zeros(shape, np.int16), affine)
+
+
+def segments_of(
+    module: NamedMaskReader, path: Path, image: Picture | Volume, request: AnnotationRequest = DEFAULT_REQUEST
+) -> list[Segment]:
+    """The named masks of a file on the grid of an image."""
+    found = module.read_named_masks(path, request).on(image)
+    assert found is not None
+    return found
 
 
 def drawn(segments: list[Segment]) -> list[npt.NDArray[Any]]:

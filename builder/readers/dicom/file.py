@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
 import zlib
@@ -17,6 +16,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from builder.errors import UnreadableError
+from builder.readers.quiet import quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 _META: Final = 132
@@ -57,11 +57,11 @@ def _refuse_bomb(path: Path, rules: ReadRules) -> None:
     with path.open("rb") as file:
         start = file.read(_META + 12)
         tag, length = start[_META : _META + 8], int.from_bytes(start[_META + 8 :], "little")
-        told = tag == b"\x02\x00\x00\x00UL\x04\x00"  # File Meta Information Group Length
-        meta = file.read(min(length, _LONGEST_META) if told else _LONGEST_META)
+        has_length = tag == b"\x02\x00\x00\x00UL\x04\x00"  # File Meta Information Group Length
+        meta = file.read(min(length, _LONGEST_META) if has_length else _LONGEST_META)
         if not re.search(re.escape(DeflatedExplicitVRLittleEndian.encode()) + rb"(?![0-9.])", meta):
             return
-        if not told or length > _LONGEST_META:
+        if not has_length or length > _LONGEST_META:
             raise UnreadableError("damaged DICOM file: deflated, but it does not say where its header ends")
         size, inflater = 0, zlib.decompressobj(-zlib.MAX_WBITS)
         data = file.read(_PIECE)
@@ -86,14 +86,12 @@ def text_of(dataset: Dataset, keyword: str) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom from warning and logging: it quotes values, and in a damaged file any value may be the patient's."""
-    logger = logging.getLogger("pydicom")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)  # reaches its child loggers too, as disabling it would not
-    try:
-        with warnings.catch_warnings(action="ignore"), pydicom.config.disable_value_validation():
-            yield
-    finally:
-        logger.setLevel(before)
+    with (
+        quiet_logger("pydicom"),
+        warnings.catch_warnings(action="ignore"),
+        pydicom.config.disable_value_validation(),
+    ):
+        yield
 
 
 @contextmanager

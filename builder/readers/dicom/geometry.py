@@ -48,7 +48,7 @@ _MISSING_TOLERANCE: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Plane:
+class ImagePlane:
     """Where one image lies in the patient, in LPS mm.
 
     Attributes:
@@ -80,12 +80,12 @@ class Frame:
         intercept: Source value of stored value 0.
     """
 
-    plane: Plane | None
+    plane: ImagePlane | None
     slope: float
     intercept: float
 
 
-def plane_of(position: Sequence[float], orientation: Sequence[float], spacing: Sequence[float]) -> Plane:
+def plane_of(position: Sequence[float], orientation: Sequence[float], spacing: Sequence[float]) -> ImagePlane:
     """The plane that Image Position, Image Orientation (Patient) and Pixel Spacing describe.
 
     The first three numbers of the orientation are the direction in which columns follow each other (C.7.6.2.1.1); the
@@ -107,7 +107,7 @@ def plane_of(position: Sequence[float], orientation: Sequence[float], spacing: S
         raise UnreadableError("damaged: its Image Orientation (Patient) is no pair of perpendicular directions")
     if not (np.abs(origin) < FARTHEST).all() or not ((lengths > 0) & (lengths < FARTHEST)).all():
         raise UnreadableError("damaged: its Image Position (Patient) or Pixel Spacing is no sensible number of mm")
-    return Plane(origin, right / sides[0], down / sides[1], (float(lengths[0]), float(lengths[1])))
+    return ImagePlane(origin, right / sides[0], down / sides[1], (float(lengths[0]), float(lengths[1])))
 
 
 def frames_of(dataset: Dataset, count: int) -> Iterator[Frame]:
@@ -118,30 +118,41 @@ def frames_of(dataset: Dataset, count: int) -> Iterator[Frame]:
         raise UnreadableError(f"damaged: it has {count} frames and describes {len(groups)}")
     for own in groups or [Dataset()] * count:
         position = None if count > 1 and not groups else dataset
-        plane = _plane(
-            _group("PlanePositionSequence", own, shared) or position,
-            _group("PlaneOrientationSequence", own, shared) or dataset,
-            _group("PixelMeasuresSequence", own, shared) or dataset,
-        )
-        values = _group("PixelValueTransformationSequence", own, shared) or dataset
+        plane = frame_plane(own, shared, position, dataset)
+        values = functional_group("PixelValueTransformationSequence", own, shared) or dataset
         slope, intercept = (_numbers(values, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
         yield _frame(plane, 1.0 if slope is None else slope[0], 0.0 if intercept is None else intercept[0])
 
 
-def _frame(plane: Plane | None, slope: float, intercept: float) -> Frame:
+def _frame(plane: ImagePlane | None, slope: float, intercept: float) -> Frame:
     if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
         raise UnreadableError("damaged: its Rescale Slope or Intercept is 0 or no number")
     return Frame(plane, slope, intercept)
 
 
-def _group(macro: str, own: Dataset, shared: Dataset) -> Dataset | None:
+def functional_group(macro: str, own: Dataset, shared: Dataset) -> Dataset | None:
+    """A functional group of a frame: its own, or that of all frames (C.7.6.16.1); None where it has none."""
     return next(iter(own.get(macro) or shared.get(macro) or []), None)
 
 
-def _plane(position: Dataset | None, orientation: Dataset, measures: Dataset) -> Plane | None:
-    """Where a frame lies; None where a part of that is missing."""
-    where = None if position is None else _numbers(position, "ImagePositionPatient")
-    axes, spacing = _numbers(orientation, "ImageOrientationPatient"), _numbers(measures, "PixelSpacing")
+def frame_plane(own: Dataset, shared: Dataset, position: Dataset | None, file: Dataset | None) -> ImagePlane | None:
+    """Where a frame lies, by its functional groups (C.7.6.16.2.1, .3 and .4).
+
+    Args:
+        own: Its item of the Per-Frame Functional Groups Sequence.
+        shared: The item of the Shared Functional Groups Sequence.
+        position: Where its position stands if in neither; None where nothing else may tell it.
+        file: Where its orientation and pixel size stand if in neither; as above.
+
+    Returns:
+        None where a part of that is missing.
+
+    Raises:
+        UnreadableError: As `plane_of`.
+    """
+    where = _numbers(functional_group("PlanePositionSequence", own, shared) or position, "ImagePositionPatient")
+    axes = _numbers(functional_group("PlaneOrientationSequence", own, shared) or file, "ImageOrientationPatient")
+    spacing = _numbers(functional_group("PixelMeasuresSequence", own, shared) or file, "PixelSpacing")
     return None if where is None or axes is None or spacing is None else plane_of(where, axes, spacing)
 
 
@@ -149,22 +160,22 @@ def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
     """Pixel size: in the patient, else on the detector, which is larger by the magnification (10.7.1.3)."""
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
     own = next(iter(dataset.get("PerFrameFunctionalGroupsSequence") or []), Dataset())
-    measures = _group("PixelMeasuresSequence", own, shared) or dataset
+    measures = functional_group("PixelMeasuresSequence", own, shared) or dataset
     spacing = _numbers(measures, "PixelSpacing") or _numbers(dataset, "ImagerPixelSpacing")
     if spacing is None or len(spacing) != 2 or not all(0 < side < math.inf for side in spacing):
         return None
     return spacing[0], spacing[1]
 
 
-def _numbers(dataset: Dataset, keyword: str) -> list[float] | None:
+def _numbers(dataset: Dataset | None, keyword: str) -> list[float] | None:
     """A list of numbers, None where there is none."""
-    value = dataset.get(keyword)
+    value = None if dataset is None else dataset.get(keyword)
     if value is None or value == "":
         return None
     return [float(number) for number in ([value] if isinstance(value, (int, float, str)) else value)] or None
 
 
-def places_of(planes: Sequence[Plane]) -> list[int]:
+def places_of(planes: Sequence[ImagePlane]) -> list[int]:
     """The number of each image's place along their normal, from 0; images at one place have one number.
 
     Raises:
@@ -178,13 +189,13 @@ def places_of(planes: Sequence[Plane]) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _heights(planes: Sequence[Plane]) -> _Floats:
+def _heights(planes: Sequence[ImagePlane]) -> _Floats:
     """Positions in mm along the normal of the first."""
     normal = planes[0].normal
     return np.array([plane.origin @ normal for plane in planes])
 
 
-def grid_of(planes: Sequence[Plane]) -> _Floats:
+def grid_of(planes: Sequence[ImagePlane]) -> _Floats:
     """The grid of the images of a volume.
 
     Args:
@@ -211,7 +222,7 @@ def grid_of(planes: Sequence[Plane]) -> _Floats:
     return affine
 
 
-def _refuse_unlike(planes: Sequence[Plane]) -> None:
+def _refuse_unlike(planes: Sequence[ImagePlane]) -> None:
     first = planes[0]
     axes = np.array([[*plane.right, *plane.down] for plane in planes])
     turned = int((np.abs(axes - axes[0]).max(axis=1) > _COSINE_TOLERANCE).sum())
@@ -251,7 +262,7 @@ def _refuse_gaps(heights: _Floats) -> None:
     )
 
 
-def _refuse_tilt(step: _Floats, count: int, plane: Plane) -> None:
+def _refuse_tilt(step: _Floats, count: int, plane: ImagePlane) -> None:
     """Refuse a sheared stack, as a tilted CT gantry makes it.
 
     Measured over the whole stack, where a small tilt adds up; per image in short stacks, where rounded positions

@@ -21,14 +21,17 @@ from pydicom.dataset import Dataset, FileDataset
 
 from builder.errors import UnreadableError
 from builder.readers.dicom.file import kind_of, open_dicom, quiet, text_of
-from builder.readers.dicom.geometry import GRID_TOLERANCE, Frame, Plane, frames_of, grid_of, places_of, spacing_of
+from builder.readers.dicom.geometry import GRID_TOLERANCE, Frame, ImagePlane, frames_of, grid_of, places_of, spacing_of
+from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
+from builder.readers.dicom.identity import identity_of, identity_of_series
 from builder.readers.dicom.pixels import ATTRIBUTES as PIXEL_ATTRIBUTES
 from builder.readers.dicom.pixels import PLAIN, decode_frame, look_up_palette, syntax_of
-from builder.readers.dicom.series import NOT_IMAGES, place_named, series_files
+from builder.readers.dicom.series import NOT_IMAGES, members, place_named, series_files
 from builder.readers.dicom.temporal import ATTRIBUTES as TEMPORAL_ATTRIBUTES
 from builder.readers.dicom.temporal import Moment, moments_of, volumes_of
 from builder.readers.dicom.tiles import ATTRIBUTES as TILE_ATTRIBUTES
 from builder.readers.dicom.tiles import corner_of, full_corners, full_count, is_full, matrix_of
+from builder.readers.identity import Identity
 from builder.readers.image import Header, Picture, PictureSeries, Volume, VolumeSeries, axis_codes
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
@@ -51,8 +54,11 @@ ATTRIBUTES: Final = (
     "SOPClassUID",
     "SharedFunctionalGroupsSequence",
 )
-"""Every attribute that is read, at any depth, next to Pixel Data; the rest of a file is skipped, or left as undecoded
-bytes. The UID tells what an object is, and never leaves this module."""
+"""Every attribute that is read, at any depth, next to Pixel Data and what `builder.readers.dicom.identity` reads; the
+rest of a file is skipped, or left as undecoded bytes. The UID tells what an object is, and never leaves this module."""
+
+CARRIES_IDENTIFIERS: Final = True
+"""See `builder.readers.files.Reader`: folders of DICOM files are named after patients, dates and UIDs."""
 
 _PIXELS: Final = "PixelData"
 _PHYSICAL: Final = ("CT", "PT")
@@ -77,6 +83,7 @@ class _Image:
         corners: Row and column of each tile's first pixel.
         frames: All frames, as stored.
         moments: What each of them says of time.
+        identity: What it says of itself.
     """
 
     path: Path
@@ -90,6 +97,7 @@ class _Image:
     corners: tuple[tuple[int, int], ...]
     frames: tuple[Frame, ...]
     moments: tuple[Moment, ...]
+    identity: Identity
 
     @property
     def coloured(self) -> bool:
@@ -100,6 +108,11 @@ class _Image:
     def placed(self) -> bool:
         """Whether all frames say where they lie."""
         return all(frame.plane for frame in self.frames)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """See `builder.readers.files.Reader`."""
+    return members(path) if path.is_dir() else (path,)
 
 
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
@@ -141,6 +154,12 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Pic
     return _pictures(images[0], rules) if _is_unplaced(images) else _volume(images, rules)
 
 
+def read_patient(path: Path, rules: ReadRules = DEFAULT_RULES) -> str | None:
+    """The PatientID of a file, or of the first image of a series folder; see `builder.readers.files.Reader`."""
+    file = series_files(path, rules)[0] if path.is_dir() else path
+    return text_of(open_dicom(file, ("PatientID",), pixels=False, rules=rules), "PatientID") or None
+
+
 def _images(path: Path, rules: ReadRules) -> list[_Image]:
     """What the file, or the one series of the folder, says of its images."""
     if not path.is_dir():
@@ -155,8 +174,8 @@ def _parse_all(files: list[Path], rules: ReadRules) -> Iterator[_Image]:
 
 
 def _open(path: Path, rules: ReadRules, *, pixels: bool = False) -> FileDataset:
-    """Take nothing but `ATTRIBUTES` from a file, and the pixels if asked for."""
-    return open_dicom(path, (*ATTRIBUTES, _PIXELS), pixels=pixels, rules=rules)
+    """Take nothing but the listed attributes from a file, and the pixels if asked for."""
+    return open_dicom(path, (*ATTRIBUTES, *IDENTITY_ATTRIBUTES, _PIXELS), pixels=pixels, rules=rules)
 
 
 def _whole(dataset: Dataset, keyword: str, default: int | None = None) -> int:
@@ -221,7 +240,20 @@ def _parse(path: Path, rules: ReadRules) -> _Image:
     if photometric not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
         raise UnreadableError(f"its colours are kept in an unknown way, known are {', '.join(_COLOURS)}")
     dtype = np.dtype(f"{sign}{max(allocated // 8, 1)}")
-    return _Image(path, modality, sides, dtype, stored, photometric, spacing, matrix, corners, frames, moments)
+    return _Image(
+        path=path,
+        modality=modality,
+        sides=sides,
+        dtype=dtype,
+        bits=stored,
+        photometric=photometric,
+        spacing=spacing,
+        matrix=matrix,
+        corners=corners,
+        frames=frames,
+        moments=moments,
+        identity=identity_of(dataset),
+    )
 
 
 def _corners(
@@ -258,7 +290,7 @@ def _is_unplaced(images: Sequence[_Image]) -> bool:
     return len(images) == 1 and not any(frame.plane for frame in images[0].frames)
 
 
-def _planes(images: Sequence[_Image]) -> list[Plane]:
+def _planes(images: Sequence[_Image]) -> list[ImagePlane]:
     """The places of all frames of a series, checked for what a volume needs but for its distances."""
     count = sum(len(image.frames) for image in images)
     planes = [frame.plane for image in images for frame in image.frames if frame.plane]
@@ -286,12 +318,13 @@ def _unplaced(images: Sequence[_Image], count: int) -> str:
 
 def _picture(image: _Image, rules: ReadRules) -> Picture:
     frame = image.frames[0]
-    return Picture(next(_decoded(image, rules)), image.spacing, frame.slope, frame.intercept)
+    return Picture(next(_decoded(image, rules)), image.spacing, frame.slope, frame.intercept, image.identity)
 
 
 def _pictures(image: _Image, rules: ReadRules) -> PictureSeries:
     frame = image.frames[0]
-    return PictureSeries(np.stack(list(_decoded(image, rules))), image.spacing, frame.slope, frame.intercept)
+    pictures = np.stack(list(_decoded(image, rules)))
+    return PictureSeries(pictures, image.spacing, frame.slope, frame.intercept, image.identity)
 
 
 def _slide(image: _Image, rules: ReadRules) -> Picture:
@@ -304,7 +337,7 @@ def _slide(image: _Image, rules: ReadRules) -> Picture:
             raise UnreadableError("damaged: a tile lies outside of the whole slide")
         part = whole[row : row + image.sides[0], column : column + image.sides[1]]
         part[...] = tile[: part.shape[0], : part.shape[1]]
-    return Picture(whole, image.spacing, image.frames[0].slope, image.frames[0].intercept)
+    return Picture(whole, image.spacing, image.frames[0].slope, image.frames[0].intercept, image.identity)
 
 
 def _volumes(images: Sequence[_Image]) -> tuple[list[list[int]], npt.NDArray[np.float64]]:
@@ -341,7 +374,8 @@ def _volume(images: Sequence[_Image], rules: ReadRules) -> Volume | VolumeSeries
                 place = places[next(stored)]
                 array[place] = pixels if alike else pixels.astype(np.float64) * frame.slope + frame.intercept
     slope, intercept = rescales.pop() if alike else (1.0, 0.0)
-    series = VolumeSeries(array, affine, slope, intercept, axis_codes(affine))
+    identity = identity_of_series([image.identity for image in images])
+    series = VolumeSeries(array, affine, slope, intercept, axis_codes(affine), identity)
     return series if len(volumes) > 1 else series.volume(0)
 
 

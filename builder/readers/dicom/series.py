@@ -39,6 +39,11 @@ _ENDINGS: Final = (".dcm", ".dicom", ".ima")
 _Series = list[tuple[Path, Dataset]]
 
 
+def members(folder: Path) -> tuple[Path, ...]:
+    """The files of a folder in the order of their names: those that are looked into for images."""
+    return tuple(sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")))
+
+
 def series_files(folder: Path, rules: ReadRules) -> list[Path]:
     """The images of the one series of a folder, or of that which the rules name, in the order of their names.
 
@@ -71,7 +76,7 @@ def place_named(place: str) -> Iterator[None]:
 def _by_series(folder: Path, rules: ReadRules) -> dict[str, _Series]:
     """The images of a folder, by series; other files and objects are left out."""
     series: defaultdict[str, _Series] = defaultdict(list)
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = members(folder)
     for number, file in enumerate(files, 1):
         with place_named(f"file {number} of {len(files)} in the order of names"):
             dataset = _open_member(file, rules)

@@ -19,7 +19,7 @@ from pydicom.pixels.utils import pack_bits
 from pydicom.uid import RLELossless
 
 from builder.annotations import dicom_seg
-from builder.annotations.segments import Drawing
+from builder.annotations.segments import AnnotationRequest
 from builder.conversion.orientation import to_lps
 from builder.errors import UnreadableError
 from builder.readers.image import Picture, Volume
@@ -35,6 +35,7 @@ from tests.support.dicom_masks import (
     empty,
     folder,
     save,
+    segments_of,
     series,
     write_seg,
 )
@@ -91,7 +92,7 @@ def test_file_without_any_named_segment_gives_no_sample(sa_med2d: Command, corpu
 def test_seg_that_names_no_image_lies_on_its_slices(corpus: Path) -> None:
     case = corpus / "mirp-breast-mr-seg" / "UCSF-BR-06"
     image = folder(case / "image_dce_pe1")
-    [breast] = dicom_seg.read_segments(case / "mask" / "1-1.dcm", image)
+    [breast] = segments_of(dicom_seg, case / "mask" / "1-1.dcm", image)
     assert breast.name == "Breast"
     assert breast.mask.shape == image.array.shape == (256, 256, 60)
     assert breast.mask.sum() == 82527
@@ -140,7 +141,7 @@ def ct2_file(corpus: Path, name: str) -> Path:
 def test_seg_of_a_series(corpus: Path, name: str, pixels: list[int]) -> None:
     path = corpus / "highdicom-seg" / "test_files" / f"seg_image_{name}.dcm"
     image = series([ct2_file(corpus, file) for file in CT2[1:]])
-    [segment] = dicom_seg.read_segments(path, image)
+    [segment] = segments_of(dicom_seg, path, image)
     assert segment.name == "first segment"
     assert segment.mask.sum(axis=(1, 2)).tolist() == pixels
     assert (segment.mask == by_highdicom(corpus, path, CT2[1:])[..., 0]).all()
@@ -160,7 +161,7 @@ def test_seg_with_overlapping_segments_and_a_gap(corpus: Path) -> None:
     path = corpus / "highdicom-seg" / "test_files" / "seg_image_ct_binary_overlap.dcm"
     spaced = np.diag([0.488281, 0.488281, 1.25, 1.0])
     spaced[:3, 3] = (-125.0, -128.100006, -99.480003)
-    first, second = dicom_seg.read_segments(path, empty(spaced, (165, 16, 16)))
+    first, second = segments_of(dicom_seg, path, empty(spaced, (165, 16, 16)))
     expected = by_highdicom(corpus, path, CT2)
     with_frames = [0, 162, 163, 164]  # the other slices of the series are not in the corpus
     for segment, name, channel in ((first, "first segment", 0), (second, "second segment", 1)):
@@ -175,7 +176,7 @@ def test_slices_that_only_seem_evenly_spaced_are_refused(corpus: Path) -> None:
     path = corpus / "highdicom-seg" / "test_files" / "seg_image_ct_binary.dcm"
     image = series([ct2_file(corpus, file) for file in CT2])
     with pytest.raises(UnreadableError, match="frames 1 and 2 of the SEG are of the same segment"):
-        dicom_seg.read_segments(path, image)
+        segments_of(dicom_seg, path, image)
 
 
 def test_seg_of_one_slice_fits_it_as_a_volume_and_as_a_picture(corpus: Path) -> None:
@@ -184,7 +185,7 @@ def test_seg_of_one_slice_fits_it_as_a_volume_and_as_a_picture(corpus: Path) -> 
     expected = pydicom.dcmread(path).pixel_array > 0
     volume = series([files / "ct_image.dcm"])
     for image in (volume, Picture(volume.array[0])):
-        [segment] = dicom_seg.read_segments(path, image)
+        [segment] = segments_of(dicom_seg, path, image)
         assert segment.mask.shape == (1, 128, 128)
         assert segment.mask.sum() == 1832
         assert (segment.mask[0] == expected).all()
@@ -194,13 +195,13 @@ def test_seg_of_a_radiograph(corpus: Path) -> None:
     files = corpus / "highdicom-seg"
     image = Picture(pydicom.dcmread(files / "dicomdirtests" / "77654033" / "CR1" / "6154").pixel_array)
     path = files / "test_files" / "seg_image_cr_binary.dcm"
-    [segment] = dicom_seg.read_segments(path, image)
+    [segment] = segments_of(dicom_seg, path, image)
     assert segment.mask.sum() == 151
     assert (segment.mask[0] == (pydicom.dcmread(path).pixel_array > 0)).all()
     with pytest.raises(UnreadableError, match="16 x 16 pixels, its image 20 x 16"):
-        dicom_seg.read_segments(path, Picture(np.zeros((20, 16))))
+        segments_of(dicom_seg, path, Picture(np.zeros((20, 16))))
     with pytest.raises(UnreadableError, match="does not say where in the patient"):
-        dicom_seg.read_segments(path, empty(UNIT, (1, 16, 16)))
+        segments_of(dicom_seg, path, empty(UNIT, (1, 16, 16)))
 
 
 @pytest.mark.parametrize(
@@ -216,26 +217,26 @@ def test_seg_of_a_radiograph(corpus: Path) -> None:
 )
 def test_tiles_of_a_slide_are_put_together(corpus: Path, name: str, segments: int, pixels: int) -> None:
     path = corpus / "highdicom-seg" / "test_files" / f"seg_image_sm_{name}.dcm"
-    found = dicom_seg.read_segments(path, Picture(np.zeros((50, 50, 3), np.uint8)))
+    found = segments_of(dicom_seg, path, Picture(np.zeros((50, 50, 3), np.uint8)))
     expected = highdicom.seg.segread(path).get_total_pixel_matrix(combine_segments=False)
     assert len(found) == segments
     assert sum(int(segment.mask.sum()) for segment in found) == pixels
     assert all(segment.name.startswith("RGB(") for segment in found)
     assert (np.stack([segment.mask[0] for segment in found], axis=-1) == (expected > 0)).all()
     with pytest.raises(UnreadableError, match="50 x 50 pixels, its image 50 x 40"):
-        dicom_seg.read_segments(path, Picture(np.zeros((50, 40))))
+        segments_of(dicom_seg, path, Picture(np.zeros((50, 40))))
     with pytest.raises(UnreadableError, match="a tiled SEG of a slide, but its image is a volume"):
-        dicom_seg.read_segments(path, empty(UNIT, (1, 50, 50)))
+        segments_of(dicom_seg, path, empty(UNIT, (1, 50, 50)))
 
 
 def test_seg_on_other_images_is_refused(corpus: Path) -> None:
     path = corpus / "highdicom-seg" / "test_files" / "seg_image_ct_binary.dcm"
     with pytest.raises(UnreadableError, match=r"frame 1 lie up to [\d.]+ voxels \([\d.]+ mm\) beside"):
-        dicom_seg.read_segments(path, folder(corpus / "mirp-breast-mr-seg" / "UCSF-BR-06" / "image_dce_pe1"))
+        segments_of(dicom_seg, path, folder(corpus / "mirp-breast-mr-seg" / "UCSF-BR-06" / "image_dce_pe1"))
     with pytest.raises(UnreadableError, match="frames 1 and 2 of the SEG are of the same segment"):
-        dicom_seg.read_segments(path, Picture(np.zeros((16, 16))))
+        segments_of(dicom_seg, path, Picture(np.zeros((16, 16))))
     with pytest.raises(UnreadableError, match="says nothing of where it lies"):
-        dicom_seg.read_segments(path, Volume(np.zeros((3, 16, 16)), None))
+        segments_of(dicom_seg, path, Volume(np.zeros((3, 16, 16)), None))
 
 
 @pytest.mark.parametrize("back", [False, True])
@@ -255,7 +256,7 @@ def test_frames_lie_where_they_were_drawn_in_any_orientation(
     tmp_path: Path, cosines: Sequence[float], back: bool
 ) -> None:
     written = write_seg(blobs(), cosines=cosines, back=back)
-    found = dicom_seg.read_segments(save(written.file, tmp_path / "seg.dcm"), to_lps(written.image))
+    found = segments_of(dicom_seg, save(written.file, tmp_path / "seg.dcm"), to_lps(written.image))
     for channel, segment in enumerate(found):
         expected = to_lps(Volume(blobs()[..., channel] > 0, written.image.affine))
         assert segment.name == f"segment {channel + 1}"
@@ -274,7 +275,7 @@ def test_the_order_of_frames_does_not_matter(tmp_path: Path, kind: str) -> None:
     frames = file.pixel_array[order]
     file.PerFrameFunctionalGroupsSequence = [file.PerFrameFunctionalGroupsSequence[index] for index in order]
     file.PixelData = pack_bits(frames.ravel()) if kind == "BINARY" else frames.tobytes()
-    found = dicom_seg.read_segments(save(file, path), written.image)
+    found = segments_of(dicom_seg, save(file, path), written.image)
     assert (np.stack([segment.mask for segment in found], axis=-1) == (blobs() > 0)).all()
 
 
@@ -284,17 +285,17 @@ def test_a_fraction_counts_from_the_threshold_on(tmp_path: Path) -> None:
     written = write_seg(pixels, "FRACTIONAL", syntax=RLELossless)
     path = save(written.file, tmp_path / "seg.dcm")
     counts = [
-        int(dicom_seg.read_segments(path, written.image, Drawing(threshold=threshold))[0].mask.sum())
+        int(segments_of(dicom_seg, path, written.image, AnnotationRequest(threshold=threshold))[0].mask.sum())
         for threshold in (0.1, 0.2, 0.3, 0.5, 0.6, 0.9, 1.0)
     ]
     assert counts == [4, 4, 3, 2, 2, 1, 1]
-    assert dicom_seg.read_segments(path, written.image)[0].mask.sum() == 2
+    assert segments_of(dicom_seg, path, written.image)[0].mask.sum() == 2
     for threshold in (0.0, 1.1):
         with pytest.raises(ValueError, match="above 0, up to 1"):
-            dicom_seg.read_segments(path, written.image, Drawing(threshold=threshold))
+            segments_of(dicom_seg, path, written.image, AnnotationRequest(threshold=threshold))
     del written.file.MaximumFractionalValue
     with pytest.raises(UnreadableError, match="without Maximum Fractional Value"):
-        dicom_seg.read_segments(save(written.file, path), written.image)
+        segments_of(dicom_seg, save(written.file, path), written.image)
 
 
 def labels() -> npt.NDArray[np.uint8]:
@@ -307,7 +308,7 @@ def labels() -> npt.NDArray[np.uint8]:
 def test_label_map(tmp_path: Path) -> None:
     written = write_seg(labels(), "LABELMAP")
     path = save(written.file, tmp_path / "seg.dcm")
-    found = dicom_seg.read_segments(path, written.image)
+    found = segments_of(dicom_seg, path, written.image)
     assert [(segment.name, int(segment.mask.sum())) for segment in found] == [
         ("segment 1", 2 * 4 * 7 - 4),
         ("segment 2", 0),
@@ -317,7 +318,7 @@ def test_label_map(tmp_path: Path) -> None:
     file = pydicom.dcmread(path)
     file.SegmentSequence = [item for item in file.SegmentSequence if item.SegmentNumber != 3]
     with pytest.raises(UnreadableError, match="holds the value 3, but the file describes no such segment"):
-        drawn(dicom_seg.read_segments(save(file, path), written.image))
+        drawn(segments_of(dicom_seg, save(file, path), written.image))
 
 
 def shifted(image: Volume, *voxels: float) -> Volume:
@@ -330,18 +331,18 @@ def shifted(image: Volume, *voxels: float) -> Volume:
 def test_frames_beside_the_voxels_or_outside_the_image_are_refused(tmp_path: Path) -> None:
     written = write_seg(blobs())
     path = save(written.file, tmp_path / "seg.dcm")
-    near = dicom_seg.read_segments(path, shifted(written.image, 0.05, -0.05, 0.08))
+    near = segments_of(dicom_seg, path, shifted(written.image, 0.05, -0.05, 0.08))
     assert (near[0].mask == (blobs()[..., 0] > 0)).all()
     with pytest.raises(UnreadableError, match=r"lie up to 0\.30 voxels \(0\.21 mm\) beside"):
-        dicom_seg.read_segments(path, shifted(written.image, 0.3, 0, 0))
+        segments_of(dicom_seg, path, shifted(written.image, 0.3, 0, 0))
     with pytest.raises(UnreadableError, match=r"lie up to 0\.50 voxels \(0\.75 mm\) beside"):
-        dicom_seg.read_segments(path, shifted(written.image, 0, 0, 0.5))
+        segments_of(dicom_seg, path, shifted(written.image, 0, 0, 0.5))
     for shift in ((3, 0, 0), (0, -2, 0), (0, 0, 2)):
         with pytest.raises(UnreadableError, match=r"frame \d of the SEG lies outside the image"):
-            dicom_seg.read_segments(path, shifted(written.image, *shift))
+            segments_of(dicom_seg, path, shifted(written.image, *shift))
     assert written.image.affine is not None
     coarse = Volume(np.zeros(SHAPE), written.image.affine @ np.diag([2.0, 2.0, 1.0, 1.0]))
     with pytest.raises(UnreadableError, match="its grid is not that of the image"):
-        dicom_seg.read_segments(path, coarse)
+        segments_of(dicom_seg, path, coarse)
     larger = Volume(np.zeros((9, 14, 15)), shifted(written.image, -1, -2, -3).affine)
-    assert dicom_seg.read_segments(path, larger)[1].mask[3:, 2:12, 1:13].sum() == 90
+    assert segments_of(dicom_seg, path, larger)[1].mask[3:, 2:12, 1:13].sum() == 90

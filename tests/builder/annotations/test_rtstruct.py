@@ -25,6 +25,7 @@ from tests.support.dicom_masks import (
     empty,
     folder,
     oblique,
+    segments_of,
     square,
     write_rtstruct,
 )
@@ -63,7 +64,7 @@ def test_rtstruct_is_the_mask_that_its_authors_made(corpus: Path, modality: str,
     assert isinstance(stored, Volume)
     expected = to_lps(stored)
     for image in (expected, folder(case / "dicom" / "image")):
-        [roi] = rtstruct.read_segments(case / "dicom" / "mask" / "RS.dcm", image)
+        [roi] = segments_of(rtstruct, case / "dicom" / "mask" / "RS.dcm", image)
         assert roi.name == f"GTV_Mass_{modality}"
         score = dice(roi.mask, expected.array > 0)
         print(f"{modality} {roi.name}: Dice {score:.5f}")  # noqa: T201 - shown by pytest -rP
@@ -75,11 +76,11 @@ def test_a_structure_set_on_the_image_of_another_patient_is_refused(corpus: Path
     case = corpus / "mirp-sts" / "STS_001" / "CT" / "dicom"
     breast = folder(corpus / "mirp-breast-mr-seg" / "UCSF-BR-06" / "image_dce_pe1")
     with pytest.raises(UnreadableError, match="perhaps it was drawn on another image"):
-        drawn(rtstruct.read_segments(case / "mask" / "RS.dcm", breast))
+        drawn(segments_of(rtstruct, case / "mask" / "RS.dcm", breast))
 
 
 def masks(path: Path, image: Volume | Picture) -> dict[str, Bools]:
-    return {segment.name: segment.mask for segment in rtstruct.read_segments(path, image)}
+    return {segment.name: segment.mask for segment in segments_of(rtstruct, path, image)}
 
 
 def test_nested_contours_are_holes_and_separate_ones_regions(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_what_encloses_nothing_is_empty_and_what_sticks_out_is_cut(tmp_path: Pat
 def test_contours_that_do_not_fit_the_image_are_refused(tmp_path: Path, contours: list[Contour], words: str) -> None:
     path = write_rtstruct(tmp_path / "rs.dcm", {PATIENT: contours})
     with pytest.raises(UnreadableError, match=words) as caught:
-        drawn(rtstruct.read_segments(path, empty(UNIT, SHAPE)))
+        drawn(segments_of(rtstruct, path, empty(UNIT, SHAPE)))
     assert PATIENT not in str(caught.value)
     assert "ROI number 1" in str(caught.value)
 
@@ -218,4 +219,4 @@ def test_contours_need_an_image_with_a_place(tmp_path: Path) -> None:
     path = write_rtstruct(tmp_path / "rs.dcm", {"a": [square(1, 2, 2)]})
     for image in (Picture(np.zeros((10, 12))), Volume(np.zeros(SHAPE), None)):
         with pytest.raises(UnreadableError, match="says nothing of where it lies"):
-            rtstruct.read_segments(path, image)
+            segments_of(rtstruct, path, image)

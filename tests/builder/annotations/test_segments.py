@@ -13,6 +13,7 @@ import pytest
 from builder.annotations import dicom_seg, rtstruct
 from builder.annotations.segments import Segment
 from builder.errors import UnreadableError
+from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
 from tests.support.dicom_masks import (
     PATIENT,
     SHAPE,
@@ -21,6 +22,7 @@ from tests.support.dicom_masks import (
     drawn,
     empty,
     save,
+    segments_of,
     square,
     write_rtstruct,
     write_seg,
@@ -41,8 +43,8 @@ class Reading:
 
     def read(self, path: Path, kind: Path) -> list[Segment]:
         if kind == self.seg:
-            return dicom_seg.read_segments(path, self.image)
-        return rtstruct.read_segments(path, empty(UNIT, SHAPE))
+            return segments_of(dicom_seg, path, self.image)
+        return segments_of(rtstruct, path, empty(UNIT, SHAPE))
 
 
 @pytest.fixture
@@ -134,5 +136,5 @@ def test_only_the_written_attributes_are_decoded(monkeypatch: pytest.MonkeyPatch
         attributes = cast("tuple[str, ...]", module.ATTRIBUTES)
         assert seen
         meta = {"SpecificCharacterSet", "FileMetaInformationGroupLength"}
-        assert seen <= {*attributes, *meta}
+        assert seen <= {*attributes, *IDENTITY_ATTRIBUTES, *meta}
         assert not [name for name in attributes if "UID" in name and name not in ("SOPClassUID", "TransferSyntaxUID")]

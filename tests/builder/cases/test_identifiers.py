@@ -142,3 +142,27 @@ def test_strict_names_no_one(sa_med2d: Command, tmp_path: Path) -> None:
     assert ran.code == 1
     assert "stopped here because of --strict" in ran.err
     assert "Bob" not in ran.err
+
+
+def test_a_file_that_is_dicom_by_its_ending_alone_is_no_name_to_show(sa_med2d: Command, tmp_path: Path) -> None:
+    """Without the mark of PS3.10 it cannot be read, but its name may be a patient's all the same."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/Broken_Bob.dcm").write_bytes(b"no mark")
+    (tmp_path / "raw/Broken_Bob.nrrd").write_bytes(b"no NRRD")
+    ran = build(
+        sa_med2d, tmp_path, HASHED + '[files]\nimage = "{case}.dcm"\nmask = "{case}.nrrd"\n[labels]\n1 = "liver"\n'
+    )
+    assert ran.code == 3
+    assert "it lacks the header that begins with DICM" in ran.err
+    assert "Bob" not in ran.err
+    written = tree(tmp_path / "out")
+    assert "Broken_Bob" in json.loads(written.pop("build/identifiers/Dicom.json")).values()
+    assert b"Bob" not in b"".join(written.values())
+
+
+def test_a_format_without_patients_names_none(sa_med2d: Command, tmp_path: Path) -> None:
+    recipe = write_source(tmp_path / "raw")
+    recipe.write_text(recipe.read_text().replace("[files]", '[files]\npatient = "PatientID"'))
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "it names no patient, but files.patient is PatientID" in ran.err

@@ -43,7 +43,7 @@ import tifffile
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLosslessSV1
 
-from builder.annotations.segments import Drawing, read_segments
+from builder.annotations.segments import AnnotationRequest, read_named_masks
 from builder.errors import CaseError
 from builder.readers.dicom import decoder_process
 from builder.readers.files import read_header, read_image
@@ -487,7 +487,8 @@ def read_all(seed: Seed, root: Path) -> str:
 
 
 def read_masks(image: Picture | Volume, root: Path, file: str, rules: ReadRules) -> None:
-    for segment in read_segments(root, file, image, Drawing(image_file="a.png", rules=rules)) or []:
+    named = read_named_masks(root, file, AnnotationRequest(image_file="a.png", rules=rules))
+    for segment in named.on(image) or []:
         assert segment.mask.dtype == np.bool_
 
 

@@ -57,7 +57,7 @@ def test_headers_may_not_name_pixels_elsewhere(tmp_path: Path, name: str, header
     (tmp_path / "source").mkdir()
     for named in ("../secret.raw", str(tmp_path / "secret.raw")):
         (tmp_path / "source" / name).write_text(header.format(named))
-        with pytest.raises(CaseError, match="names pixels outside of its folder"):
+        with pytest.raises(CaseError, match="a file outside of the source's folder"):
             read_image(tmp_path / "source", name, DEFAULT_RULES)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -116,3 +118,32 @@ def test_files_within_the_limits_are_read(tmp_path: Path) -> None:
     path.write_bytes((PYDICOM / "image_dfl.dcm").read_bytes())
     image = read_image(tmp_path, "a.dcm", RULES)
     assert np.array_equal(image.array, dataset.pixel_array)
+
+
+READ_AND_MEASURE = """
+import resource, sys
+from pathlib import Path
+from builder.errors import CaseError
+from builder.readers import picture
+from builder.readers.files import read_image
+from builder.readers.rules import ReadRules
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_image(Path(sys.argv[1]), "a.tif", ReadRules(pixels=10_000_000, bytes=20_000_000))
+except CaseError as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error.reason)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in kB on Linux")
+def test_pages_of_unlike_size_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    """The page with most rows is the smallest; OpenCV's memory is none that tracemalloc sees."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.zeros((11_000, 1), np.uint8), compression="zlib")
+        for _ in range(3):
+            file.write(np.zeros((10_000, 10_000), np.uint8), compression="zlib", contiguous=False)
+    command: list[str | Path] = [sys.executable, "-c", READ_AND_MEASURE, tmp_path]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    kilobytes, _, reason = ran.stdout.strip().partition(" ")
+    assert reason == "a TIFF of 4 pages that are not of one size and kind; expected those"
+    assert int(kilobytes) < 50_000

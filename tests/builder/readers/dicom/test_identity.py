@@ -1,13 +1,24 @@
-"""What a DICOM file says of its patient reaches no output."""
+"""What a DICOM file says of itself comes with its pixels, and what it says of its patient reaches no output."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pydicom
 
 from tests.support.command import Command
+from tests.support.dicom_image import SECRET, image_dataset, pixels_of, save
+from tests.support.dicom_reading import read_picture
 from tests.support.dicom_source import CASE, build, write_case
+
+
+def test_what_a_file_says_of_itself_comes_with_its_pixels(tmp_path: Path) -> None:
+    said = {"Modality": "US", "PatientID": SECRET, "FrameOfReferenceUID": "1.2.3", "BurnedInAnnotation": "YES"}
+    named = read_picture(save(tmp_path / "a", image_dataset(pixels_of(0), **said))).identity
+    assert (named.modality, named.fits, named.burned_in) == ("US", frozenset({"ultrasound"}), True)
+    assert named.patient == hashlib.sha256(SECRET.encode()).hexdigest()
+    assert named.frame_of_reference == hashlib.sha256(b"1.2.3").hexdigest()
 
 
 def test_nothing_of_the_patient_reaches_the_output(sa_med2d: Command, tmp_path: Path) -> None:

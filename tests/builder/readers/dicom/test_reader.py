@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from builder.errors import UnreadableError
 from builder.readers.dicom import reader as dicom
+from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
 from builder.readers.image import Header, PictureSeries, source_values
 from builder.readers.rules import DEFAULT_RULES
 from tests.support.dicom_image import (
@@ -91,7 +92,7 @@ def test_spacing_of_the_detector(tmp_path: Path) -> None:
 def test_nothing_but_the_listed_attributes_is_read(tmp_path: Path) -> None:
     path = save(tmp_path / "a", image_dataset(pixels_of(0)))
     dataset = dicom._open(path, DEFAULT_RULES, pixels=True)
-    assert {element.keyword for element in dataset} <= {*dicom.ATTRIBUTES, "PixelData"}
+    assert {element.keyword for element in dataset} <= {*dicom.ATTRIBUTES, *IDENTITY_ATTRIBUTES, "PixelData"}
     assert "PatientName" not in dataset
     assert not any("Patient" in word and "Image" not in word for word in dicom.ATTRIBUTES)
     assert not any("Date" in word or "Accession" in word or "Description" in word for word in dicom.ATTRIBUTES)

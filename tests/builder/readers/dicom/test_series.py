@@ -19,6 +19,7 @@ from builder.conversion.grid import corner_offset
 from builder.conversion.orientation import to_lps
 from builder.readers import nifti
 from builder.readers.dicom import reader as dicom
+from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
 from builder.readers.dicom.reader import ATTRIBUTES, read, read_header
 from builder.readers.dicom.series import ATTRIBUTES as SERIES_ATTRIBUTES
 from builder.readers.files import reader_of
@@ -72,7 +73,8 @@ def test_only_listed_attributes_are_read(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("pydicom.dcmread", spy)
     read(tmp_path / "s")
-    assert asked <= {*ATTRIBUTES, *SERIES_ATTRIBUTES, "PixelData", "FloatPixelData", "DoubleFloatPixelData"}
+    assert asked <= {*ATTRIBUTES, *SERIES_ATTRIBUTES, *IDENTITY_ATTRIBUTES, "PixelData"}
+    assert set(IDENTITY_ATTRIBUTES) == {"BurnedInAnnotation", "FrameOfReferenceUID", "Modality", "PatientID"}
     assert not [
         name
         for name in ATTRIBUTES

@@ -1,4 +1,4 @@
-"""Gates over what a DICOM image says of itself."""
+"""Gates over what an image says of itself, on DICOM files, which say most."""
 
 from __future__ import annotations
 

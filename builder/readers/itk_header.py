@@ -1,0 +1,143 @@
+"""Headers of NRRD and MetaImage, as far as they say which files ITK will open and how many dimensions it will take.
+
+ITK trusts a header: it opens whatever file one names, and a number of dimensions may end the process. So a header is
+parsed here first, by a grammar narrower than ITK's, and what does not fit it is refused: otherwise ITK might see a name
+in it that this module did not. Formats: https://teem.sourceforge.net/nrrd/format.html and
+https://itk.org/Wiki/ITK/MetaIO/Documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from builder.errors import UnreadableError
+
+NRRD: Final = (".nrrd", ".nhdr")
+"""Endings of NRRD; everything else is MetaImage."""
+MOST_DIMENSIONS: Final = 10
+"""ITK ends the process on a hundred or more."""
+_LONGEST: Final = 1 << 22
+"""Bytes of a header; segmentations of Slicer describe each segment, in 200 kB and more."""
+_LONGEST_LINE: Final = 1 << 16
+_LONGEST_META_LINE: Final = 480
+"""MetaIO reads lines into buffers of 500 bytes."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_META_FIELD: Final = re.compile(r"\s*([^\s=:]+)\s*[=:]\s*(\S.*?)\s*")
+_META_LOCAL: Final = ("LOCAL", "Local", "local")
+_META_PIXELS: Final = "ElementDataFile"
+_NRRD_MAGIC: Final = re.compile(r"NRRD\d{4}")
+_NRRD_PIXELS: Final = re.compile(r"data ?file: +(\S.*?)\s*", re.IGNORECASE)
+_LIST: Final = "LIST"
+_PATTERN: Final = re.compile(r'([^%\s"]*?)([^%\s"/]*)%0?\d{0,2}d([^%\s"/]*)(\s+-?\d+)*')
+"""A pattern of C's printf with one number in the last part of the path, and what ITK counts from, to and by."""
+
+
+@dataclass(frozen=True)
+class ItkHeader:
+    """What ITK will make of a header.
+
+    Attributes:
+        dimensions: From 1 to `MOST_DIMENSIONS`.
+        files: Every file with pixels that it may open next to the header's own; they need not be there.
+    """
+
+    dimensions: int
+    files: tuple[Path, ...]
+
+
+def parse_header(path: Path) -> ItkHeader:
+    """Parse the header of a file.
+
+    Raises:
+        UnreadableError: It is damaged, longer than any, or says where its pixels are in a way that is not known here.
+        OSError: It cannot be opened.
+    """
+    with path.open("rb") as file:
+        dimensions, names = _nrrd(file) if path.suffix.lower() in NRRD else _metaimage(file)
+    if len(dimensions) != 1 or not dimensions[0].isdecimal() or not 1 <= int(dimensions[0]) <= MOST_DIMENSIONS:
+        raise UnreadableError(
+            f"damaged header: expected one number of dimensions, got {', '.join(dimensions) or 'none'}"
+        )
+    return ItkHeader(int(dimensions[0]), tuple(file for name in names for file in _files(path.parent, name)))
+
+
+def _metaimage(file: BinaryIO) -> tuple[list[str], list[str]]:
+    """The numbers of dimensions and the names of files with pixels."""
+    dimensions: list[str] = []
+    for line in _lines(file, _LONGEST_META_LINE):
+        if not line.strip():
+            continue
+        found = _META_FIELD.fullmatch(line)
+        # a field without a value takes that of the next line
+        if found is None or (_META_PIXELS.lower() in line.lower() and found[1] != _META_PIXELS):
+            raise UnreadableError("damaged MetaImage header: expected lines of the form 'Key = value'")
+        if found[1] == "NDims":
+            dimensions.append(found[2])
+        if found[1] == _META_PIXELS:
+            return dimensions, [] if found[2] in _META_LOCAL else _named(found[2], file, _LONGEST_META_LINE)
+    raise UnreadableError(f"damaged MetaImage header: it does not say where its pixels are ({_META_PIXELS})")
+
+
+def _nrrd(file: BinaryIO) -> tuple[list[str], list[str]]:
+    """As `_metaimage`."""
+    lines = _lines(file, _LONGEST_LINE)
+    if not _NRRD_MAGIC.fullmatch(next(lines, "")):
+        raise UnreadableError("no NRRD file: it does not begin with NRRD and a version")
+    dimensions: list[str] = []
+    names: list[str] | None = None
+    for line in lines:
+        if not line:
+            break
+        if line.startswith("#"):
+            continue
+        key, colon, value = line.partition(":")
+        if not colon:
+            raise UnreadableError("damaged NRRD header: expected lines of the form 'field: value' or 'key:=value'")
+        if "datafile" in key.lower().replace(" ", ""):
+            found = _NRRD_PIXELS.fullmatch(line)
+            if found is None or names is not None:
+                raise UnreadableError("damaged NRRD header: expected one line 'data file: NAME', or none")
+            names = _named(found[1], file, _LONGEST_LINE)
+        elif key.strip().lower() == "dimension":
+            dimensions.append(value.strip())
+    return dimensions, names or []
+
+
+def _lines(file: BinaryIO, longest: int) -> Iterator[str]:
+    """The lines of a header without their ends, up to the end of the file."""
+    while line := file.readline(longest + 1):
+        if len(line) > longest or file.tell() > _LONGEST:
+            raise UnreadableError("damaged header: it is longer than any, or has a line that is")
+        text = os.fsdecode(line.removesuffix(b"\n").removesuffix(b"\r"))
+        if _CONTROL.search(text):
+            raise UnreadableError("damaged header: it holds characters that no text has")
+        yield text
+
+
+def _named(value: str, file: BinaryIO, longest: int) -> list[str]:
+    """The names that a value stands for: itself, or with LIST all lines that follow."""
+    if not value.startswith(_LIST):
+        return [value]
+    return [line.strip() for line in _lines(file, longest) if line.strip()]
+
+
+def _files(folder: Path, name: str) -> Iterator[Path]:
+    """The files that a name stands for: of a pattern every file that fits it, whichever numbers ITK would count."""
+    if not name[-1].isascii():
+        raise UnreadableError("its header names a file that ends in a letter of no ASCII, which ITK leaves out")
+    if "%" not in name:
+        yield folder / name
+        return
+    found = _PATTERN.fullmatch(name)
+    if found is None:
+        raise UnreadableError(
+            "its header names files by a pattern, expected one with a single number, as a%03d.raw has"
+        )
+    below, fits = folder / found[1], re.compile(rf"{re.escape(found[2])} *-?\d+{re.escape(found[3])}")
+    if below.is_dir():
+        yield from sorted(file for file in below.iterdir() if fits.fullmatch(file.name))
