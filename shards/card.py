@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, SPLITS, config_name, features
+from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, SPLITS, config_name, metadata_types
 from shards.atomic import write_atomic
 from shards.description import SourceDescription, read_sources
 from shards.license import refusal, tiers
@@ -134,25 +134,40 @@ def _front_matter(receipts: list[Receipt], listed: list[Config]) -> dict[str, An
 
 
 def _dataset_info(listed: list[Config]) -> list[dict[str, Any]]:
-    """Features and sizes of each config, spelled by `datasets` itself."""
-    from datasets import DatasetInfo  # noqa: PLC0415 - two seconds that writing shards need not pay
-    from datasets.info import DatasetInfosDict  # noqa: PLC0415
-    from datasets.splits import SplitDict, SplitInfo  # noqa: PLC0415
-    from huggingface_hub import DatasetCardData  # noqa: PLC0415
+    """Features and sizes of each config, in the form that `datasets` reads out of a card.
 
-    infos = DatasetInfosDict()
-    for config in listed:
-        splits = SplitDict()
-        for split in config.files:
-            splits.add(SplitInfo(split, num_bytes=config.bytes[split], num_examples=config.samples[split]))
-        size = sum(config.bytes.values())
-        infos[config.name] = DatasetInfo(
-            features=features(), splits=splits, config_name=config.name, dataset_size=size, download_size=size
-        )
-    data = DatasetCardData()
-    infos.to_dataset_card_data(data)
-    written = data.to_dict().get("dataset_info", [])
-    return written if isinstance(written, list) else [written]
+    All configs share one list of features, so YAML writes it once and refers to it after that.
+    """
+    columns = _features()
+    return [
+        {
+            "config_name": config.name,
+            "features": columns,
+            "splits": [
+                {"name": split, "num_bytes": config.bytes[split], "num_examples": config.samples[split]}
+                for split in config.files
+            ],
+            "download_size": sum(config.bytes.values()),
+            "dataset_size": sum(config.bytes.values()),
+        }
+        for config in listed
+    ]
+
+
+def _features() -> list[dict[str, Any]]:
+    """The columns that the WebDataset reader of `datasets` yields: `sa_med2d_20m.features` as a card spells them."""
+    pictures = [{"name": f"{member}png", "dtype": "image"} for member in ("", "mask.")]
+    texts = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
+    return [*pictures, {"name": "json", **_feature(metadata_types())}, *texts]
+
+
+def _feature(described: Any) -> dict[str, Any]:
+    if isinstance(described, dict):
+        return {"struct": [{"name": name, **_feature(item)} for name, item in described.items()]}
+    if isinstance(described, list):
+        inner = _feature(described[0])
+        return {"list": next(iter(inner.values()))}
+    return {"dtype": described}
 
 
 def _introduction(receipts: list[Receipt], listed: list[Config], repository: str | None) -> str:

@@ -157,7 +157,14 @@ def settings_of(source: Source) -> str:
 
     The licence is not part of it: it is written anew into metadata that are there.
     """
-    parts = (SCHEMA, versions(), source.recipe.name, source.recipe.conversion_digest(), source.classes.classes)
+    parts = (
+        SCHEMA,
+        versions(),
+        source.recipe.name,
+        source.recipe.conversion_digest(),
+        source.classes.classes,
+        source.classes.numbers,
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
