@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import axcodes2ornt
 
 from builder.readers.image import SAME_SIZE, Volume, orientation_of
 
@@ -28,6 +27,8 @@ def to_lps(volume: Volume) -> Volume:
     """
     if volume.affine is None:
         return volume
+    from nibabel.orientations import axcodes2ornt  # noqa: PLC0415 - half a second that pictures need not pay
+
     stored = orientation_of(volume.affine.tobytes()).astype(int)
     wanted = axcodes2ornt("LPS").astype(int)
     index_from: npt.NDArray[np.float64] = np.zeros((4, 4))

@@ -9,7 +9,6 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import io_orientation, ornt2axcodes
 
 from builder.errors import UnreadableError
 from builder.readers.identity import ANONYMOUS, Identity
@@ -159,12 +158,16 @@ def axis_codes(affine: npt.NDArray[np.float64]) -> str:
     Returns:
         Three letters of L/R, A/P, I/S, first index axis first.
     """
+    from nibabel.orientations import ornt2axcodes  # noqa: PLC0415 - half a second that pictures need not pay
+
     return "".join(ornt2axcodes(orientation_of(affine.tobytes())))
 
 
 @lru_cache(maxsize=64)
 def orientation_of(affine: bytes) -> npt.NDArray[np.float64]:
     """What nibabel says of an affine to LPS, given as bytes; the masks of a case share it, and to ask takes 0.2 ms."""
+    from nibabel.orientations import io_orientation  # noqa: PLC0415 - as above
+
     return np.asarray(io_orientation(_LPS_TO_RAS @ np.frombuffer(affine).reshape(4, 4)))
 
 
