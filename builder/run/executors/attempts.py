@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from builder.run.batch import Batch, Outcome
 from builder.run.options import Options
-from builder.run.work import lost_case
 from sa_med2d_20m import SAMed2DError
+
+if TYPE_CHECKING:
+    from builder.run.batch import Batch, Outcome
 
 MOST_BARREN: Final = 10
 """How many processes in a row may die before any of them begins with a case."""
@@ -117,6 +118,8 @@ class Attempts:
 
 
 def _given_up(attempt: Attempt, reason: str) -> Recovery:
+    from builder.run.work import lost_case  # noqa: PLC0415 - the command line knows executors before it works
+
     rest = attempt.rest
     assert rest is not None
     return Recovery(lost_case(rest.cases[0], rest, reason), rest.without(1))

@@ -13,14 +13,13 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import cv2
-
-from builder.run.batch import Batch, Outcome
 from builder.run.executors.attempts import Attempt, Attempts, Recovery
 from builder.run.options import Options
-from builder.run.work import convert_batch
+
+if TYPE_CHECKING:
+    from builder.run.batch import Batch, Outcome
 
 MOST_DEATHS: Final = 3
 """How often a process may die over one case."""
@@ -45,6 +44,8 @@ class LocalExecutor:
         """See `builder.run.executors.Executor`."""
         processes = min(self._options.workers, len(batches))
         if processes <= 1 and self._options.case_minutes is None:
+            from builder.run.work import convert_batch  # noqa: PLC0415 - the command line knows executors before it works
+
             with _one_thread():
                 for batch in batches:
                     yield from convert_batch(batch, out)
@@ -95,14 +96,14 @@ class _Run:
             return
         if isinstance(message, Exception):
             raise message
-        if isinstance(message, Outcome):
-            worker.attempt.finishes()
-            yield message
-        elif message is None:
+        if message is None:
             worker.attempt = None
-        else:
+        elif isinstance(message, str):
             self._attempts.proceeds()
             worker.attempt.begins(message)
+        else:
+            worker.attempt.finishes()
+            yield message
 
     def _recover(self, worker: _Worker, recovery: Recovery) -> Iterator[Outcome]:
         if recovery.again is not None:
@@ -171,6 +172,8 @@ def _context() -> multiprocessing.context.SpawnContext | multiprocessing.context
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """OpenCV on one thread: pictures are small, and processes are many."""
+    import cv2  # noqa: PLC0415 - as above
+
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -191,6 +194,8 @@ def _work(pipe: Connection, out: Path) -> None:
 
 
 def _convert(pipe: Connection, out: Path) -> None:
+    from builder.run.work import convert_batch  # noqa: PLC0415 - as above
+
     batch = pipe.recv()
     try:
         for outcome in convert_batch(batch, out, pipe.send):

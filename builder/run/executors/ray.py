@@ -11,13 +11,14 @@ import socket
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from builder.run.batch import Batch, Outcome
 from builder.run.executors.attempts import Attempt, Attempts, WorkerLostError
 from builder.run.options import Options
-from builder.run.work import convert_batch
 from shards.store import is_here
+
+if TYPE_CHECKING:
+    from builder.run.batch import Batch, Outcome
 
 MOST_DEATHS: Final = 6
 """How often a process may die over one case: more often than on one machine, as a node takes all its cases with it."""
@@ -186,6 +187,8 @@ class _Run:
 def _convert(number: int, batch: Batch, out: Path, events: Any) -> None:
     """Convert a batch on a node."""
     import cv2  # noqa: PLC0415 - the driver needs none of it
+
+    from builder.run.work import convert_batch  # noqa: PLC0415
 
     cv2.setNumThreads(1)
     for outcome in convert_batch(batch, out, lambda case: events.put((number, case))):

@@ -12,15 +12,16 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from builder.run.batch import Batch, Outcome
 from builder.run.executors.attempts import WorkerLostError
 from builder.run.executors.local import LocalExecutor
 from builder.run.options import Options
-from builder.run.pieces import logged_cases
 from shards.paths import BUILD
 from shards.store import is_here
+
+if TYPE_CHECKING:
+    from builder.run.batch import Batch, Outcome
 
 MOST_LOSSES: Final = 3
 """How often a job may be lost with its node, or run out of time."""
@@ -160,6 +161,9 @@ def _end(job: Any, share: Sequence[Batch], out: Path, losses: int) -> tuple[list
 
 def _recovered(share: Sequence[Batch], out: Path) -> tuple[list[Outcome], list[Batch]]:
     """The cases that a lost job had finished, by its logs, and the rest."""
+    from builder.run.batch import Outcome  # noqa: PLC0415 - the command line knows executors before it works
+    from builder.run.pieces import logged_cases  # noqa: PLC0415
+
     logged = {case.piece.settings: case for case in logged_cases(out)}
     outcomes, again = [], []
     for batch in share:
