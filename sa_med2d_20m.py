@@ -246,7 +246,12 @@ class Metadata:
 
     def to_json(self) -> bytes:
         """The metadata as compact UTF-8 JSON with its fields in order of definition."""
-        return _JSON.encode(self.to_record()).encode()
+        return record_json(self.to_record())
+
+
+def record_json(record: Mapping[str, Any]) -> bytes:
+    """A record of metadata as it stands in a shard."""
+    return _JSON.encode(record).encode()
 
 
 # --- the one definition, as features and as an Arrow schema -----------------------------------------------------------

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sa_med2d_20m import PLACES, DatasetError, metadata_types
@@ -51,11 +51,31 @@ def index_row(record: dict[str, Any], shard: str, located: Located) -> dict[str,
     return {**record, "shard": shard, **dict(zip(PLACES, places, strict=True))}
 
 
-def write_index(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of one shard; the same rows give the same bytes."""
-    table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+def index_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows of `index_row` as a table."""
+    return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+
+
+def moved(table: pa.Table, shard: str, bytes_on: int) -> pa.Table:
+    """The rows of samples that stand in another place.
+
+    Args:
+        table: Rows of the index.
+        shard: Path of the shard that the samples stand in, below the output folder.
+        bytes_on: How many bytes further on in their archive they stand.
+    """
+    columns = {name: table[name] for name in INDEX_SCHEMA.names}
+    columns["shard"] = pa.repeat(shard, table.num_rows)
+    for place in PLACES:
+        if place.endswith("_offset"):
+            columns[place] = pc.add(table[place], bytes_on)
+    return pa.table(columns, schema=INDEX_SCHEMA)
+
+
+def write_index(path: Path, table: pa.Table) -> None:
+    """Write the rows of one shard; the same rows give the same bytes, whatever pieces they came in."""
     with open_atomic(path) as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table.combine_chunks(), file, compression="zstd")
 
 
 def rows_of(out: Path, shard: ShardId) -> list[dict[str, Any]]:
@@ -97,7 +117,7 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
             shard = ShardId.parse(stem)
             on_shard(shard)
             with copied(out, [shard.tar]) as near:
-                rows = rows_of(near, shard)
+                rows = index_table(rows_of(near, shard))
                 sha256, size = sha256_of(near / shard.tar)
         except DatasetError as error:
             findings.append(f"{path}: {error}" if not is_here(out) else str(error))
@@ -119,13 +139,13 @@ def _remove_orphans(out: Path) -> None:
                 path.unlink()
 
 
-def count_faults(receipt: Receipt, shard: ShardId, rows: list[dict[str, Any]]) -> list[str]:
+def count_faults(receipt: Receipt, shard: ShardId, rows: pa.Table) -> list[str]:
     """What a receipt says of the contents of its shard that is not so.
 
     Args:
         receipt: The receipt.
         shard: The shard's name.
-        rows: Its index rows, made from the tar.
+        rows: Its index, made from the tar.
     """
     true = receipt_of(shard, rows, receipt.sha256, receipt.bytes)
     names = ("samples", "masks", "labels", "cases")
@@ -136,28 +156,29 @@ def count_faults(receipt: Receipt, shard: ShardId, rows: list[dict[str, Any]]) -
     ]
 
 
-def _agrees(receipt: Receipt, shard: ShardId, rows: list[dict[str, Any]], sha256: str) -> bool:
+def _agrees(receipt: Receipt, shard: ShardId, rows: pa.Table, sha256: str) -> bool:
     same = (receipt.shard, receipt.license.lower(), receipt.sha256) == (shard.stem, shard.license, sha256)
     return same and not count_faults(receipt, shard, rows)
 
 
-def receipt_of(shard: ShardId, rows: list[dict[str, Any]], sha256: str, size: int) -> Receipt:
+def receipt_of(shard: ShardId, rows: pa.Table, sha256: str, size: int) -> Receipt:
     """What the shard itself says of its contents; a build adds what only it knows.
 
     Args:
         shard: The shard's name.
-        rows: Its index rows.
+        rows: Its index.
         sha256: Of the tar.
         size: Of the tar, in bytes.
     """
-    labels = Counter(mask["label"] for row in rows for mask in row["masks"])
+    named = pc.value_counts(pc.struct_field(pc.list_flatten(rows["masks"].combine_chunks()), "label"))
+    labels = {str(entry["values"]): int(entry["counts"]) for entry in named.to_pylist()}
     return Receipt(
         shard=shard.stem,
-        license=rows[0]["license"] if rows else shard.license,
+        license=rows["license"][0].as_py() if rows.num_rows else shard.license,
         sha256=sha256,
         bytes=size,
-        samples=len(rows),
-        masks=labels.total(),
+        samples=rows.num_rows,
+        masks=sum(labels.values()),
         labels=dict(sorted(labels.items())),
-        cases=tuple(sorted({row["case"] for row in rows})),
+        cases=tuple(sorted(pc.unique(rows["case"]).to_pylist())),
     )

@@ -16,6 +16,8 @@ __all__ = [
     "DATA",
     "INDEX",
     "MANIFESTS",
+    "PIECES",
+    "PREVIOUS",
     "RECEIPTS",
     "SOURCES",
     "ShardId",
@@ -29,6 +31,10 @@ BUILD: Final = "build"
 RECEIPTS: Final = f"{BUILD}/receipts"
 SOURCES: Final = f"{BUILD}/sources"
 MANIFESTS: Final = f"{INDEX}/sources"
+PIECES: Final = f"{BUILD}/pieces"
+"""Cases that are converted and not yet in a shard."""
+PREVIOUS: Final = f"{BUILD}/previous"
+"""Shards of an earlier build that cases are taken from."""
 _STEM = re.compile(
     r"(?P<modality>[a-z0-9_]+)/(?P<license>[a-z0-9.+-]+)/(?P<source>[A-Za-z0-9_-]+)/"
     rf"(?P<split>{'|'.join(SPLITS)})-(?P<number>\d{{5,}})"

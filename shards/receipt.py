@@ -32,6 +32,43 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """What a case became: a run of samples in a shard, or none.
+
+    Attributes:
+        case: Name of the case.
+        settings: Hash of all that its bytes depend on but the content of its files and the licence.
+        content: Hash of the content of its files; null for a case that is tried again by the next build.
+        offset: Where its samples begin in the shard, in bytes.
+        bytes: Size of its samples in the shard.
+        crc32: Of these bytes, against damage before they are copied into another shard.
+        samples: Number of samples.
+        masks: Number of masks.
+        dropped: As in `Receipt`.
+        flagged: As in `Receipt`.
+        quarantined: Why it has none, or null.
+    """
+
+    case: str
+    settings: str
+    content: str | None
+    offset: int
+    bytes: int
+    crc32: int
+    samples: int
+    masks: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    flagged: dict[str, int] = field(default_factory=dict)
+    quarantined: Quarantined | None = None
+
+
+def piece_from(record: dict[str, Any]) -> Piece:
+    """A piece from its record; `TypeError` or `KeyError` where it is none."""
+    reason = record["quarantined"]
+    return Piece(**{**record, "quarantined": None if reason is None else Quarantined(**reason)})
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What a finished shard holds. Depends on input and settings alone, never on time, machine or worker.
 
@@ -47,7 +84,7 @@ class Receipt:
         quarantined: Cases that could not be built.
         dropped: Reason -> slices (or masks) left out by rule: ``edge``, ``no_mask``, ``small_mask`` and gates.
         flagged: Quality gate -> slices (or files) kept in spite of it.
-        fingerprint: Hash of recipe, settings and files it was built from; null when made from the tar alone.
+        pieces: What each of its cases became, in the order of the plan; empty when made from the tar alone.
         versions: Distribution -> version that wrote it.
         schema: `sa_med2d_20m.SCHEMA`.
     """
@@ -63,7 +100,7 @@ class Receipt:
     quarantined: tuple[Quarantined, ...] = ()
     dropped: dict[str, int] = field(default_factory=dict)
     flagged: dict[str, int] = field(default_factory=dict)
-    fingerprint: str | None = None
+    pieces: tuple[Piece, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -93,6 +130,7 @@ def _receipt_from(data: bytes, where: str) -> Receipt:
         record: dict[str, Any] = json.loads(data.decode("utf-8", "surrogateescape"))
         record["cases"] = tuple(record["cases"])
         record["quarantined"] = tuple(Quarantined(**entry) for entry in record["quarantined"])
+        record["pieces"] = tuple(piece_from(entry) for entry in record["pieces"])
         receipt = Receipt(**record)
         ShardId.parse(receipt.shard)
     except (ValueError, TypeError, KeyError) as error:

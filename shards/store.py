@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, Final, cast
 
 from sa_med2d_20m import DatasetError, SAMed2DError
 
+_COPIED: Final = 1 << 20
+"""Bytes of a file that are copied at once."""
 PART: Final = 16 << 20
 """Bytes of a part of an upload: a shard of 1 GiB is 64 parts, and S3 takes 10,000."""
 _REFUSED: Final = {"hf": "publish it there with 'sa-med2d publish', which asks the licences first"}
@@ -133,6 +135,35 @@ def open_object(path: Path) -> Iterator[BinaryIO]:
         file.closed = True  # else what was written would be sent when the file is forgotten
         raise
     file.close()
+
+
+def parts_of(path: Path, offset: int, size: int) -> Iterator[bytes]:
+    """A range of a file, in parts; from an object store whole.
+
+    Raises:
+        StoreError: The file ends within the range.
+    """
+    if not is_here(path):
+        data: bytes = _system(path).cat_file(_name(path), start=offset, end=offset + size) if size else b""
+        size -= len(data)
+        yield data
+    else:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while size and (data := file.read(min(size, _COPIED))):
+                size -= len(data)
+                yield data
+    if size:
+        raise StoreError(f"{path}: ends {size} bytes too early; run the same command again")
+
+
+def move(out: Path, source: str, target: str) -> None:
+    """Give a file of an output folder another name there."""
+    if is_here(out):
+        (out / target).parent.mkdir(parents=True, exist_ok=True)
+        (out / source).replace(out / target)
+    else:
+        _system(out).mv(_name(out / source), _name(out / target))
 
 
 def create(path: Path, data: bytes) -> bool:

@@ -8,6 +8,7 @@ cannot hold (more than 100 bytes) gets the standard library's pax header.
 from __future__ import annotations
 
 import hashlib
+import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,17 +75,22 @@ class TarWriter:
         self._digest = hashlib.sha256()
         self._position = 0
 
+    @property
+    def position(self) -> int:
+        """Bytes written so far: where the next sample begins."""
+        return self._position
+
     def write(self, sample: Sample) -> Located:
         """Append a sample."""
-        blocks, members, end = [], [], self._position
-        for name, data in zip(MEMBERS, (sample.image, sample.mask, sample.record), strict=True):
-            header = tar_header(f"{sample.key}.{name}", len(data))
-            start = end + len(header)
-            blocks += [header, data, bytes(-len(data) % _BLOCK)]
-            members.append(Member(start, len(data)))
-            end = start + len(data) + len(blocks[-1])
-        self._append(b"".join(blocks))
-        return Located(*members)
+        data, located = sample_blocks(sample, self._position)
+        self.append(data)
+        return located
+
+    def append(self, blocks: bytes) -> None:
+        """Append the blocks of whole samples, or the next part of them, as `sample_blocks` makes them."""
+        self._file.write(blocks)
+        self._digest.update(blocks)
+        self._position += len(blocks)
 
     def finish(self) -> tuple[int, str]:
         """Write the end of the archive.
@@ -93,13 +99,28 @@ class TarWriter:
             Size in bytes and sha256 of the whole archive.
         """
         end = self._position + 2 * _BLOCK
-        self._append(bytes(2 * _BLOCK + -end % _RECORD))
+        self.append(bytes(2 * _BLOCK + -end % _RECORD))
         return self._position, self._digest.hexdigest()
 
-    def _append(self, data: bytes) -> None:
-        self._file.write(data)
-        self._digest.update(data)
-        self._position += len(data)
+
+def sample_blocks(sample: Sample, start: int = 0) -> tuple[bytes, Located]:
+    """The tar blocks of a sample: what they are does not depend on where they stand.
+
+    Args:
+        sample: The sample.
+        start: Byte of the archive that they begin at.
+
+    Returns:
+        The blocks, and where the members lie in the archive.
+    """
+    blocks, members, end = [], [], start
+    for name, data in zip(MEMBERS, (sample.image, sample.mask, sample.record), strict=True):
+        header = tar_header(f"{sample.key}.{name}", len(data))
+        first = end + len(header)
+        blocks += [header, data, bytes(-len(data) % _BLOCK)]
+        members.append(Member(first, len(data)))
+        end = first + len(data) + len(blocks[-1])
+    return b"".join(blocks), Located(*members)
 
 
 def tar_header(name: str, size: int) -> bytes:
@@ -116,6 +137,18 @@ def tar_header(name: str, size: int) -> bytes:
 
 class BrokenShardError(DatasetError):
     """A tar file is no shard: not a tar, truncated, or its members are not three a sample in order."""
+
+
+def samples_in(blocks: bytes) -> Iterator[Sample]:
+    """The samples of tar blocks that `sample_blocks` made.
+
+    Raises:
+        BrokenShardError: They are not whole samples.
+    """
+    with tarfile.open(fileobj=io.BytesIO(blocks + bytes(2 * _BLOCK)), mode="r:") as tar:
+        members = [(info, _content(tar, info, Path("piece"))) for info in tar]
+    for first in range(0, len(members), len(MEMBERS)):
+        yield _sample(members[first : first + len(MEMBERS)], Path("piece"))[0]
 
 
 def read_shard(path: Path) -> Iterator[tuple[Sample, Located]]:

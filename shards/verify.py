@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from sa_med2d_20m import DatasetError, decode_masks, decode_png, split_layers
 from shards.contract import meaning_faults
-from shards.index import INDEX_SCHEMA, count_faults, rows_of
+from shards.index import INDEX_SCHEMA, count_faults, index_table, rows_of
 from shards.key import SampleKey
 from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipt
@@ -77,7 +77,7 @@ def _verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardCh
         yield str(error)
         return
     if receipt is not None:
-        yield from (f"{path}: {fault}" for fault in count_faults(receipt, shard, rows))
+        yield from (f"{path}: {fault}" for fault in count_faults(receipt, shard, index_table(rows)))
     yield from _check_members(out, shard, rows, deep=deep, across=across)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder.commands.exit_codes import BUILT, QUARANTINED
+from builder.run.executors import EXECUTORS, executor_module
 from builder.run.options import Options
 from builder.sources import catalogue
-from shards.arguments import LateChoices, add_choice, output_folder
+from shards.arguments import output_folder
 from shards.console import console
 
 if TYPE_CHECKING:
@@ -91,13 +92,14 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
 
 def _add_executors(command: argparse.ArgumentParser) -> None:
     """Add the choice of an executor, and what executors take."""
-    executors = LateChoices("builder.run.executors", "EXECUTORS")
-    add_choice(command, "--executor", executors, "where shards are built (default: local)", default="local")
     command.add_argument(
-        "--ray-address",
-        metavar="ADDR",
-        help="cluster of --executor ray that runs already, such as auto or HOST:6379 (default: one on this machine)",
+        "--executor",
+        choices=sorted(EXECUTORS),
+        default="local",
+        help="where cases are converted (default: local)",
     )
+    for name in EXECUTORS:
+        executor_module(name).add_options(command)
 
 
 def complete_recipe(prefix: str, **_: object) -> Iterable[str]:
@@ -168,7 +170,9 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
 
     speaker = console()
     with BuildProgress(speaker) as progress:
-        summary = build(recipes, raw, options.out, _chosen(options), progress)
+        chosen = _chosen(options)
+        executor = executor_module(options.executor).from_options(options, chosen)
+        summary = build(recipes, raw, options.out, chosen, executor=executor, listener=progress)
     print_summary(speaker, summary)
     return summary
 
@@ -176,8 +180,6 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
 def _chosen(options: argparse.Namespace) -> Options:
     return Options(
         workers=options.workers,
-        executor=options.executor,
-        ray_address=options.ray_address,
         shard_size=options.shard_size,
         limit_cases=options.limit_cases,
         strict=options.strict,

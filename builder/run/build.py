@@ -1,38 +1,45 @@
-"""A whole build: plan, resume, run, card."""
+"""A whole build: plan, resume, convert, write shards, card."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from builder.cases.identifiers import identifier_key, write_table
-from builder.errors import RecipeError
-from builder.run.executors import EXECUTORS
+from builder.errors import CaseError, RecipeError
+from builder.run.batch import Batch, Outcome, batches_of
+from builder.run.contents import KnownContents
+from builder.run.executors import Executor
 from builder.run.options import Options
-from builder.run.plan import SourcePlan, Task, plan_source, source_root, write_plan
-from builder.run.shard import CaseDone
+from builder.run.plan import SourcePlan, plan_source, source_root, write_plan
+from builder.run.resume import Resumption, forget, resume
+from builder.run.shard import UnfinishedShards
 from builder.sources.recipe import Recipe
 from shards.atomic import TEMPORARY, write_atomic
 from shards.card import Config, write_card
 from shards.description import SourceDescription, write_source
 from shards.lock import OutputError, locked
-from shards.paths import BUILD, DATA, INDEX, RECEIPTS, ShardId, stems
-from shards.receipt import Quarantined, Receipt, read_receipts
-from shards.store import discard_unfinished, is_here, listing
+from shards.paths import BUILD, DATA, INDEX
+from shards.receipt import Quarantined, Receipt
+from shards.store import discard_unfinished, is_here
 
 
 class Listener(Protocol):
     """Who is told how a build goes on."""
 
-    def planned(self, plans: Sequence[SourcePlan], pending: Sequence[Task]) -> None:
-        """The plan is made; ``pending`` has no valid receipt yet."""
+    def compared(self, done: int, count: int) -> None:
+        """So many of the cases that are there already have been compared with their files."""
 
-    def case_done(self, case: CaseDone) -> None:
+    def planned(self, plans: Sequence[SourcePlan], resumption: Resumption) -> None:
+        """The plan is made, and what of it is there already is known."""
+
+    def case_done(self, outcome: Outcome) -> None:
         """A case was converted or quarantined."""
 
 
@@ -57,22 +64,24 @@ class Summary:
     configs: tuple[Config, ...]
 
 
-def build(recipes: Sequence[Recipe], raw: Path, out: Path, options: Options, listener: Listener) -> Summary:
+def build(
+    recipes: Sequence[Recipe], raw: Path, out: Path, options: Options, *, executor: Executor, listener: Listener
+) -> Summary:
     """Build sources into an output folder, which may hold others already.
 
-    Shards with a valid receipt are kept, so running it again resumes. Shards of these sources that the plan no
-    longer holds are removed.
+    What is finished is kept, so running it again resumes: whole shards, and cases of shards that must be written anew.
+    Shards of these sources that the plan no longer holds are removed.
 
     Raises:
         RecipeError: A recipe cannot be used; nothing was written.
         OutputError: The folder cannot be written, or another build is writing to it.
-        CaseError: In a strict build.
+        CaseError: In a strict build, at the first case that cannot be built.
         WorkerLostError: See `builder.run.executors.Executor`.
     """
     plans = plan(recipes, raw, options, out)
     try:
         with locked(out):
-            return _build(plans, out, options, listener)
+            return _Build(plans, out, options, executor, listener).run()
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
 
@@ -112,45 +121,79 @@ def unknown_classes(planned: SourcePlan) -> list[str]:
     ]
 
 
-def _build(plans: list[SourcePlan], out: Path, options: Options, listener: Listener) -> Summary:
-    known = read_receipts(out)
-    removed = _clean(out, plans)
-    for planned in plans:
-        write_source(out, _describe(planned))
-        write_plan(out, planned)
-        if planned.pseudonyms:
-            write_table(out, planned.source.recipe.name, planned.pseudonyms)
-    tasks = [task for planned in plans for task in planned.tasks]
-    tars, indexes = listing(out, DATA), listing(out, INDEX)
-    pending = [task for task in tasks if not _is_finished(task, known.get(task.shard.stem), tars, indexes)]
-    # what is built anew must not count as finished while it is half way
-    for task in pending:
-        (out / task.shard.receipt).unlink(missing_ok=True)
-    listener.planned(plans, pending)
-    executor = EXECUTORS[options.executor](out, options)
-    try:
-        fresh = {receipt.shard: receipt for receipt in executor.run(pending, listener.case_done)}
-    finally:
-        _remove_temporary(out)
-    receipts = tuple(fresh.get(task.shard.stem) or known[task.shard.stem] for task in tasks)
-    quarantined = _quarantine(plans, receipts)
-    _write_quarantine(out, plans, quarantined)
-    return Summary(
-        receipts=receipts,
-        removed=tuple(removed),
-        quarantined=quarantined,
-        without_sample=_without_sample(plans, receipts),
-        plans=tuple(plans),
-        configs=tuple(write_card(out)),
-    )
+@dataclass(frozen=True)
+class _Build:
+    """A build whose sources are planned, in a folder that is locked.
 
+    Attributes:
+        plans: The sources.
+        out: Output folder.
+        options: What the user chose.
+        executor: Converts cases.
+        listener: Is told how it goes on.
+    """
 
-def _is_finished(task: Task, receipt: Receipt | None, tars: Mapping[str, int], indexes: Mapping[str, int]) -> bool:
-    """Whether a shard need not be built, by its receipt and by what is listed of the output folder."""
-    if receipt is None or receipt.fingerprint != task.fingerprint:
-        return False
-    stem = task.shard.stem
-    return tars.get(f"{stem}.tar") == receipt.bytes and f"{stem}.parquet" in indexes
+    plans: Sequence[SourcePlan]
+    out: Path
+    options: Options
+    executor: Executor
+    listener: Listener
+
+    def run(self) -> Summary:
+        """Resume, convert what is missing, and write what the folder says of it."""
+        _remove_temporary(self.out)
+        contents = {}
+        for planned in self.plans:
+            name = planned.source.recipe.name
+            contents[name] = KnownContents.read(self.out, name, planned.source.root)
+            write_source(self.out, _describe(planned))
+            write_plan(self.out, planned)
+            if planned.pseudonyms:
+                write_table(self.out, name, planned.pseudonyms)
+        resumption = resume(
+            self.out, self.plans, contents, threads=self.options.workers, on_case=self.listener.compared
+        )
+        self.listener.planned(self.plans, resumption)
+        try:
+            written = self._convert(resumption, contents)
+        finally:
+            _remove_temporary(self.out)
+            for source, known in contents.items():
+                known.write(self.out, source)
+        forget(self.out, contents.keys())
+        stems = [shard.shard.stem for planned in self.plans for shard in planned.shards]
+        receipts = tuple(written.get(stem) or resumption.finished[stem] for stem in stems)
+        quarantined = _quarantine(self.plans, receipts)
+        _write_quarantine(self.out, self.plans, quarantined)
+        return Summary(
+            receipts=receipts,
+            removed=resumption.removed,
+            quarantined=quarantined,
+            without_sample=_without_sample(self.plans, receipts),
+            plans=tuple(self.plans),
+            configs=tuple(write_card(self.out)),
+        )
+
+    def _convert(self, resumption: Resumption, contents: Mapping[str, KnownContents]) -> dict[str, Receipt]:
+        """Convert what is missing, and write each shard when its cases are there; the receipts by stem."""
+        batches: list[Batch] = []
+        with UnfinishedShards(self.out) as shards:
+            for plan in self.plans:
+                for shard in plan.shards:
+                    if shard.shard.stem not in resumption.finished:
+                        found = resumption.found[shard.shard.stem]
+                        shards.open(shard, plan.source.recipe.license, found)
+                        missing = (task for number, task in enumerate(shard.cases) if number not in found)
+                        batches += batches_of(shard.shard, plan.source, missing)
+            with closing(self.executor.run(batches, self.out)) as outcomes:
+                for outcome in outcomes:
+                    contents[outcome.shard.source].add(outcome.files)
+                    self.listener.case_done(outcome)
+                    reason = outcome.stored.piece.quarantined
+                    if self.options.strict and reason is not None:
+                        raise CaseError(reason.stage, reason.file, reason.reason)
+                    shards.add(outcome)
+            return shards.receipts()
 
 
 def _describe(planned: SourcePlan) -> SourceDescription:
@@ -168,20 +211,6 @@ def _describe(planned: SourcePlan) -> SourceDescription:
     )
 
 
-def _clean(out: Path, plans: Iterable[SourcePlan]) -> list[str]:
-    """Delete what killed processes left, and shards of these sources that are no longer planned."""
-    _remove_temporary(out)
-    wanted = {task.shard.stem for planned in plans for task in planned.tasks}
-    sources = {planned.source.recipe.name for planned in plans}
-    removed = set()
-    for folder, suffix in ((RECEIPTS, ".json"), (INDEX, ".parquet"), (DATA, ".tar")):
-        for stem, path in stems(out, folder, suffix).items():
-            if _source_of(stem) in sources and stem not in wanted:
-                path.unlink()
-                removed.add(stem)
-    return sorted(removed)
-
-
 def _remove_temporary(out: Path) -> None:
     """Delete what killed processes left."""
     if not is_here(out):
@@ -192,13 +221,6 @@ def _remove_temporary(out: Path) -> None:
             path.unlink()
 
 
-def _source_of(stem: str) -> str | None:
-    try:
-        return ShardId.parse(stem).source
-    except ValueError:  # not a file of ours; verify names it
-        return None
-
-
 def _quarantine(plans: Iterable[SourcePlan], receipts: Iterable[Receipt]) -> dict[str, tuple[Quarantined, ...]]:
     found = {planned.source.recipe.name: list(planned.discovery.quarantined) for planned in plans}
     for receipt in receipts:
@@ -207,15 +229,11 @@ def _quarantine(plans: Iterable[SourcePlan], receipts: Iterable[Receipt]) -> dic
 
 
 def _without_sample(plans: Iterable[SourcePlan], receipts: Iterable[Receipt]) -> dict[str, tuple[str, ...]]:
-    accounted = {
-        receipt.shard: {*receipt.cases, *(entry.case for entry in receipt.quarantined)} for receipt in receipts
-    }
-    return {
-        planned.source.recipe.name: tuple(
-            case.name for task in planned.tasks for case in task.cases if case.name not in accounted[task.shard.stem]
-        )
-        for planned in plans
-    }
+    found: dict[str, list[str]] = {planned.source.recipe.name: [] for planned in plans}
+    for receipt in receipts:
+        bare = (piece for piece in receipt.pieces if not piece.samples and piece.quarantined is None)
+        found[receipt.id.source] += [piece.case for piece in bare]
+    return {name: tuple(cases) for name, cases in found.items()}
 
 
 def _write_quarantine(out: Path, plans: Iterable[SourcePlan], quarantined: dict[str, tuple[Quarantined, ...]]) -> None:

@@ -15,18 +15,14 @@ class Options:
 
     Attributes:
         workers: Number of processes.
-        executor: Name in `builder.run.executors.EXECUTORS`.
-        ray_address: Address of a Ray cluster, for the executor ``ray``; None to start one on this machine.
         shard_size: Size of a shard in bytes of its images before compression.
         limit_cases: Only the first so many cases of each source.
         strict: Stop at the first case that cannot be built, and at class names that the vocabulary does not know.
-        case_minutes: A case that takes longer than this is given up. None for an hour where shards are built in other
-            processes, which can be ended, and no limit where they are built in this one.
+        case_minutes: A case that takes longer than this is given up. None for an hour where cases are converted in
+            other processes, which can be ended, and no limit where they are converted in this one.
     """
 
     workers: int = 1
-    executor: str = "local"
-    ray_address: str | None = None
     shard_size: int = 1 << 30
     limit_cases: int | None = None
     strict: bool = False

@@ -7,7 +7,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,8 @@ from builder.cases.identifiers import Pseudonyms, holds_identifiers, without_ide
 from builder.conversion.slicing import AXES, passes_edge_rule, slice_shape
 from builder.errors import CaseError
 from builder.readers.files import read_header
+from builder.run.contents import size_of
+from builder.run.versions import versions
 from builder.sources.classes import source_classes
 from builder.sources.recipe import Recipe
 from builder.sources.source import Source
@@ -31,39 +32,38 @@ _MEMORY_PER_BYTE: Final = 1.5
 
 
 @dataclass(frozen=True)
-class LostCase:
-    """A case that is not tried again.
+class CaseTask:
+    """A case to convert.
 
     Attributes:
-        name: Its name.
-        reason: What happened to the processes that tried.
+        case: The case.
+        settings: Hash of all that its bytes depend on but the content of its files and the licence.
+        raw_bytes: Size of its input files, without those that an earlier case of the source counts.
+        size: Bytes of its images before compression, by their headers.
     """
 
-    name: str
-    reason: str
+    case: Case
+    settings: str
+    raw_bytes: int
+    size: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes that converting it may take, by an estimate."""
+        return _MEMORY_OF_A_WORKER + int(_MEMORY_PER_BYTE * self.size)
 
 
 @dataclass(frozen=True)
-class Task:
-    """One shard to build, alone.
+class ShardPlan:
+    """What goes into a shard.
 
     Attributes:
         shard: Its name.
-        source: What its cases come from.
         cases: Its cases, ordered by name.
-        fingerprint: Hash of everything its bytes depend on, see `fingerprint`.
-        raw_bytes: Size of its input files.
-        memory: Bytes that building it may take, by an estimate.
-        lost: Cases that processes died over, for the quarantine.
     """
 
     shard: ShardId
-    source: Source
-    cases: tuple[Case, ...]
-    fingerprint: str
-    raw_bytes: int
-    memory: int
-    lost: tuple[LostCase, ...] = ()
+    cases: tuple[CaseTask, ...]
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ class SourcePlan:
     Attributes:
         source: The source.
         discovery: What its folder holds.
-        tasks: Its shards.
+        shards: Its shards.
         pseudonyms: Hash -> name that it stands for; empty where names stand as they are.
     """
 
     source: Source
     discovery: Discovery
-    tasks: tuple[Task, ...]
+    shards: tuple[ShardPlan, ...]
     pseudonyms: Mapping[str, str]
 
 
@@ -120,26 +120,19 @@ def plan_source(
     by_split: dict[str, list[Case]] = defaultdict(list)
     for case in discovery.cases[:limit_cases]:
         by_split[case.split] += frames_of(case, source) if recipe.files.frames else [case]
-    tasks = []
+    shards = []
     for split, cases in sorted(by_split.items()):
-        for number, (chosen, largest) in enumerate(_cut(cases, source, shard_size)):
+        for number, chosen in enumerate(_cut(_tasks(cases, source), shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
-            tasks.append(_task(shard, source, chosen, largest))
-    return SourcePlan(source, discovery, tuple(tasks), pseudonyms)
+            shards.append(ShardPlan(shard, chosen))
+    return SourcePlan(source, discovery, tuple(shards), pseudonyms)
 
 
 def write_plan(out: Path, plan: SourcePlan) -> None:
     """Keep the plan of a source, for people: ``build/plan/NAME.json``."""
     record = {
         "source": plan.source.recipe.name,
-        "tasks": [
-            {
-                "shard": task.shard.stem,
-                "fingerprint": task.fingerprint,
-                "cases": [case.name for case in task.cases],
-            }
-            for task in plan.tasks
-        ],
+        "shards": {shard.shard.stem: [task.case.name for task in shard.cases] for shard in plan.shards},
         "quarantined": [asdict(entry) for entry in plan.discovery.quarantined],
         "images_without_mask": plan.discovery.images_without_mask,
         "masks_without_image": plan.discovery.masks_without_image,
@@ -149,19 +142,37 @@ def write_plan(out: Path, plan: SourcePlan) -> None:
     write_atomic(path, text.encode("utf-8", "surrogateescape") + b"\n")
 
 
-def _cut(cases: list[Case], source: Source, shard_size: int) -> Iterator[tuple[tuple[Case, ...], int]]:
-    """Fill shards in order, with the size of their largest case; one larger than a shard has its own."""
-    chosen: list[Case] = []
-    sizes: list[int] = []
+def _tasks(cases: list[Case], source: Source) -> Iterator[CaseTask]:
+    basis = settings_of(source)
+    counted: set[str] = set()
     for case in cases:
-        own = estimated_bytes(case, source)
-        if chosen and sum(sizes) + own > shard_size:
-            yield tuple(chosen), max(sizes)
-            chosen, sizes = [], []
-        chosen.append(case)
-        sizes.append(own)
+        own = set(case.paths) - counted
+        counted |= own
+        settings = hashlib.sha256((basis + repr(case)).encode("utf-8", "surrogateescape")).hexdigest()
+        yield CaseTask(case, settings, sum(size_of(source.root / path) for path in own), estimated_bytes(case, source))
+
+
+def settings_of(source: Source) -> str:
+    """Hash of what all cases of a source depend on: code, decoders, encoders, recipe and classes.
+
+    The licence is not part of it: it is written anew into metadata that are there.
+    """
+    parts = (SCHEMA, versions(), source.recipe.name, source.recipe.conversion_digest(), source.classes.classes)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _cut(tasks: Iterator[CaseTask], shard_size: int) -> Iterator[tuple[CaseTask, ...]]:
+    """Fill shards in order; a case larger than a shard has its own."""
+    chosen: list[CaseTask] = []
+    size = 0
+    for task in tasks:
+        if chosen and size + task.size > shard_size:
+            yield tuple(chosen)
+            chosen, size = [], 0
+        chosen.append(task)
+        size += task.size
     if chosen:
-        yield tuple(chosen), max(sizes)
+        yield tuple(chosen)
 
 
 def estimated_bytes(case: Case, source: Source) -> int:
@@ -192,44 +203,3 @@ def frames_of(case: Case, source: Source) -> list[Case]:
     if len(shape) != 4 and (header.placed or len(shape) != 3):
         return [case]
     return [replace(case, name=f"{case.name}_frame{number:04d}", frame=number) for number in range(shape[0])]
-
-
-def _task(shard: ShardId, source: Source, cases: tuple[Case, ...], largest: int) -> Task:
-    paths = dict.fromkeys(path for case in cases for path in case.paths)
-    states = [state for path in paths for state in file_states(source.root, path)]
-    return Task(
-        shard=shard,
-        source=source,
-        cases=cases,
-        fingerprint=fingerprint(shard, source, cases, states),
-        raw_bytes=sum(size for _, size, _ in states),
-        memory=_MEMORY_OF_A_WORKER + int(_MEMORY_PER_BYTE * largest),
-    )
-
-
-def fingerprint(shard: ShardId, source: Source, cases: tuple[Case, ...], states: list[tuple[str, int, int]]) -> str:
-    """Hash of what a shard's bytes depend on: version, recipe, classes, cases, size and time of each input file."""
-    parts = (
-        SCHEMA,
-        version("sa-med2d-20m"),
-        shard,
-        source.recipe.license,
-        source.recipe.conversion_digest(),
-        source.classes.classes,
-        cases,
-        states,
-    )
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def file_states(root: Path, path: str) -> list[tuple[str, int, int]]:
-    """Path, size and time of a file, or of each file of a series folder; -1 for one that is not there."""
-    try:
-        if path.endswith("/"):
-            return [
-                state for entry in sorted((root / path).iterdir()) for state in file_states(root, path + entry.name)
-            ]
-        state = (root / path).stat()
-    except OSError:
-        return [(path, -1, -1)]
-    return [(path, state.st_size, state.st_mtime_ns)]

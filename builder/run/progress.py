@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from builder.run.batch import Outcome
 from builder.run.build import Summary, unknown_classes
-from builder.run.plan import SourcePlan, Task
-from builder.run.shard import CaseDone
+from builder.run.plan import SourcePlan
+from builder.run.resume import Resumption
 from shards.license import refusal, tiers
 
 _SHOWN = 10
@@ -28,7 +28,6 @@ class BuildProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._start = time.monotonic()
         self._bar = Progress(
@@ -49,29 +48,40 @@ class BuildProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def planned(self, plans: Sequence[SourcePlan], pending: Sequence[Task]) -> None:
+    def compared(self, done: int, count: int) -> None:
         """See `builder.run.build.Listener`."""
-        shards = sum(len(plan.tasks) for plan in plans)
-        if shards > len(pending):
-            self._console.print(f"{shards - len(pending)} of {shards} shards are finished already and kept")
-        self._bar.update(self._task, total=sum(len(task.cases) for task in pending))
+        self._bar.update(self._task, completed=done, total=count, counts="compared with what is built already")
 
-    def case_done(self, case: CaseDone) -> None:
+    def planned(self, plans: Sequence[SourcePlan], resumption: Resumption) -> None:
         """See `builder.run.build.Listener`."""
-        with self._lock:
-            self._counts.update(
-                samples=case.samples,
-                masks=case.masks,
-                raw=case.raw_bytes,
-                quarantined=case.quarantined is not None,
-            )
-            counts = self._counts
-            rate = counts["raw"] / 1e6 / max(time.monotonic() - self._start, 1e-9)
-            text = (
-                f"{counts['samples']:,} samples, {counts['masks']:,} masks, {rate:.1f} MB/s in, "
-                f"{counts['quarantined']:,} quarantined"
-            )
-            self._bar.update(self._task, advance=1, counts=text)
+        shards = [shard for plan in plans for shard in plan.shards]
+        pending = [shard for shard in shards if shard.shard.stem not in resumption.finished]
+        if resumption.finished:
+            kept = f"{len(resumption.finished)} of {len(shards)} shards"
+            self._console.print(f"{kept} are finished already and kept", highlight=False)
+        found = sum(len(cases) for cases in resumption.found.values())
+        if found:
+            self._console.print(f"{found} cases of other shards are converted already and kept", highlight=False)
+        total = sum(len(shard.cases) for shard in pending) - found
+        self._bar.update(self._task, completed=0, total=total, counts="")
+        self._start = time.monotonic()
+
+    def case_done(self, outcome: Outcome) -> None:
+        """See `builder.run.build.Listener`."""
+        piece = outcome.stored.piece
+        self._counts.update(
+            samples=piece.samples,
+            masks=piece.masks,
+            raw=outcome.task.raw_bytes,
+            quarantined=piece.quarantined is not None,
+        )
+        counts = self._counts
+        rate = counts["raw"] / 1e6 / max(time.monotonic() - self._start, 1e-9)
+        text = (
+            f"{counts['samples']:,} samples, {counts['masks']:,} masks, {rate:.1f} MB/s in, "
+            f"{counts['quarantined']:,} quarantined"
+        )
+        self._bar.update(self._task, advance=1, counts=text)
 
 
 def print_summary(console: Console, summary: Summary) -> None:

@@ -1,138 +1,143 @@
-"""Building one shard."""
+"""From finished cases to a finished shard: tar, then index, then receipt, each whole or not there."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Self
 
-from builder.cases.case import Case
-from builder.cases.identifiers import shown_error
-from builder.conversion.convert import convert
-from builder.errors import CaseError
-from builder.run.plan import Task, file_states
+from isal import isal_zlib
+
+from builder.run.batch import Outcome
+from builder.run.earlier_shards import CaseReader, FoundCase
+from builder.run.plan import ShardPlan
+from builder.run.versions import versions
 from shards.index import receipt_of, write_index
-from shards.receipt import Quarantined, Receipt, write_receipt
-from shards.store import store_errors
-from shards.writer import EncodedSample, write_shard
-
-_DISTRIBUTIONS: Final = (
-    "sa-med2d-20m",
-    "connected-components-3d",
-    "isal",
-    "nibabel",
-    "numpy",
-    "opencv-python-headless",
-    "pyarrow",
-    "simpleitk",
-)
-_NO_MEMORY: Final = "memory ran out; use fewer --workers, and run the same command again"
+from shards.paths import ShardId
+from shards.receipt import Piece, Receipt, write_receipt
+from shards.writer import StoredCase, relicensed, write_shard
 
 
-@dataclass(frozen=True)
-class CaseDone:
-    """Progress: a case was converted or quarantined.
+class UnfinishedShards:
+    """The shards of a build that must be written, while their cases come in.
 
-    Attributes:
-        samples: Number of samples.
-        masks: Number of masks.
-        raw_bytes: Size of its input files.
-        quarantined: Why it is in quarantine, or None.
-    """
-
-    samples: int
-    masks: int
-    raw_bytes: int
-    quarantined: Quarantined | None
-
-
-@store_errors()
-def build_shard(
-    task: Task,
-    out: Path,
-    *,
-    strict: bool,
-    on_case: Callable[[CaseDone], None],
-    on_start: Callable[[str], None] = lambda _: None,
-) -> Receipt:
-    """Build a shard: tar, then index, then receipt, each whole or not there.
-
-    A case that cannot be built goes to the receipt's quarantine and leaves no sample.
+    One thread writes them, beside the conversion: it copies bytes from logs and from earlier shards, a part at a time,
+    so that memory does not grow with what is waiting.
 
     Args:
-        task: The shard.
         out: Output folder.
-        strict: Stop at the first case that cannot be built.
-        on_case: Called after each case.
-        on_start: Called before each case with its name.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._plans: dict[str, tuple[ShardPlan, str]] = {}
+        self._cases: dict[str, dict[str, FoundCase]] = {}
+        self._logs: dict[str, set[str]] = {}
+        self._reader = CaseReader(out)
+        self._thread = ThreadPoolExecutor(1)
+        self._written: dict[str, Future[Receipt]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def open(self, plan: ShardPlan, license_id: str, found: Mapping[int, FoundCase]) -> None:
+        """Begin with a shard.
+
+        Args:
+            plan: What goes into it.
+            license_id: Licence that the metadata of all samples must name.
+            found: Number of a case in the plan -> its samples, of those that are converted already.
+        """
+        stem = plan.shard.stem
+        self._plans[stem] = plan, license_id
+        self._logs[stem] = set()
+        self._cases[stem] = {plan.cases[number].settings: case for number, case in found.items()}
+        self._write_if_complete(stem)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in a case, and write its shard if it was the last one missing."""
+        stem = outcome.shard.stem
+        self._cases[stem][outcome.task.settings] = outcome.stored
+        if outcome.stored.log is not None:  # logs of earlier builds may hold cases of other shards too
+            self._logs[stem].add(outcome.stored.log)
+        self._write_if_complete(stem)
+        for written in self._written.values():  # what failed ends the build now, not when all is converted
+            if written.done():
+                written.result()
+
+    def receipts(self) -> dict[str, Receipt]:
+        """The receipts of all shards by stem, when they are written."""
+        return {stem: written.result() for stem, written in self._written.items()}
+
+    def _write_if_complete(self, stem: str) -> None:
+        plan, license_id = self._plans[stem]
+        if len(self._cases[stem]) == len(plan.cases):
+            found = self._cases.pop(stem)
+            cases = [found[task.settings] for task in plan.cases]
+            self._written[stem] = self._thread.submit(self._write, plan.shard, cases, license_id)
+
+    def _write(self, shard: ShardId, cases: Sequence[FoundCase], license_id: str) -> Receipt:
+        receipt = write_planned(self._out, shard, cases, license_id, self._reader)
+        for log in self._logs.pop(shard.stem):
+            (self._out / log).unlink()
+        return receipt
+
+
+def write_planned(
+    out: Path, shard: ShardId, cases: Sequence[FoundCase], license_id: str, reader: CaseReader
+) -> Receipt:
+    """Write a shard from its cases, one after another.
+
+    Args:
+        out: Output folder.
+        shard: Name of the shard.
+        cases: What became of each case, in the order of the plan.
+        license_id: Licence that the metadata of all samples must name.
+        reader: Reads their samples.
 
     Raises:
-        CaseError: With ``strict``.
+        StoreError: A case is no longer where it was.
         OSError: The output folder cannot be written.
     """
-    quarantined: list[Quarantined] = []
-    dropped: Counter[str] = Counter()
-    flagged: Counter[str] = Counter()
-
-    lost = {case.name: case.reason for case in task.lost}
-    counted: set[str] = set()
-
-    def raw_bytes(case: Case) -> int:
-        """Size of its files, without those that earlier cases share."""
-        own = set(case.paths) - counted
-        counted.update(own)
-        return sum(size for path in own for _, size, _ in file_states(task.source.root, path))
-
-    def samples() -> Iterator[EncodedSample]:
-        for case in task.cases:
-            raw = raw_bytes(case)
-            on_start(case.name)
-            try:
-                if case.name in lost:
-                    raise CaseError("convert", case.images[0].path, lost[case.name])
-                converted = convert(case, task.source)
-            except (CaseError, MemoryError) as fault:
-                if isinstance(fault, MemoryError):  # another time there may be enough
-                    lost[case.name] = _NO_MEMORY
-                    fault = CaseError("convert", case.images[0].path, _NO_MEMORY)
-                error = shown_error(case, fault)
-                if strict:
-                    raise error from None
-                quarantined.append(Quarantined(case.name, error.file, error.stage, error.reason))
-                on_case(CaseDone(0, 0, raw, quarantined[-1]))
-                continue
-            yield from converted.samples
-            dropped.update(converted.tally.dropped)
-            flagged.update(converted.tally.flagged)
-            masks = sum(len(sample.metadata.masks) for sample in converted.samples)
-            on_case(CaseDone(len(converted.samples), masks, raw, None))
-
-    written = write_shard(out, task.shard, samples())
-    write_index(out / task.shard.index, written.rows)
+    pieces: list[Piece] = []
+    written = write_shard(out, shard, _samples(cases, license_id, reader, pieces))
+    write_index(out / shard.index, written.rows)
+    placed = tuple(replace(piece, offset=offset) for piece, offset in zip(pieces, written.offsets, strict=True))
     receipt = replace(
-        receipt_of(task.shard, written.rows, written.sha256, written.bytes),
-        license=task.source.recipe.license,
-        quarantined=tuple(quarantined),
-        dropped=dict(sorted((+dropped).items())),
-        flagged=dict(sorted(flagged.items())),
-        fingerprint=None if lost else task.fingerprint,  # they are tried again by the next build
+        receipt_of(shard, written.rows, written.sha256, written.bytes),
+        license=license_id,
+        quarantined=tuple(piece.quarantined for piece in placed if piece.quarantined is not None),
+        dropped=_sum(piece.dropped for piece in placed),
+        flagged=_sum(piece.flagged for piece in placed),
+        pieces=placed,
         versions=versions(),
     )
     write_receipt(out, receipt)
     return receipt
 
 
-@cache
-def versions() -> dict[str, str]:
-    """Versions of the distributions that shape the bytes of a shard."""
-    found = {}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # OpenCV is also distributed under other names
-            found[name] = "unknown"
-    return found
+def _samples(
+    cases: Iterable[FoundCase], license_id: str, reader: CaseReader, pieces: list[Piece]
+) -> Iterator[StoredCase]:
+    """The samples of cases, under one licence; what became of each is added to ``pieces``."""
+    for case in cases:
+        stored = reader.read(case)
+        if case.license == license_id:
+            pieces.append(case.piece)
+            yield stored
+            continue
+        encoded = relicensed(stored, license_id)
+        check = isal_zlib.crc32(encoded.blocks)
+        pieces.append(replace(case.piece, bytes=len(encoded.blocks), crc32=check))
+        yield StoredCase((encoded.blocks,), encoded.rows)
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total = sum((Counter(count) for count in counts), Counter[str]())
+    return dict(sorted((+total).items()))

@@ -28,7 +28,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from builder.command_line import main
 from builder.conversion.convert import convert
 from builder.run.plan import SourcePlan
-from builder.run.shard import build_shard
+from tests.benchmarks.conftest import build_shard
 from tests.support.nifti import read_nifti, write_nifti
 from tests.support.places import CORPUS_SETS
 from tests.support.sources import write_source
@@ -40,14 +40,14 @@ SETS = pytest.mark.parametrize("plan", ["MNI152", *CORPUS_SETS], indirect=True)
 @SETS
 def test_our_conversion(benchmark: BenchmarkFixture, plan: SourcePlan) -> None:
     benchmark.group = f"{plan.source.recipe.name} to samples"
-    converted = benchmark(lambda: [convert(case, plan.source) for case in plan.tasks[0].cases])
+    converted = benchmark(lambda: [convert(task.case, plan.source) for task in plan.shards[0].cases])
     benchmark.extra_info["samples"] = sum(len(one.samples) for one in converted)
 
 
 @SETS
 def test_our_build_of_a_shard(benchmark: BenchmarkFixture, plan: SourcePlan, tmp_path: Path) -> None:
     benchmark.group = f"{plan.source.recipe.name} to samples"
-    benchmark(build_shard, plan.tasks[0], tmp_path, strict=True, on_case=lambda _: None)
+    benchmark(build_shard, plan, tmp_path)
 
 
 @SETS
@@ -78,8 +78,7 @@ def test_bound_with_isal(
     """The same bound with the codec of this project, and the very same bytes written and flushed to disk."""
     from shards.png import encode_image, encode_label_map  # noqa: PLC0415 - only this contestant uses it
 
-    build_shard(plan.tasks[0], tmp_path, strict=True, on_case=lambda _: None)
-    shard = (tmp_path / plan.tasks[0].shard.tar).read_bytes()
+    shard = build_shard(plan, tmp_path).read_bytes()
 
     def bound() -> None:
         for path in files:

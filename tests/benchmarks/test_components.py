@@ -36,7 +36,7 @@ EIGHT = np.ones((3, 3), int)
 @pytest.fixture(scope="module")
 def class_maps(plan: SourcePlan) -> list[Block]:
     """Blocks of 32 slices, (S, H, W), cut to what is not empty."""
-    case, source = plan.tasks[0].cases[0], plan.source
+    case, source = plan.shards[0].cases[0].case, plan.source
     (layer,) = read_case_masks(case, source, read_case_image(case, case.images[0], source, Tally()), Tally())
     cut = [untangled(block) for axis in AXES.values() for _, block in blocks(layer.array, axis, range(180))]
     boxes = [(block, bounding_box(block)) for block in cut if block.any()]

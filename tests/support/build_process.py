@@ -11,15 +11,15 @@ import psutil
 
 SABOTAGE = """
 import os, sys, time, pathlib
-import builder.run.shard
+import builder.run.work
 from builder.command_line import main
-real = builder.run.shard.convert
+real = builder.run.work.convert
 
 def convert(case, source):
     {act}
     return real(case, source)
 
-builder.run.shard.convert = convert
+builder.run.work.convert = convert
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """

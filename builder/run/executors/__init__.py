@@ -1,38 +1,73 @@
-"""Executors map shard tasks to receipts. They are found by name; a new one is a module and an entry in `EXECUTORS`."""
+"""Executors turn cases into pieces. They are found by name; a new one is a module and an entry in `EXECUTORS`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import argparse
+from collections.abc import Generator, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from builder.run.executors.local import LocalExecutor
-from builder.run.executors.ray import RayExecutor
-from builder.run.options import Options
-from builder.run.plan import Task
-from builder.run.shard import CaseDone
-from shards.receipt import Receipt
+if TYPE_CHECKING:
+    from builder.run.batch import Batch, Outcome
+    from builder.run.options import Options
 
 
 class Executor(Protocol):
-    """What an executor does."""
+    """What an executor does.
 
-    def run(self, tasks: Sequence[Task], on_case: Callable[[CaseDone], None]) -> Iterator[Receipt]:
-        """Build the tasks in any order.
+    It decides where and when batches are converted, and which of their processes are tried again. It never reads an
+    image and never writes a shard: `builder.run.work.convert_batch` converts a batch, wherever it is called, and leaves
+    the samples below the output folder, which all processes must see under one path.
+    """
+
+    def run(self, batches: Sequence[Batch], out: Path) -> Generator[Outcome, None, None]:
+        """Convert batches in any order.
+
+        A process that dies costs the case it died over, after some attempts of the executor's own number
+        (`builder.run.executors.attempts` counts them): its outcome is a quarantined case, which the next build tries
+        again. The cases that it had finished before stay finished. A case that takes longer than
+        ``Options.case_seconds`` is given up likewise. When the caller closes the iterator, all processes end.
 
         Args:
-            tasks: The shards to build.
-            on_case: Called in the calling process, from any thread, after each case.
+            batches: What is to be converted.
+            out: Output folder.
 
         Yields:
-            The receipt of each shard as it is finished.
+            What became of each case, once, as soon as its samples can be read by others.
 
         Raises:
-            CaseError: In a strict build, at the first case that cannot be built.
             WorkerLostError: Processes or nodes die without getting anything done, or cannot be reached.
+            OSError: The output folder cannot be written.
         """
         ...
 
 
-EXECUTORS: Final[dict[str, Callable[[Path, Options], Executor]]] = {"local": LocalExecutor, "ray": RayExecutor}
-"""Name on the command line -> class, made with ``(out, options)``."""
+class ExecutorModule(Protocol):
+    """What the module of an executor offers to the command line."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its own options, named ``--NAME-...``."""
+        ...
+
+    def from_options(self, chosen: argparse.Namespace, options: Options) -> Executor:
+        """Make the executor.
+
+        Args:
+            chosen: All options of the command line, its own among them.
+            options: Those that all executors share.
+        """
+        ...
+
+
+EXECUTORS: Final = {
+    "local": "builder.run.executors.local",
+    "ray": "builder.run.executors.ray",
+    "slurm": "builder.run.executors.slurm",
+}
+"""Name on the command line -> its module, an `ExecutorModule`."""
+
+
+def executor_module(name: str) -> ExecutorModule:
+    """The module of an executor."""
+    return cast("ExecutorModule", import_module(EXECUTORS[name]))

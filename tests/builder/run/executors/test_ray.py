@@ -103,12 +103,12 @@ SABOTAGE = """
 import sys
 if any(part.endswith("default_worker.py") for part in sys.argv):
     import os, time
-    import builder.run.shard
-    real = builder.run.shard.convert
+    import builder.run.work
+    real = builder.run.work.convert
     def convert(case, source):
         case.name == "case05" and {act}
         return real(case, source)
-    builder.run.shard.convert = convert
+    builder.run.work.convert = convert
 """
 
 

@@ -1,0 +1,105 @@
+"""Converting the cases of a batch: what each process of an executor does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from builder.cases.identifiers import shown_error
+from builder.conversion.convert import Converted, convert
+from builder.errors import CaseError
+from builder.run.batch import Batch, Outcome
+from builder.run.contents import content_of
+from builder.run.pieces import LoggedCase, PieceLog, open_log
+from builder.run.plan import CaseTask
+from shards.receipt import Piece, Quarantined
+from shards.store import is_here, store_errors
+from shards.writer import encode_case
+
+_NO_MEMORY: Final = "memory ran out; use fewer --workers, and run the same command again"
+_CHANGED: Final = "it changed while it was read; run the same command again"
+
+
+def _ignore(_: str) -> None:
+    return None
+
+
+def convert_batch(batch: Batch, out: Path, on_start: Callable[[str], None] = _ignore) -> Iterator[Outcome]:
+    """Convert the cases of a batch and write them to a log.
+
+    A case that cannot be built leaves the reason and no sample.
+
+    Args:
+        batch: The cases.
+        out: Output folder.
+        on_start: Called before each case with its name.
+
+    Yields:
+        What became of each case, as soon as others can read it: in an object store when all are converted.
+
+    Raises:
+        OSError: The output folder cannot be written.
+    """
+    with store_errors():
+        if is_here(out):
+            with open_log(out, batch.shard) as log:
+                for task in batch.cases:
+                    on_start(task.case.name)
+                    yield _convert_case(task, batch, log)
+            return
+        with open_log(out, batch.shard) as log:
+            outcomes = []
+            for task in batch.cases:
+                on_start(task.case.name)
+                outcomes.append(_convert_case(task, batch, log))
+        yield from outcomes
+
+
+def _convert_case(task: CaseTask, batch: Batch, log: PieceLog) -> Outcome:
+    source = batch.source
+    content, files = content_of(task.case, source.root)
+    try:
+        converted = convert(task.case, source)
+        if content_of(task.case, source.root)[0] != content:
+            raise CaseError("read", task.case.images[0].path, _CHANGED)
+    except (CaseError, MemoryError) as fault:
+        return _quarantined(task, batch, fault, content, log)
+    piece = _piece(task, content, converted)
+    stored = log.append(piece, source.recipe.license, encode_case(converted.samples))
+    return Outcome(batch.shard, task, stored, files)
+
+
+def _piece(task: CaseTask, content: str | None, converted: Converted) -> Piece:
+    tally = converted.tally
+    return Piece(
+        case=task.case.name,
+        settings=task.settings,
+        content=content,
+        offset=0,
+        bytes=0,
+        crc32=0,
+        samples=len(converted.samples),
+        masks=sum(len(sample.metadata.masks) for sample in converted.samples),
+        dropped=dict(sorted((+tally.dropped).items())),
+        flagged=dict(sorted(tally.flagged.items())),
+    )
+
+
+def _quarantined(
+    task: CaseTask, batch: Batch, fault: CaseError | MemoryError, content: str | None, log: PieceLog
+) -> Outcome:
+    if isinstance(fault, MemoryError):  # another time there may be enough
+        content, fault = None, CaseError("convert", task.case.images[0].path, _NO_MEMORY)
+    error = shown_error(task.case, fault)
+    reason = Quarantined(task.case.name, error.file, error.stage, error.reason)
+    piece = Piece(task.case.name, task.settings, content, 0, 0, 0, 0, 0, quarantined=reason)
+    return Outcome(batch.shard, task, log.append(piece, batch.source.recipe.license, encode_case([])))
+
+
+def lost_case(task: CaseTask, batch: Batch, reason: str) -> Outcome:
+    """The outcome of a case over which processes died: it is quarantined, and tried again by the next build."""
+    error = shown_error(task.case, CaseError("convert", task.case.images[0].path, reason))
+    quarantined = Quarantined(task.case.name, error.file, error.stage, error.reason)
+    piece = Piece(task.case.name, task.settings, None, 0, 0, 0, 0, 0, quarantined=quarantined)
+    return Outcome(batch.shard, task, LoggedCase(piece, batch.source.recipe.license))
