@@ -1,5 +1,4 @@
-"""Source datasets to samples: recipes, discovery, plan, readers, conversion, executors, command line.
+"""Source datasets become samples.
 
-The modules in the order a case passes them: `recipe`, `discovery`, `plan`, `readers`, `volume`, `grid`, `slicing`,
-`intensity`, `label_maps`, `components`, `packing`, `convert`, `task`, `executors`, `build`.
+A case passes the packages in this order: `sources`, `cases`, `readers`, `annotations`, `conversion`, `run`.
 """

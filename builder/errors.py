@@ -1,8 +1,9 @@
-"""The ways in which input can be wrong."""
+"""The errors of the builder: the ways in which input can be wrong."""
 
 from __future__ import annotations
 
 from sa_med2d_20m import SAMed2DError
+from shards.stage import Stage
 
 
 class RecipeError(SAMed2DError):
@@ -28,12 +29,12 @@ class CaseError(SAMed2DError):
     """A case cannot be built; it goes to quarantine and the build goes on.
 
     Args:
-        stage: ``match``, ``read``, ``grid``, ``labels``, ``gate`` or ``convert``.
+        stage: Where it stopped.
         file: File at fault, relative to the source's root.
         reason: What was expected, what came, what to do; without the file's name.
     """
 
-    def __init__(self, stage: str, file: str, reason: str) -> None:
+    def __init__(self, stage: Stage, file: str, reason: str) -> None:
         super().__init__(stage, file, reason)  # all three, so that it can come out of a worker process
         self.stage, self.file, self.reason = stage, file, reason
 

@@ -11,6 +11,7 @@ from typing import Any
 from sa_med2d_20m import SCHEMA, DatasetError
 from shards.atomic import write_atomic
 from shards.paths import RECEIPTS, ShardId
+from shards.stage import Stage
 from shards.store import contents
 
 
@@ -21,13 +22,13 @@ class Quarantined:
     Attributes:
         case: Its name.
         file: The file at fault, relative to the source's root.
-        stage: Where it stopped: ``match``, ``read``, ``grid``, ``labels``, ``gate`` or ``convert``.
+        stage: Where it stopped.
         reason: What was expected, what came, what to do.
     """
 
     case: str
     file: str
-    stage: str
+    stage: Stage
     reason: str
 
 

@@ -6,6 +6,7 @@ here: a listing instead of a walk, many small objects read at once, copies near 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -164,6 +165,14 @@ def move(out: Path, source: str, target: str) -> None:
         (out / source).replace(out / target)
     else:
         _system(out).mv(_name(out / source), _name(out / target))
+
+
+def remove_empty_folders(out: Path, below: str) -> None:
+    """Remove a folder of an output folder and those in it, so far as they hold no file; a store has no folders."""
+    if is_here(out):
+        for folder, _, _ in os.walk(out / below, topdown=False):
+            if not any(Path(folder).iterdir()):
+                Path(folder).rmdir()
 
 
 def create(path: Path, data: bytes) -> bool:

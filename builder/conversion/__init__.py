@@ -1,1 +1,1 @@
-"""From the images and masks of a case to its encoded samples: arrays in, arrays out."""
+"""The images and masks of a case become its encoded samples."""

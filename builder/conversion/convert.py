@@ -1,7 +1,9 @@
-"""From a case to its samples."""
+"""A case becomes its samples: read, packed, scaled and encoded."""
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.cases.case import Case, ImageFile
-from builder.conversion.extent import Shadow
+from builder.conversion.extent import Extent
 from builder.conversion.gates import NEARLY_ALL, Tally, apply_gate
 from builder.conversion.inputs import read_case_image, read_case_masks, read_further_image
 from builder.conversion.intensity import IntensityError, Scaled, scaling_of
 from builder.conversion.masks.class_layers import ClassLayer
 from builder.conversion.masks.components import find_components
-from builder.conversion.masks.label_map import LabelMap, Plane, TooManyMasksError, pack
-from builder.conversion.slicing import AXES, Axis, blocks, passes_edge_rule, slice_shape, untangled
+from builder.conversion.masks.label_map import LabelMap, LayerComponents, TooManyMasksError, pack
+from builder.conversion.slicing import AXES, Axis, blocks, contiguous_slices, passes_edge_rule, slice_shape
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume, grey_of
+from builder.sources.classes import SourceClasses
 from builder.sources.recipe import Recipe
 from builder.sources.source import Source
 from sa_med2d_20m import SCHEMA, Mask, Metadata
@@ -34,12 +37,23 @@ class Converted:
 
     Attributes:
         samples: Ordered by sub-modality, axis and slice.
-        tally: What was left out: ``edge``, ``constant_slice``, ``no_mask`` and ``full_mask`` count slices,
-            ``small_mask`` masks.
+        tally: What was left out and what was flagged. ``edge``, ``constant_slice``, ``no_mask`` and ``full_mask`` count
+            slices, ``small_mask`` counts masks.
     """
 
     samples: list[EncodedSample]
     tally: Tally
+
+
+@dataclass(frozen=True)
+class _SlicePosition:
+    """Which slice of an image: its number along an axis; axis ``2d`` without number for a picture."""
+
+    axis: str
+    index: int | None
+
+    def __str__(self) -> str:
+        return "the picture" if self.index is None else f"slice {self.index} along {self.axis}"
 
 
 @dataclass(frozen=True)
@@ -50,135 +64,164 @@ class _MaskSlice:
     masks: tuple[Mask, ...]
 
 
-_Place = tuple[str, int | None]
-"""Axis name and slice number; ``("2d", None)`` for a picture."""
+_MaskSlices = dict[_SlicePosition, _MaskSlice]
 
 
 def convert(case: Case, source: Source) -> Converted:
-    """Convert a case.
+    """Convert a case to its samples.
 
-    One image and the class layers of its masks are in memory at once, and the encoded samples of the case.
+    In memory at once are its first image and one other, the class layers of its masks, and its encoded samples.
+
+    Args:
+        case: The case.
+        source: The source that it belongs to.
 
     Raises:
         CaseError: The case cannot be built.
     """
-    tally = Tally()
-    first = read_case_image(case, case.images[0], source, tally)
-    layers = read_case_masks(case, source, first, tally)
+    first, tally = read_case_image(case, case.images[0], source)
+    layers, counted = read_case_masks(case, source, first)
+    tally += counted
     try:
-        slices_of_masks = dict(_mask_slices(case, first, layers, source, tally))
+        mask_slices, counted = _mask_slices(first, layers, case.masks[0].path, source)
     except TooManyMasksError as error:
         raise CaseError("convert", case.masks[0].path, str(error)) from None
     del layers
+    tally += counted
     samples: list[EncodedSample] = []
     for number, file in enumerate(case.images):
-        image = first if number == 0 else read_further_image(case, file, source, first, tally)
+        image, counted = (first, Tally()) if number == 0 else read_further_image(case, file, source, first)
+        tally += counted
         try:
-            samples += _samples(_Subject(case, file, image, source.recipe), slices_of_masks, tally)
+            encoded, counted = _samples(_CaseImage(case, file, image), mask_slices, source.recipe)
         except IntensityError as error:
             raise CaseError("convert", file.path, str(error)) from None
+        samples += encoded
+        tally += counted
     return Converted(samples, tally)
 
 
 def _mask_slices(
-    case: Case, image: Picture | Volume, layers: list[ClassLayer], source: Source, tally: Tally
-) -> Iterator[tuple[_Place, _MaskSlice]]:
-    shaded = [(layer, Shadow.of(layer.array)) for layer in layers]
-    if isinstance(image, Picture):
-        height, width = image.array.shape[:2]
-        ((_, (label_map,)),) = _packed(AXES["x"], [0], (height, width), shaded, source)
-        yield from _kept([(("2d", None), label_map)], case, source, tally)
-        return
-    for axis in (AXES[name] for name in source.recipe.axes):
-        count, shape = image.shape[axis.number], slice_shape(image.shape, axis)
-        if not passes_edge_rule(*shape):
-            tally.dropped["edge"] += count
+    image: Picture | Volume, layers: list[ClassLayer], file: str, source: Source
+) -> tuple[_MaskSlices, Tally]:
+    """Pack and encode the masks of all slices that are kept, in the order of axes and slices."""
+    recipe = source.recipe
+    extents = [Extent.of(layer.array) for layer in layers]
+    chosen, tally = _choose_slices(image, extents, recipe)
+    kept: _MaskSlices = {}
+    dropped = Counter[str]()
+    for position, label_map in _label_maps(image, chosen, list(zip(layers, extents, strict=True)), source.classes):
+        dropped["small_mask"] += label_map.too_small
+        if not label_map.masks and not recipe.keep_empty:
+            dropped["no_mask"] += 1
             continue
-        indices = range(count) if source.recipe.keep_empty else _occupied([shadow for _, shadow in shaded], axis)
-        tally.dropped["no_mask"] += count - len(indices)
-        for chosen, label_maps in _packed(axis, indices, shape, shaded, source):
-            places: list[_Place] = [(axis.name, index) for index in chosen]
-            yield from _kept(zip(places, label_maps, strict=True), case, source, tally)
+        full_mask = _nearly_full(label_map)
+        if full_mask is not None:
+            reason = f"{full_mask.label} covers nearly all of {position}; is the mask inverted (masks.inverted)?"
+            counted = apply_gate(recipe.gates, "full_mask", file, reason)
+            tally += counted
+            if counted.dropped:
+                continue
+        kept[position] = _MaskSlice(encode_label_map(label_map.pixels), label_map.masks)
+    return kept, tally + Tally(dropped)
 
 
-def _occupied(shadows: Sequence[Shadow], axis: Axis) -> list[int]:
-    filled = np.logical_or.reduce([shadow.occupied(axis) for shadow in shadows])
+def _choose_slices(
+    image: Picture | Volume, extents: Sequence[Extent], recipe: Recipe
+) -> tuple[list[tuple[Axis, Sequence[int]]], Tally]:
+    """The slices that may be kept, by axis, and how many are not: they break the edge rule, or have no mask."""
+    if isinstance(image, Picture):
+        return [(AXES["x"], [0])], Tally()
+    chosen: list[tuple[Axis, Sequence[int]]] = []
+    dropped = Counter[str]()
+    for axis in (AXES[name] for name in recipe.axes):
+        count = image.shape[axis.number]
+        if not passes_edge_rule(*slice_shape(image.shape, axis)):
+            dropped["edge"] += count
+            continue
+        indices = range(count) if recipe.keep_empty else _occupied(extents, axis)
+        dropped["no_mask"] += count - len(indices)
+        chosen.append((axis, indices))
+    return chosen, Tally(dropped)
+
+
+def _occupied(extents: Sequence[Extent], axis: Axis) -> list[int]:
+    filled = np.logical_or.reduce([extent.occupied(axis) for extent in extents])
     return [int(index) for index in np.flatnonzero(filled)]
 
 
-def _packed(
-    axis: Axis,
-    indices: Sequence[int],
-    shape: tuple[int, int],
-    shaded: Sequence[tuple[ClassLayer, Shadow]],
-    source: Source,
-) -> Iterator[tuple[Sequence[int], list[LabelMap]]]:
-    """The label maps of slices, some at a time, with their slice numbers."""
-    for together in zip(*(blocks(layer.array, axis, indices) for layer, _ in shaded), strict=True):
-        chosen = together[0][0]
-        planes = []
-        for (_, block), (layer, shadow) in zip(together, shaded, strict=True):
-            rows, columns = shadow.box(axis, chosen)
-            found = find_components(untangled(block[:, rows, columns]), (rows.start, columns.start))
-            planes.append(Plane(found, layer.class_number))
-        yield chosen, pack((len(chosen), *shape), planes, source.classes)
+def _label_maps(
+    image: Picture | Volume,
+    chosen: Iterable[tuple[Axis, Sequence[int]]],
+    layers: Sequence[tuple[ClassLayer, Extent]],
+    classes: SourceClasses,
+) -> Iterator[tuple[_SlicePosition, LabelMap]]:
+    """The label maps of slices, one block of slices in memory at a time."""
+    for axis, indices in chosen:
+        shape = image.array.shape[:2] if isinstance(image, Picture) else slice_shape(image.shape, axis)
+        for together in zip(*(blocks(layer.array, axis, indices) for layer, _ in layers), strict=True):
+            some = together[0][0]
+            found = [
+                _components(block, axis, some, layer, extent)
+                for (_, block), (layer, extent) in zip(together, layers, strict=True)
+            ]
+            for index, label_map in zip(some, pack((len(some), *shape), found, classes), strict=True):
+                picture = isinstance(image, Picture)
+                yield _SlicePosition("2d", None) if picture else _SlicePosition(axis.name, index), label_map
 
 
-def _kept(
-    packed: Iterable[tuple[_Place, LabelMap]], case: Case, source: Source, tally: Tally
-) -> Iterator[tuple[_Place, _MaskSlice]]:
-    """The label maps that have a mask left and pass the gates, encoded."""
-    for place, label_map in packed:
-        tally.dropped["small_mask"] += label_map.small
-        if not label_map.masks and not source.recipe.keep_empty:
-            tally.dropped["no_mask"] += 1
-        elif _passes_full_mask(place, label_map, case, source, tally):
-            yield place, _MaskSlice(encode_label_map(label_map.pixels), label_map.masks)
+def _components(
+    block: npt.NDArray[Any], axis: Axis, indices: Sequence[int], layer: ClassLayer, extent: Extent
+) -> LayerComponents:
+    """The components of a class layer in a block of its slices, looked for in their bounding box alone."""
+    rows, columns = extent.bounding_box(axis, indices)
+    components = find_components(contiguous_slices(block[:, rows, columns]), (rows.start, columns.start))
+    return LayerComponents(components, layer.class_number)
 
 
-def _passes_full_mask(place: _Place, label_map: LabelMap, case: Case, source: Source, tally: Tally) -> bool:
-    action, rows = source.recipe.gates.full_mask, label_map.pixels.shape[0] / label_map.layers
+def _nearly_full(label_map: LabelMap) -> Mask | None:
+    """The first mask that covers nearly all of its slice."""
+    rows = label_map.pixels.shape[0] / label_map.layers
     limit = NEARLY_ALL * rows * label_map.pixels.shape[1]
-    full = next((mask for mask in label_map.masks if mask.area > limit), None)
-    if full is None:
-        return True
-    reason = f"{full.label} covers nearly all of slice {place}; is the mask inverted (masks.inverted)?"
-    return apply_gate("full_mask", action, case.masks[0].path, reason, tally)
+    return next((mask for mask in label_map.masks if mask.area > limit), None)
 
 
 @dataclass(frozen=True)
-class _Subject:
+class _CaseImage:
     """The image that samples are made of."""
 
     case: Case
     file: ImageFile
     image: Picture | Volume
-    recipe: Recipe
 
 
-def _samples(subject: _Subject, mask_slices: dict[_Place, _MaskSlice], tally: Tally) -> Iterator[EncodedSample]:
+def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> tuple[list[EncodedSample], Tally]:
     """The samples of an image on those slices that have masks; IntensityError where its values cannot be scaled."""
-    scale = scaling_of(subject.recipe.intensity, subject.image)
-    for place, values in _slices(subject, mask_slices):
+    scale = scaling_of(recipe.intensity, subject.image)
+    samples, tally = [], Tally()
+    for position, values in _slices(subject.image, mask_slices):
         scaled = scale(values)
         if scaled is None:
-            action = subject.recipe.gates.constant_slice
-            apply_gate("constant_slice", action, subject.file.path, f"slice {place} has one single value", tally)
+            tally += apply_gate(recipe.gates, "constant_slice", subject.file.path, f"{position} has one single value")
         else:
-            yield _sample(subject, place, scaled, mask_slices[place])
+            found = mask_slices[position]
+            metadata = _metadata(subject, position, scaled, found.masks, recipe)
+            samples.append(EncodedSample(metadata, encode_image(scaled.pixels), found.label_map))
+    return samples, tally
 
 
-def _slices(subject: _Subject, mask_slices: dict[_Place, _MaskSlice]) -> Iterator[tuple[_Place, npt.NDArray[Any]]]:
-    if isinstance(subject.image, Picture):
-        yield from ((place, _plain_channels(subject.image.array)) for place in mask_slices)
+def _slices(
+    image: Picture | Volume, positions: Iterable[_SlicePosition]
+) -> Iterator[tuple[_SlicePosition, npt.NDArray[Any]]]:
+    """The values of slices as they are shown, (H, W) or (H, W, 3), one block of slices in memory at a time."""
+    if isinstance(image, Picture):
+        yield from ((position, _plain_channels(image.array)) for position in positions)
         return
-    for axis in (AXES[name] for name in subject.recipe.axes):
-        indices = [index for name, index in mask_slices if name == axis.name and index is not None]
-        for chosen, block in blocks(subject.image.array, axis, indices):
-            yield from (
-                ((axis.name, index), _plain_channels(values))
-                for index, values in zip(chosen, np.ascontiguousarray(untangled(block)), strict=True)
-            )
+    for axis, neighbours in itertools.groupby(positions, key=lambda position: position.axis):
+        indices = [position.index for position in neighbours if position.index is not None]
+        for some, block in blocks(image.array, AXES[axis], indices):
+            for index, values in zip(some, np.ascontiguousarray(contiguous_slices(block)), strict=True):
+                yield _SlicePosition(axis, index), _plain_channels(values)
 
 
 def _plain_channels(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -189,11 +232,12 @@ def _plain_channels(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.ascontiguousarray(array[..., :3]) if grey is None else grey
 
 
-def _sample(subject: _Subject, place: _Place, scaled: Scaled, found: _MaskSlice) -> EncodedSample:
-    axis, index = place
-    case, file, image, recipe = subject.case, subject.file, subject.image, subject.recipe
+def _metadata(
+    subject: _CaseImage, position: _SlicePosition, scaled: Scaled, masks: tuple[Mask, ...], recipe: Recipe
+) -> Metadata:
+    case, file, image, axis, index = subject.case, subject.file, subject.image, position.axis, position.index
     height, width = scaled.pixels.shape[:2]
-    metadata = Metadata(
+    return Metadata(
         key=str(SampleKey(recipe.modality, file.submodality, recipe.name, case.name, axis, index)),
         source=recipe.name,
         modality=recipe.modality,
@@ -212,9 +256,8 @@ def _sample(subject: _Subject, place: _Place, scaled: Scaled, found: _MaskSlice)
         schema=SCHEMA,
         intensity=scaled.intensity,
         image_file=file.shown or file.path,
-        masks=found.masks,
+        masks=masks,
     )
-    return EncodedSample(metadata, encode_image(scaled.pixels), found.label_map)
 
 
 def _plane(image: Picture | Volume, axis: str) -> str:

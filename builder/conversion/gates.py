@@ -1,4 +1,4 @@
-"""Quality gates: what is wrong often enough to look for, and what a recipe says should happen then."""
+"""Quality gates look for what is often wrong, and do what the recipe says."""
 
 from __future__ import annotations
 
@@ -11,60 +11,67 @@ import numpy.typing as npt
 
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume
+from builder.sources.recipe import GateName, Gates
 
 NEARLY_ALL: Final = 0.95
-"""Share of a slice beyond which a mask is taken for an inverted one (the release holds such a set)."""
+"""Share of the pixels of a slice. A mask that covers more may be inverted; the release holds such a set."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What the rules and gates did to a case; counted while it is converted.
+    """What rules and gates did to a case. Tallies add up.
 
     Attributes:
-        dropped: Rule or gate -> how many slices (or masks) were left out.
-        flagged: Gate -> how many slices (or files) were kept in spite of it.
+        dropped: Rule or gate -> number of slices (or masks) that were left out.
+        flagged: Gate -> number of slices (or files) that were kept in spite of it.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.dropped + other.dropped, self.flagged + other.flagged)
 
-def apply_gate(name: str, action: str, file: str, reason: str, tally: Tally) -> bool:
+
+def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None) -> Tally:
     """Do what the recipe says about something that a gate found.
 
     Args:
-        name: The gate.
-        action: ``off``, ``flag``, ``drop`` or ``quarantine``.
-        file: File that it was found in.
-        reason: What was found.
-        tally: Where it is counted.
+        gates: ``[gates]`` of the recipe.
+        gate: The gate.
+        file: File that it was found in, relative to the source's root.
+        reason: What was found; None for nothing.
 
     Returns:
-        Whether to keep what it was found in.
+        One ``dropped`` or one ``flagged``. What was found in must be left out where the tally has a ``dropped``.
 
     Raises:
         CaseError: Stage ``gate``, for ``quarantine``.
     """
+    action = gates.action(gate)
+    if reason is None or action == "off":
+        return Tally()
     if action == "quarantine":
-        raise CaseError("gate", file, f"{name}: {reason}; [gates] {name} in the recipe says what to do with such")
-    if action == "flag":
-        tally.flagged[name] += 1
-    if action == "drop":
-        tally.dropped[name] += 1
-    return action != "drop"
+        raise CaseError("gate", file, f"{gate}: {reason}; [gates] {gate} in the recipe says what to do with such")
+    counted = Counter[str]({gate: 1})
+    return Tally(dropped=counted) if action == "drop" else Tally(flagged=counted)
 
 
 def has_two_values(array: npt.NDArray[Any]) -> bool:
-    """Whether an image has exactly two values, as a mask that was taken for an image has."""
+    """Tell whether an image has exactly two values, as a mask has.
+
+    Args:
+        array: (Z, Y, X), (H, W) or either with colours; no NaN.
+    """
     low, high = array.min(), array.max()
     return bool(low != high) and not any(((part != low) & (part != high)).any() for part in array)
 
 
 def without_nonfinite(image: Picture | Volume) -> tuple[Picture | Volume, int]:
-    """Replace NaN and infinite values by the lowest finite one.
+    """Replace NaN and infinite values by the lowest finite value of the image, or by 0 where it has none.
 
     Returns:
-        The image, the same object where all is finite, and the number of values that were replaced.
+        The image, and the number of values that were replaced. Where that is 0, it is the very same image.
     """
     if image.array.dtype.kind != "f" or all(np.isfinite(part).all() for part in image.array):
         return image, 0

@@ -1,4 +1,4 @@
-"""Whether image and mask lie on one grid."""
+"""Image and mask must lie on one grid."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from builder.readers.image import Picture, Volume
 
 
 def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: float) -> str | None:
-    """Compare the grids of an image and a mask; volumes must be in LPS axes.
+    """Compare the grids of an image and a mask.
 
-    Where the corners of the mask's grid fall in the image's grid says everything at once, and in a unit that means
-    the same for every scanner: size, spacing, origin and direction are the same if no corner is off by more than a
-    fraction of a voxel. Files without geometry are compared by size.
+    The corners of the mask's grid are placed in the image's grid. If none is off by more than a fraction of a voxel,
+    then size, spacing, origin and direction agree. A voxel means the same for every scanner, as a millimetre does not.
+    Files without geometry are compared by size.
 
     Args:
-        image: The image.
-        mask: The mask.
+        image: The image; a volume in LPS axes.
+        mask: The mask; a volume in LPS axes.
         tolerance: Largest distance along any axis, in voxels of the image.
 
     Returns:
-        None if the grids agree, else what differs and what to do.
+        None if the grids agree; else what differs and what to do.
     """
     if isinstance(image, Picture) != isinstance(mask, Picture):
         return f"the image is {_form(image)}, the mask {_form(mask)}; they cannot belong together"
@@ -45,12 +45,15 @@ def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: 
 
 
 def corner_offset(image: npt.NDArray[np.float64], mask: npt.NDArray[np.float64], size: tuple[int, ...]) -> float:
-    """Largest distance, along any axis and in voxels of the image, between corners of two grids of one size.
+    """Measure how far the corners of two grids of one size lie apart.
 
     Args:
-        image: (4, 4), voxel index to mm.
-        mask: (4, 4), voxel index to mm.
-        size: Voxels along x, y, z.
+        image: (4, 4), voxel index (x, y, z) to mm.
+        mask: (4, 4), voxel index (x, y, z) to mm.
+        size: Number of voxels along x, y, z.
+
+    Returns:
+        The largest distance along any axis, in voxels of the image.
     """
     corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in size))], float).T
     return float(np.abs(np.linalg.solve(image, mask @ corners) - corners).max())

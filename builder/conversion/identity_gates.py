@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from builder.conversion.gates import Tally, apply_gate
 from builder.readers.identity import Identity, contradiction
-from builder.sources.source import Source
+from builder.sources.recipe import Gates
 
 
-def check_identity(image: Identity, file: str, source: Source, tally: Tally) -> None:
+def check_identity(image: Identity, file: str, modality: str, gates: Gates) -> Tally:
     """Apply the gates ``burned_in_text`` and ``modality_mismatch`` to what an image says of itself.
+
+    Args:
+        image: What it says.
+        file: The image, relative to the source's root.
+        modality: What the recipe says.
+        gates: ``[gates]`` of the recipe.
 
     Raises:
         CaseError: A gate holds the case back.
     """
-    gates, modality = source.recipe.gates, source.recipe.modality
-    if image.burned_in:
-        reason = "the image says that text is part of its pixels, which may name the patient"
-        apply_gate("burned_in_text", gates.burned_in_text, file, reason, tally)
-    if image.modality and modality not in image.fits:
-        reason = f"the image says it is {image.modality}, the recipe {modality}"
-        apply_gate("modality_mismatch", gates.modality_mismatch, file, reason, tally)
+    text = "the image says that text is part of its pixels, which may name the patient" if image.burned_in else None
+    tally = apply_gate(gates, "burned_in_text", file, text)
+    unlike = bool(image.modality) and modality not in image.fits
+    reason = f"the image says it is {image.modality}, the recipe {modality}" if unlike else None
+    return tally + apply_gate(gates, "modality_mismatch", file, reason)
 
 
-def check_same_patient(image: Identity, mask: Identity, file: str, source: Source, tally: Tally) -> None:
+def check_same_patient(image: Identity, mask: Identity, file: str, gates: Gates) -> Tally:
     """Apply the gate ``patient_mismatch`` to an image and the mask of a file; raises as `check_identity`."""
-    reason = contradiction(image, mask)
-    if reason is not None:
-        apply_gate("patient_mismatch", source.recipe.gates.patient_mismatch, file, reason, tally)
+    return apply_gate(gates, "patient_mismatch", file, contradiction(image, mask))

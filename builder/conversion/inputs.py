@@ -8,7 +8,7 @@ from builder.conversion.gates import Tally, apply_gate, has_two_values, without_
 from builder.conversion.grid import grid_difference
 from builder.conversion.identity_gates import check_identity, check_same_patient
 from builder.conversion.masks.class_layers import ClassLayer, class_layers
-from builder.conversion.masks.values import Labelling
+from builder.conversion.masks.encoding import mask_encoding
 from builder.conversion.orientation import to_lps
 from builder.errors import CaseError
 from builder.readers.files import read_again, read_header, read_image
@@ -16,8 +16,11 @@ from builder.readers.image import Image, Picture, PictureSeries, Volume, VolumeS
 from builder.sources.source import Source
 
 
-def read_case_image(case: Case, file: ImageFile, source: Source, tally: Tally) -> Picture | Volume:
-    """An image of a case in LPS axes; of a file that holds several the one that is meant.
+def read_case_image(case: Case, file: ImageFile, source: Source) -> tuple[Picture | Volume, Tally]:
+    """Read an image of a case in LPS axes; of a file that holds several the one that is meant.
+
+    Returns:
+        The image, and what the gates did.
 
     Raises:
         CaseError: It cannot be read, or a gate holds it back.
@@ -26,35 +29,37 @@ def read_case_image(case: Case, file: ImageFile, source: Source, tally: Tally) -
     read = read_image if number is None else read_again
     image = _member(read(source.root, file.path, source.read_rules), number, file, source)
     gates = source.recipe.gates
-    check_identity(image.identity, file.path, source, tally)
+    tally = check_identity(image.identity, file.path, source.recipe.modality, gates)
     image, replaced = without_nonfinite(image)
-    if replaced:
-        reason = f"the image holds {replaced} values that are NaN or infinite"
-        apply_gate("nonfinite_values", gates.nonfinite_values, file.path, reason, tally)
+    reason = f"the image holds {replaced} values that are NaN or infinite" if replaced else None
+    tally += apply_gate(gates, "nonfinite_values", file.path, reason)
     if gates.two_valued_image != "off" and has_two_values(image.array):
-        reason = "the image has two values only, as a mask has"
-        apply_gate("two_valued_image", gates.two_valued_image, file.path, reason, tally)
-    return _oriented(image)
+        tally += apply_gate(gates, "two_valued_image", file.path, "the image has two values only, as a mask has")
+    return _oriented(image), tally
 
 
 def read_further_image(
-    case: Case, file: ImageFile, source: Source, first: Picture | Volume, tally: Tally
-) -> Picture | Volume:
-    """Another image of a case, on the grid of its first; raises as `read_case_image`."""
-    image = read_case_image(case, file, source, tally)
+    case: Case, file: ImageFile, source: Source, first: Picture | Volume
+) -> tuple[Picture | Volume, Tally]:
+    """Read another image of a case, on the grid of its first; returns and raises as `read_case_image`."""
+    image, tally = read_case_image(case, file, source)
     difference = grid_difference(first, image, source.recipe.masks.grid_tolerance)
     if difference is not None:
         reason = f"it shares masks with {case.images[0].path}, but not its grid: {difference}"
         raise CaseError("grid", file.path, reason)
-    return image
+    return image, tally
 
 
-def read_case_masks(case: Case, source: Source, image: Picture | Volume, tally: Tally) -> list[ClassLayer]:
-    """The masks of a case as class layers on the grid of its image.
+def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tuple[list[ClassLayer], Tally]:
+    """Read the masks of a case as class layers on the grid of its image.
+
+    Returns:
+        The class layers, at least one, and what the gates did.
 
     Raises:
         CaseError: A mask cannot be read, lies on another grid, or holds what the recipe does not name.
     """
+    gates = source.recipe.gates
 
     def read(path: str) -> Picture | Volume:
         if case.frame is None:
@@ -65,20 +70,21 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume, tally: 
             raise CaseError("read", path, f"the mask holds {len(mask.array)} images, expected one")
         return _on_grid(_oriented(mask), image, path, source)
 
-    def read_named(path: str) -> list[Segment] | None:
+    def read_named(path: str) -> tuple[list[Segment] | None, Tally]:
         threshold = source.recipe.masks.threshold
         request = AnnotationRequest(case.images[0].path, 0.5 if threshold is None else threshold, source.read_rules)
         named = read_named_masks(source.root, path, request)
-        check_same_patient(image.identity, named.identity, path, source, tally)
-        return named.on(image)
+        tally = check_same_patient(image.identity, named.identity, path, gates)
+        return named.on(image), tally
 
     sides = image.array.shape
     shape = (1, sides[0], sides[1]) if isinstance(image, Picture) else image.shape
-    layers = class_layers(case.masks, read, read_named, shape, Labelling(source.recipe, source.classes, tally))
-    if source.recipe.gates.empty_mask != "off" and not any(layer.array.any() for layer in layers):
+    encoding = mask_encoding(source.recipe, source.classes)
+    layers, tally = class_layers(case.masks, read, read_named, shape, encoding=encoding, gates=gates)
+    if gates.empty_mask != "off" and not any(layer.array.any() for layer in layers):
         reason = "the masks of the case have no pixel of any class"
-        apply_gate("empty_mask", source.recipe.gates.empty_mask, case.masks[0].path, reason, tally)
-    return layers
+        tally += apply_gate(gates, "empty_mask", case.masks[0].path, reason)
+    return layers, tally
 
 
 def _on_grid(mask: Picture | Volume, image: Picture | Volume, path: str, source: Source) -> Picture | Volume:

@@ -1,4 +1,4 @@
-"""From source values to pixels."""
+"""Source values become pixels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from builder.readers.image import Picture, Volume
 from builder.sources.recipe import IntensityRule
-from sa_med2d_20m import Intensity
+from sa_med2d_20m import Intensity, SAMed2DError
 
 _TABLE: Final = 65536
 
 
-class IntensityError(ValueError):
-    """An image has no pixels by its rule; the message says why and what to do."""
+class IntensityError(SAMed2DError):
+    """The intensity rule of a recipe cannot hold for an image; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,15 @@ class Scaled:
 
 
 Scaling = Callable[[npt.NDArray[Any]], Scaled | None]
-"""A slice of stored values -> what is kept of it; None for a slice with one single value."""
+"""Scales a slice of stored values, (H, W) or (H, W, 3); gives None for a slice with one single value."""
 
 
 def scaling_of(rule: IntensityRule, image: Picture | Volume) -> Scaling:
-    """The scaling of an image under a rule.
+    """Choose how the slices of an image are scaled.
+
+    Args:
+        rule: ``[intensity]`` of the recipe.
+        image: (Z, Y, X), (Z, Y, X, 3) or a picture, in stored values.
 
     Raises:
         IntensityError: The rule cannot hold for this image.
@@ -61,15 +65,19 @@ def scaling_of(rule: IntensityRule, image: Picture | Volume) -> Scaling:
 
 
 def rescale(values: npt.NDArray[Any], low: float, high: float, *, flip: bool = False) -> npt.NDArray[np.uint8]:
-    """``round((x - low) / (high - low) * 255)``, halves to even, computed in float64; values outside are clipped.
+    """Scale values to 8 bit: ``round((x - low) / (high - low) * 255)``.
 
-    Integers of at most 16 bit of range go through a table of their possible values, which gives the very same numbers.
+    It computes in float64, rounds halves to even and clips values outside. Integers whose range is at most 16 bit go
+    through a table of their possible values, which gives the very same numbers.
 
     Args:
         values: Any shape, integers or floats.
         low: Value that becomes 0.
         high: Value that becomes 255; more than ``low``.
         flip: Turn dark and bright, for a negative slope.
+
+    Returns:
+        The shape of the values, uint8.
     """
     if values.dtype.kind not in "iu":
         return _levels(values.astype(np.float64), low, high, flip)

@@ -1,4 +1,4 @@
-"""The way of volumes to canonical LPS axes."""
+"""Volumes are brought to LPS axes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ from builder.readers.image import SAME_SIZE, Volume, orientation_of
 def to_lps(volume: Volume) -> Volume:
     """Flip and permute a volume so that its index axes run towards left, posterior and superior.
 
-    Nothing is resampled: an oblique volume gets the nearest axes, as `nibabel.as_closest_canonical` does for RAS. The
-    array becomes a view, or a copy where rows run backwards in memory. A volume without geometry stays as it is.
+    Nothing is resampled: an oblique volume gets the nearest axes, as `nibabel.as_closest_canonical` does for RAS. A
+    volume without geometry stays as it is.
+
+    Args:
+        volume: (Z, Y, X) or (Z, Y, X, 3), in the order of its file.
+
+    Returns:
+        The volume with its affine (4, 4), voxel index (x, y, z) to mm in LPS. Its array is a view, or a copy where rows
+        run backwards in memory.
     """
     if volume.affine is None:
         return volume

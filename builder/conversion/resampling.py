@@ -1,4 +1,4 @@
-"""Bringing a mask to the grid of its image, where a recipe asks for it."""
+"""A mask is brought to the grid of its image, where a recipe asks for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from builder.readers.image import Volume, source_values
 
 
 def may_be_resampled(image: Volume, mask: Volume, tolerance: float) -> bool:
-    """Whether a mask on another grid can be brought to the image's.
+    """Tell whether a mask on another grid can be brought to the image's.
 
-    Not where both grids begin at one voxel with one spacing and only their sizes differ: then slices are missing.
+    It cannot where both grids begin at one voxel with one spacing and only their sizes differ: then slices are missing.
+
+    Args:
+        image: The image, (Z, Y, X) in LPS axes.
+        mask: The mask, (Z, Y, X) in LPS axes.
+        tolerance: Largest distance along any axis at which grids agree, in voxels of the image.
     """
     if image.affine is None or mask.affine is None:
         return False
@@ -23,7 +28,15 @@ def may_be_resampled(image: Volume, mask: Volume, tolerance: float) -> bool:
 
 
 def resample_nearest(mask: Volume, image: Volume) -> Volume:
-    """Bring a mask to the grid of an image by nearest neighbour; 0 outside. Both need an affine."""
+    """Bring a mask to the grid of an image by nearest neighbour.
+
+    Args:
+        mask: (Z, Y, X) with an affine.
+        image: (Z, Y, X) with an affine.
+
+    Returns:
+        The mask on the grid of the image, 0 outside its own.
+    """
     assert image.affine is not None
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
     resampler = sitk.ResampleImageFilter()

@@ -1,4 +1,4 @@
-"""From LPS volumes to slices: axes, the edge rule, and the way the head is up."""
+"""LPS volumes become slices: along which axes, by which edge rule, and with the head up."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ AXES: Final = {
 
 
 def passes_edge_rule(height: int, width: int) -> bool:
-    """Whether the shortest edge is at least half the longest (arXiv 2311.11969).
+    """Tell whether the shortest edge of a slice is at least half its longest (arXiv 2311.11969).
 
     >>> passes_edge_rule(100, 200), passes_edge_rule(99, 200)
     (True, False)
@@ -52,7 +52,7 @@ def passes_edge_rule(height: int, width: int) -> bool:
 
 
 def slice_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, int]:
-    """Height and width of the slices of a (Z, Y, X) shape along an axis."""
+    """Give height and width, in pixels, of the slices of a (Z, Y, X) shape along an axis."""
     height, width = (side for number, side in enumerate(shape) if number != axis.number)
     return height, width
 
@@ -60,7 +60,7 @@ def slice_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, int]:
 def blocks(
     array: npt.NDArray[Any], axis: Axis, indices: Sequence[int]
 ) -> Iterator[tuple[Sequence[int], npt.NDArray[Any]]]:
-    """Slices of a volume as they are shown, some at a time.
+    """Cut a volume into slices as they are shown, a block of slices at a time.
 
     Args:
         array: (Z, Y, X), or (Z, Y, X, 3) with colours.
@@ -68,8 +68,8 @@ def blocks(
         indices: Slice numbers, ascending.
 
     Yields:
-        The next few of the indices, and their slices as an (S, H, W) or (S, H, W, 3) array, which may be a view; see
-        `untangled`.
+        The next few of the indices, and their slices: (S, H, W) or (S, H, W, 3), the dtype of the volume. The array may
+        be a view; see `contiguous_slices`.
     """
     along = np.moveaxis(array, axis.number, 0)
     if axis.rows_reversed:
@@ -80,10 +80,16 @@ def blocks(
         yield chosen, block if block.shape[0] == len(chosen) else block[np.subtract(chosen, chosen[0])]
 
 
-def untangled(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A block where neighbours in memory lie in different slices as a contiguous array, any other as it is.
+def contiguous_slices(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy a block whose neighbours in memory lie in different slices, so that each slice is contiguous.
 
-    To copy such a block otherwise takes three times as long.
+    NumPy takes three times as long to copy such a block.
+
+    Args:
+        block: (S, H, W) or (S, H, W, 3), as `blocks` yields it.
+
+    Returns:
+        An array of the same values and shape; the block itself where its slices need no copy.
     """
     same_size = SAME_SIZE.get(block.itemsize)
     if not block.size or block.ndim != 3 or abs(block.strides[0]) != block.itemsize or same_size is None:

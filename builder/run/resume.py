@@ -6,7 +6,6 @@ files, which is hashed anew only where size or time of a file have changed.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from builder.run.pieces import logged_cases
 from builder.run.plan import ShardPlan, SourcePlan
 from shards.paths import DATA, INDEX, PIECES, PREVIOUS, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipts
-from shards.store import is_here, listing
+from shards.store import listing, remove_empty_folders
 
 
 @dataclass(frozen=True)
@@ -115,14 +114,7 @@ def forget(out: Path, sources: Collection[str]) -> None:
         for name in listing(out, folder):
             if name.split("/")[position] in sources:
                 (out / folder / name).unlink()
-        if is_here(out):
-            _remove_empty_folders(out / folder)
-
-
-def _remove_empty_folders(root: Path) -> None:
-    for folder, _, _ in os.walk(root, topdown=False):
-        if not any(Path(folder).iterdir()):
-            Path(folder).rmdir()
+        remove_empty_folders(out, folder)
 
 
 def _by_settings(out: Path, receipts: Iterable[Receipt]) -> dict[str, list[FoundCase]]:
@@ -176,4 +168,7 @@ def _make_room(
             continue
         for path in (here.receipt, here.index, here.tar):
             (out / path).unlink(missing_ok=True)
+    if unwanted:
+        for folder in (DATA, INDEX, RECEIPTS):
+            remove_empty_folders(out, folder)
     return moved

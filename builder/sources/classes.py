@@ -28,16 +28,16 @@ class SourceClasses:
 
     @property
     def dtype(self) -> type[np.uint8 | np.uint16]:
-        """The smallest dtype of class maps: it has room for all numbers, 0, and one more for what has no class."""
+        """The smallest dtype for class maps. It holds all numbers, 0, and one more for what has no class."""
         return np.uint8 if len(self.classes) < 255 else np.uint16
 
     def by_number(self, number: int) -> SourceClass:
-        """The class of a number, from 1."""
+        """Give the class of a number; numbers begin at 1."""
         return self.classes[number - 1]
 
 
 def source_classes(recipe: Recipe, captured: Iterable[str], vocabulary: Vocabulary) -> SourceClasses:
-    """Resolve the classes of a source.
+    """Resolve the classes of a source in the vocabulary.
 
     Two labels that mean one class share its number. A name that the vocabulary does not know keeps its spelling,
     with the organ and group that the recipe gives, else null and ``other``.

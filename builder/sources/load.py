@@ -1,4 +1,4 @@
-"""Recipes from files and from the catalogue, with every fault in words."""
+"""Recipes are loaded from files and from the catalogue; every fault is told in words."""
 
 from __future__ import annotations
 
@@ -42,7 +42,15 @@ def _read(path: Path) -> str:
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
-    """Validate the text of a recipe; `RecipeError` names every fault, with the name it is given."""
+    """Validate the text of a recipe.
+
+    Args:
+        text: TOML.
+        name: How messages call it.
+
+    Raises:
+        RecipeError: The text is not valid; it names every fault.
+    """
     try:
         return Recipe.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:

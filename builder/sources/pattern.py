@@ -58,12 +58,12 @@ class Pattern:
         return len(_FIELD.sub("", self.text))
 
     def match(self, path: str) -> dict[str, str] | None:
-        """What a path captures, None where it does not match."""
+        """Match a path; gives what each name captures, or None where the path does not match."""
         found = self._regex.fullmatch(path)
         return None if found is None else found.groupdict()
 
     def matches(self, path: str) -> Iterator[dict[str, str]]:
-        """Every way in which a path matches, the one of `match` first.
+        """Match a path in every way in which it does, the way of `match` first.
 
         ``{case}_{label}.png`` matches ``p_01_liver.png`` with the case ``p_01`` and with the case ``p``; only the
         images tell which is meant.

@@ -176,6 +176,23 @@ class Masks(_Table):
     grid_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
+GateName = Literal[
+    "constant_slice",
+    "empty_mask",
+    "two_valued_image",
+    "full_mask",
+    "unnamed_values",
+    "nonfinite_values",
+    "burned_in_text",
+    "modality_mismatch",
+    "patient_mismatch",
+]
+"""A quality gate: a key of ``[gates]``."""
+
+GateAction = Literal["off", "flag", "drop", "quarantine"]
+"""What a recipe may say about what a gate finds; each gate takes some of them."""
+
+
 class Gates(_Table):
     """``[gates]``: what happens to what is wrong often enough to look for.
 
@@ -205,6 +222,11 @@ class Gates(_Table):
     burned_in_text: Literal["off", "flag", "quarantine"] = "quarantine"
     modality_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
     patient_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
+
+    def action(self, gate: GateName) -> GateAction:
+        """What the recipe says about what a gate finds."""
+        action: GateAction = getattr(self, gate)
+        return action
 
 
 class Limits(_Table):
@@ -301,6 +323,13 @@ class Recipe(_Table):
         if not _NAME.fullmatch(name):
             raise ValueError("expected letters, digits, underscores and single hyphens between them")
         return name
+
+    @field_validator("axes")
+    @classmethod
+    def _each_once(cls, axes: list[str]) -> list[str]:
+        if len(set(axes)) != len(axes):
+            raise ValueError("one axis stands there twice")
+        return axes
 
     @field_validator("license")
     @classmethod

@@ -1,4 +1,4 @@
-"""What the conversion of a case needs to know about its source."""
+"""A source as the conversion of a case needs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from builder.sources.recipe import Recipe, read_rules
 
 @dataclass(frozen=True)
 class Source:
-    """What the conversion of a case needs to know about its source.
+    """A source as the conversion of a case needs it: its folder, its recipe and its classes.
 
     Attributes:
         root: Folder of the source.

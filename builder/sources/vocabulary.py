@@ -1,4 +1,4 @@
-"""The vocabulary: one name, organ and group for each class, whatever a source calls it."""
+"""The vocabulary gives each class one name, organ and group, whatever a source calls it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class Term:
 
 
 def normalise(name: str) -> str:
-    """The form in which names are compared: case, spaces, hyphens and underscores make no difference."""
+    """Bring a name to the form in which names are compared.
+
+    Case, spaces, hyphens and underscores make no difference.
+    """
     return re.sub(r"[-_\s]+", "_", name.strip()).casefold()
 
 
@@ -66,16 +69,16 @@ class Vocabulary:
                     )
 
     def find(self, name: str) -> Term | None:
-        """The entry of a name or synonym."""
+        """Find the entry of a name or synonym."""
         return self._terms.get(normalise(name))
 
     def near(self, name: str) -> list[str]:
-        """Up to three canonical names that look like this one, best first."""
+        """Find up to three canonical names that look like this one, best first."""
         close = difflib.get_close_matches(normalise(name), self._terms, n=6, cutoff=0.6)
         return list(dict.fromkeys(self._terms[spelling].label for spelling in close))[:3]
 
 
 @cache
 def vocabulary() -> Vocabulary:
-    """The project's own vocabulary."""
+    """Load the project's own vocabulary, once a process."""
     return Vocabulary(files("builder").joinpath("vocabulary.toml").read_text(encoding="utf-8"))

@@ -11,11 +11,8 @@ import pytest
 
 from builder.commands.demo import demo_folder
 from builder.conversion.convert import convert
-from builder.run.batch import batches_of
-from builder.run.executors.local import LocalExecutor
 from builder.run.options import Options
 from builder.run.plan import SourcePlan, plan_source
-from builder.run.shard import UnfinishedShards
 from builder.sources.load import load_recipe
 from sa_med2d_20m import decode_png
 from tests.support.places import CORPUS_SETS, RECIPES
@@ -32,18 +29,6 @@ def plan(request: pytest.FixtureRequest) -> Iterator[SourcePlan]:
     pytest.importorskip("nilearn", reason="the benchmarks read a volume out of nilearn")
     with demo_folder() as raw:
         yield plan_source(load_recipe(name), raw / name, bytes, shard_size=Options.shard_size)
-
-
-def build_shard(plan: SourcePlan, out: Path) -> Path:
-    """Build the first shard of a source in this process, with index and receipt; returns its tar."""
-    first = plan.shards[0]
-    with UnfinishedShards(out) as shards:
-        shards.open(first, plan.source.recipe.license, {})
-        batches = list(batches_of(first.shard, plan.source, first.cases))
-        for outcome in LocalExecutor(Options()).run(batches, out):
-            shards.add(outcome)
-        shards.receipts()
-    return out / first.shard.tar
 
 
 @pytest.fixture(scope="module")

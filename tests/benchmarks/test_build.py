@@ -28,9 +28,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from builder.command_line import main
 from builder.conversion.convert import convert
 from builder.run.plan import SourcePlan
-from tests.benchmarks.conftest import build_shard
 from tests.support.nifti import read_nifti, write_nifti
 from tests.support.places import CORPUS_SETS
+from tests.support.shard_build import build_shard
 from tests.support.sources import write_source
 from tests.support.volumes import ct_like, organ_map
 

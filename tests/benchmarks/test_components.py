@@ -21,10 +21,9 @@ import webdataset
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from builder.conversion.extent import bounding_box
-from builder.conversion.gates import Tally
 from builder.conversion.inputs import read_case_image, read_case_masks
 from builder.conversion.masks.components import find_components
-from builder.conversion.slicing import AXES, blocks, untangled
+from builder.conversion.slicing import AXES, blocks, contiguous_slices
 from builder.run.plan import SourcePlan
 from shards.tar import Sample, TarWriter
 
@@ -37,8 +36,9 @@ EIGHT = np.ones((3, 3), int)
 def class_maps(plan: SourcePlan) -> list[Block]:
     """Blocks of 32 slices, (S, H, W), cut to what is not empty."""
     case, source = plan.shards[0].cases[0].case, plan.source
-    (layer,) = read_case_masks(case, source, read_case_image(case, case.images[0], source, Tally()), Tally())
-    cut = [untangled(block) for axis in AXES.values() for _, block in blocks(layer.array, axis, range(180))]
+    image, _ = read_case_image(case, case.images[0], source)
+    (layer,), _ = read_case_masks(case, source, image)
+    cut = [contiguous_slices(block) for axis in AXES.values() for _, block in blocks(layer.array, axis, range(180))]
     boxes = [(block, bounding_box(block)) for block in cut if block.any()]
     return [block[:, rows, columns] for block, (_, rows, columns) in boxes]
 

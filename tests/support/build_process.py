@@ -1,50 +1,109 @@
-"""A build in a process of its own, and the workers that it starts."""
+"""A build in a process of its own, and what happens to its workers from outside while they are at a case."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-SABOTAGE = """
-import os, sys, time, pathlib
-import builder.run.work
-from builder.command_line import main
-real = builder.run.work.convert
+from tests.support.nifti import write_nifti
+from tests.support.sources import write_source
+from tests.support.volumes import ct_like, organ_map
 
-def convert(case, source):
-    {act}
-    return real(case, source)
-
-builder.run.work.convert = convert
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-"""
+LARGE = (40, 512, 512)
+"""Slices, rows and columns of a volume that takes long enough to read for its reader to be seen."""
 
 
-def command(recipe: Path, out: Path, *further: object, script: Path | None = None) -> list[str]:
-    how: list[object] = ["-m", "builder"] if script is None else [script]
+def write_long_source(raw: Path, large: Collection[int], *, cases: int = 12) -> Path:
+    """Write a source of small cases in training, some of them large; axial slices only; returns the recipe."""
+    recipe = write_source(raw, cases=cases)
+    for folder, volume in (("images", ct_like(1, LARGE)), ("labels", organ_map(LARGE))):
+        write_nifti(raw / "large" / f"{folder}.nii.gz", volume)
+        for number in large:
+            (raw / f"Small/{folder}/case{number:02d}.nii.gz").unlink()
+            (raw / f"Small/{folder}/case{number:02d}.nii.gz").hardlink_to(raw / f"large/{folder}.nii.gz")
+    recipe.write_text(f'axes = ["x"]\n{recipe.read_text()}[splits]\ntrain = ["*"]\n')
+    return recipe
+
+
+def command(recipe: Path, out: Path, *further: object) -> list[str]:
+    """A build with two workers and, for small cases, a shard for each."""
     arguments = ["build", recipe, "--raw", recipe.parent, "--out", out, "--shard-size", "60KB", "--workers", 2]
-    return [str(part) for part in (sys.executable, *how, *arguments, *further)]
-
-
-def sabotaged(tmp_path: Path, act: str) -> Path:
-    """The command, with something done to a case before it is converted; workers import it as their main module."""
-    script = tmp_path / "sabotage.py"
-    script.write_text(SABOTAGE.format(act=act))
-    return script
+    return [str(part) for part in (sys.executable, "-m", "builder", *arguments, *further)]
 
 
 def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(*arguments, text=True, capture_output=True, check=False, timeout=120, **options)
 
 
-def workers_of(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+def workers_of(process: int) -> list[psutil.Process]:
+    """All processes that a process has started, and theirs, without Python's resource trackers."""
+    found = []
     try:
-        children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        for child in psutil.Process(process).children(recursive=True):
+            try:
+                if "resource_tracker" not in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child)
+            except psutil.NoSuchProcess:
+                continue
     except psutil.NoSuchProcess:
         return []
+    return found
+
+
+def readers_of(process: int, file: Path) -> list[psutil.Process]:
+    """The workers that have a file open at this moment."""
+    found = []
+    for worker in workers_of(process):
+        try:
+            if any(opened.path == str(file) for opened in worker.open_files()):
+                found.append(worker)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@contextmanager
+def struck(process: int, file: Path, signal: int, *, times: int = 1_000) -> Iterator[list[int]]:
+    """Send a signal to the workers of a process that are seen to read a file, while the context lasts.
+
+    Args:
+        process: The build's.
+        file: An image of a large case.
+        signal: What to send.
+        times: How often at most; each worker gets it once.
+
+    Yields:
+        The workers that got it so far.
+    """
+    hit: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.002) and len(hit) < times:
+            for worker in readers_of(process, file):
+                if worker.pid not in hit:
+                    hit.append(worker.pid)
+                    worker.send_signal(signal)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield hit
+    finally:
+        over.set()
+        watcher.join()
+
+
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None:
+    """Wait until a running build has written a file below a folder."""
+    while not any(folder.rglob(pattern)):
+        assert process.poll() is None, "the build ended before"
+        time.sleep(0.005)

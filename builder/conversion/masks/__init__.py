@@ -1,1 +1,1 @@
-"""From mask values to classes, components and label maps."""
+"""Mask values become classes, classes become components, and components become label maps."""

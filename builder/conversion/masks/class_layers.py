@@ -1,4 +1,4 @@
-"""From mask files to class layers: volumes in which each voxel says its class.
+"""Mask files become class layers: volumes in which each voxel says its class.
 
 One layer is enough for a label map. Masks that overlap (files per class, regions) take further layers: each class
 stands whole in one layer, in the first where it covers no other class.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,10 +19,15 @@ import numpy.typing as npt
 from builder.annotations.segments import Segment
 from builder.cases.case import MaskFile
 from builder.conversion.extent import bounding_box
-from builder.conversion.masks.values import Labelling, foreground, instance_numbers, listed, look_up, read_class_map
+from builder.conversion.gates import Tally, apply_gate
+from builder.conversion.masks.encoding import MaskEncoding
+from builder.conversion.masks.values import foreground, instance_numbers, listed, look_up, read_class_map
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume
-from builder.sources.recipe import ANY_INSTANCE
+from builder.sources.recipe import ANY_INSTANCE, Gates
+
+ReadNamed = Callable[[str], tuple[list[Segment] | None, Tally]]
+"""Path of a file -> its named masks on the grid of the image, None where it has none for it, and what gates did."""
 
 
 @dataclass(frozen=True)
@@ -41,82 +46,92 @@ class ClassLayer:
 def class_layers(
     files: Iterable[MaskFile],
     read: Callable[[str], Picture | Volume],
-    read_named: Callable[[str], list[Segment] | None],
+    read_named: ReadNamed,
     shape: tuple[int, int, int],
-    labelling: Labelling,
-) -> list[ClassLayer]:
+    *,
+    encoding: MaskEncoding,
+    gates: Gates,
+) -> tuple[list[ClassLayer], Tally]:
     """Read the masks of a case, one file in memory at a time.
 
     Args:
         files: The mask files.
         read: Reads a mask by its path, in LPS axes and on the image's grid; raises CaseError.
-        read_named: Reads named masks on the image's grid, None where a file has none for it; raises CaseError.
-        shape: (Z, Y, X) of the image.
-        labelling: What says which class a pixel belongs to.
+        read_named: Reads named masks by their file; raises CaseError.
+        shape: (Z, Y, X) of the image; Z is 1 for a picture.
+        encoding: How the files encode classes.
+        gates: ``[gates]`` of the recipe.
+
+    Returns:
+        The class layers, at least one, and what the gates did.
 
     Raises:
         CaseError: Stage ``labels``: a mask that is no label map; stage ``gate``: a value, colour or segment without a
             class.
     """
-    recipe, classes = labelling.recipe, labelling.classes
-    if recipe.masks.segments:
-        return _segment_layers(files, read_named, shape, labelling)
-    if recipe.masks.instances:
+    rule, numbers = encoding.rule, encoding.numbers
+    if rule.segments:
+        return _segment_layers(files, read_named, shape, encoding=encoding, gates=gates)
+    if rule.instances:
         return [
             ClassLayer(
-                instance_numbers(read(file.path), file, recipe),
-                classes.numbers[ANY_INSTANCE if file.label is None else file.label],
+                instance_numbers(read(file.path), file, rule),
+                numbers[ANY_INSTANCE if file.label is None else file.label],
             )
             for file in files
-        ]
-    layers = _Layers(shape, classes.dtype)
-    for file in sorted(files, key=lambda file: (classes.numbers.get(file.label or "", 0), file.path)):
-        if file.label is not None or recipe.masks.threshold is not None or recipe.masks.inverted:
-            key = file.label if file.label is not None else next(iter(recipe.labels))
-            layers.add(foreground(read(file.path), file, recipe.masks), classes.numbers[key])
+        ], Tally()
+    layers, tally = _ClassLayers(shape, encoding.dtype), Tally()
+    for file in sorted(files, key=lambda file: (numbers.get(file.label or "", 0), file.path)):
+        if file.label is not None or rule.threshold is not None or rule.inverted:
+            key = file.label if file.label is not None else next(iter(encoding.labels))
+            layers.add(foreground(read(file.path), file, rule), numbers[key])
         else:
-            numbers = [classes.numbers[key] for key in recipe.labels]
-            layers.add_map(read_class_map(read(file.path), file, labelling), numbers)
-    return layers.finished(labelling)
+            class_map, unnamed = read_class_map(read(file.path), file, encoding)
+            tally += apply_gate(gates, "unnamed_values", file.path, unnamed)
+            layers.add_map(class_map, encoding.labels.values())
+    return layers.finished(encoding.regions), tally
 
 
 def _segment_layers(
     files: Iterable[MaskFile],
-    read_named: Callable[[str], list[Segment] | None],
+    read_named: ReadNamed,
     shape: tuple[int, int, int],
-    labelling: Labelling,
-) -> list[ClassLayer]:
+    *,
+    encoding: MaskEncoding,
+    gates: Gates,
+) -> tuple[list[ClassLayer], Tally]:
     """Layers of named masks: of their classes, or of single objects where the recipe says so."""
-    found = [(file, read_named(file.path)) for file in files]
-    if all(segments is None for _, segments in found):
-        names = listed(file.path for file, _ in found)
+    found = [(file, *read_named(file.path)) for file in files]
+    if all(segments is None for _, segments, _ in found):
+        names = listed(file.path for file, _, _ in found)
         raise CaseError("match", found[0][0].path, f"the image is none of those that {names} is about")
-    layers = _Layers(shape, labelling.classes.dtype)
-    objects: dict[int, _ObjectLayers] = defaultdict(_ObjectLayers)
-    for file, segments in found:
-        for segment, number in _named(segments or [], file, labelling):
-            if labelling.recipe.masks.instances:
+    layers, tally = _ClassLayers(shape, encoding.dtype), Tally()
+    objects: dict[int, _InstanceLayers] = defaultdict(_InstanceLayers)
+    for file, segments, counted in found:
+        named = _named(segments or [], encoding.labels)
+        for segment, number in named:
+            if number is not None and encoding.rule.instances:
                 objects[number].add(segment.mask)
-            else:
+            elif number is not None:
                 layers.add(segment.mask, number)
-    if not labelling.recipe.masks.instances:
-        return layers.finished(labelling)
+        unnamed = _unnamed((segment.name for segment, number in named if number is None), encoding)
+        tally += counted + apply_gate(gates, "unnamed_values", file.path, unnamed)
     single = [ClassLayer(array, number) for number in sorted(objects) for array in objects[number].arrays]
-    return single or layers.finished(labelling)
+    return single or layers.finished(encoding.regions), tally
 
 
-def _named(segments: Iterable[Segment], file: MaskFile, labelling: Labelling) -> Iterator[tuple[Segment, int]]:
-    """The segments whose names the recipe has, in any case and with its wildcards, and their classes."""
-    labels, unnamed = labelling.recipe.labels, []
-    for segment in segments:
-        key = _key_of(segment.name.lower(), labels)
-        if key is not None:
-            yield segment, labelling.classes.numbers[key]
-        elif segment.name not in labelling.recipe.masks.ignore:
-            unnamed.append(segment.name)
-    if unnamed:
-        known, names = listed(labels), listed(dict.fromkeys(unnamed))
-        labelling.unnamed(file, f"the file holds {names}, which [labels] does not name (it names {known})")
+def _named(segments: Iterable[Segment], labels: Mapping[str, int]) -> list[tuple[Segment, int | None]]:
+    """Segments with the classes that ``[labels]`` gives their names, in any case and with its wildcards."""
+    keys = ((segment, _key_of(segment.name.lower(), labels)) for segment in segments)
+    return [(segment, None if key is None else labels[key]) for segment, key in keys]
+
+
+def _unnamed(names: Iterable[str], encoding: MaskEncoding) -> str | None:
+    """What is wrong with names that ``[labels]`` has not, None if there are none but ignored ones."""
+    unnamed = listed(dict.fromkeys(name for name in names if name not in encoding.rule.ignore))
+    if not unnamed:
+        return None
+    return f"the file holds {unnamed}, which [labels] does not name (it names {listed(encoding.labels)})"
 
 
 def _key_of(name: str, labels: Iterable[str]) -> str | None:
@@ -126,7 +141,7 @@ def _key_of(name: str, labels: Iterable[str]) -> str | None:
     return next(itertools.chain(same, fitting), None)
 
 
-class _ObjectLayers:
+class _InstanceLayers:
     """Instance maps of one class while they are filled: objects that overlap go to further layers."""
 
     def __init__(self) -> None:
@@ -136,57 +151,56 @@ class _ObjectLayers:
     def add(self, binary: npt.NDArray[np.bool_]) -> None:
         """Add one object."""
         self._count += 1
-        _draw(self.arrays, binary, np.uint16(self._count))
+        _add_mask(self.arrays, binary, np.uint16(self._count))
 
 
-class _Layers:
-    """Class layers while they are filled."""
+class _ClassLayers:
+    """Class layers while they are filled: each class stands whole in one of them."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: type) -> None:
         self.arrays: list[npt.NDArray[Any]] = []
         self._shape = shape
         self._dtype = dtype
-        self._home: dict[int, int] = {}
+        self._layer_of: dict[int, int] = {}
 
     def add_map(self, class_map: npt.NDArray[Any], numbers: Iterable[int]) -> None:
         """Add a label map of some classes, which cannot overlap each other."""
         if not self.arrays:
             self.arrays.append(class_map)
-            self._home = dict.fromkeys(numbers, 0)
+            self._layer_of = dict.fromkeys(numbers, 0)
             return
         for number in sorted(set(numbers)):
             binary = class_map == number
             if binary.any():
                 self.add(binary, number)
 
-    def add_region(self, parts: list[int], number: int) -> None:
+    def add_region(self, parts: Sequence[int], number: int) -> None:
         """Add the union of classes."""
         table = np.zeros(np.iinfo(self._dtype).max + 1, np.uint8)
-        table[parts] = 1
+        table[list(parts)] = 1
         union = np.zeros(self._shape, np.uint8)
         for layer in self.arrays:
             union |= look_up(table, layer)
         self.add(union.view(np.bool_), number)
 
-    def finished(self, labelling: Labelling) -> list[ClassLayer]:
-        """The layers, with the regions of the recipe; one empty layer where nothing was added."""
-        numbers = labelling.classes.numbers
-        for region, parts in labelling.recipe.regions.items():
-            self.add_region([numbers[str(part)] for part in parts], numbers[region])
+    def finished(self, regions: Iterable[tuple[int, tuple[int, ...]]]) -> list[ClassLayer]:
+        """Add regions, given by their class numbers and those of their parts; one empty layer where nothing is."""
+        for number, parts in regions:
+            self.add_region(parts, number)
         return [ClassLayer(array) for array in self.arrays or [np.zeros(self._shape, self._dtype)]]
 
     def add(self, binary: npt.NDArray[np.bool_], number: int) -> None:
         """Add the mask of one class, joined with what the class has already."""
-        if number in self._home:
-            layer = self.arrays[self._home.pop(number)]
+        if number in self._layer_of:
+            layer = self.arrays[self._layer_of.pop(number)]
             own = layer == number
             layer[own] = 0
             binary = binary | own
-        self._home[number] = _draw(self.arrays, binary, self._dtype(number))
+        self._layer_of[number] = _add_mask(self.arrays, binary, self._dtype(number))
 
 
-def _draw(layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16) -> int:
-    """Draw a mask into the first layer where it covers nothing, or into a new one; returns the layer's place."""
+def _add_mask(layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16) -> int:
+    """Add a mask to the first layer where it covers nothing, or to a new one; returns the number of the layer."""
     box = bounding_box(binary)
     mask = binary[box]
     free = next((at for at, layer in enumerate(layers) if not np.minimum(layer[box], mask).any()), len(layers))

@@ -1,4 +1,4 @@
-"""8-connected components of slices, with their boxes and areas, in an order that no algorithm decides."""
+"""Slices fall into 8-connected components, whose order depends on no algorithm."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Components:
 
 
 def smallest_area(height: int, width: int) -> int:
-    """Pixels that a mask must have at least: 100 / (256 x 256) = 0.15259 % of the image (arXiv 2311.11969).
+    """Give the fewest pixels that a mask may have: 100 / (256 x 256) = 0.15259 % of the image (arXiv 2311.11969).
 
     >>> smallest_area(256, 256), smallest_area(258, 181)
     (100, 72)

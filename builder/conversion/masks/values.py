@@ -1,9 +1,8 @@
-"""What the pixels of a mask file mean: values, colours, thresholds and instances."""
+"""The pixels of a mask file are read: as values, colours, instances, or by a threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import cv2
@@ -11,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.cases.case import MaskFile
-from builder.conversion.gates import Tally, apply_gate
+from builder.conversion.masks.encoding import MaskEncoding
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume, grey_of, source_values
-from builder.sources.classes import SourceClasses
-from builder.sources.recipe import Masks, Recipe
+from builder.sources.recipe import Masks
 
 _TABLE: Final = 1 << 20
 _BYTES: Final = 256
@@ -24,34 +22,19 @@ _ROUNDING: Final = 1e-3
 """How far a label that is stored as a float may be off a whole number."""
 
 
-@dataclass(frozen=True)
-class Labelling:
-    """What says which class a pixel belongs to.
-
-    Attributes:
-        recipe: The recipe.
-        classes: The source's classes.
-        tally: Where the gate ``unnamed_values`` counts.
-    """
-
-    recipe: Recipe
-    classes: SourceClasses
-    tally: Tally
-
-    def unnamed(self, file: MaskFile, reason: str) -> None:
-        """Something in a mask has no class: do what the gate says."""
-        apply_gate("unnamed_values", self.recipe.gates.unnamed_values, file.path, reason, self.tally)
-
-
 def look_up(table: npt.NDArray[Any], values: npt.NDArray[Any], first: int = 0) -> npt.NDArray[Any]:
-    """``table[values - first]`` plane by plane: NumPy widens indices to 64 bit, eight times a volume of 8 bit.
+    """Look up ``table[values - first]``, slice by slice.
 
-    Most label maps hold nothing beyond 0 to 255, which OpenCV looks up in a quarter of the time.
+    NumPy widens indices to 64 bit, which for a whole volume of 8 bit would take eight times its memory. Most label maps
+    hold nothing beyond 0 to 255, which OpenCV looks up in a quarter of the time.
 
     Args:
         table: (N,) uint8 or uint16.
         values: (Z, Y, X) integers from ``first`` to ``first + N - 1``.
         first: Value that the table begins with.
+
+    Returns:
+        (Z, Y, X) of the table's dtype.
     """
     found = np.empty(values.shape, table.dtype)
     narrow = first >= 0 and first + table.size <= _BYTES
@@ -88,7 +71,19 @@ def _grey(image: Picture | Volume, file: MaskFile, *, mix: bool) -> npt.NDArray[
 
 
 def foreground(image: Picture | Volume, file: MaskFile, rule: Masks) -> npt.NDArray[np.bool_]:
-    """Where a mask of one class has it, (Z, Y, X) bool."""
+    """Read a mask of one class.
+
+    Args:
+        image: The mask, (Z, Y, X) or a picture.
+        file: Where it was read.
+        rule: ``[masks]`` of the recipe.
+
+    Returns:
+        Where the class is, (Z, Y, X) bool; Z is 1 for a picture.
+
+    Raises:
+        CaseError: Stage ``labels``: the mask is coloured, and no threshold says what is foreground.
+    """
     values = _grey(image, file, mix=rule.threshold is not None)
     foreground = values != 0 if rule.threshold is None else values >= rule.threshold
     return ~foreground if rule.inverted else foreground
@@ -115,49 +110,87 @@ def _integers(values: npt.NDArray[Any], file: MaskFile) -> npt.NDArray[Any]:
     return whole
 
 
-def instance_numbers(image: Picture | Volume, file: MaskFile, recipe: Recipe) -> npt.NDArray[Any]:
-    """The objects of an instance map, (Z, Y, X) unsigned integers, 0 for background."""
+def instance_numbers(image: Picture | Volume, file: MaskFile, rule: Masks) -> npt.NDArray[Any]:
+    """Read an instance map.
+
+    Args:
+        image: The mask, (Z, Y, X) or a picture.
+        file: Where it was read.
+        rule: ``[masks]`` of the recipe.
+
+    Returns:
+        The number of the object of each voxel, (Z, Y, X) unsigned integers, 0 for background; Z is 1 for a picture.
+
+    Raises:
+        CaseError: Stage ``labels``: the mask is coloured, or holds fractions or negative values.
+    """
     values = _integers(_grey(image, file, mix=False), file)
     if values.min(initial=0) < 0:
         raise CaseError("labels", file.path, f"an instance map holds {values.min()}, expected 0 for background and up")
-    for value in recipe.masks.ignore:
+    for value in rule.ignore:
         values = np.where(values == value, 0, values)
     return values.astype(np.min_scalar_type(int(values.max(initial=0))), copy=False)
 
 
-def read_class_map(image: Picture | Volume, file: MaskFile, labelling: Labelling) -> npt.NDArray[Any]:
-    """The class numbers of a label map or a colour-coded mask, (Z, Y, X), 0 for background."""
-    recipe, classes = labelling.recipe, labelling.classes
-    if recipe.colours:
-        return _from_colours(image, file, labelling)
-    known = {int(key): classes.numbers[key] for key in recipe.labels}
-    ignored = {value: 0 for value in recipe.masks.ignore if isinstance(value, int)}
-    return _translate(_integers(_grey(image, file, mix=False), file), {0: 0, **ignored, **known}, file, labelling)
+def read_class_map(
+    image: Picture | Volume, file: MaskFile, encoding: MaskEncoding
+) -> tuple[npt.NDArray[Any], str | None]:
+    """Read a label map or a colour-coded mask.
+
+    Args:
+        image: The mask, (Z, Y, X) or a picture.
+        file: Where it was read.
+        encoding: How it encodes classes.
+
+    Returns:
+        The class number of each voxel, (Z, Y, X) of ``encoding.dtype``, 0 for background; Z is 1 for a picture. And
+        which values or colours have no class, None where all have; their voxels are background.
+
+    Raises:
+        CaseError: Stage ``labels``: the mask is coloured where ``[labels]`` names values, is no 8-bit picture where it
+            names colours, or holds fractions.
+    """
+    if encoding.colours:
+        return _from_colours(image, file, encoding)
+    ignored = {value: 0 for value in encoding.rule.ignore if isinstance(value, int)}
+    table = {0: 0, **ignored, **{int(key): number for key, number in encoding.labels.items()}}
+    return _translate(_integers(_grey(image, file, mix=False), file), table, encoding.dtype)
 
 
 def _translate(
-    values: npt.NDArray[Any], table: dict[int, int], file: MaskFile, labelling: Labelling
-) -> npt.NDArray[Any]:
-    """Replace label values by class numbers."""
+    values: npt.NDArray[Any], table: Mapping[int, int], dtype: type[np.uint8 | np.uint16]
+) -> tuple[npt.NDArray[Any], str | None]:
+    """Replace label values by class numbers, and say which values the table has not."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
     if high - low >= _TABLE:
-        labelling.unnamed(file, _unnamed_values([low, high], table))
-        values = np.where(np.isin(values, list(table)), values, 0)
-        low, high = int(values.min(initial=0)), int(values.max(initial=0))
-    dtype = labelling.classes.dtype
+        return _translate_sparse(values, table, dtype)
     nameless = np.iinfo(dtype).max
     numbers: npt.NDArray[Any] = np.full(high - low + 1, nameless, dtype)
     for value, number in table.items():
         if low <= value <= high:
             numbers[value - low] = number
     class_map = look_up(numbers, values, low)
-    if class_map.max(initial=0) == nameless:
-        labelling.unnamed(file, _unnamed_values(np.unique(values[class_map == nameless]), table))
-        class_map[class_map == nameless] = 0
-    return class_map
+    if class_map.max(initial=0) != nameless:
+        return class_map, None
+    unnamed = np.unique(values[class_map == nameless])
+    class_map[class_map == nameless] = 0
+    return class_map, _unnamed_values(unnamed, table)
 
 
-def _unnamed_values(values: Iterable[int], table: dict[int, int]) -> str:
+def _translate_sparse(
+    values: npt.NDArray[Any], table: Mapping[int, int], dtype: type[np.uint8 | np.uint16]
+) -> tuple[npt.NDArray[Any], str | None]:
+    """`_translate` for values so far apart that a table of all between would be larger than the mask."""
+    present = np.unique(np.concatenate([np.unique(plane) for plane in values]))
+    numbers = np.array([table.get(int(value), 0) for value in present], dtype)
+    class_map = np.empty(values.shape, dtype)
+    for plane, out in zip(values, class_map, strict=True):
+        np.take(numbers, np.searchsorted(present, plane), out=out, mode="clip")
+    unnamed = [int(value) for value in present if int(value) not in table]
+    return class_map, _unnamed_values(unnamed, table) if unnamed else None
+
+
+def _unnamed_values(values: Iterable[int], table: Mapping[int, int]) -> str:
     known = listed(value for value in sorted(table) if value)
     return (
         f"the mask holds the values {listed(values)}, which [labels] does not name (it names {known}); "
@@ -165,40 +198,41 @@ def _unnamed_values(values: Iterable[int], table: dict[int, int]) -> str:
     )
 
 
-def _from_colours(image: Picture | Volume, file: MaskFile, labelling: Labelling) -> npt.NDArray[Any]:
+def _from_colours(
+    image: Picture | Volume, file: MaskFile, encoding: MaskEncoding
+) -> tuple[npt.NDArray[Any], str | None]:
     if isinstance(image, Volume) or image.array.dtype != np.uint8:
         raise CaseError("labels", file.path, "[labels] names colours, but the mask is no 8-bit picture")
-    recipe, numbers_of = labelling.recipe, labelling.classes.numbers
     pixels = image.array if image.array.ndim == 3 else cv2.cvtColor(image.array, cv2.COLOR_GRAY2RGB)
-    background = _rgb(recipe.masks.background)
+    background = _rgb(encoding.rule.background)
     table = {background: 0}
-    table |= {_rgb(str(value)): 0 for value in recipe.masks.ignore}
-    table |= {_rgb(key): numbers_of[key] for key in recipe.labels}
+    table |= {_rgb(str(value)): 0 for value in encoding.rule.ignore}
+    table |= {_rgb(key): number for key, number in encoding.labels.items()}
     if pixels.shape[2] == 4:  # what is transparent is background
         pixels = np.where(pixels[..., 3:] == 0, np.array(background, np.uint8), pixels[..., :3])
     packed = _pack(pixels)
     present = np.unique(packed)
     colours = np.array([_unpack(int(value)) for value in present], np.int64)
-    numbers = _match_colours(colours, table, file, labelling).astype(labelling.classes.dtype)
-    class_map: npt.NDArray[Any] = numbers[np.searchsorted(present, packed)]
-    return class_map[np.newaxis]
+    numbers, unnamed = _match_colours(colours, table, nearest=encoding.rule.color_match == "nearest")
+    class_map: npt.NDArray[Any] = numbers.astype(encoding.dtype)[np.searchsorted(present, packed)]
+    return class_map[np.newaxis], unnamed
 
 
 def _match_colours(
-    colours: npt.NDArray[np.int64], table: dict[tuple[int, int, int], int], file: MaskFile, labelling: Labelling
-) -> npt.NDArray[np.int64]:
+    colours: npt.NDArray[np.int64], table: Mapping[tuple[int, int, int], int], *, nearest: bool
+) -> tuple[npt.NDArray[np.int64], str | None]:
+    """The class numbers of (N, 3) colours, and which of them the table has not, unless the nearest will do."""
     distance = ((colours[:, np.newaxis] - np.array(list(table), np.int64)) ** 2).sum(axis=2)
     numbers: npt.NDArray[np.int64] = np.array(list(table.values()), np.int64)[distance.argmin(axis=1)]
     stray = distance.min(axis=1) > 0
-    if labelling.recipe.masks.color_match == "exact" and stray.any():
-        shown = listed("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours[stray])
-        labelling.unnamed(
-            file,
-            f"the mask holds {stray.sum()} colours that [labels] does not name, such as {shown}; add them "
-            'there or to masks.ignore, or set masks.color_match = "nearest" if they are blended edges',
-        )
-        numbers[stray] = 0
-    return numbers
+    if nearest or not stray.any():
+        return numbers, None
+    numbers[stray] = 0
+    shown = listed("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours[stray])
+    return numbers, (
+        f"the mask holds {stray.sum()} colours that [labels] does not name, such as {shown}; add them "
+        'there or to masks.ignore, or set masks.color_match = "nearest" if they are blended edges'
+    )
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -215,6 +249,6 @@ def _pack(pixels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
 
 
 def listed(names: Iterable[object]) -> str:
-    """The first few of some names, for a message."""
+    """List the first few of some names, for a message."""
     shown = [str(name) for name in names]
     return ", ".join(shown[:_LISTED]) + (", ..." if len(shown) > _LISTED else "")

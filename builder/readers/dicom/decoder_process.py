@@ -23,13 +23,15 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, SecondaryCaptureImageStorage, generate_uid
 
+from sa_med2d_20m import SAMed2DError
+
 ITK: Final = "itk"
 """Not a plug-in of pydicom: SimpleITK, whose GDCM decodes JPEG of 12 bit, which pydicom's plug-ins refuse."""
 LONGEST: Final = 120.0
 """Seconds that one frame may take."""
 
 
-class DecoderLostError(Exception):
+class DecoderLostError(SAMed2DError):
     """The decoder ended its process, or did not come to an end; the message says so in words."""
 
 

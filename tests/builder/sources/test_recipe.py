@@ -34,6 +34,7 @@ def check(sa_med2d: Command, tmp_path: Path, text: str) -> str:
         ('"ct"', '"computed tomography"', ["modality: 'computed tomography'", "'x_ray'"]),
         ('"Good"', '"Go--od"', ["name: 'Go--od': expected letters"]),
         ('"Good"', '"Good-"', ["name: 'Good-'"]),
+        ('modality = "ct"', 'modality = "ct"\naxes = ["x", "z", "x"]', ["axes: one axis stands there twice"]),
         ("images/{case}", "images/{caes}", ["{caes} is no capture; allowed are {case}, {patient}"]),
         ("images/{case}", "images/{*}", ["captures neither {case} nor {patient}"]),
         ("labels/{case}", "labels/{*}", ["shares neither {case} nor {patient} with the image pattern"]),

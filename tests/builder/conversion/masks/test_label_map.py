@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from builder.conversion.masks.components import find_components, smallest_area
-from builder.conversion.masks.label_map import LabelMap, Plane, pack
+from builder.conversion.masks.label_map import LabelMap, LayerComponents, pack
 from builder.sources.classes import SourceClasses
 from sa_med2d_20m import decode_masks
 from shards.description import SourceClass
@@ -55,7 +55,7 @@ def as_set(components: list[npt.NDArray[np.bool_]]) -> set[bytes]:
 @given(blobs(5))
 @settings(max_examples=150, deadline=None)
 def test_label_maps_survive(block: npt.NDArray[np.uint8]) -> None:
-    packed = pack(block.shape, [Plane(find_components(block), None)], CLASSES)
+    packed = pack(block.shape, [LayerComponents(find_components(block), None)], CLASSES)
     assert len(packed) == block.shape[0]
     for plane, label_map in zip(block, packed, strict=True):
         masks = decoded(label_map, plane.shape[0])
@@ -71,7 +71,7 @@ def test_label_maps_survive(block: npt.NDArray[np.uint8]) -> None:
 def test_overlapping_classes_survive_in_layers(drawn: list[npt.NDArray[np.uint8]]) -> None:
     size = tuple(min(sides) for sides in zip(*(block.shape for block in drawn), strict=True))
     blocks = [block[: size[0], : size[1], : size[2]] for block in drawn]
-    planes = [Plane(find_components(block * np.uint8(n)), None) for n, block in enumerate(blocks, start=1)]
+    planes = [LayerComponents(find_components(block * np.uint8(n)), None) for n, block in enumerate(blocks, start=1)]
     for at, label_map in enumerate(pack(size, planes, CLASSES)):
         masks = decoded(label_map, size[1])
         for number, block in enumerate(blocks, start=1):
@@ -84,7 +84,9 @@ def test_overlapping_classes_survive_in_layers(drawn: list[npt.NDArray[np.uint8]
 @given(blobs(70000, np.uint32))
 @settings(max_examples=60, deadline=None)
 def test_instances_keep_their_ids_apart_where_they_touch(block: npt.NDArray[np.uint32]) -> None:
-    for plane, label_map in zip(block, pack(block.shape, [Plane(find_components(block), 1)], CLASSES), strict=True):
+    for plane, label_map in zip(
+        block, pack(block.shape, [LayerComponents(find_components(block), 1)], CLASSES), strict=True
+    ):
         theirs = [c for value in np.unique(plane) if value for c in expected_components(plane == value)]
         assert as_set(list(decoded(label_map, plane.shape[0]))) == as_set(theirs)
 
@@ -92,7 +94,7 @@ def test_instances_keep_their_ids_apart_where_they_touch(block: npt.NDArray[np.u
 @given(blobs(5))
 @settings(max_examples=60, deadline=None)
 def test_masks_describe_their_pixels(block: npt.NDArray[np.uint8]) -> None:
-    for label_map in pack(block.shape, [Plane(find_components(block), None)], CLASSES):
+    for label_map in pack(block.shape, [LayerComponents(find_components(block), None)], CLASSES):
         assert [mask.id for mask in label_map.masks] == list(range(1, len(label_map.masks) + 1))
         order = []
         for mask, binary in zip(label_map.masks, decoded(label_map, block.shape[1]), strict=True):
@@ -110,15 +112,18 @@ def test_masks_describe_their_pixels(block: npt.NDArray[np.uint8]) -> None:
 def test_numbering_does_not_depend_on_how_slices_are_batched() -> None:
     rng = np.random.default_rng(1)
     block = np.kron(rng.integers(0, 4, (7, 12, 9), np.uint8), np.ones((1, 5, 5), np.uint8))
-    whole = pack(block.shape, [Plane(find_components(block), None)], CLASSES)
-    singly = [pack((1, *plane.shape), [Plane(find_components(plane[np.newaxis]), None)], CLASSES)[0] for plane in block]
+    whole = pack(block.shape, [LayerComponents(find_components(block), None)], CLASSES)
+    singly = [
+        pack((1, *plane.shape), [LayerComponents(find_components(plane[np.newaxis]), None)], CLASSES)[0]
+        for plane in block
+    ]
     assert [m.masks for m in whole] == [m.masks for m in singly]
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(whole, singly, strict=True))
 
 
 def test_more_than_255_masks_take_16_bit() -> None:
     instances = np.kron(np.arange(1, 401, dtype=np.uint16).reshape(1, 20, 20), np.ones((1, 8, 8), np.uint16))
-    (label_map,) = pack(instances.shape, [Plane(find_components(instances), 1)], CLASSES)
+    (label_map,) = pack(instances.shape, [LayerComponents(find_components(instances), 1)], CLASSES)
     assert len(label_map.masks) == 400
     assert label_map.pixels.dtype == np.uint16
     assert np.array_equal(np.unique(label_map.pixels), np.arange(1, 401))

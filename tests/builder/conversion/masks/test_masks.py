@@ -270,3 +270,25 @@ def test_label_values_take_the_header_scaling(
         mask["label"] for n, d in members(tmp_path / "out") if n.endswith("json") for mask in json.loads(d)["masks"]
     }
     assert labelled == {"liver", "spleen"}
+
+
+def test_label_values_may_lie_far_apart(sa_med2d: Command, tmp_path: Path) -> None:
+    text = RECIPE.format(name="Far", license="MIT", modality="ct").replace('2 = "spleen"', '5000000 = "spleen"')
+    (tmp_path / "Far.toml").write_text(text)
+    drawn = organ_map().astype(np.int32)
+    image, mask = tmp_path / "raw/images/a.nii.gz", tmp_path / "raw/labels/a.nii.gz"
+    write_nifti(image, ct_like())
+    write_nifti(mask, np.where(drawn == 2, 5_000_000, drawn))
+    ran = sa_med2d("build", tmp_path / "Far.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "far")
+    assert ran.code == 0, ran.err
+    (tmp_path / "Near.toml").write_text(RECIPE.format(name="Near", license="MIT", modality="ct"))
+    write_nifti(mask, drawn)
+    assert sa_med2d("build", tmp_path / "Near.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "near").code == 0
+    far, near = (
+        [data for name, data in members(tmp_path / out) if name.endswith("mask.png")] for out in ("far", "near")
+    )
+    assert far == near
+    write_nifti(mask, np.where(drawn == 2, 4_999_999, drawn))
+    ran = sa_med2d("build", tmp_path / "Far.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "far")
+    assert ran.code == 3
+    assert "the mask holds the values 4999999, which [labels] does not name (it names 1, 5000000)" in ran.err

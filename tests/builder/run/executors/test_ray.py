@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.build_process import command
+from tests.support.build_process import command, struck, write_long_source
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.object_store import Store
@@ -99,42 +101,26 @@ def test_no_cluster(source: Path, tmp_path: Path, sa_med2d: Command, monkeypatch
     assert "pip install 'sa-med2d-20m[ray]'" in ran.err
 
 
-SABOTAGE = """
-import sys
-if any(part.endswith("default_worker.py") for part in sys.argv):
-    import os, time
-    import builder.run.work
-    real = builder.run.work.convert
-    def convert(case, source):
-        case.name == "case05" and {act}
-        return real(case, source)
-    builder.run.work.convert = convert
-"""
-
-
 @pytest.mark.parametrize(
-    ("act", "reason"),
+    ("number", "reason"),
     [
-        ("time.sleep(1000)", "took longer than 0.1 minutes (--case-minutes)"),
-        ("os.abort()", "could not be converted 6 times, the process died each time"),
+        (signal.SIGSTOP, "took longer than 0.1 minutes (--case-minutes)"),
+        (signal.SIGKILL, "could not be converted 6 times, the process died each time"),
     ],
     ids=["hangs", "crashes"],
 )
-def test_a_case_that_ends_its_process(
-    source: Path, tmp_path: Path, sa_med2d: Command, monkeypatch: pytest.MonkeyPatch, act: str, reason: str
-) -> None:
-    assert sa_med2d(*arguments(source, tmp_path / "calm", "--workers", 1)).code == 3
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(SABOTAGE.format(act=act))
+def test_a_case_that_ends_its_process(tmp_path: Path, sa_med2d: Command, number: signal.Signals, reason: str) -> None:
+    recipe = write_long_source(tmp_path / "raw", [5], cases=10)
+    write_nifti(tmp_path / "raw/Small/labels/case03.nii.gz", ct_like()[:5].astype("uint8"))  # fits no image
+    assert sa_med2d(*arguments(recipe, tmp_path / "calm", "--workers", 1)).code == 3
     further = ("--executor", "ray", "--case-minutes", 0.1)
-    with monkeypatch.context() as patched:
-        patched.setenv("PYTHONPATH", str(tmp_path / "site"))
-        assert sa_med2d(*arguments(source, tmp_path / "out", *further)).code == 3
+    with struck(os.getpid(), tmp_path / "raw/Small/images/case05.nii.gz", number):
+        assert sa_med2d(*arguments(recipe, tmp_path / "out", *further)).code == 3
     entries = json.loads((tmp_path / "out/build/quarantine/Small.json").read_text())
     assert [entry["case"] for entry in entries] == ["case03", "case05"]
     assert reason in entries[1]["reason"]
     # and the next build tries it again
-    assert sa_med2d(*arguments(source, tmp_path / "out", *further)).code == 3
+    assert sa_med2d(*arguments(recipe, tmp_path / "out", *further)).code == 3
     assert tree(tmp_path / "out", "data", "index") == tree(tmp_path / "calm", "data", "index")
     assert receipts(tmp_path / "out") == receipts(tmp_path / "calm")
 
