@@ -220,17 +220,28 @@ def path_below(root: Path, file: str) -> Path:
 
 
 def _refuse_elsewhere(root: Path, file: str, opened: Sequence[Path]) -> None:
-    """Refuse a file for which one below another root would be opened, or something else than a regular file."""
-    top, folders = os.path.realpath(root), dict[Path, str]()
+    """Refuse a file for which one outside of the root would be opened, or something else than a regular file."""
+    top, folders = os.path.join(os.path.realpath(root), ""), dict[Path, str]()  # noqa: PTH118 - a series has thousands
     for path in opened:
+        mode = _mode(path, follow=False)
         if path.parent not in folders:
             folders[path.parent] = os.path.realpath(path.parent)
-        real = os.path.realpath(path) if path.is_symlink() else os.path.normpath(f"{folders[path.parent]}/{path.name}")
-        if not Path(real).is_relative_to(top):
+        real = os.path.realpath(path) if stat.S_ISLNK(mode) else os.path.normpath(f"{folders[path.parent]}/{path.name}")
+        if not real.startswith(top):
             reason = "its header names, or its folder links to, a file outside of the source's folder; put it there"
             raise CaseError("read", file, reason)
-        if path.exists() and not path.is_file():
+        if stat.S_ISLNK(mode):
+            mode = _mode(path, follow=True)
+        if mode and not stat.S_ISREG(mode):
             raise CaseError("read", file, "its header names a folder, a pipe, a socket or a device; expected files")
+
+
+def _mode(path: Path, *, follow: bool) -> int:
+    """What kind of file a path is; 0 where there is none."""
+    try:
+        return path.stat(follow_symlinks=follow).st_mode
+    except OSError:
+        return 0
 
 
 def _open(root: Path, file: str) -> tuple[Reader, Path, Sequence[Path]]:

@@ -27,13 +27,15 @@ _LONGEST_LINE: Final = 1 << 16
 _LONGEST_META_LINE: Final = 480
 """MetaIO reads lines into buffers of 500 bytes."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_META_FIELD: Final = re.compile(r"\s*([^\s=:]+)\s*[=:]\s*(\S.*?)\s*")
+_META_FIELD: Final = re.compile(r"[ \t]*([^=:]*[^ \t=:])[ \t]*[=:][ \t]*([^ \t=:].*)")
+"""MetaIO skips any number of signs before a value, and a field without a value takes that of the next line."""
 _META_LOCAL: Final = ("LOCAL", "Local", "local")
 _META_PIXELS: Final = "ElementDataFile"
 _NRRD_MAGIC: Final = re.compile(r"NRRD\d{4}")
-_NRRD_PIXELS: Final = re.compile(r"data ?file: +(\S.*?)\s*", re.IGNORECASE)
+_NRRD_PIXELS: Final = re.compile(r"data ?file: +([^ \t].*)", re.IGNORECASE)
 _LIST: Final = "LIST"
-_PATTERN: Final = re.compile(r'([^%\s"]*?)([^%\s"/]*)%0?\d{0,2}d([^%\s"/]*)(\s+-?\d+)*')
+_BLANK: Final = " \t"
+_PATTERN: Final = re.compile(r'([^%\s"]*?)([^%\s"/]*)%0?[0-9]{0,2}d([^%\s"/]*)([ \t]+-?[0-9]+)*[ \t]*')
 """A pattern of C's printf with one number in the last part of the path, and what ITK counts from, to and by."""
 
 
@@ -70,14 +72,13 @@ def _metaimage(file: BinaryIO) -> tuple[list[str], list[str]]:
     """The numbers of dimensions and the names of files with pixels."""
     dimensions: list[str] = []
     for line in _lines(file, _LONGEST_META_LINE):
-        if not line.strip():
+        if not line.strip(_BLANK):
             continue
         found = _META_FIELD.fullmatch(line)
-        # a field without a value takes that of the next line
         if found is None or (_META_PIXELS.lower() in line.lower() and found[1] != _META_PIXELS):
             raise UnreadableError("damaged MetaImage header: expected lines of the form 'Key = value'")
         if found[1] == "NDims":
-            dimensions.append(found[2])
+            dimensions.append(found[2].strip(_BLANK))
         if found[1] == _META_PIXELS:
             return dimensions, [] if found[2] in _META_LOCAL else _named(found[2], file, _LONGEST_META_LINE)
     raise UnreadableError(f"damaged MetaImage header: it does not say where its pixels are ({_META_PIXELS})")
@@ -103,8 +104,8 @@ def _nrrd(file: BinaryIO) -> tuple[list[str], list[str]]:
             if found is None or names is not None:
                 raise UnreadableError("damaged NRRD header: expected one line 'data file: NAME', or none")
             names = _named(found[1], file, _LONGEST_LINE)
-        elif key.strip().lower() == "dimension":
-            dimensions.append(value.strip())
+        elif key.strip(_BLANK).lower() == "dimension":
+            dimensions.append(value.strip(_BLANK))
     return dimensions, names or []
 
 
@@ -123,21 +124,26 @@ def _named(value: str, file: BinaryIO, longest: int) -> list[str]:
     """The names that a value stands for: itself, or with LIST all lines that follow."""
     if not value.startswith(_LIST):
         return [value]
-    return [line.strip() for line in _lines(file, longest) if line.strip()]
+    return [line for line in _lines(file, longest) if line.strip(_BLANK)]
 
 
 def _files(folder: Path, name: str) -> Iterator[Path]:
-    """The files that a name stands for: of a pattern every file that fits it, whichever numbers ITK would count."""
-    if not name[-1].isascii():
-        raise UnreadableError("its header names a file that ends in a letter of no ASCII, which ITK leaves out")
-    if "%" not in name:
-        yield folder / name
-        return
-    found = _PATTERN.fullmatch(name)
+    """Every file that a name may stand for, whichever blanks and letters of no ASCII at its end ITK leaves out."""
+    short = name.strip(_BLANK)
+    while short and not "!" <= short[-1] <= "~":
+        short = short[:-1]
+    for form in dict.fromkeys((name, name.lstrip(_BLANK), name.rstrip(_BLANK), name.strip(_BLANK), short)):
+        if form:
+            yield folder / form
+    if "%" in name:
+        yield from _counted(folder, name.strip(_BLANK))
+
+
+def _counted(folder: Path, pattern: str) -> Iterator[Path]:
+    """Every file that fits a pattern, whichever numbers ITK would count."""
+    found = _PATTERN.fullmatch(pattern)
     if found is None:
-        raise UnreadableError(
-            "its header names files by a pattern, expected one with a single number, as a%03d.raw has"
-        )
-    below, fits = folder / found[1], re.compile(rf"{re.escape(found[2])} *-?\d+{re.escape(found[3])}")
+        raise UnreadableError("its header names files by a pattern, expected one with a single number, as in a%03d.raw")
+    below, fits = folder / found[1], re.compile(rf"{re.escape(found[2])} *-?[0-9]+{re.escape(found[3])}")
     if below.is_dir():
         yield from sorted(file for file in below.iterdir() if fits.fullmatch(file.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,10 @@ _Series = list[tuple[Path, Dataset]]
 
 def members(folder: Path) -> tuple[Path, ...]:
     """The files of a folder in the order of their names: those that are looked into for images."""
-    return tuple(sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")))
+    with os.scandir(folder) as entries:
+        return tuple(
+            folder / name for name in sorted(one.name for one in entries if one.is_file() and one.name[0] != ".")
+        )
 
 
 def series_files(folder: Path, rules: ReadRules) -> list[Path]:

@@ -15,6 +15,9 @@ from builder.errors import CaseError
 from builder.readers.files import carries_identifiers, read_header, read_image
 from builder.readers.image import Volume
 from builder.readers.rules import DEFAULT_RULES
+from tests.support.command import Command
+from tests.support.output import members
+from tests.support.sources import write_source
 
 SECRET = bytes(range(16))
 """The pixels that must not get out: 4 x 4 of 8 bit, or 1 x 4 x 4."""
@@ -56,6 +59,18 @@ def linked_folder(path: Path, secret: Path) -> None:
     write(path / "a.mhd", DEEP + f"ElementDataFile = below/{secret.name}\n")
 
 
+def linked(name: str, text: str, decoy: str | None = None) -> Callable[[Path, Path], None]:
+    """A link under a name that ITK takes a header to mean, and a file of the source under the name it seems to mean."""
+
+    def prepare(path: Path, secret: Path) -> None:
+        (path / name).symlink_to(secret)
+        if decoy is not None:
+            (path / decoy).write_bytes(bytes(16))
+        write(path / ("a.nhdr" if text.startswith("NRRD") else "a.mhd"), text)
+
+    return prepare
+
+
 def linked_half_of_a_pair(half: str) -> Callable[[Path, Path], None]:
     def prepare(path: Path, secret: Path) -> None:
         sitk.WriteImage(sitk.GetImageFromArray(np.frombuffer(SECRET, np.uint8).reshape(1, 4, 4)), path / "a.hdr")
@@ -89,6 +104,14 @@ HOSTILE: dict[str, Callable[[Path, Path], None]] = {
     "pattern of text": meta("ElementDataFile = %s{secret} 1 1 1\n"),
     "linked member of a pattern": linked_member_of_a_pattern("mhd"),
     "linked pixels": linked_pixels,
+    "name behind signs that MetaIO skips": meta("ElementDataFile = :={secret}\n"),
+    "list entry with a blank in front": linked(" x.raw", DEEP + "ElementDataFile = LIST\n x.raw\n", "x.raw"),
+    "list entry that is no pattern": linked("s%d.bin", DEEP + "ElementDataFile = LIST\ns%d.bin\n"),
+    "name in front of a blank of no ASCII": linked("x.raw", DEEP + "ElementDataFile = x.raw\u00a0\n", "x.raw\u00a0"),
+    "name behind a blank of no ASCII": linked("\u00a0x", DEEP + "ElementDataFile = \u00a0x\n", "x"),
+    "NRRD: list entry with a blank in front": linked(" x", NRRD + "data file: LIST\n x\n", "x"),
+    "NRRD: list entry with a blank behind": linked("x ", NRRD + "data file: LIST\nx \n", "x"),
+    "NRRD: list entry that is no pattern": linked("s%d.bin", NRRD + "data file: LIST\ns%d.bin\n"),
     "linked folder": linked_folder,
     "NRRD: name": nrrd("data file: {secret}\n\n"),
     "NRRD: name in capitals": nrrd("DATA FILE: {secret}\n\n"),
@@ -164,3 +187,15 @@ def test_a_pipe_that_a_header_names_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.mhd", DEEP + "ElementDataFile = a.raw\n")
     with pytest.raises(CaseError, match="a pipe, a socket or a device"):
         read_image(tmp_path, "a.mhd", DEFAULT_RULES)
+
+
+def test_a_pipe_costs_its_own_case(sa_med2d: Command, tmp_path: Path) -> None:
+    recipe = write_source(tmp_path / "raw", cases=3)
+    for name in ("images/case00.nii.gz", "labels/case01.nii.gz"):
+        (tmp_path / "raw/Small" / name).unlink()
+        os.mkfifo(tmp_path / "raw/Small" / name)
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
+    assert ran.code == 3
+    for name in ("images/case00.nii.gz", "labels/case01.nii.gz"):
+        assert f"{name}: read: it is no regular file" in ran.err
+    assert {member.split("--")[2] for member, _ in members(tmp_path / "out")} == {"case02"}

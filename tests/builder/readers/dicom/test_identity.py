@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pydicom
 
+from builder.readers.dicom.identity import MODALITIES as DICOM_MODALITIES
+from sa_med2d_20m import MODALITIES
 from tests.support.command import Command
 from tests.support.dicom_image import SECRET, image_dataset, pixels_of, save
 from tests.support.dicom_reading import read_picture
@@ -19,6 +21,12 @@ def test_what_a_file_says_of_itself_comes_with_its_pixels(tmp_path: Path) -> Non
     assert (named.modality, named.fits, named.burned_in) == ("US", frozenset({"ultrasound"}), True)
     assert named.patient == hashlib.sha256(SECRET.encode()).hexdigest()
     assert named.frame_of_reference == hashlib.sha256(b"1.2.3").hexdigest()
+
+
+def test_every_modality_has_its_dicom_modalities() -> None:
+    """One that had none would be refused in every DICOM file that says what it is."""
+    assert set(DICOM_MODALITIES) == set(MODALITIES)
+    assert all(DICOM_MODALITIES.values())
 
 
 def test_nothing_of_the_patient_reaches_the_output(sa_med2d: Command, tmp_path: Path) -> None:
