@@ -250,4 +250,6 @@ def test_bytes_of_a_built_shard(built: bytes) -> None:
     `opencv-python-headless` draws or resamples otherwise. If that is meant, it is a change of bytes: name it as one in
     CHANGELOG.md, raise the numbers that CONTRIBUTING.md names for it, and only then replace literal and versions here.
     """
-    assert hashlib.sha256(built).hexdigest() == "10c38ce8c0ee91c6231120916e2c97d5ee8e975c2d719259e414e4158cc23189", _advice()
+    assert hashlib.sha256(built).hexdigest() == "10c38ce8c0ee91c6231120916e2c97d5ee8e975c2d719259e414e4158cc23189", (
+        _advice()
+    )
