@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 import types
 import typing
 from pathlib import Path
@@ -16,6 +17,7 @@ import nibabel
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from sa_med2d_20m import Intensity, Mask, Metadata
 from shards.contract import meaning_faults, type_faults
@@ -155,3 +157,10 @@ def test_links_lead_to_files_and_headings(path: Path) -> None:
             titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
             assert heading in slugs, target
+
+
+def test_what_is_cited_is_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
