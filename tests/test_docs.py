@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sa_med2d_20m import Intensity, Mask, Metadata
+from sa_med2d_20m import TIERS, Intensity, Mask, Metadata
 from shards.contract import meaning_faults, type_faults
 from shards.description import read_sources
-from shards.license import TIERS, tiers
+from shards.license import tiers
 from shards.receipt import Quarantined, Receipt
 
 ROOT = Path(__file__).parents[1]
