@@ -23,7 +23,7 @@ from sa_med2d_20m import TIERS, Intensity, Mask, Metadata
 from shards.contract import meaning_faults, type_faults
 from shards.description import read_sources
 from shards.license import tiers
-from shards.receipt import Quarantined, Receipt
+from shards.receipt import Piece, Quarantined, Receipt
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -88,7 +88,7 @@ def test_the_reference_of_recipes_is_what_the_models_say() -> None:
     assert (DOCS / "recipe-reference.md").read_text(encoding="utf-8") == written, stale
 
 
-@pytest.mark.parametrize("record", [Metadata, Intensity, Mask, Receipt, Quarantined])
+@pytest.mark.parametrize("record", [Metadata, Intensity, Mask, Receipt, Piece, Quarantined])
 def test_each_field_is_in_its_table(record: type) -> None:
     assert table(f"{record.__name__} fields") == fields(record)
 
@@ -157,6 +157,15 @@ def test_links_lead_to_files_and_headings(path: Path) -> None:
             titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
             assert heading in slugs, target
+
+
+def test_files_and_tests_that_contributors_are_sent_to_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:builder|shards|tests|docs)/[\w/.]*\w)", text)
+    assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"\b(test_\w+)\b(?!\.py)", text)
+    assert [name for name in names if f"def {name}(" not in tests] == []
 
 
 def test_what_is_cited_is_this_version() -> None:
