@@ -50,6 +50,8 @@ def in_words(hint: Any) -> str:
         return f"list of {in_words(arguments[0])}"
     if typing.get_origin(hint) is tuple:
         return f"[{', '.join(map(in_words, arguments))}]"
+    if typing.get_origin(hint) is typing.Literal:
+        return in_words(type(arguments[0]))
     if typing.get_origin(hint) is dict:
         return f"object of {in_words(arguments[1])}"
     words = {str: "string", int: "integer", float: "number", type(None): "null"}
