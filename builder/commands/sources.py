@@ -33,6 +33,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_recipe(show, "NAME")
     show.set_defaults(run=_show)
     _add_init(actions)
+    schema = actions.add_parser(
+        "schema",
+        help="print the JSON Schema of a recipe, for editors",
+        description="Print the JSON Schema (draft 2020-12) of a recipe. An editor that knows it, such as VS Code with "
+        "Even Better TOML, completes the keys of a recipe and checks them while it is typed.",
+    )
+    schema.set_defaults(run=_schema)
     check = actions.add_parser("check", help="check a recipe, and with --raw what it would build")
     _add_recipe(check, "RECIPE")
     check.add_argument(
@@ -93,6 +100,13 @@ def _init(options: argparse.Namespace) -> int:
     text = recipe_text(found, name=options.name, license_id=options.license, modality=options.modality)
     parse_recipe(text, f"{options.name}.toml")
     sys.stdout.write(text)
+    return BUILT
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from builder.sources.schema import schema_text  # noqa: PLC0415
+
+    sys.stdout.write(schema_text())
     return BUILT
 
 

@@ -23,7 +23,7 @@ from builder.sources.vocabulary import GROUPS, ORGANS
 from sa_med2d_20m import MODALITIES, SPLITS
 from shards.license import canonical
 
-_NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
+NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
 SUBMODALITY: Final = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
@@ -74,6 +74,7 @@ def _one_or_many(value: object) -> object:
 
 
 PatternField = Annotated[Pattern, BeforeValidator(_pattern)]
+_Patterns = Annotated[list[PatternField], Field(min_length=1)]
 
 
 class _Table(BaseModel):
@@ -98,7 +99,11 @@ class Files(_Table):
     """
 
     image: PatternField
-    mask: Annotated[list[PatternField], BeforeValidator(_one_or_many), Field(min_length=1)]
+    mask: Annotated[
+        list[PatternField],
+        BeforeValidator(_one_or_many, json_schema_input_type=PatternField | _Patterns),
+        Field(min_length=1),
+    ]
     patient: Literal["PatientID"] | PatternField | None = None
     case: str | None = None
     channels: Annotated[list[Annotated[str, Field(pattern=SUBMODALITY)]], Field(min_length=1)] | None = None
@@ -128,6 +133,9 @@ class Files(_Table):
         return self
 
 
+ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ -]*$")]
+
+
 class Label(_Table):
     """A class that a recipe names.
 
@@ -137,7 +145,7 @@ class Label(_Table):
         group: Group of a new class.
     """
 
-    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ -]*$")]
+    label: ClassName
     organ: Literal[ORGANS] | None = None  # type: ignore[valid-type]
     group: Literal[GROUPS] | None = None  # type: ignore[valid-type]
 
@@ -146,7 +154,7 @@ def _label(value: object) -> object:
     return {"label": value} if isinstance(value, str) else value
 
 
-LabelField = Annotated[Label, BeforeValidator(_label)]
+LabelField = Annotated[Label, BeforeValidator(_label, json_schema_input_type=ClassName | Label)]
 
 
 class Masks(_Table):
@@ -264,14 +272,14 @@ class IntensityRule(_Table):
 
 
 class Recipe(_Table):
-    """A source dataset, see design section 2.
+    """A source dataset: what its files are, what is in them, and what may be done with them.
 
     Attributes:
         name: Goes into every key: letters, digits, underscores and single hyphens.
         title: Full name, for people.
         license: SPDX identifier, ``LicenseRef-...``, ``unknown`` or ``conflict``.
         license_evidence: Where the licence was read.
-        modality: One of `sa_med2d_20m.MODALITIES`.
+        modality: How the images were made.
         submodality: ``00`` where there is none or it is not known.
         homepage: Address of the source.
         access: ``open``, ``registration`` or ``private``.
@@ -285,7 +293,7 @@ class Recipe(_Table):
         limits: See `Limits`.
         resample_masks: Bring masks that lie on another grid to the image's, by nearest neighbour.
         intensity: See `IntensityRule`.
-        axes: Axes to slice, of ``x``, ``y``, ``z``.
+        axes: Axes to slice: ``x`` gives axial, ``y`` coronal, ``z`` sagittal slices.
         splits: Official split: split -> captured ``{split}`` values, or patient names with ``*`` and ``?``.
         keep_empty: Keep slices without any mask.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
@@ -320,7 +328,7 @@ class Recipe(_Table):
     @field_validator("name")
     @classmethod
     def _safe_name(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ValueError("expected letters, digits, underscores and single hyphens between them")
         return name
 
