@@ -23,7 +23,7 @@ types:  ## types of code and tests
 
 STAGE ?= sources
 quick:  ## the tests of one stage: make quick STAGE=readers (a folder of tests/builder)
-	pytest -q -x tests/builder/$(STAGE)
+	pytest -q -x -n 2 tests/builder/$(STAGE)
 
 docs:  ## what docs/ and the README say against the code
 	pytest -q tests/test_docs.py tests/builder/sources/test_schema.py
