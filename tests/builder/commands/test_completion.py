@@ -43,6 +43,11 @@ def test_names_of_the_catalogue_and_recipe_files(tmp_path: Path) -> None:
     assert offered("sa-med2d sources show Star", tmp_path) == {"StarDist_Nuclei"}
 
 
+def test_options_that_are_declared_late(tmp_path: Path) -> None:
+    assert offered("sa-med2d build MNI152 --case", tmp_path) == {"--case-minutes"}
+    assert offered("sa-med2d demo --executor l", tmp_path) == {"local"}
+
+
 def test_choices(tmp_path: Path) -> None:
     assert offered("sa-med2d publish OUT owner/name --modality m", tmp_path) == {"mr", "microscopy"}
 
