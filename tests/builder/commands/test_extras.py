@@ -140,6 +140,7 @@ def test_loader_is_one_file(run: Installation, built: Path, tmp_path: Path) -> N
         ("", "demo --out OUT", "demo"),
         ("build", "demo --out OUT", "demo"),
         ("build", "build Small.toml --raw RAW --out OUT --executor ray", "ray"),
+        ("build", "build Small.toml --raw RAW --out OUT --executor slurm", "slurm"),
     ],
 )
 def test_command_names_the_extra_that_it_lacks(
