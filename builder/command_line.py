@@ -17,12 +17,11 @@ from typing import Any
 
 from builder.commands import build, demo, sources
 from builder.commands.exit_codes import FAILED, INTERRUPTED
+from builder.commands.late_parser import LateParser
 from builder.commands.usage import help_of
 from shards.arguments import missing
 from shards.command_line import add_commands
 from shards.console import complain, console
-
-_OURS = ("builder", "sa_med2d_20m", "shards")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complete(parser)
     if threading.current_thread() is threading.main_thread():  # elsewhere signals are not ours to handle
         signal.signal(signal.SIGTERM, _interrupt)
-    options = argparse.Namespace(extra=build.EXTRA)  # of choices that are looked up before the command is known
+    options = argparse.Namespace(extra=build.EXTRA)  # until a command says its own
     try:
         parser.parse_args(arguments, options)
         return int(options.run(options))
@@ -44,8 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted; run the same command again to go on from the shards that are finished")
         return INTERRUPTED
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in _OURS:
-            raise
         _complain(missing("this command", error, options.extra))
     except Exception as error:
         for sentence in _words(error):
@@ -93,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     parser.set_defaults(run=help_of(parser))
-    commands = parser.add_subparsers(metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=LateParser)
     build.add(commands)
     demo.add(commands)
     sources.add(commands)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 _EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
 """Protocol of a URL -> the extra whose packages read it."""
+_OURS: Final = ("builder", "sa_med2d_20m", "shards")
 
 
 class LateChoices:
@@ -78,6 +79,11 @@ def missing(what: str, error: ImportError, extra: str) -> str:
         what: What needs them: a command, an address.
         error: Raised when one was imported.
         extra: The extra of ``pyproject.toml`` that brings them.
+
+    Raises:
+        ImportError: ``error`` itself, where it is a module of this project that cannot be imported.
     """
+    if (error.name or "").partition(".")[0] in _OURS:
+        raise error
     package = f"the package {error.name.partition('.')[0]}, which is" if error.name else "packages that are"
     return f"{what} needs {package} not installed: pip install 'sa-med2d-20m[{extra}]'"

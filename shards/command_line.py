@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shards.arguments import LateChoices, add_choice, output_folder
 from shards.console import complain, console
@@ -24,7 +24,7 @@ EXTRA: Final = "publish"
 """The extra of ``pyproject.toml`` that these commands need."""
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the commands to a parser; each sets ``run``, a function of the options, and ``extra``, see `EXTRA`."""
     _add_index(commands)
     _add_verify(commands)
@@ -33,20 +33,20 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_status(commands)
 
 
-def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_index(commands: argparse._SubParsersAction[Any]) -> None:
     command = commands.add_parser("index", help="write index, receipts and card anew from the shards alone")
     command.add_argument("out", type=partial(output_folder, write=True), metavar="OUT")
     command.set_defaults(run=_index, extra=EXTRA)
 
 
-def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_verify(commands: argparse._SubParsersAction[Any]) -> None:
     command = commands.add_parser("verify", help="check shards against receipts and index; exit code 1 on any finding")
     command.add_argument("out", type=output_folder, metavar="OUT")
     command.add_argument("--deep", action="store_true", help="also decode every picture and check each mask")
     command.set_defaults(run=_verify, extra=EXTRA)
 
 
-def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_publish(commands: argparse._SubParsersAction[Any]) -> None:
     command = commands.add_parser(
         "publish",
         help="put shards, index and card on the Hugging Face Hub",
@@ -72,7 +72,7 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.set_defaults(run=_publish, extra=EXTRA)
 
 
-def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_withdraw(commands: argparse._SubParsersAction[Any]) -> None:
     command = commands.add_parser(
         "withdraw",
         help="take a source down from the Hub",
@@ -88,7 +88,7 @@ def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.set_defaults(run=_withdraw, extra=EXTRA)
 
 
-def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_status(commands: argparse._SubParsersAction[Any]) -> None:
     command = commands.add_parser("status", help="what is published, beside what is built")
     command.add_argument("repository", metavar="REPO_ID")
     command.add_argument("out", type=output_folder, nargs="?", metavar="OUT")

@@ -14,6 +14,7 @@ from typing import Final
 
 from builder.commands.build import add_build_options, run_build
 from builder.commands.exit_codes import BUILT, FAILED, QUARANTINED
+from builder.commands.late_parser import LateParser
 from shards.command_line import report
 from shards.console import console
 
@@ -29,7 +30,7 @@ DEMO: Final = {
 """Recipe in the catalogue -> package, folder inside it, files."""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[LateParser]) -> None:
     """Add the command to a parser."""
     command = commands.add_parser(
         "demo",
@@ -38,7 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "the result and print one streamed sample.",
     )
     command.add_argument("--out", type=Path, default=Path("demo"), metavar="OUT", help="output folder (default: demo)")
-    add_build_options(command)
+    command.declare_late(add_build_options)
     command.set_defaults(run=_run, extra=EXTRA)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.commands.build import complete_recipe
 from builder.commands.exit_codes import BUILT, QUARANTINED
+from builder.commands.late_parser import LateParser
 from builder.commands.usage import help_of
 from builder.run.options import Options
 from builder.sources import catalogue
@@ -23,7 +24,7 @@ EXTRA: Final = "build"
 """The extra of ``pyproject.toml`` that the command needs."""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[LateParser]) -> None:
     """Add the command to a parser."""
     command = commands.add_parser("sources", help="list, show and check recipes")
     command.set_defaults(run=help_of(command), extra=EXTRA)
@@ -53,7 +54,7 @@ def _add_recipe(action: argparse.ArgumentParser, metavar: str) -> None:
     recipe.completer = complete_recipe  # type: ignore[attr-defined]
 
 
-def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_init(actions: argparse._SubParsersAction[LateParser]) -> None:
     init = actions.add_parser(
         "init",
         help="write a recipe for a folder in a known layout",

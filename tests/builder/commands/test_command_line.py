@@ -80,7 +80,7 @@ def test_without_a_command_it_shows_them(sa_med2d: Command, arguments: tuple[str
 def test_help_lists_the_choices(sa_med2d: Command) -> None:
     assert "ct, mr, pet, ultrasound" in " ".join(sa_med2d("sources", "init", "--help").out.split())
     assert "all, commercial, permissive" in " ".join(sa_med2d("publish", "--help").out.split())
-    assert "local, ray" in " ".join(sa_med2d("build", "--help").out.split())
+    assert "{local,ray,slurm}" in " ".join(sa_med2d("build", "--help").out.split())
 
 
 def test_wrong_choice_names_the_right_ones(sa_med2d: Command) -> None:

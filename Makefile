@@ -1,0 +1,38 @@
+# The commands of everyday work, which .ci/run runs too; 'make' lists them. They use the environment .venv, or VENV=...
+VENV := .venv
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: help install test lint types quick docs loading-script cluster
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+install:  ## a fresh environment with all that tests need
+	python3 -m venv --clear $(VENV)
+	pip install --quiet --editable '.[test,demo,s3]'
+
+test:  ## all tests
+	pytest -n 2
+
+lint:  ## style and format
+	ruff check .
+	ruff format --check .
+
+types:  ## types of code and tests
+	mypy
+
+STAGE ?= sources
+quick:  ## the tests of one stage: make quick STAGE=readers (a folder of tests/builder)
+	pytest -q -x -n 2 tests/builder/$(STAGE)
+
+docs:  ## what docs/ and the README say against the code
+	pytest -q tests/test_docs.py tests/builder/sources/test_schema.py
+
+loading-script:  ## the loader as a loading script, with the last release of datasets that has these
+	python3 -m venv --clear $(VENV)-script
+	$(VENV)-script/bin/pip install --quiet --editable '.[test]' 'datasets==3.6.0'
+	$(VENV)-script/bin/pytest -n 2 $(addprefix tests/loader/test_,loading_script.py loader.py iteration.py views.py)
+
+cluster:  ## the loader with torch and the builder on Ray, which are installed for it
+	pip install --quiet --editable '.[ray]' torch
+	pytest -n 2 tests/loader/test_iteration.py tests/builder/run/executors/test_ray.py
