@@ -97,14 +97,12 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _index(options: argparse.Namespace) -> int:
-    from shards.card import write_card  # noqa: PLC0415 - imported when it is called, here and below
-    from shards.index import rebuild  # noqa: PLC0415
+    from shards.index import rebuild  # noqa: PLC0415 - imported when it is called, here and below
 
     _require_folder(options.out)
     speaker = console()
     with speaker.status("indexing") as status:
         count, findings = rebuild(options.out, lambda shard: status.update(f"indexing {shard.tar}"))
-    write_card(options.out)
     report(findings, speaker)
     speaker.print(f"{count} shards indexed, {len(findings)} could not be read")
     return FAILED if findings else DONE
@@ -194,8 +192,8 @@ def _withdraw(options: argparse.Namespace) -> int:
     done = withdraw(options.source, repository, purge=options.purge)
     speaker.print(f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted")
     if done.tags:
-        told = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
-        speaker.print(f"{told}: {', '.join(done.tags)}")
+        state = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
+        speaker.print(f"{state}: {', '.join(done.tags)}")
     if done.branches:
         speaker.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
     if done.purged:
