@@ -133,10 +133,11 @@ def _reasons_of(
         for path in (shard.tar, shard.index)
         if is_here(out) and not (out / path).resolve().is_relative_to(out.resolve())
     ]
-    license_id = receipt.license if receipt is not None else shard.license
-    refused = refusal(license_id, source.license_evidence if source else None)
-    if refused is not None:
-        reasons.append(f"{shard.tar}: {refused}")
+    evidence, access = (source.license_evidence, source.access) if source else (None, "open")
+    said = [shard.license, *([source.license] if source else []), *([receipt.license] if receipt else [])]
+    # whichever of them says so, in the spelling of the last
+    refused = {refusal(license_id, evidence, access) for license_id in {one.lower(): one for one in said}.values()}
+    reasons += [f"{shard.tar}: {reason}" for reason in sorted(filter(None, refused))]
     if source is not None and source.license.lower() != shard.license:
         reasons.append(f"{shard.tar}: its path says {shard.license}, its source {source.license}")
     return [*reasons, *verify_shard(out, shard, deep=False, across=across)]

@@ -268,6 +268,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no derivatives": (lambda out: relicense(out.parent, "CC-BY-ND-4.0"), "does not allow derivatives"),
     "not in the table": (lambda out: relicense(out.parent, "LicenseRef-Ours"), "the licence table has no row for LicenseRef-Ours"),
     "no evidence": (lambda out: edit_source(out, "Free", license_evidence=None), "its recipe gives no license_evidence"),
+    "blank evidence": (lambda out: edit_source(out, "Free", license_evidence=" "), "its license_evidence is ' '"),
+    "private": (lambda out: edit_source(out, "Free", access="private"), "its access is private"),
     "no source": (lambda out: (out / "build/sources/Free.json").unlink(), "which tells licence and evidence, is missing"),
     "path of another licence": (move_to_other_licence, "its metadata says ct/cc-by-4.0/Free/"),
     "source of another licence": (lambda out: edit_source(out, "Free", license="CC0-1.0"), "its path says cc-by-4.0, its source CC0-1.0"),
