@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +19,7 @@ from shards.lock import locked
 from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipts, write_receipt
 from shards.store import copied, is_here
-from shards.tar import BrokenShardError, Located, read_shard, sha256_of
+from shards.tar import BrokenShardError, Located, read_open_shard, sha256_of
 
 
 def _arrow(described: Any) -> pa.DataType:
@@ -80,21 +80,26 @@ def write_index(path: Path, table: pa.Table) -> None:
         pq.write_table(table.combine_chunks(), file, compression="zstd")
 
 
-def rows_of(out: Path, shard: ShardId) -> list[dict[str, Any]]:
+def rows_of(file: BinaryIO, path: Path, shard: ShardId) -> list[dict[str, Any]]:
     """The index rows of a shard, made from its tar alone.
+
+    Args:
+        file: The tar, open.
+        path: Its name, for messages.
+        shard: The shard's name.
 
     Raises:
         BrokenShardError: The shard cannot be read.
     """
     rows = []
-    for sample, located in read_shard(out / shard.tar):
+    for sample, located in read_open_shard(file, path):
         try:
             record = json.loads(sample.record)
         except ValueError as error:
-            raise BrokenShardError(f"{out / shard.tar}: {sample.key}.json is no JSON ({error})") from None
+            raise BrokenShardError(f"{path}: {sample.key}.json is no JSON ({error})") from None
         faults = list(type_faults(record))
         if faults:
-            raise BrokenShardError(f"{out / shard.tar}: {sample.key}: its metadata is wrong: {'; '.join(faults[:3])}")
+            raise BrokenShardError(f"{path}: {sample.key}: its metadata is wrong: {'; '.join(faults[:3])}")
         rows.append(index_row(record, shard.tar, located))
     return rows
 
@@ -133,9 +138,9 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
 
 
 def _index_shard(out: Path, shard: ShardId, known: Receipt | None) -> None:
-    with copied(out, [shard.tar]) as near:
-        rows = index_table(rows_of(near, shard))
-        sha256, size = sha256_of(near / shard.tar)
+    with copied(out, [shard.tar]) as near, (near / shard.tar).open("rb") as file:
+        rows = index_table(rows_of(file, near / shard.tar, shard))
+        sha256, size = sha256_of(file)
     write_index(out / shard.index, rows)
     if known is None or not _agrees(known, shard, rows, sha256):
         write_receipt(out, receipt_of(shard, rows, sha256, size))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+from shards.hub.errors import PublishError
 from shards.hub.publish import card_of, source_of
-from shards.hub.repository import Operation, PublishError, Repository
+from shards.hub.repository import Operation, Repository
 from shards.paths import CARD
 
 

@@ -120,7 +120,9 @@ def test_a_copied_raw_folder_resumes(tmp_path: Path, raw: Path, sa_med2d: Comman
     assert {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.tar")} == before
 
 
-def test_the_same_time_and_size_with_other_bytes_is_what_times_hide(tmp_path: Path, raw: Path, sa_med2d: Command) -> None:
+def test_the_same_time_and_size_with_other_bytes_is_what_times_hide(
+    tmp_path: Path, raw: Path, sa_med2d: Command
+) -> None:
     """What `spoil` relies on; a build elsewhere, which knows no times, sees the rubbish."""
     out = tmp_path / "out"
     assert sa_med2d("build", recipe(raw), "--raw", raw, "--out", out).code == 0
@@ -202,7 +204,9 @@ def test_a_killed_build_resumes_at_the_case(tmp_path: Path, sa_med2d: Command) -
     write_nifti(raw / "Small" / "labels" / "case99.nii.gz", np.tile(organ_map(), (8, 8, 8)))
     recipe(raw).write_text(recipe(raw).read_text() + '\n[splits]\ntrain = ["*"]\n')
     expected = fresh(raw, tmp_path / "fresh", sa_med2d)
-    process = subprocess.Popen(command(recipe(raw), out, "--workers", 1, "--shard-size", "1GiB"), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(recipe(raw), out, "--workers", 1, "--shard-size", "1GiB"), stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while sum(len(path.read_bytes()) > 1000 for path in (out / "build").rglob("*.pieces")) < 1:
         assert process.poll() is None
