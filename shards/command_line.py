@@ -196,6 +196,9 @@ def _withdraw(options: argparse.Namespace) -> int:
         speaker.print(f"{state}: {', '.join(done.tags)}")
     if done.branches:
         speaker.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
+    for name, reason in done.unlisted.items():
+        text = f"{reason}: the card leaves {name} out until it is published again"
+        speaker.print(text, markup=False, highlight=False)
     if done.purged:
         speaker.print(f"the history of {options.revision} is one commit")
     else:
@@ -204,6 +207,7 @@ def _withdraw(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     from shards.hub.repository import Repository  # noqa: PLC0415
@@ -214,6 +218,7 @@ def _status(options: argparse.Namespace) -> int:
     for one in found:
         receipts = one.published.values()
         samples, size = sum(receipt.samples for receipt in receipts), sum(receipt.bytes for receipt in receipts)
-        table.add_row(one.name, one.license, str(len(receipts)), f"{samples:,}", f"{size / 1e6:.1f}", one.state)
+        cells = (one.name, one.license, str(len(receipts)), f"{samples:,}", f"{size / 1e6:.1f}", one.state)
+        table.add_row(*map(escape, cells))  # somebody else may have written these names
     console().print(table if found else f"{options.repository} holds no source")
     return DONE

@@ -106,7 +106,7 @@ def publish(
     _refuse_script(repository.name, there)
     if tag is not None and tag in repository.tags():
         raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
-    manifests = {**repository.manifests(head, there), **ours}
+    manifests = {**_others(repository, head, there, ours), **ours}
     wanted: dict[str, Content] = {
         **{file.path: file for verdict in offered.allowed for file in verdict.files},
         **_texts(ours.values(), manifests, repository.name),
@@ -125,6 +125,17 @@ def publish(
     if tag is not None:
         repository.tag(tag, head)
     return Published(head, len(changes.first) + len(changes.last), len(changes.stale), names, tag)
+
+
+def _others(
+    repository: Repository, head: str, there: dict[str, RemoteFile], ours: Collection[str]
+) -> dict[str, Manifest]:
+    """The manifests of the sources that are there already, without which the card would lose them."""
+    manifests, unreadable = repository.manifests(head, there)
+    for name, reason in unreadable.items():
+        if name not in ours:
+            raise PublishError(f"{reason}; publish {name} too, which writes it again, or withdraw it")
+    return manifests
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import huggingface_hub
@@ -86,20 +86,27 @@ class Repository:
                     found[entry.path] = RemoteFile(entry.size, oid)
         return found
 
-    def manifests(self, revision: str, files: dict[str, RemoteFile]) -> dict[str, Manifest]:
-        """What is published, by source."""
-        found = {}
+    def manifests(self, revision: str, files: dict[str, RemoteFile]) -> tuple[dict[str, Manifest], dict[str, str]]:
+        """What is published.
+
+        Returns:
+            Manifests by source; and for each source whose manifest is none that this version reads, why.
+        """
+        found, unreadable = {}, {}
         for path in sorted(path for path in files if path.startswith(f"{MANIFESTS}/")):
+            source = PurePosixPath(path).stem
             with self._hub_errors():
                 local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
             try:
                 manifest = read_manifest(Path(local).read_bytes(), f"{self.name}: {path}")
             except DatasetError as error:
-                raise PublishError(str(error)) from None
-            if manifest_file(manifest.source.name) != path:
-                raise PublishError(f"{self.name}: {path} is about {manifest.source.name}")
-            found[manifest.source.name] = manifest
-        return found
+                unreadable[source] = str(error)
+                continue
+            if manifest_file(manifest.source.name) == path:
+                found[source] = manifest
+            else:
+                unreadable[source] = f"{self.name}: {path} is about {manifest.source.name}"
+        return found, unreadable
 
     def send(self, additions: Sequence[CommitOperationAdd]) -> None:
         """Send the large ones of some files ahead of the commit that adds them.

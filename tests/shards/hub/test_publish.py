@@ -581,6 +581,56 @@ print(json.dumps(sorted({{row["source"] for row in s.load({REPO!r}, "all")}})))
     assert publisher.script(script) == ["Magnet", "Share"]
 
 
+def put(publisher: Publisher, path: str, content: bytes) -> None:
+    """Somebody else changes a file of the repository."""
+    publisher.script(
+        "import json; from huggingface_hub import HfApi; "
+        f"HfApi().upload_file(path_or_fileobj={content!r}, path_in_repo={path!r}, repo_id={REPO!r}, repo_type='dataset'); "
+        "print(json.dumps(1))"
+    )
+
+
+def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) -> None:
+    """It blocks no take-down; it is named, and publishing that source again mends it."""
+    assert publisher.run("publish", out, REPO)[0] == 0
+    put(publisher, "index/sources/Magnet.json", b'{"source": "somebody else wrote this')
+    code, said = publisher.run("status", REPO)
+    assert code == 0, said
+    assert "Magnet.json is no JSON" in said
+    code, said = publisher.run("publish", out, REPO, "--source", "Share")
+    assert code == 1  # the card would lose a source
+    assert "publish Magnet too, which writes it again, or withdraw it" in said
+    code, said = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, said
+    assert "Magnet.json is no JSON" in said
+    assert "the card leaves Magnet out until it is published again" in said
+    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    code, said = publisher.run("publish", out, REPO, "--source", "Magnet")
+    assert code == 0, said
+    card = publisher.git("show", "main:README.md")
+    assert ("Free" in card, "Share" in card, "Magnet" in card) == (False, True, True)
+
+
+def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    put(publisher, "index/sources/Free.json", b"[" * 100_000)
+    code, said = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Share")
+
+
+def test_source_that_comes_back_while_it_is_purged(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    before = publisher.git("rev-parse", "main")
+    on_request(publisher, "super-squash", lambda: publisher.git("update-ref", "refs/heads/main", before))
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    assert code == 1
+    assert "somebody published Free again meanwhile" in said
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Share")
+
+
 def test_other_branch_and_taken_tag(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--source", "Free", "--tag", "v1")[0] == 0
     code, said = publisher.run("publish", out, REPO, "--source", "Share", "--revision", "next")
