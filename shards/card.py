@@ -263,7 +263,8 @@ def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescripti
         lines.append(f"- **{name}** ({licenses[name]}): {count['images']:,} images, {count['masks']:,} masks.")
         if source is not None:
             lines.append(f"  [{source.title}]({source.homepage}). {source.citation}")
-        refused = refusal(licenses[name], source.license_evidence if source else None)
+        evidence, access = (source.license_evidence, source.access) if source else (None, "open")
+        refused = refusal(licenses[name], evidence, access)
         if refused:
             lines.append(f"  Not for publication: {refused}.")
     return "\n".join(lines) + "\n"

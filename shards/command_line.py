@@ -97,14 +97,12 @@ def _add_status(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _index(options: argparse.Namespace) -> int:
-    from shards.card import write_card  # noqa: PLC0415 - imported when it is called, here and below
-    from shards.index import rebuild  # noqa: PLC0415
+    from shards.index import rebuild  # noqa: PLC0415 - imported when it is called, here and below
 
     _require_folder(options.out)
     speaker = console()
     with speaker.status("indexing") as status:
         count, findings = rebuild(options.out, lambda shard: status.update(f"indexing {shard.tar}"))
-    write_card(options.out)
     report(findings, speaker)
     speaker.print(f"{count} shards indexed, {len(findings)} could not be read")
     return FAILED if findings else DONE
@@ -194,10 +192,13 @@ def _withdraw(options: argparse.Namespace) -> int:
     done = withdraw(options.source, repository, purge=options.purge)
     speaker.print(f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted")
     if done.tags:
-        told = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
-        speaker.print(f"{told}: {', '.join(done.tags)}")
+        state = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
+        speaker.print(f"{state}: {', '.join(done.tags)}")
     if done.branches:
         speaker.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
+    for name, reason in done.unlisted.items():
+        text = f"{reason}: the card leaves {name} out until it is published again"
+        speaker.print(text, markup=False, highlight=False)
     if done.purged:
         speaker.print(f"the history of {options.revision} is one commit")
     else:
@@ -206,6 +207,7 @@ def _withdraw(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     from shards.hub.repository import Repository  # noqa: PLC0415
@@ -216,6 +218,7 @@ def _status(options: argparse.Namespace) -> int:
     for one in found:
         receipts = one.published.values()
         samples, size = sum(receipt.samples for receipt in receipts), sum(receipt.bytes for receipt in receipts)
-        table.add_row(one.name, one.license, str(len(receipts)), f"{samples:,}", f"{size / 1e6:.1f}", one.state)
+        cells = (one.name, one.license, str(len(receipts)), f"{samples:,}", f"{size / 1e6:.1f}", one.state)
+        table.add_row(*map(escape, cells))  # somebody else may have written these names
     console().print(table if found else f"{options.repository} holds no source")
     return DONE

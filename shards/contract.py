@@ -24,7 +24,7 @@ def type_faults(value: Any, expected: Any = Metadata, where: str = "") -> Iterat
 
     Args:
         value: The value.
-        expected: A dataclass, ``str``, ``int``, ``float``, a tuple of one of them, or any of these or None.
+        expected: A dataclass, ``str``, ``int``, ``float``, a tuple or dict of one of them, or any of these or None.
         where: Path of the value, for the message.
 
     Yields:
@@ -37,6 +37,8 @@ def type_faults(value: Any, expected: Any = Metadata, where: str = "") -> Iterat
             yield from type_faults(
                 value, next(arm for arm in typing.get_args(expected) if arm is not type(None)), where
             )
+    elif typing.get_origin(expected) is dict:
+        yield from _table_faults(value, typing.get_args(expected)[1], where)
     elif typing.get_origin(expected) is tuple:
         yield from _list_faults(value, typing.get_args(expected), where)
     elif not isinstance(value, int | float if expected is float else expected) or isinstance(value, bool):
@@ -61,6 +63,14 @@ def _record_faults(value: Any, expected: type, where: str) -> Iterator[str]:
     for name in names:
         if name in value:
             yield from type_faults(value[name], hints[name], f"{prefix}{name}")
+
+
+def _table_faults(value: Any, item: Any, where: str) -> Iterator[str]:
+    if not isinstance(value, Mapping):
+        yield f"{where} is {value!r}, expected a table"
+        return
+    for name, entry in value.items():
+        yield from type_faults(entry, item, f"{where}.{name}")
 
 
 def _list_faults(value: Any, items: tuple[Any, ...], where: str) -> Iterator[str]:

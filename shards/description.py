@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sa_med2d_20m import DatasetError
 from shards.atomic import write_atomic
+from shards.contract import type_faults
 from shards.paths import SOURCES, source_file
 from shards.store import contents
 
@@ -58,25 +60,31 @@ def source_from(record: Any, where: str) -> SourceDescription:
     Raises:
         DatasetError: It is none of this version; the message begins with ``where``.
     """
-    try:
-        return SourceDescription(**{**record, "classes": tuple(SourceClass(**entry) for entry in record["classes"])})
-    except (TypeError, KeyError) as error:
-        raise DatasetError(f"{where}: no description of a source that this version reads ({error})") from None
+    faults = list(type_faults(record, SourceDescription))
+    if faults:
+        raise DatasetError(f"{where}: no description of a source that this version reads ({'; '.join(faults[:3])})")
+    return SourceDescription(**{**record, "classes": tuple(SourceClass(**entry) for entry in record["classes"])})
 
 
 def read_sources(out: Path) -> dict[str, SourceDescription]:
-    """All sources that an output folder knows, by name.
+    """The sources that an output folder describes, by name; without those that `source_faults` names."""
+    return {one.name: one for one in _descriptions(out) if isinstance(one, SourceDescription)}
 
-    Raises:
-        DatasetError: One cannot be read; the message names its file.
-    """
-    found = {}
+
+def source_faults(out: Path) -> list[str]:
+    """A sentence for each description that cannot be read, or is of another source than its path says."""
+    return [str(one) for one in _descriptions(out) if isinstance(one, DatasetError)]
+
+
+def _descriptions(out: Path) -> Iterator[SourceDescription | DatasetError]:
     for name, data in contents(out, SOURCES, ".json").items():
         where = f"{out / SOURCES / name}"
         try:
-            record = json.loads(data)
-        except ValueError as error:
-            raise DatasetError(f"{where}: is no JSON ({error}); build the source again") from None
-        source = source_from(record, where)
-        found[source.name] = source
-    return found
+            source = source_from(json.loads(data), where)
+        except DatasetError as error:
+            yield error
+        except (ValueError, RecursionError) as error:
+            yield DatasetError(f"{where}: is no JSON ({error}); build the source again")
+        else:
+            misnamed = DatasetError(f"{where}: is about {source.name!r}; delete it, and build that source again")
+            yield source if name == f"{source.name}.json" else misnamed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 
 from sa_med2d_20m import PLACES, DatasetError, metadata_types
 from shards.atomic import open_atomic
+from shards.card import write_card
 from shards.contract import type_faults
+from shards.lock import locked
 from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipts, write_receipt
 from shards.store import copied, is_here
-from shards.tar import BrokenShardError, Located, read_shard, sha256_of
+from shards.tar import BrokenShardError, Located, read_open_shard, sha256_of
 
 
 def _arrow(described: Any) -> pa.DataType:
@@ -78,27 +80,32 @@ def write_index(path: Path, table: pa.Table) -> None:
         pq.write_table(table.combine_chunks(), file, compression="zstd")
 
 
-def rows_of(out: Path, shard: ShardId) -> list[dict[str, Any]]:
+def rows_of(file: BinaryIO, path: Path, shard: ShardId) -> list[dict[str, Any]]:
     """The index rows of a shard, made from its tar alone.
+
+    Args:
+        file: The tar, open.
+        path: Its name, for messages.
+        shard: The shard's name.
 
     Raises:
         BrokenShardError: The shard cannot be read.
     """
     rows = []
-    for sample, located in read_shard(out / shard.tar):
+    for sample, located in read_open_shard(file, path):
         try:
             record = json.loads(sample.record)
         except ValueError as error:
-            raise BrokenShardError(f"{out / shard.tar}: {sample.key}.json is no JSON ({error})") from None
+            raise BrokenShardError(f"{path}: {sample.key}.json is no JSON ({error})") from None
         faults = list(type_faults(record))
         if faults:
-            raise BrokenShardError(f"{out / shard.tar}: {sample.key}: its metadata is wrong: {'; '.join(faults[:3])}")
+            raise BrokenShardError(f"{path}: {sample.key}: its metadata is wrong: {'; '.join(faults[:3])}")
         rows.append(index_row(record, shard.tar, located))
     return rows
 
 
 def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[str]]:
-    """Write all indexes and receipts anew from the tars alone.
+    """Write all indexes, all receipts and the card anew from the tars alone.
 
     A receipt that agrees with its tar is kept: it also knows the quarantined cases and lets a build resume. Indexes and
     receipts of shards that are gone are removed.
@@ -109,26 +116,34 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
 
     Returns:
         Number of shards indexed, and a sentence for each file that is no readable shard.
+
+    Raises:
+        OutputError: Another command is writing to the folder.
     """
-    known = read_receipts(out)
-    done, findings = 0, []
-    for stem, path in stems(out, DATA, ".tar").items():
-        try:
-            shard = ShardId.parse(stem)
-            on_shard(shard)
-            with copied(out, [shard.tar]) as near:
-                rows = index_table(rows_of(near, shard))
-                sha256, size = sha256_of(near / shard.tar)
-        except DatasetError as error:
-            findings.append(f"{path}: {error}" if not is_here(out) else str(error))
-            continue
-        write_index(out / shard.index, rows)
-        receipt = known.get(stem)
-        if receipt is None or not _agrees(receipt, shard, rows, sha256):
-            write_receipt(out, receipt_of(shard, rows, sha256, size))
-        done += 1
-    _remove_orphans(out)
+    with locked(out, "index"):
+        known = read_receipts(out)
+        done, findings = 0, []
+        for stem, path in stems(out, DATA, ".tar").items():
+            try:
+                shard = ShardId.parse(stem)
+                on_shard(shard)
+                _index_shard(out, shard, known.get(stem))
+            except DatasetError as error:
+                findings.append(f"{path}: {error}" if not is_here(out) else str(error))
+            else:
+                done += 1
+        _remove_orphans(out)
+        write_card(out)
     return done, findings
+
+
+def _index_shard(out: Path, shard: ShardId, known: Receipt | None) -> None:
+    with copied(out, [shard.tar]) as near, (near / shard.tar).open("rb") as file:
+        rows = index_table(rows_of(file, near / shard.tar, shard))
+        sha256, size = sha256_of(file)
+    write_index(out / shard.index, rows)
+    if known is None or not _agrees(known, shard, rows, sha256):
+        write_receipt(out, receipt_of(shard, rows, sha256, size))
 
 
 def _remove_orphans(out: Path) -> None:

@@ -6,13 +6,18 @@ text at its SPDX page (https://spdx.org/licenses/) or, for ``LicenseRef-``, at t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from sa_med2d_20m import TIERS
 
 UNPUBLISHED: Final = ("unknown", "conflict")
 """What a recipe may say instead of a licence: buildable, never published."""
+_SHARED: Final = ("open", "registration")
+"""Access of sources that their holders give to others."""
+_DOI: Final = re.compile(r"(doi:\s*)?10\.\d{4,9}(\.\d+)*/\S+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,19 @@ def tiers(license_id: str) -> tuple[str, ...]:
     return TIERS[:2] if row.share_alike else TIERS
 
 
-def refusal(license_id: str, evidence: str | None) -> str | None:
-    """Why a source may not be published, or None where it may."""
+def refusal(license_id: str, evidence: str | None, access: str) -> str | None:
+    """Why a source may not be published, or None where it may.
+
+    Args:
+        license_id: Its licence.
+        evidence: Where the licence was read, see `is_evidence`.
+        access: ``open``, ``registration`` or ``private``; anything else counts as private.
+    """
+    private = None if access in _SHARED else f"its access is {access}"
+    return _license_refusal(license_id) or private or _evidence_refusal(evidence)
+
+
+def _license_refusal(license_id: str) -> str | None:
     row = terms(license_id)
     if license_id in UNPUBLISHED:
         return f"its licence is {license_id}"
@@ -133,6 +149,36 @@ def refusal(license_id: str, evidence: str | None) -> str | None:
         return f"{license_id} does not allow redistribution"
     if not row.derivatives:
         return f"{license_id} does not allow derivatives, and slices are derivatives"
+    return None
+
+
+def _evidence_refusal(evidence: str | None) -> str | None:
     if not evidence:
         return "its recipe gives no license_evidence"
-    return None
+    if is_evidence(evidence):
+        return None
+    return f"its license_evidence is {evidence!r}, expected an http(s) address or a DOI where its licence is stated"
+
+
+def is_evidence(text: str) -> bool:
+    """Whether a text names a place where others can read a licence: an http(s) address with a host, or a DOI.
+
+    The form of a DOI is that of https://www.doi.org/doi-handbook/HTML/doi-name-syntax.html: 10, a registrant, a suffix.
+
+    >>> is_evidence("https://doi.org/10.5281/zenodo.10047292"), is_evidence("doi:10.5281/zenodo.10047292")
+    (True, True)
+    >>> is_evidence("https://"), is_evidence("none"), is_evidence("javascript:alert(1)")
+    (False, False, False)
+    """
+    text = text.strip()
+    if _DOI.fullmatch(text):
+        return True
+    if any(sign.isspace() or not sign.isprintable() for sign in text):
+        return False
+    try:
+        address = urlsplit(text)
+        host = address.hostname or ""
+    except ValueError:  # of brackets that hold no IPv6 address
+        return False
+    labels = host.removesuffix(".").split(".")
+    return address.scheme in ("http", "https") and len(labels) > 1 and all(labels)

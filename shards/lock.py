@@ -1,4 +1,4 @@
-"""One build at a time in an output folder."""
+"""One command at a time writes to an output folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shards.paths import BUILD
 from shards.store import create, is_here
 
 _OWNER: Final = f"{BUILD}/lock.owner"
-_MARK: Final = re.compile(r"process (?P<number>\d+) on (?P<place>\S+ \(\w+\)), since ")
+_MARK: Final = re.compile(r"sa-med2d \w+, process (?P<number>\d+) on (?P<place>\S+ \(\w+\)), since ")
 _KERNEL: Final = (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid"))
 
 
@@ -28,17 +28,21 @@ class OutputError(SAMed2DError):
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(out: Path, command: str) -> Iterator[None]:
     """Keep an output folder for this process, for as long as the block runs.
 
     On this machine the operating system keeps the lock, and frees it when the process dies. In an object store the lock
     is an object: one that a process of this machine left when it was killed is taken over.
 
+    Args:
+        out: Output folder.
+        command: Command that writes to it, such as ``build``, for the message that others get.
+
     Raises:
-        OutputError: Another build is writing to it.
+        OutputError: Another command is writing to it.
     """
     if not is_here(out):
-        with _object(out):
+        with _object(out, command):
             yield
         return
     from filelock import FileLock, Timeout  # noqa: PLC0415 - only commands that write need it
@@ -46,28 +50,23 @@ def locked(out: Path) -> Iterator[None]:
     (out / BUILD).mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / BUILD / "lock", timeout=0):
-            write_atomic(out / _OWNER, mark_of(os.getpid()).encode())
+            write_atomic(out / _OWNER, mark_of(os.getpid(), command).encode())
             try:
                 yield
             finally:
                 (out / _OWNER).unlink(missing_ok=True)
     except Timeout:
-        raise OutputError(
-            f"{out}: another build ({_owner(out)}) is writing to this folder; wait for it or choose another --out"
-        ) from None
+        raise OutputError(_refusal(out, _owner(out))) from None
 
 
 @contextmanager
-def _object(out: Path) -> Iterator[None]:
-    mark, own = out / _OWNER, mark_of(os.getpid()).encode()
+def _object(out: Path, command: str) -> Iterator[None]:
+    mark, own = out / _OWNER, mark_of(os.getpid(), command).encode()
     if not create(mark, own):
         owner = _owner(out)
         claim = out / f"{_OWNER}.{_digest(owner)}"
         if not (_is_dead(owner) and create(claim, own)):  # of two that find it dead one takes it over
-            raise OutputError(
-                f"{out}: another build ({owner}) is writing to this folder; wait for it or choose another --out; if it "
-                f"was killed, delete {mark} and run this again"
-            )
+            raise OutputError(f"{_refusal(out, owner)}; if it was killed, delete {mark} and run this again")
         mark.write_bytes(own)
         claim.unlink()
     try:
@@ -76,9 +75,13 @@ def _object(out: Path) -> Iterator[None]:
         mark.unlink(missing_ok=True)
 
 
-def mark_of(process: int) -> str:
-    """What a process writes into its lock: its number, and where that number means anything."""
-    return f"process {process} on {_place()}, since {datetime.now():%Y-%m-%d %H:%M}"
+def _refusal(out: Path, owner: str) -> str:
+    return f"{out}: {owner}, is writing to this folder; wait for it to end or choose another folder"
+
+
+def mark_of(process: int, command: str) -> str:
+    """What a process writes into its lock: its command, its number, and where that number means anything."""
+    return f"sa-med2d {command}, process {process} on {_place()}, since {datetime.now():%Y-%m-%d %H:%M}"
 
 
 def _place() -> str:
@@ -100,7 +103,7 @@ def _owner(out: Path) -> str:
     try:
         return (out / _OWNER).read_text(encoding="utf-8")
     except OSError:  # it has only just begun
-        return "which has just begun"
+        return "another command, which has just begun"
 
 
 def _is_dead(owner: str) -> bool:

@@ -140,12 +140,16 @@ def _receipt_from(data: bytes, where: str) -> Receipt:
 
 
 def read_receipts(out: Path) -> dict[str, Receipt]:
-    """All readable receipts of an output folder by stem, sorted; one that cannot be read counts as missing."""
+    """All receipts of an output folder by stem, sorted.
+
+    One that cannot be read counts as missing, and so does one that is about another shard than its path says.
+    """
     found = {}
     for name, data in contents(out, RECEIPTS, ".json").items():
         try:
             receipt = _receipt_from(data, name)
         except DatasetError:
             continue
-        found[receipt.shard] = receipt
+        if name == f"{receipt.shard}.json":
+            found[receipt.shard] = receipt
     return dict(sorted(found.items()))

@@ -7,6 +7,7 @@ here: a listing instead of a walk, many small objects read at once, copies near 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -110,16 +111,30 @@ def copied(out: Path, paths: Iterable[str]) -> Iterator[Path]:
     if is_here(out):
         yield out
         return
-    system = _system(out)
     with tempfile.TemporaryDirectory(prefix="sa-med2d-") as name:
         for path in paths:
-            local = Path(name) / path
-            local.parent.mkdir(parents=True, exist_ok=True)
             try:
-                system.get_file(_name(out / path), str(local))
+                fetch(out / path, Path(name) / path)
             except FileNotFoundError:
-                local.unlink(missing_ok=True)
+                continue
         yield Path(name)
+
+
+def fetch(path: Path, copy: Path) -> None:
+    """Copy a file, wherever it lies, to a place on this machine.
+
+    Raises:
+        FileNotFoundError: It is not there; and neither is a copy.
+    """
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if is_here(path):
+        shutil.copyfile(path, copy)
+        return
+    try:
+        _system(path).get_file(_name(path), str(copy))
+    except FileNotFoundError:
+        copy.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

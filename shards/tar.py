@@ -160,9 +160,21 @@ def read_shard(path: Path) -> Iterator[tuple[Sample, Located]]:
     Raises:
         BrokenShardError: See there.
     """
+    with path.open("rb") as file:
+        yield from read_open_shard(file, path)
+
+
+def read_open_shard(file: BinaryIO, path: Path) -> Iterator[tuple[Sample, Located]]:
+    """As `read_shard`, from a file that is open: what is read is one file, whatever takes its name meanwhile.
+
+    Args:
+        file: Its content, from the start.
+        path: Its name, for messages.
+    """
     end = 0
+    file.seek(0)
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             members: list[tuple[tarfile.TarInfo, bytes]] = []
             for info in tar:
                 members.append((info, _content(tar, info, path)))
@@ -174,7 +186,7 @@ def read_shard(path: Path) -> Iterator[tuple[Sample, Located]]:
         raise BrokenShardError(f"{path}: no readable tar ({error})") from None
     if members:
         raise BrokenShardError(f"{path}: ends within a sample, after {members[-1][0].name}")
-    _check_end(path, end)
+    _check_end(file, path, end)
 
 
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:
@@ -184,11 +196,10 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:
     return file.read()
 
 
-def _check_end(path: Path, end: int) -> None:
+def _check_end(file: BinaryIO, path: Path, end: int) -> None:
     """Whether nothing but the end-of-archive mark follows; tarfile stops silently at a header that it cannot read."""
-    with path.open("rb") as file:
-        file.seek(end)
-        rest = file.read()
+    file.seek(end)
+    rest = file.read()
     if any(rest):
         raise BrokenShardError(f"{path}: a damaged header at byte {end}, what follows cannot be read")
     if len(rest) < 2 * _BLOCK:
@@ -208,7 +219,10 @@ def _sample(members: list[tuple[tarfile.TarInfo, bytes]], path: Path) -> tuple[S
     return sample, Located(*(Member(info.offset_data, info.size) for info, _ in members))
 
 
-def sha256_of(path: Path) -> tuple[str, int]:
-    """Sha256 and size in bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
+def sha256_of(file: BinaryIO) -> tuple[str, int]:
+    """Sha256 and size in bytes of an open file, from its start to its end."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest(), file.tell()

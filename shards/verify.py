@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sa_med2d_20m import DatasetError, decode_masks, decode_png, split_layers
 from shards.contract import meaning_faults
+from shards.description import source_faults
 from shards.index import INDEX_SCHEMA, count_faults, index_table, rows_of
 from shards.key import SampleKey
 from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipt
 from shards.store import copied
-from shards.tar import BrokenShardError, Sample, read_shard, sha256_of
+from shards.tar import BrokenShardError, Sample, read_open_shard, sha256_of
 
 
 def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Iterator[str]:
@@ -53,32 +57,88 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
             yield f"{path}: {error}"
             continue
         on_shard(shard)
-        yield from verify_shard(out, shard, deep=deep, across=across)
+        yield from verify_shard(out, shard, deep=deep, across=across).findings
     yield from across.findings()
+    yield from source_faults(out)
 
 
-def verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardChecks) -> Iterator[str]:
+@dataclass(frozen=True)
+class VerifiedShard:
+    """What was found of a shard, and of which bytes.
+
+    Attributes:
+        findings: A sentence each.
+        receipt: Its receipt, None where there is none that can be read.
+        sha256: Of the tar that was read.
+        size: Of that tar, in bytes.
+        index_sha256: Of the index that was read, None where there is none.
+        index_size: Of that index, in bytes.
+    """
+
+    findings: tuple[str, ...]
+    receipt: Receipt | None
+    sha256: str
+    size: int
+    index_sha256: str | None
+    index_size: int
+
+
+def verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardChecks) -> VerifiedShard:
     """Check one shard; what must hold over several is told by ``across`` in the end. See `verify`.
 
-    One in an object store is fetched once, with its index and receipt.
+    Each file is opened once, so that what is found and the hashes are of the same bytes, whatever a build replaces
+    meanwhile. One in an object store is fetched once.
     """
     with copied(out, (shard.tar, shard.index, shard.receipt)) as near:
-        for finding in _verify_shard(near, shard, deep=deep, across=across):
-            yield finding.replace(str(near), str(out))
+        path = near / shard.tar
+        receipt, reason = _receipt_of(path, near / shard.receipt)
+        index = _bytes_of(near / shard.index)
+        with path.open("rb") as file:
+            sha256, size = sha256_of(file)
+            findings = list(_check_receipt(shard, path, receipt, sha256, size)) if receipt else [reason]
+            findings += _check_content(file, near, shard, receipt, index, deep=deep, across=across)
+        return VerifiedShard(
+            findings=tuple(finding.replace(str(near), str(out)) for finding in findings),
+            receipt=receipt,
+            sha256=sha256,
+            size=size,
+            index_sha256=None if index is None else hashlib.sha256(index).hexdigest(),
+            index_size=len(index or b""),
+        )
 
 
-def _verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardChecks) -> Iterator[str]:
-    path = out / shard.tar
-    receipt, reason = _receipt_of(path, out / shard.receipt)
-    yield from _check_bytes(shard, path, receipt) if receipt else [reason]
+def _bytes_of(path: Path) -> bytes | None:
     try:
-        rows = rows_of(out, shard)
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _check_content(
+    file: BinaryIO,
+    out: Path,
+    shard: ShardId,
+    receipt: Receipt | None,
+    index: bytes | None,
+    *,
+    deep: bool,
+    across: CrossShardChecks,
+) -> Iterator[str]:
+    path = out / shard.tar
+    try:
+        rows = rows_of(file, path, shard)
     except (BrokenShardError, OSError) as error:
         yield str(error)
         return
     if receipt is not None:
         yield from (f"{path}: {fault}" for fault in count_faults(receipt, shard, index_table(rows)))
-    yield from _check_members(out, shard, rows, deep=deep, across=across)
+    for row in rows:
+        across.add(row)
+        yield from (f"{shard.tar}: {row['key']}: {finding}" for finding in _check_row(shard, row))
+    yield from _check_index(out, shard, index, rows)
+    if deep:
+        for (sample, _), row in zip(read_open_shard(file, path), rows, strict=True):
+            yield from (f"{shard.tar}: {sample.key}: {finding}" for finding in check_sample(sample, row))
 
 
 class CrossShardChecks:
@@ -115,26 +175,13 @@ def _receipt_of(path: Path, receipt_path: Path) -> tuple[Receipt | None, str]:
         return None, str(error)
 
 
-def _check_bytes(shard: ShardId, path: Path, receipt: Receipt) -> Iterator[str]:
+def _check_receipt(shard: ShardId, path: Path, receipt: Receipt, sha256: str, size: int) -> Iterator[str]:
     if receipt.shard != shard.stem or receipt.license.lower() != shard.license:
         yield f"{path}: its receipt is about {receipt.shard} under {receipt.license}"
-    sha256, size = sha256_of(path)
     if size != receipt.bytes:
         yield f"{path}: has {size} bytes, its receipt says {receipt.bytes}"
     elif sha256 != receipt.sha256:
         yield f"{path}: has sha256 {sha256}, its receipt says {receipt.sha256}"
-
-
-def _check_members(
-    out: Path, shard: ShardId, rows: list[dict[str, Any]], *, deep: bool, across: CrossShardChecks
-) -> Iterator[str]:
-    for row in rows:
-        across.add(row)
-        yield from (f"{shard.tar}: {row['key']}: {finding}" for finding in _check_row(shard, row))
-    yield from _check_index(out, shard, rows)
-    if deep:
-        for (sample, _), row in zip(read_shard(out / shard.tar), rows, strict=True):
-            yield from (f"{shard.tar}: {sample.key}: {finding}" for finding in check_sample(sample, row))
 
 
 def _check_row(shard: ShardId, row: dict[str, Any]) -> Iterator[str]:
@@ -147,13 +194,13 @@ def _check_row(shard: ShardId, row: dict[str, Any]) -> Iterator[str]:
         yield f"its metadata belongs to the key {key}"
 
 
-def _check_index(out: Path, shard: ShardId, rows: list[dict[str, Any]]) -> Iterator[str]:
+def _check_index(out: Path, shard: ShardId, index: bytes | None, rows: list[dict[str, Any]]) -> Iterator[str]:
     path = out / shard.index
-    if not path.is_file():
+    if index is None:
         yield f"{path}: is missing; 'sa-med2d index {out}' writes it again"
         return
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(index))
     except (OSError, ValueError) as error:
         yield f"{path}: is no readable Parquet file ({error})"
         return

@@ -130,7 +130,7 @@ def _check(options: argparse.Namespace) -> int:
 def _described(recipe: Recipe) -> list[str]:
     from shards.license import refusal, tiers  # noqa: PLC0415
 
-    refused = refusal(recipe.license, recipe.license_evidence)
+    refused = refusal(recipe.license, recipe.license_evidence, recipe.access)
     return [
         f"{recipe.name}: {recipe.title}",
         f"licence: {recipe.license}, tiers: {', '.join(tiers(recipe.license)) or 'none'}",

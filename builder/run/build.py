@@ -74,13 +74,13 @@ def build(
 
     Raises:
         RecipeError: A recipe cannot be used; nothing was written.
-        OutputError: The folder cannot be written, or another build is writing to it.
+        OutputError: The folder cannot be written, or another command is writing to it.
         CaseError: In a strict build, at the first case that cannot be built.
         WorkerLostError: See `builder.run.executors.Executor`.
     """
     plans = plan(recipes, raw, options, out)
     try:
-        with locked(out):
+        with locked(out, "build"):
             return _Build(plans, out, options, executor, listener).run()
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None

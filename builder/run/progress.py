@@ -138,7 +138,7 @@ def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[st
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             notes.append(f"{len(names)} {what}: {shown}")
-    refused = refusal(recipe.license, recipe.license_evidence)
+    refused = refusal(recipe.license, recipe.license_evidence, recipe.access)
     if refused:
         listed = "it is listed in the card for your own use" if tiers(recipe.license) else "no config lists it"
         notes.append(f"will not be published: {refused}; {listed}")

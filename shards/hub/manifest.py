@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from sa_med2d_20m import DatasetError
+from shards.contract import type_faults
 from shards.description import SourceDescription, source_from
+from shards.paths import ShardId
 from shards.receipt import Receipt
 
 _KEPT = ("shard", "license", "sha256", "bytes", "samples", "masks", "labels", "schema")
@@ -42,8 +44,25 @@ def read_manifest(data: bytes, where: str) -> Manifest:
         DatasetError: It is none of this version; the message begins with ``where``.
     """
     try:
-        record: dict[str, Any] = json.loads(data)
-        receipts = tuple(Receipt(**shard, cases=()) for shard in record["shards"])
-        return Manifest(source_from(record["source"], "its source"), receipts)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DatasetError(f"{where}: no manifest that this version reads ({error})") from None
+        record: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{where} is no JSON ({error})") from None
+    if not isinstance(record, dict) or not isinstance(record.get("shards"), list):
+        raise DatasetError(f"{where} is no manifest that this version reads: expected 'source' and a list of 'shards'")
+    source = source_from(record.get("source"), where)
+    receipts = tuple(_receipt(entry, f"{where}: shards[{number}]") for number, entry in enumerate(record["shards"]))
+    for receipt in receipts:
+        if receipt.id.source != source.name:
+            raise DatasetError(f"{where} is about {source.name} and lists the shard {receipt.shard}")
+    return Manifest(source, receipts)
+
+
+def _receipt(record: Any, where: str) -> Receipt:
+    if not isinstance(record, dict) or record.keys() != set(_KEPT):
+        raise DatasetError(f"{where}: expected a record of {', '.join(_KEPT)}")
+    types = get_type_hints(Receipt)
+    faults = [fault for name in _KEPT for fault in type_faults(record[name], types[name], name)]
+    if faults:
+        raise DatasetError(f"{where}: {'; '.join(faults[:3])}")
+    ShardId.parse(record["shard"])
+    return Receipt(**record, cases=())

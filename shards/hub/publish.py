@@ -7,6 +7,7 @@ in one last commit with the card. Each commit names its parent, so two publisher
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,12 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCa
 
 from sa_med2d_20m import DatasetError
 from shards.card import card, configs
+from shards.hub.content import Content, JudgedFile, size_of
+from shards.hub.errors import PublishError
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
-from shards.hub.repository import Operation, PublishError, RemoteFile, Repository
+from shards.hub.repository import Operation, RemoteFile, Repository
 from shards.paths import CARD, DATA, INDEX, MANIFESTS, ShardId, manifest_file
-from shards.store import copied
 
 MOST_FILES: Final = 100_000
 MOST_IN_FOLDER: Final = 10_000
@@ -31,10 +33,8 @@ LARGEST_FILE: Final = 20 * 10**9
 """What the Hub recommends for files in a repository, in a folder, in a commit, and bytes of a file: read at
 https://huggingface.co/docs/hub/repositories-recommendations. Only the last commit of a publish, which must be one, may
 have more files."""
-
-
-Content = Path | bytes
-"""A file of the output folder, or what is written for the repository."""
+SENT_AT_ONCE: Final = 2 << 30
+"""Bytes of the copies that are on this machine's disk at a time, unless a single shard is larger."""
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,17 @@ def publish(
     _refuse_script(repository.name, there)
     if tag is not None and tag in repository.tags():
         raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
-    manifests = {**repository.manifests(head, there), **ours}
+    manifests = {**_others(repository, head, there, ours), **ours}
     wanted: dict[str, Content] = {
-        **dict(_local_files(out, ours.values())),
+        **{file.path: file for verdict in offered.allowed for file in verdict.files},
         **_texts(ours.values(), manifests, repository.name),
     }
     changes = _changes(wanted, there, ours)
     _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
     for group in _groups(changes.first):
-        with _sendable(out, dict(group)) as operations:
+        with _sent(repository, dict(group)) as operations:
             head = repository.commit(operations, f"Add {_named(path for path, _ in group)}", head)
-    with _sendable(out, changes.last) as operations:
+    with _sent(repository, changes.last) as operations:
         last = [*operations, *(CommitOperationDelete(path) for path in changes.stale)]
         if last:
             head = repository.commit(last, f"Publish {', '.join(ours)}", head)
@@ -125,6 +125,17 @@ def publish(
     if tag is not None:
         repository.tag(tag, head)
     return Published(head, len(changes.first) + len(changes.last), len(changes.stale), names, tag)
+
+
+def _others(
+    repository: Repository, head: str, there: dict[str, RemoteFile], ours: Collection[str]
+) -> dict[str, Manifest]:
+    """The manifests of the sources that are there already, without which the card would lose them."""
+    manifests, unreadable = repository.manifests(head, there)
+    for name, reason in unreadable.items():
+        if name not in ours:
+            raise PublishError(f"{reason}; publish {name} too, which writes it again, or withdraw it")
+    return manifests
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,7 @@ class _Changes:
         stale: Files of the published sources that are no longer theirs: deleted with the last.
     """
 
-    first: dict[str, Path]
+    first: dict[str, JudgedFile]
     last: dict[str, Content]
     stale: tuple[str, ...]
 
@@ -154,13 +165,35 @@ def _changes(wanted: Mapping[str, Content], there: Mapping[str, RemoteFile], our
 
 
 @contextmanager
-def _sendable(out: Path, files: Mapping[str, Content]) -> Iterator[list[Operation]]:
-    """The operations that add files; out of an object store they are copied here for as long as the block runs."""
-    with copied(out, [path for path, data in files.items() if not isinstance(data, bytes)]) as near:
-        yield [
-            CommitOperationAdd(path, data if isinstance(data, bytes) else str(near / path))
-            for path, data in files.items()
-        ]
+def _sent(repository: Repository, files: Mapping[str, Content]) -> Iterator[list[Operation]]:
+    """The operations that add files; large ones were sent already, the others go with the commit.
+
+    What is sent is a copy that nothing else writes, which has the bytes that were judged. The copy of a file that was
+    sent is deleted before the next are made.
+    """
+    texts = [CommitOperationAdd(path, content) for path, content in files.items() if isinstance(content, bytes)]
+    operations: list[Operation] = [*texts]
+    with tempfile.TemporaryDirectory(prefix="sa-med2d-") as folder:
+        for batch in _batches([content for content in files.values() if not isinstance(content, bytes)]):
+            copies = [file.copy_to(Path(folder)) for file in batch]
+            added = [CommitOperationAdd(file.path, str(copy)) for file, copy in zip(batch, copies, strict=True)]
+            repository.send(added)
+            for operation, copy in zip(added, copies, strict=True):
+                if not operation.path_or_fileobj:
+                    copy.unlink()
+            operations += added
+        yield operations
+
+
+def _batches(files: Iterable[JudgedFile]) -> Iterator[list[JudgedFile]]:
+    batch: list[JudgedFile] = []
+    for file in files:
+        if batch and sum(one.size for one in batch) + file.size > SENT_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch
 
 
 def card_of(manifests: Iterable[Manifest], repository: str) -> bytes:
@@ -190,12 +223,6 @@ def _texts(ours: Iterable[Manifest], all_of_them: Mapping[str, Manifest], reposi
     return {**texts, CARD: card_of((all_of_them[name] for name in sorted(all_of_them)), repository)}
 
 
-def _local_files(out: Path, manifests: Iterable[Manifest]) -> Iterator[tuple[str, Path]]:
-    for manifest in manifests:
-        for receipt in manifest.receipts:
-            yield from ((path, out / path) for path in (receipt.id.tar, receipt.id.index))
-
-
 def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:
     """A script that is named like its repository breaks `datasets` from 4 on, for everybody."""
     script = f"{name.rsplit('/', 1)[-1]}.py"
@@ -215,14 +242,14 @@ def _check_limits(paths: Sequence[str], wanted: Mapping[str, Content]) -> None:
     if count > MOST_IN_FOLDER:
         raise PublishError(f"{crowded} would hold {count:,} files, the Hub recommends {MOST_IN_FOLDER:,} in a folder")
     for path, data in wanted.items():
-        if not isinstance(data, bytes) and data.stat().st_size > LARGEST_FILE:
+        if size_of(data) > LARGEST_FILE:
             raise PublishError(f"{path} is larger than {LARGEST_FILE:,} bytes; build with a smaller --shard-size")
 
 
-def _groups(news: Mapping[str, Path]) -> Iterator[list[tuple[str, Path]]]:
+def _groups(news: Mapping[str, JudgedFile]) -> Iterator[list[tuple[str, JudgedFile]]]:
     """New files in commits of a size that the Hub recommends; a shard and its index stay together."""
     items = list(news.items())
-    group: list[tuple[str, Path]] = []
+    group: list[tuple[str, JudgedFile]] = []
     for at, item in enumerate(items):
         group.append(item)
         ends_a_shard = item[0].startswith(INDEX) or at + 1 == len(items)

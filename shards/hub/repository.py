@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import huggingface_hub
@@ -20,16 +20,14 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from sa_med2d_20m import DatasetError, SAMed2DError
+from sa_med2d_20m import DatasetError
+from shards.hub.content import Content, git_oid, size_of
+from shards.hub.errors import PublishError
 from shards.hub.manifest import Manifest, read_manifest
 from shards.paths import MANIFESTS, manifest_file
 
 _DATASET = "dataset"
 Operation = CommitOperationAdd | CommitOperationDelete
-
-
-class PublishError(SAMed2DError):
-    """Something cannot be published, withdrawn or looked at; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +42,14 @@ class RemoteFile:
     size: int
     oid: str
 
-    def is_same(self, data: bytes | Path) -> bool:
-        """Whether it has the content of a local file."""
-        size = len(data) if isinstance(data, bytes) else data.stat().st_size
-        return size == self.size and self.oid in (_digest(data, "sha256"), _digest(data, "sha1"))
-
-
-def _digest(data: bytes | Path, kind: str) -> str:
-    """sha256 of the content, or sha1 as git makes it."""
-    size = len(data) if isinstance(data, bytes) else data.stat().st_size
-    hashed = hashlib.new(kind, b"blob %d\0" % size if kind == "sha1" else b"", usedforsecurity=False)
-    if isinstance(data, bytes):
-        hashed.update(data)
-        return hashed.hexdigest()
-    with data.open("rb") as file:
-        while piece := file.read(1 << 20):
-            hashed.update(piece)
-    return hashed.hexdigest()
+    def is_same(self, content: Content) -> bool:
+        """Whether it has this content."""
+        if self.size != size_of(content):
+            return False
+        if isinstance(content, bytes):
+            return self.oid in (hashlib.sha256(content).hexdigest(), git_oid(content))
+        is_large = len(self.oid) == len(content.sha256)
+        return self.oid == (content.sha256 if is_large else git_oid(content.read()))
 
 
 class Repository:
@@ -97,25 +86,45 @@ class Repository:
                     found[entry.path] = RemoteFile(entry.size, oid)
         return found
 
-    def manifests(self, revision: str, files: dict[str, RemoteFile]) -> dict[str, Manifest]:
-        """What is published, by source."""
-        found = {}
+    def manifests(self, revision: str, files: dict[str, RemoteFile]) -> tuple[dict[str, Manifest], dict[str, str]]:
+        """What is published.
+
+        Returns:
+            Manifests by source; and for each source whose manifest is none that this version reads, why.
+        """
+        found, unreadable = {}, {}
         for path in sorted(path for path in files if path.startswith(f"{MANIFESTS}/")):
+            source = PurePosixPath(path).stem
             with self._hub_errors():
                 local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
             try:
                 manifest = read_manifest(Path(local).read_bytes(), f"{self.name}: {path}")
             except DatasetError as error:
-                raise PublishError(str(error)) from None
-            if manifest_file(manifest.source.name) != path:
-                raise PublishError(f"{self.name}: {path} is about {manifest.source.name}")
-            found[manifest.source.name] = manifest
-        return found
+                unreadable[source] = str(error)
+                continue
+            if manifest_file(manifest.source.name) == path:
+                found[source] = manifest
+            else:
+                unreadable[source] = f"{self.name}: {path} is about {manifest.source.name}"
+        return found, unreadable
+
+    def send(self, additions: Sequence[CommitOperationAdd]) -> None:
+        """Send the large ones of some files ahead of the commit that adds them.
+
+        Those that were sent hold their content no longer; those that the Hub has already are not sent again.
+
+        Raises:
+            PublishError: The Hub refuses.
+        """
+        with self._hub_errors():
+            self._api.preupload_lfs_files(
+                self.name, additions=additions, repo_type=_DATASET, revision=self.revision, free_memory=True
+            )
 
     def commit(self, operations: Sequence[Operation], message: str, parent: str) -> str:
         """Change files in one step, on top of a commit that must still be the branch's last.
 
-        Large files are sent first; those that the Hub has already are not sent again.
+        Files that were not sent ahead, see `send`, are sent first.
 
         Returns:
             The new commit.

@@ -20,16 +20,20 @@ class SourceStatus:
         license: Its licence.
         published: Receipts of its published shards by stem.
         built: Receipts of its shards in the output folder by stem; None where no folder was given.
+        fault: Why its manifest cannot be read, or None.
     """
 
     name: str
     license: str
     published: Mapping[str, Receipt]
     built: Mapping[str, Receipt] | None
+    fault: str | None = None
 
     @property
     def state(self) -> str:
         """In words."""
+        if self.fault is not None:
+            return f"published, but {self.fault}"
         if self.built is None:
             return "published"
         if not self.built:
@@ -48,20 +52,22 @@ def status(repository: Repository, out: Path | None) -> list[SourceStatus]:
         PublishError: The repository cannot be read.
     """
     head = repository.head()
-    published = repository.manifests(head, repository.files(head))
+    published, unreadable = repository.manifests(head, repository.files(head))
     built: dict[str, dict[str, Receipt]] = {}
     for stem, receipt in (read_receipts(out) if out is not None else {}).items():
         built.setdefault(receipt.id.source, {})[stem] = receipt
     return [
-        _of_source(name, published.get(name), None if out is None else built.get(name, {}))
-        for name in sorted(published.keys() | built.keys())
+        _of_source(name, published.get(name), None if out is None else built.get(name, {}), unreadable.get(name))
+        for name in sorted(published.keys() | unreadable.keys() | built.keys())
     ]
 
 
-def _of_source(name: str, manifest: Manifest | None, built: Mapping[str, Receipt] | None) -> SourceStatus:
+def _of_source(
+    name: str, manifest: Manifest | None, built: Mapping[str, Receipt] | None, fault: str | None
+) -> SourceStatus:
     there = {receipt.shard: receipt for receipt in manifest.receipts} if manifest else {}
     receipts = list((there or built or {}).values())
-    return SourceStatus(name, receipts[0].license if receipts else "", there, built)
+    return SourceStatus(name, receipts[0].license if receipts else "", there, built, fault)
 
 
 def _sha256(receipts: Mapping[str, Receipt], stem: str) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+from shards.hub.errors import PublishError
 from shards.hub.publish import card_of, source_of
-from shards.hub.repository import Operation, PublishError, Repository
+from shards.hub.repository import Operation, Repository
 from shards.paths import CARD
 
 
@@ -21,6 +23,7 @@ class Withdrawn:
         tags: Tags that still hold the source, or that held it and were deleted.
         branches: Other branches that still hold it.
         purged: Whether the tags were deleted and the history squashed.
+        unlisted: Other sources that the card leaves out now, and why: their manifests cannot be read.
     """
 
     commit: str
@@ -28,6 +31,7 @@ class Withdrawn:
     tags: tuple[str, ...]
     branches: tuple[str, ...]
     purged: bool
+    unlisted: Mapping[str, str]
 
 
 def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Withdrawn:
@@ -39,7 +43,7 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
         purge: Also delete the tags that hold it, and make the branch's history one commit.
 
     Raises:
-        PublishError: Nothing there holds the source, or the Hub refuses.
+        PublishError: Nothing there holds the source, the Hub refuses, or somebody else published it meanwhile.
     """
     head = repository.head()
     there = repository.files(head)
@@ -52,8 +56,11 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
     )
     if not own and not tags and not branches and not purge:
         raise PublishError(f"{repository.name} holds no source {source}")
+    unlisted: dict[str, str] = {}
     if own:
-        kept = {name: one for name, one in repository.manifests(head, there).items() if name != source}
+        manifests, unreadable = repository.manifests(head, there)
+        kept = {name: one for name, one in manifests.items() if name != source}
+        unlisted = {name: why for name, why in unreadable.items() if name != source}
         operations: list[Operation] = [CommitOperationDelete(path) for path in own]
         operations.append(CommitOperationAdd(CARD, card_of((kept[name] for name in sorted(kept)), repository.name)))
         head = repository.commit(operations, f"Withdraw {source}", head)
@@ -62,7 +69,14 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
             repository.delete_tag(tag)
         repository.squash()
         head = repository.head()
-    return Withdrawn(head, len(own), tags, branches, purge)
+        # the squash takes the branch as it is when it comes, not as it was when the source was removed
+        again = [name for name in (head, *repository.tags()) if _holds(repository, name, source)]
+        if again:
+            raise PublishError(
+                f"{repository.name}: somebody published {source} again meanwhile, {', '.join(again)} holds it; run the "
+                "same command again"
+            )
+    return Withdrawn(head, len(own), tags, branches, purge, unlisted)
 
 
 def _holds(repository: Repository, revision: str, source: str) -> bool:

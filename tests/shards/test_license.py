@@ -54,7 +54,7 @@ def test_a_tier_holds_the_narrower_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", TERMS)
 def test_gate_and_tiers_agree(name: str) -> None:
-    assert (refusal(name, "https://example.org") is None) == bool(tiers(name))
+    assert (refusal(name, "https://example.org", "open") is None) == bool(tiers(name))
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if "-NC" in name])
@@ -83,7 +83,7 @@ def test_public_domain_asks_for_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", ["UNKNOWN", "Conflict", "CC-BY-4.0 OR MIT", "", "*", "cc-by"])
 def test_anything_else_is_closed(name: str) -> None:
     assert tiers(name) == ()
-    assert refusal(name, "https://example.org") is not None
+    assert refusal(name, "https://example.org", "open") is not None
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,41 @@ def test_anything_else_is_closed(name: str) -> None:
     ],
 )
 def test_refusals_say_why(name: str, evidence: str | None, said: str | None) -> None:
-    refused = refusal(name, evidence)
+    refused = refusal(name, evidence, "open")
     assert (refused is None) if said is None else (refused is not None and said in refused)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        " ", "\t\n", "x", "none", "n/a", "https://", "http://", "https:///license", "https:example.org", "example.org",
+        "javascript:alert('https://example.org')", "ftp://example.org/license", "file:///etc/hosts", "mailto:a@example.org",
+        "https://localhost", "https://.", "https://example.", "https://..org", "https://[x]/", "https://user@/", "https://:443/",
+        "https://exa mple.org", "https://example.org/\u202ex", "10.5281", "10.5281/", "doi:", "doi:zenodo.10047292", "11.5281/x",
+    ],
+)  # fmt: skip
+def test_evidence_that_shows_nothing(evidence: str) -> None:
+    refused = refusal("CC-BY-4.0", evidence, "open")
+    assert refused is not None
+    assert "its license_evidence is" in refused
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        "https://example.org", "http://example.org/a/license.txt", "HTTPS://Example.org:8443/?a=b#c", " https://example.org ",
+        "https://müller.example/lizenz", "https://doi.org/10.5281/zenodo.10047292", "10.5281/zenodo.10047292",
+        "doi:10.7937/K9/TCIA.2015.A6V7JIWX", "DOI: 10.1000.10/123456",
+    ],
+)  # fmt: skip
+def test_evidence(evidence: str) -> None:
+    assert refusal("CC-BY-4.0", evidence, "open") is None
+
+
+@pytest.mark.parametrize("access", ["private", "Private", "", "closed"])
+def test_only_what_its_holders_share_is_published(access: str) -> None:
+    assert refusal("CC0-1.0", "https://example.org", access) == f"its access is {access}"
+    assert refusal("CC0-1.0", "https://example.org", "registration") is None
 
 
 @pytest.mark.parametrize("name", ["", "free", "CC BY 4.0", "CC-BY-4.0 OR MIT", "CC-BY-9.9"])

@@ -211,7 +211,7 @@ def test_second_build_is_told_who_is_at_it(source: Path, tmp_path: Path, sa_med2
     ran = sa_med2d(*command(source, tmp_path / "out")[3:])
     process.send_signal(signal.SIGCONT)
     assert ran.code == 1
-    assert f"another build (process {process.pid} on " in ran.err
+    assert f"sa-med2d build, process {process.pid} on " in ran.err
     process.communicate()
     assert process.returncode == 0
 

@@ -164,21 +164,21 @@ def test_a_bucket_that_is_not_there(store: Store, recipe: Path, sa_med2d: Comman
 
 
 def test_two_builds_at_once(store: Store, recipe: Path, sa_med2d: Command) -> None:
-    owner = mark_of(os.getpid())
+    owner = mark_of(os.getpid(), "build")
     store.put("build/lock.owner", owner.encode())
     ran = sa_med2d(*arguments(recipe, store.url, "--workers", 1))
     assert ran.code == 1
     assert owner in ran.err
     assert "lock.owner" in ran.err
     assert not store.tree("data")
-    store.put("build/lock.owner", b"process 1 on another-machine, since 2026-01-01 00:00")
+    store.put("build/lock.owner", b"sa-med2d build, process 1 on another-machine, since 2026-01-01 00:00")
     assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 1
 
 
 def test_the_lock_of_a_process_that_was_killed_is_taken_over(store: Store, recipe: Path, sa_med2d: Command) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    mark = mark_of(ended.pid)
+    mark = mark_of(ended.pid, "index")
     elsewhere = re.sub(r"\(.*\)", "(0123abcd)", mark)  # a machine of the same name, where that number may be at work
     assert elsewhere != mark
     store.put("build/lock.owner", elsewhere.encode())

@@ -262,12 +262,36 @@ def link_elsewhere(out: Path) -> None:
     path.symlink_to(out.parent / "outside.tar")
 
 
+def forge_receipts(out: Path) -> None:
+    """Beside each receipt of a licence that forbids it, one that says another."""
+    relicense(out.parent, "CC-BY-ND-4.0")
+    for path in list((out / "build/receipts/ct/cc-by-nd-4.0/Free").iterdir()):
+        path.with_name(f"z.{path.name}").write_text(path.read_text().replace("CC-BY-ND-4.0", "CC-BY-4.0"))
+
+
+def forge_description(out: Path) -> None:
+    edit_source(out, "Free", license_evidence=None)
+    record = json.loads((out / "build/sources/Free.json").read_text())
+    (out / "build/sources/z.json").write_text(json.dumps({**record, "license_evidence": "https://example.org"}))
+
+
+def edit_receipts(out: Path, license_id: str) -> None:
+    for path in (out / "build/receipts/ct/cc-by-4.0/Free").iterdir():
+        path.write_text(json.dumps({**json.loads(path.read_text()), "license": license_id}))
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown licence": (lambda out: relicense(out.parent, "unknown"), "its licence is unknown"),
     "conflict": (lambda out: relicense(out.parent, "conflict"), "its licence is conflict"),
     "no derivatives": (lambda out: relicense(out.parent, "CC-BY-ND-4.0"), "does not allow derivatives"),
     "not in the table": (lambda out: relicense(out.parent, "LicenseRef-Ours"), "the licence table has no row for LicenseRef-Ours"),
     "no evidence": (lambda out: edit_source(out, "Free", license_evidence=None), "its recipe gives no license_evidence"),
+    "blank evidence": (lambda out: edit_source(out, "Free", license_evidence=" "), "its license_evidence is ' '"),
+    "private": (lambda out: edit_source(out, "Free", access="private"), "its access is private"),
+    "second receipt": (forge_receipts, "does not allow derivatives"),
+    "second description": (forge_description, "its recipe gives no license_evidence"),
+    "receipt of another licence": (lambda out: edit_receipts(out, "CC-BY-ND-4.0"), "does not allow derivatives"),
+    "description that cannot be read": (lambda out: edit_source(out, "Free", license=4), "license is 4, expected str"),
     "no source": (lambda out: (out / "build/sources/Free.json").unlink(), "which tells licence and evidence, is missing"),
     "path of another licence": (move_to_other_licence, "its metadata says ct/cc-by-4.0/Free/"),
     "source of another licence": (lambda out: edit_source(out, "Free", license="CC0-1.0"), "its path says cc-by-4.0, its source CC0-1.0"),
@@ -287,6 +311,85 @@ def test_what_must_not_go_up_is_held_back(out: Path, name: str, capsys: pytest.C
     assert said in err
     assert "nothing was uploaded" in err
     assert main(["publish", str(out), REPO, "--dry-run", "--allowed-only"]) == 0
+
+
+def replace_as_a_build_does(path: Path, content: bytes) -> None:
+    path.with_name("new").write_bytes(content)
+    path.with_name("new").replace(path)
+
+
+def manifest_of(publisher: Publisher, source: str) -> dict[str, str]:
+    """Path -> sha256 of the published shards of a source, as its manifest says."""
+    manifest = json.loads(publisher.git("show", f"main:index/sources/{source}.json"))
+    return {f"data/{shard['shard']}.tar": shard["sha256"] for shard in manifest["shards"]}
+
+
+def on_request(publisher: Publisher, pattern: str, act: Callable[[], Any]) -> list[str]:
+    """Do something when the Hub gets the first request that matches; what it was is noted in what this returns."""
+    seen: list[str] = []
+
+    def matches(method: str, path: str) -> bool:
+        if not seen and re.search(pattern, f"{method} {path}"):
+            seen.append(path)
+            act()
+        return False
+
+    publisher.hub.faults.add(matches)
+    return seen
+
+
+def test_shard_that_is_replaced_after_it_was_verified(publisher: Publisher, out: Path) -> None:
+    """What was not judged does not go up: here under a licence whose samples say another."""
+    tar = next(out.glob("data/ct/cc-by-4.0/Free/test-*.tar"))
+    other = next(out.glob("data/mr/**/*.tar")).read_bytes()
+    seen = on_request(publisher, "repos/create", lambda: replace_as_a_build_does(tar, other))
+    code, said = publisher.run("publish", out, REPO, "--source", "Free")
+    assert seen
+    assert code == 1
+    assert f"{tar} is no longer what was verified" in said
+    assert publisher.tree() == set()
+    code, said = publisher.run("publish", out, REPO, "--source", "Free")
+    assert code == 1
+    assert f"held back: {'Free'}" in said
+
+
+@pytest.mark.parametrize("kind", ["data", "index"])
+def test_file_that_vanishes_after_it_was_verified(publisher: Publisher, out: Path, kind: str) -> None:
+    path = next(out.glob(f"{kind}/ct/cc-by-4.0/Free/test-*"))
+    on_request(publisher, "repos/create", path.unlink)
+    code, said = publisher.run("publish", out, REPO, "--source", "Free")
+    assert code == 1
+    assert f"{path} is no longer what was verified" in said
+    assert publisher.tree() == set()
+
+
+def test_shard_that_is_replaced_while_it_goes_up(publisher: Publisher, out: Path) -> None:
+    """What arrives is what was judged, byte for byte, and what the manifest says."""
+    tar = next(out.glob("data/ct/cc-by-4.0/Free/train-*.tar"))
+    judged, path = tar.read_bytes(), tar.relative_to(out).as_posix()
+    seen = on_request(publisher, "objects/batch|PUT /objects-", lambda: replace_as_a_build_does(tar, judged[::-1]))
+    code, said = publisher.run("publish", out, REPO, "--source", "Free")
+    assert seen
+    assert code == 0, said
+    script = f"""
+import hashlib, json
+from huggingface_hub import hf_hub_download
+local = hf_hub_download({REPO!r}, {path!r}, repo_type="dataset")
+print(json.dumps(hashlib.sha256(open(local, "rb").read()).hexdigest()))
+"""
+    assert publisher.script(script) == hashlib.sha256(judged).hexdigest() == manifest_of(publisher, "Free")[path]
+
+
+def test_shard_that_is_replaced_between_two_commits(publisher: Publisher, tmp_path: Path) -> None:
+    out = build_many(tmp_path)
+    tars = sorted(out.rglob("*.tar"))
+    seen = on_request(publisher, "/commit/", lambda: replace_as_a_build_does(tars[-1], tars[0].read_bytes()))
+    code, said = publisher.run("publish", out, REPO)
+    assert seen
+    assert code == 1
+    assert f"{tars[-1]} is no longer what was verified" in said
+    assert "README.md" not in publisher.tree()
+    assert tars[-1].relative_to(out).as_posix() not in publisher.tree()
 
 
 def test_held_back_sources_stay_at_home(publisher: Publisher, out: Path) -> None:
@@ -478,6 +581,56 @@ print(json.dumps(sorted({{row["source"] for row in s.load({REPO!r}, "all")}})))
     assert publisher.script(script) == ["Magnet", "Share"]
 
 
+def put(publisher: Publisher, path: str, content: bytes) -> None:
+    """Somebody else changes a file of the repository."""
+    publisher.script(
+        "import json; from huggingface_hub import HfApi; "
+        f"HfApi().upload_file(path_or_fileobj={content!r}, path_in_repo={path!r}, repo_id={REPO!r}, repo_type='dataset'); "
+        "print(json.dumps(1))"
+    )
+
+
+def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) -> None:
+    """It blocks no take-down; it is named, and publishing that source again mends it."""
+    assert publisher.run("publish", out, REPO)[0] == 0
+    put(publisher, "index/sources/Magnet.json", b'{"source": "somebody else wrote this')
+    code, said = publisher.run("status", REPO)
+    assert code == 0, said
+    assert "Magnet.json is no JSON" in said
+    code, said = publisher.run("publish", out, REPO, "--source", "Share")
+    assert code == 1  # the card would lose a source
+    assert "publish Magnet too, which writes it again, or withdraw it" in said
+    code, said = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, said
+    assert "Magnet.json is no JSON" in said
+    assert "the card leaves Magnet out until it is published again" in said
+    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    code, said = publisher.run("publish", out, REPO, "--source", "Magnet")
+    assert code == 0, said
+    card = publisher.git("show", "main:README.md")
+    assert ("Free" in card, "Share" in card, "Magnet" in card) == (False, True, True)
+
+
+def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    put(publisher, "index/sources/Free.json", b"[" * 100_000)
+    code, said = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Share")
+
+
+def test_source_that_comes_back_while_it_is_purged(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    before = publisher.git("rev-parse", "main")
+    on_request(publisher, "super-squash", lambda: publisher.git("update-ref", "refs/heads/main", before))
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    assert code == 1
+    assert "somebody published Free again meanwhile" in said
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    assert code == 0, said
+    assert publisher.tree() == shards_of(out, "Share")
+
+
 def test_other_branch_and_taken_tag(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--source", "Free", "--tag", "v1")[0] == 0
     code, said = publisher.run("publish", out, REPO, "--source", "Share", "--revision", "next")
@@ -506,14 +659,20 @@ print(json.dumps(1))
     assert publisher.tree() == {"scans.py"}
 
 
-def test_commits_are_of_the_size_that_the_hub_recommends(publisher: Publisher, tmp_path: Path) -> None:
-    """60 shards with their indexes: more than one commit, none with half a shard, the card last."""
+def build_many(tmp_path: Path) -> Path:
+    """60 shards with their indexes."""
     folder = tmp_path / "many"
     recipe = write_source(folder / "raw", "Many", cases=60)
     recipe.write_text('axes = ["x"]\n' + recipe.read_text() + '[splits]\ntrain = ["*"]\n')
     arguments = ["build", recipe, "--raw", folder / "raw", "--out", folder / "out", "--shard-size", "20KB"]
     assert main([str(argument) for argument in arguments]) == 0
-    code, said = publisher.run("publish", folder / "out", REPO)
+    return folder / "out"
+
+
+def test_commits_are_of_the_size_that_the_hub_recommends(publisher: Publisher, tmp_path: Path) -> None:
+    """60 shards with their indexes: more than one commit, none with half a shard, the card last."""
+    out = build_many(tmp_path)
+    code, said = publisher.run("publish", out, REPO)
     assert code == 0, said
     seen: set[str] = set()
     for commit in publisher.git("rev-list", "--reverse", "main").splitlines()[1:]:
@@ -525,7 +684,7 @@ def test_commits_are_of_the_size_that_the_hub_recommends(publisher: Publisher, t
             for kind in ("data", "index/ct")
         ]
         assert {stem.removeprefix("ct/") for stem in stems[0]} == {stem.removeprefix("ct/") for stem in stems[1]}
-        assert ("README.md" in seen) == (seen == shards_of(folder / "out", "Many"))
+        assert ("README.md" in seen) == (seen == shards_of(out, "Many"))
     assert publisher.commits() >= 3
 
 
