@@ -36,7 +36,6 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -59,8 +58,13 @@ class _Deferred:
         setattr(self, attribute, value)  # from now on it is found without coming here
         return value
 
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return _Deferred, (self._name,)  # what was used of it so far is no part of it
+
 
 if typing.TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import cv2
     import datasets
     import numpy as np
@@ -709,6 +713,8 @@ def _read_spans(place: _Place, shard: str, spans: Sequence[_Span]) -> Iterator[b
                 file.seek(whole.start)
                 yield from _parts(_complete(file.read(whole.end - whole.start), whole, shard), whole, parts)
         return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging, which only reading needs
+
     with ThreadPoolExecutor(1) as ahead, _Remote(place, shard) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
@@ -913,6 +919,8 @@ class _Survey:
 
 def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey:
     """Read all indexes; DatasetError for a filter value that no shard holds."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
+
     held: dict[str, set[str | None]] = collections.defaultdict(set)
     counts, labels = [], collections.Counter[str]()
     with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
