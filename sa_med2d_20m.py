@@ -19,6 +19,7 @@ member of a shard, the Parquet index and the features of the dataset card are al
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import difflib
 import functools
@@ -36,7 +37,6 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -59,8 +59,13 @@ class _Deferred:
         setattr(self, attribute, value)  # from now on it is found without coming here
         return value
 
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return _Deferred, (self._name,)  # what was used of it so far is no part of it
+
 
 if typing.TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import cv2
     import datasets
     import numpy as np
@@ -681,8 +686,7 @@ def _wait(error: Exception, attempt: int) -> float:
     return min(float(asked) if asked.isdecimal() else own, _LONGEST_WAIT)
 
 
-@dataclass(frozen=True)
-class _Span:
+class _Span(typing.NamedTuple):
     """Bytes of a shard: from ``start`` up to but not including ``end``."""
 
     start: int
@@ -709,6 +713,8 @@ def _read_spans(place: _Place, shard: str, spans: Sequence[_Span]) -> Iterator[b
                 file.seek(whole.start)
                 yield from _parts(_complete(file.read(whole.end - whole.start), whole, shard), whole, parts)
         return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging, which only reading needs
+
     with ThreadPoolExecutor(1) as ahead, _Remote(place, shard) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
@@ -834,12 +840,14 @@ class _Chosen:
         places: (samples, 6) offset and size of image, label map and metadata.
         values: Column of a filter -> values that the shard holds, wanted or not.
         labels: Class name -> number of wanted samples with a wanted mask of it.
+        masks: Number of wanted masks of wanted samples.
     """
 
     keys: list[str]
     places: npt.NDArray[np.int64]
     values: dict[str, set[str | None]]
     labels: collections.Counter[str]
+    masks: int
 
 
 @functools.lru_cache(maxsize=8)
@@ -869,7 +877,8 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     shown = set(zip(owner[good].tolist(), np.array(pc.struct_field(masks, "label"))[good].tolist(), strict=True))
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
-    return _Chosen(table["key"].to_pylist(), places, values, collections.Counter(label for _, label in shown))
+    labels = collections.Counter(label for _, label in shown)
+    return _Chosen(table["key"].to_pylist(), places, values, labels, int(good.sum()))
 
 
 def _read_index(place: _Place, shard: str) -> Any:
@@ -905,25 +914,30 @@ class _Survey:
     Attributes:
         counts: Wanted samples of each shard.
         labels: Class name -> number of wanted samples that show it.
+        masks: Number of wanted masks.
     """
 
     counts: list[int]
     labels: dict[str, int]
+    masks: int
 
 
 def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey:
     """Read all indexes; DatasetError for a filter value that no shard holds."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
+
     held: dict[str, set[str | None]] = collections.defaultdict(set)
-    counts, labels = [], collections.Counter[str]()
+    counts, labels, masks = [], collections.Counter[str](), 0
     with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
         for found in threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp), shards):
             counts.append(len(found.keys))
             labels += found.labels
+            masks += found.masks
             for name, values in found.values.items():
                 held[name] |= values
     for name, values in held.items():
         _refuse_unknown(name, getattr(wanted, name), [value for value in values if value is not None], place.name)
-    return _Survey(counts, dict(labels))
+    return _Survey(counts, dict(labels), masks)
 
 
 def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Sequence[str], where: str) -> None:
@@ -1018,25 +1032,74 @@ def features(
     """
     import datasets  # noqa: PLC0415 - two seconds that writing shards need not pay
 
-    def convert(described: Any) -> Any:
-        if isinstance(described, dict):
-            return {name: convert(item) for name, item in described.items()}
-        if isinstance(described, list):
-            return [convert(described[0])]
-        return datasets.Value(described)
-
     record = metadata_types()
     text = datasets.Value("string")
     if view == "stock":
         pictures = {"png": datasets.Image(), "mask.png": datasets.Image()}
-        return datasets.Features({**pictures, "json": convert(record), "__key__": text, "__url__": text})
+        return datasets.Features({**pictures, "json": _as_features(record), "__key__": text, "__url__": text})
     _register_columns()
     if view == "mask":
         record = {**{name: kind for name, kind in record.items() if name != "masks"}, **record["masks"][0]}
     image = PngPixels(decode, shared=view == "mask")
     mask = PngPixels(decode) if view == "image" else PaintedMask(decode, _kind_of_map(view, classes))
     asked = {} if prompts is None else _prompt_types(view)
-    return datasets.Features({"image": image, "mask": mask, **convert(record), **convert(asked)})
+    return _row_features({"image": image, "mask": mask, **_as_features(record), **_as_features(asked)})
+
+
+def _row_features(columns: Mapping[str, Any]) -> datasets.Features:
+    """Features of the rows that `_rows` makes."""
+    import datasets  # noqa: PLC0415 - see features()
+
+    return _class_of_row_features()(datasets.Features(columns))
+
+
+@functools.cache
+def _class_of_row_features() -> type[datasets.Features]:
+    import datasets  # noqa: PLC0415 - see features()
+
+    class RowFeatures(datasets.Features):  # type: ignore[misc]
+        """Features of rows whose plain values are already what they should be, so that nobody walks them.
+
+        `datasets` visits each value of each row three times, which costs more than decoding the pictures. Once a
+        column is set anew, these are features like all others.
+        """
+
+        def encode_example(self, example: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                name: feature.encode_example(value) if isinstance(feature, _DECODED) and value is not None else value
+                for name, feature in self.items()
+                for value in (example.get(name),)
+            }
+
+        def decode_example(self, example: Mapping[str, Any], token_per_repo_id: object = None) -> dict[str, Any]:  # noqa: ARG002
+            return {
+                name: feature.decode_example(value) if isinstance(feature, _DECODED) and value is not None else value
+                for name, feature in self.items()
+                if name in example
+                for value in (example[name],)
+            }
+
+        def __setitem__(self, name: str, feature: Any) -> None:
+            made_anew = feature != self.get(name)
+            super().__setitem__(name, feature)
+            if made_anew:
+                self.__class__ = datasets.Features
+
+        def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
+            return _row_features, (dict(self),)
+
+    return RowFeatures
+
+
+def _as_features(described: Any) -> Any:
+    """What `metadata_types` says, in the words of `datasets`."""
+    import datasets  # noqa: PLC0415 - see features()
+
+    if isinstance(described, dict):
+        return {name: _as_features(item) for name, item in described.items()}
+    if isinstance(described, list):
+        return [_as_features(described[0])]
+    return datasets.Value(described)
 
 
 @functools.cache
@@ -1045,7 +1108,7 @@ def _register_columns() -> None:
     from datasets.features.features import register_feature  # noqa: PLC0415 - see features()
 
     with warnings.catch_warnings(action="ignore"):  # it says that this may change
-        for kind in (PngPixels, PaintedMask):
+        for kind in _DECODED:
             register_feature(kind, kind.__name__)
 
 
@@ -1112,6 +1175,10 @@ class PaintedMask:
             return painted
         shown = painted.view(np.uint8) * np.uint8(255) if self.dtype == "bool" else painted
         return cv2.imencode(".png", shown)[1].tobytes() if self.kind == "bytes" else _shown(shown, self.kind)
+
+
+_DECODED: Final = (PngPixels, PaintedMask)
+"""Columns of ours, whose values become what a row shows when it is taken."""
 
 
 def _kind_of_map(view: str, classes: Sequence[str] | None) -> str:
@@ -1253,7 +1320,7 @@ def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any
         samples = itertools.chain.from_iterable(_samples(reading, *run) for run in piece.runs)
         for image, mask, record in samples if reading.shuffle is None else _mixed(samples, reading.shuffle):
             for _ in range(_times(record, repeats) if repeats else 1):
-                yield from _rows_of(reading, numbers, image, mask, dict(record))
+                yield from _rows_of(reading, numbers, image, mask, copy.deepcopy(record) if repeats else record)
 
 
 def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
@@ -1268,12 +1335,13 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
     """Image, label map and metadata of the wanted samples of a shard."""
     found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp)
     places = found.places[start:stop]
-    spans = [_Span(int(row[::2].min()), int((row[::2] + row[1::2]).max())) for row in places]
+    starts, ends = places[:, ::2].min(axis=1), (places[:, ::2] + places[:, 1::2]).max(axis=1)
+    spans = [_Span(*pair) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
     datas = _read_spans(reading.place, shard.path, spans)
     for key, row, span, data in zip(found.keys[start:stop], places.tolist(), spans, datas, strict=True):
         image, mask, text = (data[row[at] - span.start :][: row[at + 1]] for at in (0, 2, 4))
         try:
-            record = json.loads(text)
+            record = json.loads(text.decode())
         except ValueError:
             record = {}
         if record.get("key") != key or image[:8] != _PNG_SIGNATURE or mask[:8] != _PNG_SIGNATURE:
@@ -1304,7 +1372,8 @@ def _rows_of(
         for at, entry in enumerate(record.pop("masks")):
             painted = {"png": mask, "height": record["height"], "parts": [[entry["layer"], entry["id"], 1]]}
             asked = dict(zip(("box", "points", "point_labels"), drawn[at], strict=True)) if drawn else {}
-            yield {"image": image, "mask": painted, **record, **entry, **asked}
+            own = {"intensity": dict(record["intensity"]), "spacing": record["spacing"] and list(record["spacing"])}
+            yield {"image": image, "mask": painted, **record, **own, **entry, **asked}
         return
     asked = {}
     if reading.prompts is not None:
@@ -1399,7 +1468,9 @@ def load(
 
     Returns:
         A dataset with the columns ``image`` (H, W) or (H, W, 3), ``mask`` and the fields of `Metadata`. It shuffles,
-        resumes by its state, and is dealt to nodes and DataLoader workers in pieces of up to 256 samples.
+        resumes by its state, and is dealt to nodes and DataLoader workers in pieces of up to 256 samples. It has a
+        length, also streamed, unless ``balance`` repeats images or there are 512 shards and no filter over masks,
+        planes or sub-modalities.
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value; the message lists those that exist.
@@ -1416,26 +1487,57 @@ def load(
     )
     order = overlap if overlap == "small" or overlap == "large" else tuple(overlap)  # noqa: PLR1714 - mypy follows this
     reading = _Reading(place, wanted, view, _listed(classes), order, prompts, shuffle)
-    pieces, reading = _dealt(shards, reading, balance)
+    dealt = _dealt(shards, reading, balance)
     described = features(view, decode, prompts, _listed(classes))
-    if not pieces and not streaming:  # which `datasets` cannot make from a generator
+    if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
     make = datasets.IterableDataset if streaming else datasets.Dataset
-    arguments = {"pieces": pieces or [_Piece(())], "reading": reading}
-    return make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(split))
+    arguments = {"pieces": dealt.pieces or [_Piece(())], "reading": dealt.reading}
+    rows = make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(split))
+    return _with_length(rows, dealt.rows) if streaming and dealt.rows is not None else rows
 
 
-def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -> tuple[list[_Piece], _Reading]:
-    """The pieces of a split, and the reading with what the survey says."""
+class _Dealt(typing.NamedTuple):
+    """The pieces of a split, the reading with what the survey says, and the number of rows where it is known."""
+
+    pieces: list[_Piece]
+    reading: _Reading
+    rows: int | None
+
+
+def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -> _Dealt:
     wanted = reading.wanted
     counted = balance is not None or reading.shuffle is not None or len(shards) < _MANY_SHARDS
     if not (wanted.over_masks or wanted.over_samples or counted):
-        return _pieces(shards, None, None), reading
+        return _Dealt(_pieces(shards, None, None), reading, None)
     survey = _survey(reading.place, shards, wanted)
+    rows = survey.masks if reading.view == "mask" else sum(survey.counts)
     if balance is not None:
         reading = dataclasses.replace(reading, repeats=_repeats(survey, balance))
-    rowless = reading.view == "mask" and not survey.labels
-    return ([] if rowless else _pieces(shards, survey.counts, reading.shuffle)), reading
+    pieces = _pieces(shards, survey.counts, reading.shuffle) if rows else []
+    return _Dealt(pieces, reading, rows if balance is None else None)
+
+
+def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.IterableDataset:
+    import datasets  # noqa: PLC0415 - see features()
+
+    rows.info.splits = datasets.SplitDict({str(rows.split): datasets.SplitInfo(str(rows.split), num_examples=count)})
+    rows.__class__ = sys.modules[__name__].SizedDataset
+    return rows
+
+
+def _sized_dataset() -> type:
+    """The class `SizedDataset`, made when it is asked for, as `SAMed2D20M` is."""
+    import datasets  # noqa: PLC0415 - see features()
+
+    class SizedDataset(datasets.IterableDataset):  # type: ignore[misc]
+        """What `load` streams where the index knows how much it is; what is made of it is an `IterableDataset`."""
+
+        def __len__(self) -> int:
+            return int(self.info.splits[str(self.split)].num_examples)
+
+    SizedDataset.__qualname__ = "SizedDataset"
+    return SizedDataset
 
 
 def interleave(
@@ -1575,7 +1677,7 @@ def _builder() -> type:
             reading = _Reading(place, _Wanted(), self.config.view, None, "small", None)
             generators = []
             for split in (files["split"] for files in _config(place, self.config.name)["data_files"]):
-                pieces, _ = _dealt(_shards(place, self.config.name, split, None, None), reading, None)
+                pieces = _dealt(_shards(place, self.config.name, split, None, None), reading, None).pieces
                 generators.append(datasets.SplitGenerator(split, gen_kwargs={"pieces": pieces, "reading": reading}))
             return generators
 
@@ -1590,8 +1692,9 @@ def _builder() -> type:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "SAMed2D20M":
-        globals()[name] = _builder()
+    make = {"SAMed2D20M": _builder, "SizedDataset": _sized_dataset}.get(name)
+    if make is not None:
+        globals()[name] = make()
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

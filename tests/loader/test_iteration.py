@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+import pickle
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +125,67 @@ def test_cached_copy_has_the_same_rows(
         assert np.array_equal(cached[at]["image"], streamed[at]["image"])
         assert np.array_equal(decode_masks(cached[at]), decode_masks(streamed[at]))
     assert len(cached.filter(lambda row: row["axis"] == "x")) == sum("--x_" in key for key in keys)
+
+
+def test_length_is_what_the_index_says(out: Path, keys: list[str]) -> None:
+    assert len(load(out, "ct")) == len(keys)
+    axial = load(out, "ct", planes="axial")
+    assert len(axial) == sum("--x_" in key for key in keys)
+    assert axial.info.splits["train"].num_examples == len(axial)
+    masks = load(out, "ct", view="mask", labels="spleen", shuffle=1)
+    assert len(masks) == sum(1 for _ in masks) > 0
+    again = pickle.loads(pickle.dumps(masks))  # noqa: S301 - as DataLoader workers get it
+    assert len(again) == len(masks)
+    for unknown in (load(out, "ct", balance=0.9), axial.filter(lambda _: True)):
+        with pytest.raises(TypeError, match="len"):
+            len(unknown)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_metadata_of_rows_is_that_of_the_shard(
+    out: Path, streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    records = [json.loads(data) for name, data in members(out) if name.endswith(".json") and "case04" not in name]
+    rows = load(out, "ct", streaming=streaming)
+    assert [{name: row[name] for name in records[0]} for row in rows] == records
+    some = rows.select_columns(["masks", "intensity"]).filter(lambda row: row["masks"][0]["label"] == "spleen")
+    expected = [record for record in records if record["masks"][0]["label"] == "spleen"]
+    assert list(some) == [{name: record[name] for name in ("masks", "intensity")} for record in expected]
+
+
+@pytest.mark.parametrize("options", [{"balance": 1.0}, {"view": "mask"}])
+def test_rows_share_nothing_that_can_be_changed(out: Path, options: dict[str, Any]) -> None:
+    def parts(row: dict[str, Any]) -> Iterator[int]:
+        yield from map(id, (row["image"], row["mask"], row["intensity"], row["spacing"], row.get("masks", row)))
+
+    rows = list(itertools.islice(load(out, "ct", **options), 300))
+    assert len({part for row in rows for part in parts(row)}) == 5 * len(rows)
+
+
+def test_plain_values_are_not_walked(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `datasets` does for features that are not of this file, three times for each value of each row."""
+    visited: list[str] = []
+
+    def visit(value: datasets.Value, example: Any) -> Any:
+        visited.append(value.dtype)
+        return example
+
+    monkeypatch.setattr(datasets.Value, "encode_example", visit)
+    plain = load(out, "ct")
+    next(iter(plain))
+    assert not visited
+    datasets.Features(plain.features).encode_example(next(iter(plain)))
+    assert visited
+
+
+def test_columns_that_are_cast_are_encoded_as_ever(out: Path) -> None:
+    splits = datasets.ClassLabel(names=["test", "train"])
+    rows = load(out, "ct").cast_column("split", splits).cast_column("height", datasets.Value("string"))
+    row, plain = next(iter(rows)), next(iter(load(out, "ct")))
+    assert (row["split"], row["height"]) == (1, str(plain["height"]))
+    assert np.array_equal(row["image"], plain["image"])
+    assert row["masks"] == plain["masks"]
 
 
 def test_the_builder_class(out: Path, keys: list[str], tmp_path: Path) -> None:
