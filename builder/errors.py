@@ -25,6 +25,10 @@ class UnreadableError(SAMed2DError):
     """A file cannot be read; the message says what was expected and what came."""
 
 
+class TransientError(UnreadableError):
+    """A file could not be read this time, through no fault of its own that is known."""
+
+
 class CaseError(SAMed2DError):
     """A case cannot be built; it goes to quarantine and the build goes on.
 
@@ -32,11 +36,12 @@ class CaseError(SAMed2DError):
         stage: Where it stopped.
         file: File at fault, relative to the source's root.
         reason: What was expected, what came, what to do; without the file's name.
+        transient: Whether another try may be luckier: input and output, a process or the time failed, not the file.
     """
 
-    def __init__(self, stage: Stage, file: str, reason: str) -> None:
+    def __init__(self, stage: Stage, file: str, reason: str, *, transient: bool = False) -> None:
         super().__init__(stage, file, reason)  # all three, so that it can come out of a worker process
-        self.stage, self.file, self.reason = stage, file, reason
+        self.stage, self.file, self.reason, self.transient = stage, file, reason, transient
 
     def __str__(self) -> str:
         return f"{self.file}: {self.stage}: {self.reason}"

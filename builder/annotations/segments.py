@@ -14,8 +14,8 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import numpy.typing as npt
 
-from builder.errors import CaseError, UnreadableError
-from builder.readers.files import in_words, path_below
+from builder.errors import UnreadableError
+from builder.readers.files import path_below, read_error
 from builder.readers.identity import ANONYMOUS, Identity
 from builder.readers.image import Picture, Volume
 from builder.readers.rules import DEFAULT_RULES, ReadRules
@@ -151,7 +151,7 @@ def _as_case_error(
     try:
         return read(*arguments, **options)
     except (UnreadableError, OSError) as error:
-        raise CaseError("read", file, in_words(error)) from None
+        raise read_error(file, error) from None
 
 
 def _read(path: Path, request: AnnotationRequest) -> NamedMasks:

@@ -112,7 +112,9 @@ def write_table(out: Path, source: str, table: Mapping[str, str]) -> None:
 def shown_error(case: Case, error: CaseError) -> CaseError:
     """An error of a case as it may be shown."""
     shown = dict(case.shown)
-    return CaseError(error.stage, shown.get(error.file, error.file), _replaced(error.reason, shown))
+    return CaseError(
+        error.stage, shown.get(error.file, error.file), _replaced(error.reason, shown), transient=error.transient
+    )
 
 
 def _shown_path(path: str, names: Pseudonyms) -> str:

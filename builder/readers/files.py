@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from builder.errors import CaseError, UnreadableError
+from builder.errors import CaseError, TransientError, UnreadableError
 from builder.readers.rules import ReadRules
 
 if TYPE_CHECKING:  # matching files to cases needs no OpenCV
@@ -131,7 +131,7 @@ def read_image(root: Path, file: str, rules: ReadRules) -> Image:
     try:
         return reader.read(path, rules)
     except (UnreadableError, OSError) as error:
-        raise CaseError("read", file, in_words(error)) from None
+        raise read_error(file, error) from None
 
 
 def read_again(root: Path, file: str, rules: ReadRules) -> Image:
@@ -182,7 +182,7 @@ def read_header(root: Path, file: str, rules: ReadRules) -> Header:
     try:
         return reader.read_header(path, rules)
     except (UnreadableError, OSError) as error:
-        raise CaseError("read", file, in_words(error)) from None
+        raise read_error(file, error) from None
 
 
 def read_patient(root: Path, file: str, rules: ReadRules) -> str | None:
@@ -191,7 +191,7 @@ def read_patient(root: Path, file: str, rules: ReadRules) -> str | None:
     try:
         return reader.read_patient(path, rules)
     except (UnreadableError, OSError) as error:
-        raise CaseError("read", file, in_words(error)) from None
+        raise read_error(file, error) from None
 
 
 def carries_identifiers(root: Path, file: str) -> bool:
@@ -252,20 +252,20 @@ def _open(root: Path, file: str) -> tuple[Reader, Path, Sequence[Path]]:
     try:
         reader = reader_of(path)
     except OSError as error:
-        raise CaseError("read", file, in_words(error)) from None
+        raise read_error(file, error) from None
     if reader is None:
         known = ", ".join(ending for kind in FORMATS for ending in kind.endings)
         raise CaseError("read", file, f"no reader knows this kind of file; known are {known}, and DICOM by its mark")
     try:
         opened = reader.files_of(path)
     except (UnreadableError, OSError) as error:
-        raise CaseError("read", file, in_words(error)) from None
+        raise read_error(file, error) from None
     _refuse_elsewhere(root, file, opened)
     return reader, path, opened
 
 
-def in_words(error: Exception) -> str:
-    """The reason that an exception gives, for the person who reads it."""
+def read_error(file: str, error: UnreadableError | OSError) -> CaseError:
+    """What is said of a file of a source that could not be read."""
     if isinstance(error, OSError):
-        return f"it cannot be opened: {error.strerror or error}"
-    return str(error)
+        return CaseError("read", file, f"it cannot be opened: {error.strerror or error}", transient=True)
+    return CaseError("read", file, str(error), transient=isinstance(error, TransientError))

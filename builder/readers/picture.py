@@ -95,6 +95,8 @@ def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
     except PIL.UnidentifiedImageError:
         raise UnreadableError("it is damaged, or no picture of the kind its name says") from None
     except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UnreadableError(f"its header cannot be read: {error}") from None
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from builder.cases.case import Case
+from builder.errors import CaseError
+from builder.readers import files as readers
 from shards.atomic import write_atomic
 from shards.paths import BUILD
 
@@ -87,30 +89,28 @@ def content_of(case: Case, root: Path) -> tuple[str | None, tuple[FileContent, .
 
 
 def files_of(case: Case, root: Path) -> Iterator[tuple[Path, str]]:
-    """The files that a case is read from, each with its path as it is shown; those of a series folder one by one."""
+    """The files that a case is read from, each with its path as it is shown.
+
+    A header brings the file that holds its pixels, a series folder all its files. These are told apart by number: in a
+    source whose names are hashed, theirs may be identifiers.
+    """
     shown = dict(case.shown)
     for path in case.paths:
-        if not path.endswith("/"):
-            yield root / path, shown.get(path, path)
-            continue
-        for number, file in enumerate(_members(root / path)):
-            # members of hashed folders are told apart by number: their names may be identifiers
-            yield file, f"{shown[path]}{number}" if path in shown else path + file.name
+        for number, file in enumerate(opened_for(root, path)):
+            yield file, f"{shown.get(path, path)}{f'+{number}' if number else ''}"
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of the files of a folder; 0 where it cannot be looked at."""
+def size_of(root: Path, path: str) -> int:
+    """Bytes of all files that are opened for a file or folder of a source; 0 where they cannot be looked at."""
+    return sum(max(0, _state(file)[0]) for file in opened_for(root, path))
+
+
+def opened_for(root: Path, path: str) -> Sequence[Path]:
+    """Every file that is opened for a file or folder of a source; the file alone where its reader refuses it."""
     try:
-        return sum(file.stat().st_size for file in (_members(path) if path.is_dir() else [path]))
-    except OSError:
-        return 0
-
-
-def _members(folder: Path) -> list[Path]:
-    try:
-        return sorted(file for file in folder.iterdir() if file.is_file())
-    except OSError:  # the reader says what is wrong with it
-        return []
+        return readers.files_of(root, path)
+    except CaseError:  # annotations, and what cannot be read, of which the conversion says why
+        return [root / path]
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -149,7 +149,7 @@ def _tasks(cases: list[Case], source: Source) -> Iterator[CaseTask]:
         own = set(case.paths) - counted
         counted |= own
         settings = hashlib.sha256((basis + repr(case)).encode("utf-8", "surrogateescape")).hexdigest()
-        yield CaseTask(case, settings, sum(size_of(source.root / path) for path in own), estimated_bytes(case, source))
+        yield CaseTask(case, settings, sum(size_of(source.root, path) for path in own), estimated_bytes(case, source))
 
 
 def settings_of(source: Source) -> str:

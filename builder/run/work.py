@@ -90,7 +90,9 @@ def _quarantined(
     task: CaseTask, batch: Batch, fault: CaseError | MemoryError, content: str | None, log: PieceLog
 ) -> Outcome:
     if isinstance(fault, MemoryError):  # another time there may be enough
-        content, fault = None, CaseError("convert", task.case.images[0].path, _NO_MEMORY)
+        fault = CaseError("convert", task.case.images[0].path, _NO_MEMORY, transient=True)
+    if fault.transient or content_of(task.case, batch.source.root)[0] != content:
+        content = None  # only what a file itself says is final
     error = shown_error(task.case, fault)
     reason = Quarantined(task.case.name, error.file, error.stage, error.reason)
     piece = Piece(task.case.name, task.settings, content, 0, 0, 0, 0, 0, quarantined=reason)

@@ -70,8 +70,14 @@ def readers_of(process: int, file: Path) -> list[psutil.Process]:
     return found
 
 
+def _ancestor(worker: psutil.Process, word: str) -> psutil.Process:
+    return next(parent for parent in worker.parents() if word in " ".join(parent.cmdline()))
+
+
 @contextmanager
-def struck(process: int, file: Path, signal: int, *, times: int = 1_000) -> Iterator[list[int]]:
+def struck(
+    process: int, file: Path, signal: int, *, times: int = 1_000, ancestor: str | None = None
+) -> Iterator[list[int]]:
     """Send a signal to the workers of a process that are seen to read a file, while the context lasts.
 
     Args:
@@ -79,6 +85,7 @@ def struck(process: int, file: Path, signal: int, *, times: int = 1_000) -> Iter
         file: An image of a large case.
         signal: What to send.
         times: How often at most; each worker gets it once.
+        ancestor: Send it to the nearest process above the worker whose command line has this word.
 
     Yields:
         The workers that got it so far.
@@ -91,7 +98,8 @@ def struck(process: int, file: Path, signal: int, *, times: int = 1_000) -> Iter
             for worker in readers_of(process, file):
                 if worker.pid not in hit:
                     hit.append(worker.pid)
-                    worker.send_signal(signal)
+                    target = worker if ancestor is None else _ancestor(worker, ancestor)
+                    target.send_signal(signal)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

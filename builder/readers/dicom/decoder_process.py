@@ -23,7 +23,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, SecondaryCaptureImageStorage, generate_uid
 
-from sa_med2d_20m import SAMed2DError
+from builder.errors import TransientError
 
 ITK: Final = "itk"
 """Not a plug-in of pydicom: SimpleITK, whose GDCM decodes JPEG of 12 bit, which pydicom's plug-ins refuse."""
@@ -31,7 +31,7 @@ LONGEST: Final = 120.0
 """Seconds that one frame may take."""
 
 
-class DecoderLostError(SAMed2DError):
+class DecoderLostError(TransientError):
     """The decoder ended its process, or did not come to an end; the message says so in words."""
 
 

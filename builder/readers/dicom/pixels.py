@@ -25,7 +25,7 @@ from pydicom.uid import (
 
 from builder.errors import UnreadableError
 from builder.readers.dicom.codestream import codestream_size
-from builder.readers.dicom.decoder_process import ITK, CompressedFrame, DecoderLostError, decode_apart
+from builder.readers.dicom.decoder_process import ITK, CompressedFrame, decode_apart
 from builder.readers.dicom.file import quiet, text_of
 
 ATTRIBUTES: Final = (
@@ -126,8 +126,8 @@ def decode_frame(dataset: FileDataset, number: int, count: int) -> npt.NDArray[A
                 pixels = decode_apart(CompressedFrame(str(syntax), values, frame, plugin))
             else:
                 pixels = pixel_array(dataset, index=number, decoding_plugin=plugin)
-    except (UnreadableError, DecoderLostError) as error:
-        raise UnreadableError(str(error)) from None
+    except UnreadableError:
+        raise
     except Exception:  # decoders raise nearly anything for damaged data
         if not syntax.is_encapsulated:
             raise UnreadableError("truncated: it has fewer pixels than its size says; fetch it again") from None
