@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,22 +184,56 @@ def test_nifti_reading_by_nibabel(benchmark: BenchmarkFixture, files: list[Path]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers(benchmark: BenchmarkFixture, tmp_path: Path, workers: int) -> None:
-    """A generated source of 256 volumes, eight of them unlike, built by one process and by two, start-up included."""
-    recipe = write_source(tmp_path, cases=0)
-    for number in range(8):
-        write_nifti(tmp_path / f"Small/images/case{number:03d}.nii.gz", ct_like(number, (160, 192, 192)))
-        write_nifti(tmp_path / f"Small/labels/case{number:03d}.nii.gz", organ_map((160, 192, 192)))
-    for number in range(8, 256):
-        for folder in ("images", "labels"):
-            original = tmp_path / f"Small/{folder}/case{number % 8:03d}.nii.gz"
-            (tmp_path / f"Small/{folder}/case{number:03d}.nii.gz").hardlink_to(original)
+@pytest.mark.parametrize(("cases", "shard_size"), [(256, "40MB"), (12, "1GiB")], ids=["256 volumes", "12 in one shard"])
+def test_workers(benchmark: BenchmarkFixture, tmp_path: Path, cases: int, shard_size: str, workers: int) -> None:
+    """A generated source of volumes, eight of them unlike, built by one process and by two that start warm."""
+    recipe = write_volumes(tmp_path, cases)
     runs = iter(range(99))
 
     def build() -> None:
         out = tmp_path / f"out{next(runs)}"
-        arguments = ["build", recipe, "--raw", tmp_path, "--out", out, "--shard-size", "40MB", "--workers", workers]
+        arguments = ["build", recipe, "--raw", tmp_path, "--out", out, "--shard-size", shard_size, "--workers", workers]
         assert main([str(argument) for argument in arguments]) == 0
 
-    benchmark.group = "workers"
-    benchmark.pedantic(build, rounds=2)
+    benchmark.group = f"workers, {cases} volumes"
+    benchmark.pedantic(build, rounds=3, warmup_rounds=1)
+
+
+def write_volumes(raw: Path, cases: int) -> Path:
+    """Write a source of volumes of 544 slices, eight of them unlike, all in training; returns the recipe."""
+    recipe = write_source(raw, cases=0)
+    recipe.write_text(recipe.read_text() + '\n[splits]\ntrain = ["*"]\n')
+    for number in range(min(8, cases)):
+        write_nifti(raw / f"Small/images/case{number:03d}.nii.gz", ct_like(number, (160, 192, 192)))
+        write_nifti(raw / f"Small/labels/case{number:03d}.nii.gz", organ_map((160, 192, 192)))
+    for number in range(8, cases):
+        for folder in ("images", "labels"):
+            original = raw / f"Small/{folder}/case{number % 8:03d}.nii.gz"
+            (raw / f"Small/{folder}/case{number:03d}.nii.gz").hardlink_to(original)
+    return recipe
+
+
+@pytest.mark.slow
+def test_five_patients_more(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """1,000 patients are built; then 5 come, whose names lie among theirs, so that every shard after them changes.
+
+    Beside it stand the full build and the copy of its bytes: in ``extra_info``, as shares of the full build.
+    """
+    write_source(tmp_path, cases=0)
+    recipe = write_volumes(tmp_path, 1_000)
+    arguments = ["build", str(recipe), "--raw", str(tmp_path), "--shard-size", "400MB", "--workers", "2"]
+    whole = seconds_of(lambda: main([*arguments, "--out", str(tmp_path / "out")]))
+    for number in range(5):
+        for folder in ("images", "labels"):
+            original = tmp_path / f"Small/{folder}/case{number:03d}.nii.gz"
+            (tmp_path / f"Small/{folder}/case{number * 200:03d}b.nii.gz").write_bytes(original.read_bytes())
+    copy = seconds_of(lambda: shutil.copytree(tmp_path / "out/data", tmp_path / "copy"))
+    benchmark.group = "five patients more"
+    benchmark.pedantic(lambda: main([*arguments, "--out", str(tmp_path / "out")]), rounds=1)
+    benchmark.extra_info |= {"full build": whole, "copy": copy, "share": benchmark.stats.stats.mean / whole}
+
+
+def seconds_of(act: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
