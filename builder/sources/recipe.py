@@ -179,7 +179,7 @@ class Masks(_Table):
     segments: bool = False
     instances: bool = False
     color_match: Literal["exact", "nearest"] = "exact"
-    background: Annotated[str, Field(pattern=_COLOUR.pattern)] = "#000000"
+    background: Annotated[str, Field(pattern=rf"^{_COLOUR.pattern}$")] = "#000000"
     ignore: list[int | str] = []
     grid_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
 
