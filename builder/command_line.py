@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.parse_args(arguments, options)
         return int(options.run(options))
     except KeyboardInterrupt:
-        _complain("interrupted; run the same command again to go on from the shards that are finished")
+        _complain("interrupted; run the same command again to go on from the cases that are finished")
         return INTERRUPTED
     except ModuleNotFoundError as error:
         _complain(missing("this command", error, options.extra))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.commands.exit_codes import BUILT, QUARANTINED
 from builder.commands.late_parser import LateParser
-from builder.run.executors import EXECUTORS, executor_module
+from builder.run.executors import EXECUTORS
 from builder.run.options import Options
 from builder.sources import catalogue
 from shards.arguments import output_folder
@@ -99,8 +99,8 @@ def _add_executors(command: argparse.ArgumentParser) -> None:
         default="local",
         help="where cases are converted (default: local)",
     )
-    for name in EXECUTORS:
-        executor_module(name).add_options(command)
+    for module in EXECUTORS.values():
+        module().add_options(command)
 
 
 def complete_recipe(prefix: str, **_: object) -> Iterable[str]:
@@ -172,7 +172,7 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
     speaker = console()
     with BuildProgress(speaker) as progress:
         chosen = _chosen(options)
-        executor = executor_module(options.executor).from_options(options, chosen)
+        executor = EXECUTORS[options.executor]().from_options(options, chosen)
         summary = build(recipes, raw, options.out, chosen, executor=executor, listener=progress)
     print_summary(speaker, summary)
     return summary

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Sequence
-from importlib import import_module
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from builder.run.batch import Batch, Outcome
@@ -46,11 +45,11 @@ class Executor(Protocol):
 class ExecutorModule(Protocol):
     """What the module of an executor offers to the command line."""
 
-    def add_options(self, parser: argparse.ArgumentParser) -> None:
+    def add_options(self, parser: argparse.ArgumentParser, /) -> None:
         """Declare its own options, named ``--NAME-...``."""
         ...
 
-    def from_options(self, chosen: argparse.Namespace, options: Options) -> Executor:
+    def from_options(self, chosen: argparse.Namespace, options: Options, /) -> Executor:
         """Make the executor.
 
         Args:
@@ -60,14 +59,26 @@ class ExecutorModule(Protocol):
         ...
 
 
-EXECUTORS: Final = {
-    "local": "builder.run.executors.local",
-    "ray": "builder.run.executors.ray",
-    "slurm": "builder.run.executors.slurm",
-}
-"""Name on the command line -> its module, an `ExecutorModule`."""
+# mypy checks each module against `ExecutorModule` here; modules import what they work with when they run
 
 
-def executor_module(name: str) -> ExecutorModule:
-    """The module of an executor."""
-    return cast("ExecutorModule", import_module(EXECUTORS[name]))
+def _local() -> ExecutorModule:
+    from builder.run.executors import local  # noqa: PLC0415
+
+    return local
+
+
+def _ray() -> ExecutorModule:
+    from builder.run.executors import ray  # noqa: PLC0415
+
+    return ray
+
+
+def _slurm() -> ExecutorModule:
+    from builder.run.executors import slurm  # noqa: PLC0415
+
+    return slurm
+
+
+EXECUTORS: Final[dict[str, Callable[[], ExecutorModule]]] = {"local": _local, "ray": _ray, "slurm": _slurm}
+"""Name on the command line -> what gives its module."""

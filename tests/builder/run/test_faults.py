@@ -160,7 +160,7 @@ def test_told_to_stop_it_stops_and_says_how_to_go_on(
     process.send_signal(number)
     said = process.communicate(timeout=20)[1]
     assert process.returncode == 130
-    assert "run the same command again to go on from the shards that are finished" in said
+    assert "run the same command again to go on from the cases that are finished" in said
     assert "Traceback" not in said
     assert workers
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
