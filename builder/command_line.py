@@ -17,7 +17,6 @@ from typing import Any
 
 from builder.commands import build, demo, sources
 from builder.commands.exit_codes import FAILED, INTERRUPTED
-from builder.commands.late_parser import LateParser
 from builder.commands.usage import help_of
 from shards.arguments import missing
 from shards.command_line import add_commands
@@ -90,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     parser.set_defaults(run=help_of(parser))
-    commands = parser.add_subparsers(metavar="COMMAND", parser_class=LateParser)
+    commands = parser.add_subparsers(metavar="COMMAND")
     build.add(commands)
     demo.add(commands)
     sources.add(commands)

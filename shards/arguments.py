@@ -1,50 +1,16 @@
-"""Arguments that commands share, declared without importing what they stand for."""
+"""What the arguments of commands share."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from sa_med2d_20m import DatasetError
 
 _EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
 """Protocol of a URL -> the extra whose packages read it."""
 _OURS: Final = ("builder", "sa_med2d_20m", "shards")
-
-
-class LateChoices:
-    """The choices of an argument, looked up where they are defined when somebody chooses or asks for help.
-
-    Give ``metavar`` with it, or argparse lists the choices at once.
-
-    Args:
-        module: Module that defines them.
-        name: Name of the collection in it.
-    """
-
-    def __init__(self, module: str, name: str) -> None:
-        self._module, self._name = module, name
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(getattr(import_module(self._module), self._name))
-
-    def __contains__(self, value: object) -> bool:
-        return value in list(self)
-
-
-def add_choice(parser: argparse.ArgumentParser, flag: str, choices: LateChoices, text: str, **others: Any) -> None:
-    """Declare an argument that takes one of a few values, which its help lists.
-
-    Args:
-        parser: Where it is declared.
-        flag: Its name, such as ``--modality``.
-        choices: Its values.
-        text: Its help, without the values.
-        others: As for `argparse.ArgumentParser.add_argument`.
-    """
-    action = parser.add_argument(flag, choices=choices, metavar=flag.strip("-").upper(), **others)
-    action.help = f"{text}: %(choices)s"  # only now: argparse of Python 3.14 expands the help that it is given at once
 
 
 def output_folder(text: str, *, write: bool = False) -> Path:
@@ -58,7 +24,6 @@ def output_folder(text: str, *, write: bool = False) -> Path:
         return Path(text)
     import fsspec  # noqa: PLC0415 - folders on this machine need nothing of this
 
-    from sa_med2d_20m import DatasetError  # noqa: PLC0415
     from shards.store import folder, writable  # noqa: PLC0415
 
     protocol = text.split("://", maxsplit=1)[0]

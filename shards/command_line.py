@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from shards.arguments import LateChoices, add_choice, output_folder
+from sa_med2d_20m import MODALITIES, TIERS
+from shards.arguments import output_folder
 from shards.console import complain, console
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ EXTRA: Final = "publish"
 """The extra of ``pyproject.toml`` that these commands need."""
 
 
-def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to a parser; each sets ``run``, a function of the options, and ``extra``, see `EXTRA`."""
     _add_index(commands)
     _add_verify(commands)
@@ -33,20 +34,20 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     _add_status(commands)
 
 
-def _add_index(commands: argparse._SubParsersAction[Any]) -> None:
+def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("index", help="write index, receipts and card anew from the shards alone")
     command.add_argument("out", type=partial(output_folder, write=True), metavar="OUT")
     command.set_defaults(run=_index, extra=EXTRA)
 
 
-def _add_verify(commands: argparse._SubParsersAction[Any]) -> None:
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("verify", help="check shards against receipts and index; exit code 1 on any finding")
     command.add_argument("out", type=output_folder, metavar="OUT")
     command.add_argument("--deep", action="store_true", help="also decode every picture and check each mask")
     command.set_defaults(run=_verify, extra=EXTRA)
 
 
-def _add_publish(commands: argparse._SubParsersAction[Any]) -> None:
+def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "publish",
         help="put shards, index and card on the Hugging Face Hub",
@@ -58,10 +59,10 @@ def _add_publish(commands: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("out", type=output_folder, metavar="OUT")
     command.add_argument("repository", metavar="REPO_ID", help="owner/name; made if it is not there")
     command.add_argument("--private", action="store_true", help="make a new repository private")
-    tiers = LateChoices("sa_med2d_20m", "TIERS")
-    add_choice(command, "--tier", tiers, "only licences of this tier (default: all)", default="all")
-    modalities = LateChoices("sa_med2d_20m", "MODALITIES")
-    add_choice(command, "--modality", modalities, "only this; may be repeated", action="append", default=[])
+    command.add_argument("--tier", choices=TIERS, default=TIERS[0], help="only licences of this tier (default: all)")
+    command.add_argument(
+        "--modality", action="append", default=[], choices=MODALITIES, help="only this; may be repeated"
+    )
     command.add_argument("--source", action="append", default=[], metavar="S", help="only this; repeatable")
     command.add_argument("--revision", default="main", metavar="BRANCH", help="branch (default: main)")
     command.add_argument("--tag", metavar="TAG", help="name of the release, given when all is verified: v1.0.0")
@@ -72,7 +73,7 @@ def _add_publish(commands: argparse._SubParsersAction[Any]) -> None:
     command.set_defaults(run=_publish, extra=EXTRA)
 
 
-def _add_withdraw(commands: argparse._SubParsersAction[Any]) -> None:
+def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "withdraw",
         help="take a source down from the Hub",
@@ -88,7 +89,7 @@ def _add_withdraw(commands: argparse._SubParsersAction[Any]) -> None:
     command.set_defaults(run=_withdraw, extra=EXTRA)
 
 
-def _add_status(commands: argparse._SubParsersAction[Any]) -> None:
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("status", help="what is published, beside what is built")
     command.add_argument("repository", metavar="REPO_ID")
     command.add_argument("out", type=output_folder, nargs="?", metavar="OUT")

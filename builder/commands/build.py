@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder.commands.exit_codes import BUILT, QUARANTINED
-from builder.commands.late_parser import LateParser
 from builder.run.executors import EXECUTORS
 from builder.run.options import Options
 from builder.sources import catalogue
@@ -28,7 +27,7 @@ EXTRA: Final = "build"
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
-def add(commands: argparse._SubParsersAction[LateParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser."""
     command = commands.add_parser(
         "build",
@@ -55,12 +54,12 @@ def add(commands: argparse._SubParsersAction[LateParser]) -> None:
         metavar="OUT",
         help="output folder, or its URL in an object store (s3://, gs://); may hold other sources",
     )
-    command.declare_late(add_build_options)
+    add_build_options(command)
     command.set_defaults(run=_run, extra=EXTRA)
 
 
 def add_build_options(command: argparse.ArgumentParser) -> None:
-    """Add what every command that builds takes; executors, which declare options of their own, are imported for it."""
+    """Add what every command that builds takes."""
     command.add_argument(
         "--workers",
         type=_positive,

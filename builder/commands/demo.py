@@ -14,7 +14,6 @@ from typing import Final
 
 from builder.commands.build import add_build_options, run_build
 from builder.commands.exit_codes import BUILT, FAILED, QUARANTINED
-from builder.commands.late_parser import LateParser
 from shards.command_line import report
 from shards.console import console
 
@@ -30,7 +29,7 @@ DEMO: Final = {
 """Recipe in the catalogue -> package, folder inside it, files."""
 
 
-def add(commands: argparse._SubParsersAction[LateParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser."""
     command = commands.add_parser(
         "demo",
@@ -39,7 +38,7 @@ def add(commands: argparse._SubParsersAction[LateParser]) -> None:
         "the result and print one streamed sample.",
     )
     command.add_argument("--out", type=Path, default=Path("demo"), metavar="OUT", help="output folder (default: demo)")
-    command.declare_late(add_build_options)
+    add_build_options(command)
     command.set_defaults(run=_run, extra=EXTRA)
 
 

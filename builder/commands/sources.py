@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from builder.commands.build import complete_recipe
 from builder.commands.exit_codes import BUILT, QUARANTINED
-from builder.commands.late_parser import LateParser
 from builder.commands.usage import help_of
 from builder.run.options import Options
 from builder.sources import catalogue
-from shards.arguments import LateChoices, add_choice
+from sa_med2d_20m import MODALITIES
 from shards.console import results
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ EXTRA: Final = "build"
 """The extra of ``pyproject.toml`` that the command needs."""
 
 
-def add(commands: argparse._SubParsersAction[LateParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser."""
     command = commands.add_parser("sources", help="list, show and check recipes")
     command.set_defaults(run=help_of(command), extra=EXTRA)
@@ -54,7 +53,7 @@ def _add_recipe(action: argparse.ArgumentParser, metavar: str) -> None:
     recipe.completer = complete_recipe  # type: ignore[attr-defined]
 
 
-def _add_init(actions: argparse._SubParsersAction[LateParser]) -> None:
+def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     init = actions.add_parser(
         "init",
         help="write a recipe for a folder in a known layout",
@@ -67,7 +66,7 @@ def _add_init(actions: argparse._SubParsersAction[LateParser]) -> None:
     )
     init.add_argument("--name", required=True, help="name of the source; goes into every key")
     init.add_argument("--license", required=True, help="SPDX identifier, LicenseRef-..., unknown or conflict")
-    add_choice(init, "--modality", LateChoices("sa_med2d_20m", "MODALITIES"), "how the images were made", required=True)
+    init.add_argument("--modality", required=True, choices=MODALITIES, help="how the images were made")
     init.set_defaults(run=_init)
 
 
