@@ -143,6 +143,12 @@ class Repository:
             )
         return str(done.oid)
 
+    def history(self) -> list[str]:
+        """The commits of the branch, the last first."""
+        with self._hub_errors():
+            commits = self._api.list_repo_commits(self.name, repo_type=_DATASET, revision=self.revision)
+            return [commit.commit_id for commit in commits]
+
     def tags(self) -> list[str]:
         """Names of the tags."""
         with self._hub_errors():

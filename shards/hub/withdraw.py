@@ -54,7 +54,8 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
         for branch in repository.branches()
         if branch != repository.revision and _holds(repository, branch, source)
     )
-    if not own and not tags and not branches and not purge:
+    # a purge that was interrupted left it in the history alone; a name that stands nowhere is a slip of the pen
+    if not (own or tags or branches or (purge and _in_history(repository, source))):
         raise PublishError(f"{repository.name} holds no source {source}")
     unlisted: dict[str, str] = {}
     if own:
@@ -77,6 +78,10 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
                 "same command again"
             )
     return Withdrawn(head, len(own), tags, branches, purge, unlisted)
+
+
+def _in_history(repository: Repository, source: str) -> bool:
+    return any(_holds(repository, commit, source) for commit in repository.history())
 
 
 def _holds(repository: Repository, revision: str, source: str) -> bool:

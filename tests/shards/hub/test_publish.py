@@ -569,6 +569,11 @@ def test_withdraw(publisher: Publisher, out: Path) -> None:
     code, said = publisher.run("withdraw", "Fre", REPO)
     assert code == 1
     assert f"{REPO} holds no source Fre" in said
+    commits = publisher.commits()
+    code, said = publisher.run("withdraw", "Fre", REPO, "--purge")
+    assert code == 1
+    assert f"{REPO} holds no source Fre" in said
+    assert publisher.commits() == commits
     code, said = publisher.run("withdraw", "Free", REPO, "--purge")
     assert code == 0, said
     assert publisher.commits() == 1
