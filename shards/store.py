@@ -154,15 +154,18 @@ def open_object(path: Path) -> Iterator[BinaryIO]:
 
 
 def parts_of(path: Path, offset: int, size: int) -> Iterator[bytes]:
-    """A range of a file, in parts; from an object store whole.
+    """A range of a file, in parts.
 
     Raises:
         StoreError: The file ends within the range.
     """
     if not is_here(path):
-        data: bytes = _system(path).cat_file(_name(path), start=offset, end=offset + size) if size else b""
-        size -= len(data)
-        yield data
+        while size:
+            data: bytes = _system(path).cat_file(_name(path), start=offset, end=offset + min(size, PART))
+            if not data:
+                break
+            size, offset = size - len(data), offset + len(data)
+            yield data
     else:
         with path.open("rb") as file:
             file.seek(offset)

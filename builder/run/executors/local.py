@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import signal
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -151,7 +152,7 @@ class _Worker:
     def _start(self) -> None:
         context = _context()
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._out))
+        self._process = context.Process(target=_work, args=(theirs, self._out, dict(os.environ)))
         self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self.attempt = None
@@ -182,8 +183,10 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _work(pipe: Connection, out: Path) -> None:
+def _work(pipe: Connection, out: Path, environment: Mapping[str, str]) -> None:
     """Convert what comes through the pipe, until it is closed; tell of each case before and after."""
+    os.environ.clear()  # that of the server which it was forked from may be older: credentials and addresses of stores
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     try:
         with _one_thread():
