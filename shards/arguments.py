@@ -37,6 +37,13 @@ def output_folder(text: str, *, write: bool = False) -> Path:
         raise argparse.ArgumentTypeError(missing(text, error, _EXTRAS.get(protocol, "publish"))) from None
 
 
+def positive(text: str) -> int:
+    """The type of an argument that is a number of things."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
+    return int(text)
+
+
 def missing(what: str, error: ImportError, extra: str) -> str:
     """What is said where packages are not installed.
 

@@ -14,7 +14,7 @@ from builder.commands.exit_codes import BUILT, QUARANTINED
 from builder.run.executors import EXECUTORS
 from builder.run.options import Options
 from builder.sources import catalogue
-from shards.arguments import output_folder
+from shards.arguments import output_folder, positive
 from shards.console import console
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
     """Add what every command that builds takes."""
     command.add_argument(
         "--workers",
-        type=_positive,
+        type=positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes (default: one a core)",
@@ -82,7 +82,7 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
         metavar="M",
         help="give a case up that takes longer (default: 60; with one worker no limit unless it is given)",
     )
-    command.add_argument("--limit-cases", type=_positive, metavar="N", help="only the first N cases of each source")
+    command.add_argument("--limit-cases", type=positive, metavar="N", help="only the first N cases of each source")
     command.add_argument(
         "--strict",
         action="store_true",
@@ -107,12 +107,6 @@ def complete_recipe(prefix: str, **_: object) -> Iterable[str]:
     from argcomplete.completers import FilesCompleter  # noqa: PLC0415 - it asks
 
     return [*catalogue.names(), *FilesCompleter(("toml",))(prefix)]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
-    return int(text)
 
 
 def _minutes(text: str) -> float:

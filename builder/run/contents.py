@@ -88,6 +88,12 @@ def content_of(case: Case, root: Path) -> tuple[str | None, tuple[FileContent, .
     return (_digest(files) if len(files) == len(found) else None), files
 
 
+def has_changed(case: Case, root: Path, files: Sequence[FileContent]) -> bool:
+    """Whether any file of a case is other than it was when it was hashed, by size and time."""
+    now = [_state(path) for path, _ in files_of(case, root)]
+    return now != [(file.size, file.modified_ns) for file in files]
+
+
 def files_of(case: Case, root: Path) -> Iterator[tuple[Path, str]]:
     """The files that a case is read from, each with its path as it is shown.
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from isal import isal_zlib
 
-from builder.run.pieces import LoggedCase
+from builder.run.pieces import LoggedCase, crc32_of
 from shards.atomic import write_atomic
 from shards.paths import DATA, INDEX, PREVIOUS, ShardId
 from shards.receipt import Piece, Receipt, read_receipt
@@ -113,13 +112,10 @@ def undamaged(out: Path, cases: Mapping[int, FoundCase]) -> dict[int, FoundCase]
 
 
 def _is_whole(out: Path, case: ShardCase) -> bool:
-    check = 0
     try:
-        for part in parts_of(out / case.place.tar, case.piece.offset, case.piece.bytes):
-            check = isal_zlib.crc32(part, check)
+        return crc32_of(parts_of(out / case.place.tar, case.piece.offset, case.piece.bytes)) == case.piece.crc32
     except StoreError:
         return False
-    return check == case.piece.crc32
 
 
 class CaseReader:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,25 +100,34 @@ def open_log(out: Path, shard: ShardId) -> Iterator[PieceLog]:
 
 def logged_cases(out: Path) -> Iterator[LoggedCase]:
     """The cases of all logs of an output folder that are whole: a process that is killed leaves a part of one."""
-    for name in listing(out, PIECES):
+    for name, size in listing(out, PIECES).items():
         if name.endswith(_SUFFIX):
-            yield from _cases_in(out, f"{PIECES}/{name}")
+            yield from _cases_in(out, f"{PIECES}/{name}", size)
 
 
-def _cases_in(out: Path, name: str) -> Iterator[LoggedCase]:
-    data = memoryview((out / name).read_bytes())
+def _cases_in(out: Path, name: str, size: int) -> Iterator[LoggedCase]:
     at = 0
-    while at + _HEAD.size <= len(data):
-        mark, record_size, rows_size, blocks_size, check = _HEAD.unpack_from(data, at)
+    while at + _HEAD.size <= size:
+        head = b"".join(parts_of(out / name, at, _HEAD.size))
+        mark, record_size, rows_size, blocks_size, check = _HEAD.unpack(head)
         start = at + _HEAD.size
-        end = start + record_size + rows_size + blocks_size
-        blocks = start + record_size + rows_size
-        if mark != _MARK or end > len(data) or isal_zlib.crc32(data[start:blocks]) != check:
+        at = start + record_size + rows_size + blocks_size
+        if mark != _MARK or at > size:
             return
-        found = _logged(name, start, bytes(data[start : start + record_size]), rows_size)
-        if isal_zlib.crc32(data[blocks:end]) == found.piece.crc32:
+        about = b"".join(parts_of(out / name, start, record_size + rows_size))
+        if isal_zlib.crc32(about) != check:
+            return
+        found = _logged(name, start, about[:record_size], rows_size)
+        if crc32_of(parts_of(out / name, found.piece.offset, found.piece.bytes)) == found.piece.crc32:
             yield found
-        at = end
+
+
+def crc32_of(parts: Iterable[bytes]) -> int:
+    """Check sum of bytes that come in parts."""
+    check = 0
+    for part in parts:
+        check = isal_zlib.crc32(part, check)
+    return check
 
 
 def _logged(name: str, start: int, record: bytes, rows_size: int) -> LoggedCase:

@@ -10,7 +10,7 @@ from builder.cases.identifiers import shown_error
 from builder.conversion.convert import Converted, convert
 from builder.errors import CaseError
 from builder.run.batch import Batch, Outcome
-from builder.run.contents import content_of
+from builder.run.contents import content_of, has_changed
 from builder.run.pieces import LoggedCase, PieceLog, open_log
 from builder.run.plan import CaseTask
 from shards.receipt import Piece, Quarantined
@@ -61,10 +61,11 @@ def _convert_case(task: CaseTask, batch: Batch, log: PieceLog) -> Outcome:
     content, files = content_of(task.case, source.root)
     try:
         converted = convert(task.case, source)
-        if content_of(task.case, source.root)[0] != content:
+        if content is not None and has_changed(task.case, source.root, files):
             raise CaseError("read", task.case.images[0].path, _CHANGED)
     except (CaseError, MemoryError) as fault:
-        return _quarantined(task, batch, fault, content, log)
+        lasting = None if has_changed(task.case, source.root, files) else content
+        return _quarantined(task, batch, fault, lasting, log)
     piece = _piece(task, content, converted)
     stored = log.append(piece, source.recipe.license, encode_case(converted.samples))
     return Outcome(batch.shard, task, stored, files)
@@ -91,8 +92,8 @@ def _quarantined(
 ) -> Outcome:
     if isinstance(fault, MemoryError):  # another time there may be enough
         fault = CaseError("convert", task.case.images[0].path, _NO_MEMORY, transient=True)
-    if fault.transient or content_of(task.case, batch.source.root)[0] != content:
-        content = None  # only what a file itself says is final
+    if fault.transient:  # only what a file itself says is final
+        content = None
     error = shown_error(task.case, fault)
     reason = Quarantined(task.case.name, error.file, error.stage, error.reason)
     piece = Piece(task.case.name, task.settings, content, 0, 0, 0, 0, 0, quarantined=reason)

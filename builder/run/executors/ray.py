@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.run.executors.attempts import Attempt, Attempts, WorkerLostError
+from builder.run.executors.attempts import Attempt, Attempts, Recovery, WorkerLostError
 from builder.run.options import Options
 from shards.store import is_here
 
@@ -125,11 +125,7 @@ class _Run:
             for reference in self._overdue():
                 self._ray.cancel(reference, force=True)
                 attempt = self._by_number.pop(self._running.pop(reference))
-                recovery = self._attempts.overdue(attempt)
-                if recovery.again is not None:
-                    waiting.appendleft(recovery.again)
-                if recovery.outcome is not None:
-                    yield recovery.outcome
+                yield from _recover(self._attempts.overdue(attempt), waiting)
 
     def _submit(self, batch: Batch) -> None:
         """Give a batch to the cluster.
@@ -166,11 +162,7 @@ class _Run:
             raise
         except self._ray.exceptions.RayError:  # its process or node died
             yield from self._reported()
-            recovery = self._attempts.died(self._by_number.pop(number))
-            if recovery.again is not None:
-                waiting.appendleft(recovery.again)
-            if recovery.outcome is not None:
-                yield recovery.outcome
+            yield from _recover(self._attempts.died(self._by_number.pop(number)), waiting)
             return
         yield from self._reported()
         del self._by_number[number]
@@ -182,6 +174,14 @@ class _Run:
             for reference, number in self._running.items()
             if self._by_number[number].is_overdue(self._options)
         ]
+
+
+def _recover(recovery: Recovery, waiting: deque[Batch]) -> Iterator[Outcome]:
+    """Let what must be tried again wait; the outcome of a case that is given up."""
+    if recovery.again is not None:
+        waiting.appendleft(recovery.again)
+    if recovery.outcome is not None:
+        yield recovery.outcome
 
 
 def _convert(number: int, batch: Batch, out: Path, events: Any) -> None:

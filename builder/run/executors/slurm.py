@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder.run.executors.attempts import WorkerLostError
 from builder.run.executors.local import LocalExecutor
 from builder.run.options import Options
+from shards.arguments import positive
 from shards.paths import BUILD
 from shards.store import is_here
 
@@ -117,8 +118,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where jobs of --executor slurm run; local: on this machine, for a trial (default: slurm)",
     )
     parser.add_argument("--slurm-partition", metavar="P", help="partition (default: the cluster's own)")
-    parser.add_argument("--slurm-minutes", type=int, default=240, metavar="M", help="longest time of a job (240)")
-    parser.add_argument("--slurm-cores", type=int, default=1, metavar="N", help="cores of a job (1)")
+    parser.add_argument("--slurm-minutes", type=positive, default=240, metavar="M", help="longest time of a job (240)")
+    parser.add_argument("--slurm-cores", type=positive, default=1, metavar="N", help="cores of a job (1)")
 
 
 def from_options(chosen: argparse.Namespace, options: Options) -> SlurmExecutor:
