@@ -65,7 +65,9 @@ class SlurmExecutor:
         if not is_here(out):
             raise WorkerLostError("--executor slurm needs an output folder that all nodes share, not an object store")
         out = out.absolute()
-        cluster = self._cluster(out / BUILD / "slurm")
+        folder = out / BUILD / "slurm"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what jobs are given names files as they are
+        cluster = self._cluster(folder, max(batch.memory for batch in batches) if batches else 0)
         job_options = replace(
             self._options, workers=self._request.cores, case_minutes=self._options.case_seconds / 60
         )  # with a limit of time, cases are converted in processes of their own
@@ -87,12 +89,13 @@ class SlurmExecutor:
                     running |= dict.fromkeys(submit([again]) if again else (), (again, losses + 1))
                 if not ended:
                     time.sleep(_LOOK)
+            shutil.rmtree(folder)
         finally:
             for job in running:
                 job.cancel()
 
-    def _cluster(self, folder: Path) -> Any:
-        """The `submitit` executor, with what Slurm is asked for."""
+    def _cluster(self, folder: Path, memory: int) -> Any:
+        """The `submitit` executor, with what Slurm is asked for; memory in bytes for each core of a job."""
         try:
             import submitit  # noqa: PLC0415 - an extra
         except ImportError:
@@ -102,6 +105,7 @@ class SlurmExecutor:
             raise WorkerLostError("--executor slurm needs the command sbatch: run this on a login node of the cluster")
         cluster = submitit.AutoExecutor(folder=folder, cluster=request.cluster)
         cluster.update_parameters(name="sa-med2d", timeout_min=request.minutes, cpus_per_task=request.cores)
+        cluster.update_parameters(mem_gb=-(-memory * request.cores // 10**9) + 1)
         if request.cluster == "slurm":
             cluster.update_parameters(slurm_array_parallelism=self._options.workers)
             if request.partition is not None:
