@@ -26,8 +26,8 @@ MOST_DEATHS: Final = 3
 """How often a process may die over one case."""
 _LOOK: Final = 1.0
 """Seconds between looks at cases that take too long."""
-_WARM: Final = "builder.run.work"
-"""What a worker needs: imported once, by the server that workers are forked from."""
+_WARM: Final = ("builder.run.work", "builder.readers.nifti", "builder.readers.picture")
+"""What nearly every worker needs: imported once, by the server that workers are forked from."""
 
 
 class LocalExecutor:
@@ -166,7 +166,7 @@ def _context() -> multiprocessing.context.SpawnContext | multiprocessing.context
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_WARM])
+    context.set_forkserver_preload(list(_WARM))
     return context
 
 
