@@ -18,7 +18,7 @@ from builder.run.contents import KnownContents
 from builder.run.executors import Executor
 from builder.run.options import Options
 from builder.run.plan import SourcePlan, plan_source, source_root, write_plan
-from builder.run.resume import Resumption, forget, resume
+from builder.run.resume import Resumption, discard_shards, forget, resume
 from builder.run.shard import UnfinishedShards
 from builder.sources.recipe import Recipe
 from shards.atomic import TEMPORARY, write_atomic
@@ -163,6 +163,9 @@ class _Build:
         forget(self.out, contents.keys())
         stems = [shard.shard.stem for planned in self.plans for shard in planned.shards]
         receipts = tuple(written.get(stem) or resumption.finished[stem] for stem in stems)
+        bare = {planned.source.recipe.name for planned in self.plans}
+        bare -= {receipt.id.source for receipt in receipts if receipt.samples}
+        discard_shards(self.out, (receipt.id for receipt in receipts if receipt.id.source in bare))
         quarantined = _quarantine(self.plans, receipts)
         _write_quarantine(self.out, self.plans, quarantined)
         return Summary(

@@ -165,10 +165,14 @@ def _make_room(
         here = ShardPlace.of(ShardId.parse(stem))
         if here in used:
             moved[here] = stand_aside(out, whole[stem])
-            continue
-        for path in (here.receipt, here.index, here.tar):
-            (out / path).unlink(missing_ok=True)
-    if unwanted:
-        for folder in (DATA, INDEX, RECEIPTS):
-            remove_empty_folders(out, folder)
+    discard_shards(out, (ShardId.parse(stem) for stem in unwanted))
     return moved
+
+
+def discard_shards(out: Path, shards: Iterable[ShardId]) -> None:
+    """Delete what there is of shards, and the folders that hold nothing after that."""
+    for shard in shards:
+        for path in (shard.receipt, shard.index, shard.tar):
+            (out / path).unlink(missing_ok=True)
+    for folder in (DATA, INDEX, RECEIPTS):
+        remove_empty_folders(out, folder)

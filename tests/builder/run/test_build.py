@@ -269,3 +269,16 @@ def test_changed_slice_rebuilds_the_series(sa_med2d: Command, tmp_path: Path) ->
     assert ran.code == 0
     assert "finished already" not in ran.err
     assert dict(members(tmp_path / "out")) != before
+
+
+def test_a_source_that_gives_nothing_leaves_nothing(sa_med2d: Command, tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    good, bad = write_source(raw, "Good", cases=1), write_source(raw, "Bad", cases=2)
+    for path in (raw / "Bad").rglob("*.nii.gz"):
+        path.write_bytes(b"no image")
+    ran = sa_med2d("build", good, bad, "--raw", raw, "--out", out)
+    assert ran.code == 3
+    assert not [path for path in tree(out, "data", "index", "build/receipts") if "Bad" in path]
+    assert "Bad" not in (out / "README.md").read_text()
+    assert len(json.loads((out / "build/quarantine/Bad.json").read_text())) == 2
+    assert sa_med2d("verify", out).code == 0
