@@ -110,6 +110,11 @@ def reader_of(path: Path) -> Reader | None:
     return DICOM.load() if stat.S_ISREG(path.stat().st_mode) and is_dicom(path) else None
 
 
+def import_reader(name: str) -> None:
+    """Import what reads an image, by its name alone: so that imports take none of the time that a case is given."""
+    next((kind for kind in FORMATS if name.lower().endswith(kind.endings)), DICOM).load()
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its mark (PS3.10 section 7.1): DICM after a preamble of 128 bytes."""
     with path.open("rb") as file:

@@ -9,6 +9,7 @@ from typing import Final
 from builder.cases.identifiers import shown_error
 from builder.conversion.convert import Converted, convert
 from builder.errors import CaseError
+from builder.readers.files import import_reader
 from builder.run.batch import Batch, Outcome
 from builder.run.contents import content_of, has_changed
 from builder.run.pieces import LoggedCase, PieceLog, open_log
@@ -41,6 +42,7 @@ def convert_batch(batch: Batch, out: Path, on_start: Callable[[str], None] = _ig
     Raises:
         OSError: The output folder cannot be written.
     """
+    import_reader(batch.cases[0].case.images[0].path)
     with store_errors():
         if is_here(out):
             with open_log(out, batch.shard) as log:
