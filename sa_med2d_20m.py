@@ -28,6 +28,7 @@ import importlib
 import io
 import itertools
 import json
+import operator
 import os
 import re
 import struct
@@ -357,8 +358,30 @@ from 1; new names are added at the end, so that numbers never change."""
 
 # --- PNG --------------------------------------------------------------------------------------------------------------
 
+MEMORY_LIMIT: Final = 2**30
+"""Bytes that a picture, a sample or a stack of masks may take, and an index twice: whatever a file says, more is
+refused before the memory is taken."""
+
+
+def _refuse_large(size: int, what: str, advice: str = "it is damaged, or made to take memory") -> None:
+    if size > MEMORY_LIMIT:
+        raise DatasetError(f"{what} takes {size:,} bytes, expected at most {MEMORY_LIMIT:,}; {advice}")
+
+
+def _parsed(text: bytes | str, where: str) -> Any:
+    """JSON of a file."""
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text)  # which is faster than for bytes
+    except RecursionError:
+        raise DatasetError(f"{where}: expected JSON of a few levels, got one nested too deep to be read") from None
+    except ValueError as error:  # UnicodeDecodeError too, and numbers of more than 4,300 digits
+        raise DatasetError(f"{where}: expected JSON, got {text[:40]!r} ({error})") from None
+
+
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3}
+_LARGEST_PIXEL: Final = (4, 8)
+"""Bytes of a pixel of four channels of 8 and of 16 bit."""
 _NONE, _SUB = 0, 1
 _MOST_INFLATED: Final = 1032
 """Bytes that one deflated byte can become (https://zlib.net/zlib_tech.html): a damaged header may say more."""
@@ -386,6 +409,7 @@ def decode_png(data: bytes) -> npt.NDArray[np.uint8 | np.uint16]:
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
     if not width or not height:
         raise DatasetError(f"damaged PNG: its size is {width} x {height}")
+    _refuse_large(width * height * _LARGEST_PIXEL[depth > 8], f"a PNG of {width} x {height} pixels")
     if depth in (8, 16) and colour in _CHANNELS and not interlace:
         rows = _inflate_rows(data, height, width * _CHANNELS[colour] * (depth // 8))
         pixels = _undo_filter(rows, _CHANNELS[colour] * (depth // 8))
@@ -412,10 +436,10 @@ def _inflate_rows(data: bytes, height: int, stride: int) -> npt.NDArray[np.uint8
 
 
 def _undo_filter(rows: npt.NDArray[np.uint8], bytes_per_pixel: int) -> npt.NDArray[np.uint8] | None:
-    kinds = rows[:, 0]
-    if not kinds.any():
+    kinds = rows[:, 0].tobytes()  # whose counts are faster than an array's
+    if kinds.count(_NONE) == len(kinds):
         return rows[:, 1:]
-    if not (kinds == _SUB).all():
+    if kinds.count(_SUB) != len(kinds):
         return None
     return _running_sums(rows[:, 1:].reshape(rows.shape[0], -1, bytes_per_pixel))
 
@@ -476,46 +500,165 @@ def split_layers(label_map: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
     return label_map.reshape(rows // height, height, width)
 
 
+def draw_mask(layers: npt.NDArray[Any], mask: Mapping[str, Any], out: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Draw one mask within its box, whatever else its metadata says.
+
+    Args:
+        layers: (layers, H, W).
+        mask: Entry of a sample's list of masks.
+        out: (H, W), all False.
+
+    Returns:
+        ``out``.
+    """
+    x, y, width, height = mask["bbox"]
+    box = np.s_[y : y + height, x : x + width]
+    out[box] = layers[mask["layer"]][box] == mask["id"]
+    return out
+
+
 def decode_masks(sample: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
     """The masks of a sample as a stack of binary arrays.
 
+    Reads schema 1 (ids unique in a sample, 16 bit beyond 255 masks) and schema 2 (8 bit, ids unique in their layer).
+
     Args:
-        sample: A row of `load`, of stock ``datasets.load_dataset`` on our shards, or a sample of plain `webdataset`
-            (decoded or not).
+        sample: A row of `load`, of stock ``datasets.load_dataset`` on our shards, or a sample of plain `webdataset`,
+            decoded or not. The label map may be PNG bytes, a PIL image, a tensor or an array: (rows, W), (1, rows, W),
+            or three equal channels first or last; whole numbers, or floats where 1.0 stands for 255.
 
     Returns:
         (N, H, W) bool; mask ``n`` belongs to entry ``n`` of the sample's list of masks.
 
     Raises:
-        DatasetError: The sample holds no label map or no list of masks.
+        DatasetError: The sample holds no label map or no list of masks; the label map was clipped to 8 bit, resized or
+            otherwise changed by what decoded it, so that a mask has not the area that its entry says; or the stack
+            takes more than `MEMORY_LIMIT`.
     """
     record = _record(sample)
-    layers = split_layers(_label_map(sample), int(record["height"]))
-    masks = record["masks"]
-    stack = np.zeros((len(masks), *layers.shape[1:]), np.bool_)
-    for mask, out in zip(masks, stack, strict=True):
-        x, y, width, height = mask["bbox"]
-        box = np.s_[y : y + height, x : x + width]
-        out[box] = layers[mask["layer"]][box] == mask["id"]
+    key = str(record.get("key", "a sample"))
+    height = _whole(record, "height", key)
+    entries = [_mask_entry(entry, f"{key}: masks[{at}]") for at, entry in enumerate(record["masks"])]
+    layers = split_layers(_as_label_map(_stored_map(sample), key, height), height)
+    _refuse_large(len(entries) * height * layers.shape[2], f"{key}: the stack of its {len(entries)} masks", _ONE_BY_ONE)
+    stack = np.zeros((len(entries), *layers.shape[1:]), np.bool_)
+    for at, (entry, out) in enumerate(zip(entries, stack, strict=True)):
+        try:
+            _refuse_outside(entry, layers.shape)
+        except DatasetError as error:
+            raise DatasetError(f"{key}: masks[{at}]: {error}") from None
+        pixels = np.count_nonzero(draw_mask(layers, entry, out))
+        if pixels != entry["area"]:
+            raise DatasetError(_why_changed(layers, entry, entries, int(pixels), key))
     return stack
+
+
+_ONE_BY_ONE: Final = 'load(..., view="mask") gives masks one by one'
 
 
 def _record(sample: Mapping[str, Any]) -> Mapping[str, Any]:
     record: Any = sample if "masks" in sample else sample.get("json")
     if isinstance(record, bytes | str):
-        record = json.loads(record)
+        record = _parsed(record, str(sample.get("__key__", "a sample")))
     if not isinstance(record, Mapping) or "masks" not in record:
         raise DatasetError(f"expected a sample with 'masks' or 'json', got the columns {sorted(sample)}")
     return record
 
 
-def _label_map(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
+def _whole(values: Mapping[str, Any], name: str, where: str) -> int:
+    """A whole number of a row, which `datasets` may have made an array or a tensor of."""
+    try:
+        return operator.index(values[name])
+    except (KeyError, TypeError, IndexError):
+        got = repr(values[name])[:80] if name in values else "nothing"
+        raise DatasetError(f"{where}: {name}: expected a whole number, got {got}") from None
+
+
+def _mask_entry(entry: Any, where: str) -> dict[str, Any]:
+    """What of an entry says where its mask lies."""
+    if not isinstance(entry, Mapping):
+        raise DatasetError(f"{where}: expected the fields of a mask, got {entry!r:.80}")
+    try:
+        bbox = [operator.index(side) for side in entry["bbox"]]
+        x, y, width, height = bbox
+    except (KeyError, TypeError, ValueError):
+        raise DatasetError(f"{where}: bbox: expected four whole numbers, got {entry.get('bbox')!r:.80}") from None
+    if min(x, y, width, height) < 0:
+        raise DatasetError(f"{where}: bbox: expected no negative number, got {bbox}")
+    return {"bbox": bbox, **{name: _whole(entry, name, where) for name in ("id", "layer", "area")}}
+
+
+def _refuse_outside(entry: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    layers, rows, columns = shape
+    x, y, width, height = entry["bbox"]
+    if not 0 <= entry["layer"] < layers:
+        raise DatasetError(f"layer: expected 0 to {layers - 1}, got {entry['layer']!r:.80}")
+    if x + width > columns or y + height > rows:
+        raise DatasetError(f"bbox: expected a box within {columns} x {rows} pixels, got {entry['bbox']!r:.80}")
+
+
+def _stored_map(sample: Mapping[str, Any]) -> Any:
     stored = sample.get("mask", sample.get("mask.png"))
     if stored is None:
         raise DatasetError(f"expected a sample with 'mask' or 'mask.png', got the columns {sorted(sample)}")
     if isinstance(stored, Mapping):
-        stored = stored["bytes"]
-    return decode_png(stored) if isinstance(stored, bytes) else np.asarray(stored)
+        stored = stored.get("bytes")
+    return decode_png(bytes(stored)) if isinstance(stored, bytes | bytearray | memoryview) else stored
+
+
+def _as_label_map(stored: Any, key: str, height: int) -> npt.NDArray[Any]:
+    """A label map of whole numbers, (layers * H, W), out of what a decoder made of it."""
+    if hasattr(stored, "detach"):  # a tensor of torch, which may lie on a GPU
+        stored = stored.detach().cpu()
+    pixels = np.asarray(stored)
+    if pixels.dtype.kind not in "biuf":
+        raise DatasetError(f"{key}: mask: expected a label map, got {type(stored).__name__} of {pixels.dtype}")
+    return _as_whole_numbers(_single_channel(pixels, key, height), key)
+
+
+def _single_channel(pixels: npt.NDArray[Any], key: str, height: int) -> npt.NDArray[Any]:
+    """(rows, W) out of (rows, W), or of one, three or four channels first or last."""
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.ndim == 3:
+        first, last = pixels.shape[0] in _CHANNEL_COUNTS, pixels.shape[2] in _CHANNEL_COUNTS
+        if first and not (last and pixels.shape[0] % height == 0):
+            pixels = np.moveaxis(pixels, 0, -1)
+        if first or last:
+            grey: npt.NDArray[Any] = pixels[..., 0]
+            if all(np.array_equal(grey, pixels[..., at]) for at in range(1, min(3, pixels.shape[2]))):
+                return grey
+            raise DatasetError(f"{key}: mask: expected equal channels, got a picture in colours: it is no label map")
+    raise DatasetError(f"{key}: mask: expected (rows, columns) or equal channels, got an array of {pixels.shape}")
+
+
+_CHANNEL_COUNTS: Final = (1, 3, 4)
+
+
+def _as_whole_numbers(pixels: npt.NDArray[Any], key: str) -> npt.NDArray[Any]:
+    if pixels.dtype.kind != "f":
+        return pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
+    scaled = pixels * 255 if ((pixels > 0) & (pixels < 1)).any() else pixels  # 1.0 for 255, as webdataset's "rgb"
+    whole: npt.NDArray[Any] = np.rint(scaled)
+    if not (np.abs(scaled - whole) < 0.01).all():
+        raise DatasetError(
+            f"{key}: mask: expected whole numbers, got values between them: a label map is resized by nearest "
+            "neighbour only, and after decode_masks"
+        )
+    return whole.astype(np.int64)
+
+
+def _why_changed(
+    layers: npt.NDArray[Any], entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], pixels: int, key: str
+) -> str:
+    found = f"{key}: mask {entry['id']} in layer {entry['layer']}: area: expected {entry['area']} pixels, got {pixels}"
+    largest, held = max(entry["id"] for entry in entries), int(layers.max())
+    if largest > 255 >= held:
+        return (
+            f"{found}: the label map was clipped to 8 bit (its values end at {held}, the ids at {largest}) by what "
+            "decoded it; give decode_masks the undecoded PNG, or decode it with decode_png"
+        )
+    return f"{found}: the label map was changed after it was stored; decode masks first, then crop, flip or resize them"
 
 
 # --- reading from anywhere --------------------------------------------------------------------------------------------
@@ -1064,20 +1207,19 @@ def _class_of_row_features() -> type[datasets.Features]:
         column is set anew, these are features like all others.
         """
 
+        def __init__(self, columns: Mapping[str, Any]) -> None:
+            super().__init__(columns)
+            self.pictures = [name for name, feature in columns.items() if isinstance(feature, _DECODED)]
+
         def encode_example(self, example: Mapping[str, Any]) -> dict[str, Any]:
-            return {
-                name: feature.encode_example(value) if isinstance(feature, _DECODED) and value is not None else value
-                for name, feature in self.items()
-                for value in (example.get(name),)
-            }
+            return {name: example.get(name) for name in self}
 
         def decode_example(self, example: Mapping[str, Any], token_per_repo_id: object = None) -> dict[str, Any]:  # noqa: ARG002
-            return {
-                name: feature.decode_example(value) if isinstance(feature, _DECODED) and value is not None else value
-                for name, feature in self.items()
-                if name in example
-                for value in (example[name],)
-            }
+            row = dict(example)
+            for name in self.pictures:
+                if row.get(name) is not None:
+                    row[name] = self[name].decode_example(row[name])
+            return row
 
         def __setitem__(self, name: str, feature: Any) -> None:
             made_anew = feature != self.get(name)
@@ -1249,7 +1391,7 @@ class Prompts:
         self, key: str, mask: Mapping[str, Any], layers: npt.NDArray[Any]
     ) -> tuple[list[float], list[Any], list[int]]:
         """Box, points and their labels for one mask; layers are (layers, H, W)."""
-        digest = hashlib.sha256(f"{self.seed}\0{key}\0{mask['id']}".encode()).digest()
+        digest = hashlib.sha256(f"{self.seed}\0{key}\0{mask['layer']}\0{mask['id']}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         x, y, width, height = mask["bbox"]
         layer = layers[mask["layer"]]
@@ -1340,18 +1482,129 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
     datas = _read_spans(reading.place, shard.path, spans)
     for key, row, span, data in zip(found.keys[start:stop], places.tolist(), spans, datas, strict=True):
         image, mask, text = (data[row[at] - span.start :][: row[at + 1]] for at in (0, 2, 4))
-        try:
-            record = json.loads(text.decode())
-        except ValueError:
-            record = {}
-        if record.get("key") != key or image[:8] != _PNG_SIGNATURE or mask[:8] != _PNG_SIGNATURE:
+        where = functools.partial("{}: {}: {}.json".format, reading.place.name, shard.path, key)
+        pictures = image[:8] == mask[:8] == _PNG_SIGNATURE and text[:1] == b"{"
+        record = _parsed(text, where()) if pictures else {}
+        if record.get("key") != key:
             raise DatasetError(
                 f"{reading.place.name}: {shard.path} does not hold {key} at byte {span.start}, where its index says: "
                 "the shard was replaced or damaged, or the index is older; fetch both again, or run 'sa-med2d index'"
             )
+        try:
+            _refuse_malformed(record, image, mask)
+        except DatasetError as error:
+            raise DatasetError(f"{where()}: {error}") from None
         if reading.wanted.over_masks:
             record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
         yield image, mask, record
+
+
+_READABLE_SCHEMAS: Final = (1, 2)
+_INT64: Final = range(-(2**63), 2**63)
+_IN_WORDS: Final = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a record"}
+
+
+@functools.cache
+def _json_types(of: type) -> dict[str, tuple[type, ...]]:
+    """Field of a metadata dataclass -> what JSON may hold there."""
+    kinds: dict[str, tuple[type, ...]] = {"string": (str,), "int64": (int,), "float64": (float, int)}
+    optional = {field.name for field in fields(of) if "None" in str(field.type)}
+    found = {}
+    for name, described in metadata_types(of).items():
+        own = kinds[described] if isinstance(described, str) else (type(described),)
+        found[name] = (*own, type(None)) if name in optional else own
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _wrong_field(of: type, names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[str, str] | None:
+    """First field of another type than it should have, and what was expected; a new field of a later schema is none."""
+    held = dict(zip(names, kinds, strict=True))
+    for name, allowed in _json_types(of).items():
+        missing = name not in held and name in _FIRST_FIELDS[of]
+        if missing or held.get(name, allowed[0]) not in allowed:
+            return name, " or ".join(_IN_WORDS.get(kind, "null") for kind in allowed)
+    return None
+
+
+_FIRST_FIELDS: Final[dict[type, frozenset[str]]] = {
+    Metadata: frozenset(
+        """
+        key source modality submodality license patient case split plane axis index height width spacing stored_axes
+        schema intensity image_file masks
+        """.split()  # noqa: SIM905 - names are read as text
+    ),
+    Mask: frozenset(field.name for field in fields(Mask)),
+    Intensity: frozenset(field.name for field in fields(Intensity)),
+}
+"""Fields of schema 1, which every sample has."""
+
+
+def _refuse_wrong_types(of: type, values: Mapping[str, Any]) -> None:
+    wrong = _wrong_field(of, tuple(values), tuple(map(type, values.values())))
+    if wrong is not None:
+        name, expected = wrong
+        got = repr(values[name])[:80] if name in values else "nothing"
+        raise DatasetError(f"{name}: expected {expected}, got {got}")
+
+
+def _refuse_malformed(record: dict[str, Any], image: bytes, mask: bytes) -> None:
+    """Check what a sample's metadata says, and that its pictures have the size it says, before they are decoded."""
+    _refuse_wrong_types(Metadata, record)
+    if record["schema"] not in _READABLE_SCHEMAS:
+        raise DatasetError(
+            f"schema: expected {' or '.join(map(str, _READABLE_SCHEMAS))}, got {record['schema']}: it was built by a "
+            "later release; update sa-med2d-20m"
+        )
+    _refuse_wrong_types(Intensity, record["intensity"])
+    if record["index"] is not None and record["index"] not in _INT64:
+        raise DatasetError(f"index: expected a number of 64 bit, got one of {record['index'].bit_length()} bit")
+    spacing = record["spacing"]
+    if spacing is not None and [type(side) in (int, float) for side in spacing] != [True, True]:
+        raise DatasetError(f"spacing: expected two numbers or null, got {spacing!r:.80}")
+    height, width = _png_size(image)
+    rows, columns = _png_size(mask)
+    if (record["height"], record["width"]) != (height, width) or not width * height:
+        raise DatasetError(
+            f"height and width: expected those of its image, {height} x {width}, got "
+            f"{record['height']!r:.80} x {record['width']!r:.80}"
+        )
+    if columns != width or rows % height or not rows:
+        raise DatasetError(f"its label map is {rows} x {columns}, expected layers of {height} x {width} pixels")
+    largest = 255 if mask[24:25] == b"\x08" else 65535
+    for at, entry in enumerate(record["masks"]):
+        try:
+            _refuse_malformed_mask(entry, (rows // height, height, width), largest)
+        except DatasetError as error:
+            raise DatasetError(f"masks[{at}]: {error}") from None
+
+
+def _refuse_malformed_mask(entry: Any, shape: tuple[int, int, int], largest: int) -> None:
+    """Of each mask of each row: a call costs more than a check."""
+    if type(entry) is not dict:
+        raise DatasetError(f"expected the fields of a mask, got {entry!r:.80}")
+    if _wrong_field(Mask, tuple(entry), tuple(map(type, entry.values()))) is not None:
+        _refuse_wrong_types(Mask, entry)
+    if list(map(type, entry["bbox"])) != _BOX or min(entry["bbox"]) < 0:
+        raise DatasetError(f"bbox: expected four whole numbers from 0 on, got {entry['bbox']!r:.80}")
+    x, y, width, height = entry["bbox"]
+    if not (x + width <= shape[2] and y + height <= shape[1] and 0 <= entry["layer"] < shape[0]):
+        _refuse_outside(entry, shape)
+    if not 0 < entry["id"] <= largest:
+        raise DatasetError(f"id: expected 1 to {largest}, got {entry['id']!r:.80}")
+    if not 0 < entry["area"] <= width * height:
+        raise DatasetError(f"area: expected 1 to what its bbox holds, {entry['bbox']}, got {entry['area']!r:.80}")
+    if not 0 <= entry["instance"] < 2**63:
+        raise DatasetError(f"instance: expected 0 or more, in 64 bit, got {entry['instance']!r:.80}")
+
+
+_BOX: Final = [int] * 4
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Height and width by the header."""
+    width, height = struct.unpack(">II", data[16:24].ljust(8, b"\0"))
+    return height, width
 
 
 def _times(record: Mapping[str, Any], repeats: Mapping[str, float]) -> int:
