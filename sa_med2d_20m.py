@@ -736,6 +736,8 @@ def _place(path: str | Path, revision: str | None, token: str | bool | None, opt
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
         return _Place(name, protocol, root, tuple(sorted(options.items())))
     if Path(name).is_dir() or not _REPOSITORY.fullmatch(name.removeprefix("hf://datasets/")):
+        if revision is not None:
+            raise DatasetError(f"revision is {revision!r}, but {name} is no repository of the Hub")
         return _Place(name, "file", str(Path(name).absolute()))
     repository = name.removeprefix("hf://datasets/")
     return _Place(name, "hf", f"datasets/{repository}@{_commit_of(repository, revision, token)}", (("token", token),))
@@ -984,6 +986,7 @@ class _Chosen:
         values: Column of a filter -> values that the shard holds, wanted or not.
         labels: Class name -> number of wanted samples with a wanted mask of it.
         masks: Number of wanted masks of wanted samples.
+        largest: Area of the largest mask, wanted or not.
     """
 
     keys: list[str]
@@ -991,6 +994,7 @@ class _Chosen:
     values: dict[str, set[str | None]]
     labels: collections.Counter[str]
     masks: int
+    largest: int
 
 
 @functools.lru_cache(maxsize=8)
@@ -1012,8 +1016,9 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
         column = pc.struct_field(masks, field)
         values[name] = set(pc.unique(column).to_pylist())
         good &= _is_in(column, getattr(wanted, name))
+    areas = pc.struct_field(masks, "area").to_numpy(zero_copy_only=False)
     if wanted.min_area is not None:
-        good &= pc.struct_field(masks, "area").to_numpy(zero_copy_only=False) >= wanted.min_area
+        good &= areas >= wanted.min_area
     if wanted.over_masks:
         rows &= np.bincount(owner[good], minlength=table.num_rows) > 0
     good &= rows[owner]
@@ -1021,7 +1026,8 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     labels = collections.Counter(label for _, label in shown)
-    return _Chosen(table["key"].to_pylist(), places, values, labels, int(good.sum()))
+    largest = int(areas.max(initial=0))
+    return _Chosen(table["key"].to_pylist(), places, values, labels, int(good.sum()), largest)
 
 
 def _read_index(place: _Place, shard: str) -> Any:
@@ -1058,40 +1064,82 @@ class _Survey:
         counts: Wanted samples of each shard.
         labels: Class name -> number of wanted samples that show it.
         masks: Number of wanted masks.
+        values: Filter -> values that the shards hold, wanted or not.
+        largest: Area of the largest mask, wanted or not.
     """
 
     counts: list[int]
     labels: dict[str, int]
     masks: int
+    values: dict[str, set[str]]
+    largest: int
 
 
 def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey:
-    """Read all indexes; DatasetError for a filter value that no shard holds."""
+    """Read all indexes."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
 
-    held: dict[str, set[str | None]] = collections.defaultdict(set)
-    counts, labels, masks = [], collections.Counter[str](), 0
+    held: dict[str, set[str]] = collections.defaultdict(set)
+    counts, labels, masks, largest = [], collections.Counter[str](), 0, 0
     with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
         for found in threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp), shards):
             counts.append(len(found.keys))
             labels += found.labels
             masks += found.masks
+            largest = max(largest, found.largest)
             for name, values in found.values.items():
-                held[name] |= values
-    for name, values in held.items():
-        _refuse_unknown(name, getattr(wanted, name), [value for value in values if value is not None], place.name)
-    return _Survey(counts, dict(labels), masks)
+                held[name] |= {value for value in values if value is not None}
+    return _Survey(counts, dict(labels), masks, dict(held), largest)
 
 
-def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Sequence[str], where: str) -> None:
+class _UnknownValueError(DatasetError):
+    """No shard of the split holds a value; another split may.
+
+    Attributes:
+        name: The argument.
+        values: What was asked for.
+    """
+
+    def __init__(self, message: str, name: str, values: Sequence[str]) -> None:
+        super().__init__(message)
+        self.name, self.values = name, tuple(values)
+
+
+def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Iterable[str], where: str) -> None:
+    known = sorted(known)
     for value in asked or ():
         if value not in known:
             near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
-            shown = ", ".join(sorted(known)[:20])
-            hint = (
-                f"did you mean {', '.join(near)}?" if near else f"there are {shown}{', ...' if len(known) > 20 else ''}"
+            hint = f"did you mean {', '.join(near)}?" if near else f"there are {_some(known)}"
+            raise _UnknownValueError(f"{where}: no {name} {value!r} here; {hint}", name, [value])
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(sorted(names)[:20]) or 'none'}{', ...' if len(names) > 20 else ''}"
+
+
+def _refuse_what_nothing_has(reading: _Reading, survey: _Survey) -> None:
+    """Refuse names and areas that no mask of the split has, and classes that no image of it shows."""
+    wanted, where, held = reading.wanted, reading.place.name, survey.values
+    for name, values in held.items():
+        _refuse_unknown(name, getattr(wanted, name), values, where)
+    if wanted.min_area is not None and wanted.min_area > survey.largest:
+        raise DatasetError(
+            f"{where}: no mask of {wanted.min_area} pixels here, which min_area asks for; the largest has "
+            f"{survey.largest}"
+        )
+    shown = held.get("labels", set())
+    if reading.classes is not None:
+        _refuse_unknown("classes", reading.classes, shown.union(LABELS), where)
+        if shown.isdisjoint(reading.classes):
+            raise _UnknownValueError(
+                f"{where}: no image here shows one of the classes {', '.join(reading.classes)}; there are "
+                f"{_some(list(shown))}",
+                "classes",
+                reading.classes,
             )
-            raise DatasetError(f"{where}: no {name} {value!r} here; {hint}")
+    if isinstance(reading.overlap, tuple):
+        _refuse_unknown("overlap", reading.overlap, {"small", "large"}.union(shown, LABELS), where)
 
 
 @dataclass(frozen=True)
@@ -1386,6 +1434,11 @@ class Prompts:
     positive: int = 1
     negative: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("jitter", "positive", "negative"):
+            if not getattr(self, name) >= 0:
+                raise DatasetError(f"{name} of the prompts is {getattr(self, name)!r}, expected 0 or more")
 
     def draw(
         self, key: str, mask: Mapping[str, Any], layers: npt.NDArray[Any]
@@ -1733,15 +1786,28 @@ def load(
 
     _check_choice("view", view, typing.get_args(View))
     _check_choice("decode", decode, typing.get_args(Decode))
+    _check_numbers(min_area, balance, shuffle)
+    _check_semantic(view, _listed("classes", classes), overlap)
     place = _place(path, revision, token, storage_options or {})
-    shards = _shards(place, config, split, sources, licenses)
     wanted = _Wanted(
-        _listed(labels), _listed(organs), _listed(groups), min_area, _listed(submodalities), _listed(planes)
+        _listed("labels", labels),
+        _listed("organs", organs),
+        _listed("groups", groups),
+        min_area,
+        _listed("submodalities", submodalities),
+        _listed("planes", planes),
     )
-    order = overlap if overlap == "small" or overlap == "large" else tuple(overlap)  # noqa: PLR1714 - mypy follows this
-    reading = _Reading(place, wanted, view, _listed(classes), order, prompts, shuffle)
-    dealt = _dealt(shards, reading, balance)
-    described = features(view, decode, prompts, _listed(classes))
+    order = overlap if overlap == "small" or overlap == "large" else _listed("overlap", overlap) or ()  # noqa: PLR1714 - mypy follows this
+    reading = _Reading(place, wanted, view, _listed("classes", classes), order, prompts, shuffle)
+    try:
+        dealt = _dealt(_shards(place, config, split, sources, licenses), reading, balance)
+    except _UnknownValueError as error:
+        others = _splits_with(place, config, split, error)
+        if others:
+            values = ", ".join(map(repr, error.values))
+            raise DatasetError(f"{place.name}: split {split!r} has no {error.name} {values}; {others}") from None
+        raise
+    described = features(view, decode, prompts, _listed("classes", classes))
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
     make = datasets.IterableDataset if streaming else datasets.Dataset
@@ -1761,9 +1827,11 @@ class _Dealt(typing.NamedTuple):
 def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -> _Dealt:
     wanted = reading.wanted
     counted = balance is not None or reading.shuffle is not None or len(shards) < _MANY_SHARDS
-    if not (wanted.over_masks or wanted.over_samples or counted):
+    named = reading.classes is not None or isinstance(reading.overlap, tuple)
+    if not (wanted.over_masks or wanted.over_samples or counted or named):
         return _Dealt(_pieces(shards, None, None), reading, None)
     survey = _survey(reading.place, shards, wanted)
+    _refuse_what_nothing_has(reading, survey)
     rows = survey.masks if reading.view == "mask" else sum(survey.counts)
     if balance is not None:
         reading = dataclasses.replace(reading, repeats=_repeats(survey, balance))
@@ -1824,6 +1892,9 @@ def interleave(
     shards = _shards(place, name, options.get("split", "train"), options.get("sources"), options.get("licenses"))
     held = sorted({shard.path.split("/")[1] for shard in shards})
     _refuse_unknown("modality", list(weights or ()), held, place.name)
+    for modality, weight in (weights or {}).items():
+        if type(weight) not in (int, float) or not 0 <= weight < float("inf"):
+            raise DatasetError(f"the weight of {modality} is {weight!r}, expected a number from 0 on")
     chosen = [modality for modality in held if weights is None or weights.get(modality)]
     if not chosen:
         raise DatasetError(f"weights leave no modality; {place.name} holds {', '.join(held)}")
@@ -1839,9 +1910,61 @@ def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
         raise DatasetError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
 
 
-def _listed(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Filter values; one text is one value."""
-    return None if values is None else (values,) if isinstance(values, str) else tuple(values)
+def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
+    if min_area is not None and (type(min_area) is not int or min_area < 0):
+        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
+    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
+        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
+    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
+        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
+
+
+def _check_semantic(view: str, classes: Sequence[str] | None, overlap: Overlap | Sequence[str]) -> None:
+    if view != "semantic" and (classes is not None or overlap != "small"):
+        name = "overlap" if classes is None else "classes"
+        raise DatasetError(f"{name} is for view='semantic', but view is {view!r}")
+    if classes is None:
+        return
+    order = () if overlap in ("small", "large") else _listed("overlap", overlap) or ()
+    for name in order:
+        if name not in classes:
+            raise DatasetError(f"overlap names {name!r}, which is none of the classes {', '.join(classes)}")
+    twice = [name for name, count in collections.Counter(classes).items() if count > 1]
+    if twice:
+        raise DatasetError(f"classes names {twice[0]!r} twice, but a class has one number in a semantic map")
+
+
+def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Values of an argument; one text is one value."""
+    if values is None:
+        return None
+    listed = (values,) if isinstance(values, str) else tuple(values)
+    if not listed:
+        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
+    for value in listed:
+        if not isinstance(value, str):
+            raise DatasetError(f"{name} holds {value!r}, expected names")
+    return listed
+
+
+def _splits_with(place: _Place, config: str | None, split: str, unknown: _UnknownValueError) -> str:
+    """Which other splits have one of the values, in words; empty for none."""
+    found = []
+    for other in (files["split"] for files in _config(place, config)["data_files"]):
+        if other != split:
+            shards = _shards(place, config, other, None, None)
+            part = _PARTS_OF_PATHS.get(unknown.name)
+            if part is not None:
+                held = {shard.path.split("/")[part] for shard in shards}
+            else:
+                kind = "labels" if unknown.name in ("classes", "overlap") else unknown.name
+                held = _survey(place, shards, _Wanted()).values.get(kind, set())
+            if not held.isdisjoint(unknown.values):
+                found.append(f"split {other!r} has {'it' if len(unknown.values) == 1 else 'one'}")
+    return ", ".join(found)
+
+
+_PARTS_OF_PATHS: Final = {"licenses": 2, "sources": 3}
 
 
 def _repeats(survey: _Survey, balance: float) -> tuple[tuple[str, float], ...]:
@@ -1861,10 +1984,16 @@ def _shards(
         )
     patterns = [globs[split]] if isinstance(globs[split], str) else globs[split]
     found = sorted({path for pattern in patterns for path in place.glob(pattern)})
-    lower = None if licenses is None else [value.lower() for value in _listed(licenses) or ()]
-    for name, part, asked in (("sources", 3, _listed(sources)), ("licenses", 2, lower)):
+    if not found:
+        raise DatasetError(
+            f"{place.name}: its card promises split {split!r} of config {entry['config_name']!r}, but there is no file "
+            f"{' or '.join(patterns)}; was it downloaded in part? Fetch these files too, and index/ with them"
+        )
+    lower = [value.lower() for value in _listed("licenses", licenses) or ()]
+    for name, asked in (("sources", _listed("sources", sources)), ("licenses", lower or None)):
         if asked is not None:
-            _refuse_unknown(name, asked, sorted({path.split("/")[part] for path in found}), place.name)
+            part = _PARTS_OF_PATHS[name]
+            _refuse_unknown(name, asked, {path.split("/")[part] for path in found}, place.name)
             found = [path for path in found if path.split("/")[part] in asked]
     return [_Shard(path, _stamp(place, path)) for path in found]
 
