@@ -76,6 +76,7 @@ else:
 
 __all__ = [
     "LABELS",
+    "MEMORY_LIMIT",
     "MODALITIES",
     "SCHEMA",
     "SPLITS",
@@ -663,8 +664,8 @@ def _why_changed(
 
 # --- reading from anywhere --------------------------------------------------------------------------------------------
 
-_ATTEMPTS: Final = 6
-_FIRST_WAIT: Final = 0.5
+_ATTEMPTS: Final = 8
+_FIRST_WAIT: Final = 0.25
 _LONGEST_WAIT: Final = 60.0
 _HEADER: Final = 512
 """Bytes of a member's tar header, which lies before the member."""
@@ -695,6 +696,10 @@ class _Place:
         """Whether reading costs no request."""
         return self.protocol == "file"
 
+    def patiently(self, read: Callable[[], _Read], below: str) -> _Read:
+        """See `_patiently`."""
+        return _patiently(read, f"{self.name}: {below}", patience=_patience(self.root), secrets=_secrets(self.options))
+
     def file_system(self) -> Any:
         """The file system; one for each process, as connections do not survive a fork."""
         return _file_system(self.protocol, self.options, os.getpid())
@@ -704,13 +709,15 @@ class _Place:
         return f"{self.root.rstrip('/')}/{below}"
 
     def read(self, below: str) -> bytes:
-        """A whole file; DatasetError where it cannot be read."""
+        """A whole file; DatasetError where it cannot be read, or is too large where that costs no request to know."""
+        if self.local and Path(self.path(below)).is_file():
+            _refuse_large(Path(self.path(below)).stat().st_size, f"{self.name}: {below}")
         read: Callable[[], bytes] = lambda: self.file_system().cat_file(self.path(below))  # noqa: E731
-        return _patiently(read, f"{self.name}: {below}")
+        return self.patiently(read, below)
 
     def glob(self, pattern: str) -> list[str]:
         """Paths below the root, sorted."""
-        found = _patiently(lambda: self.file_system().glob(self.path(pattern)), f"{self.name}: {pattern}")
+        found = self.patiently(lambda: self.file_system().glob(self.path(pattern)), pattern)
         start = len(self.file_system()._strip_protocol(self.root).rstrip("/")) + 1
         return sorted(self.file_system()._strip_protocol(path)[start:] for path in found)
 
@@ -732,9 +739,9 @@ def _place(path: str | Path, revision: str | None, token: str | bool | None, opt
         try:
             fs, root = fsspec.core.url_to_fs(name, **options)
         except (ImportError, ValueError) as error:
-            raise DatasetError(f"{name}: {error}") from None
+            raise DatasetError(_without_secrets(f"{name}: {error}", _secrets(tuple(options.items())))) from None
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-        return _Place(name, protocol, root, tuple(sorted(options.items())))
+        return _Place(_without_secrets(name), protocol, root, tuple(sorted(options.items())))
     if Path(name).is_dir() or not _REPOSITORY.fullmatch(name.removeprefix("hf://datasets/")):
         if revision is not None:
             raise DatasetError(f"revision is {revision!r}, but {name} is no repository of the Hub")
@@ -752,8 +759,15 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
     from huggingface_hub import errors  # noqa: PLC0415
 
     api = huggingface_hub.HfApi(token=token)
+    secrets = _secrets((("token", token),))
     try:
-        info = _patiently(lambda: api.dataset_info(repository, revision=revision), repository, (errors.HfHubHTTPError,))
+        info = _patiently(
+            lambda: api.dataset_info(repository, revision=revision),
+            repository,
+            known=(errors.HfHubHTTPError,),
+            patience=_patience(repository),
+            secrets=secrets,
+        )
     except errors.GatedRepoError:
         raise DatasetError(f"{repository} cannot be read: {_GATED}") from None
     except errors.RevisionNotFoundError:
@@ -763,23 +777,67 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
             f"{repository}: there is no such folder, and no such dataset on the Hub that this token may see"
         ) from None
     except errors.HfHubHTTPError as error:
-        raise DatasetError(f"{repository} cannot be read: {_reason(error)}") from None
+        raise DatasetError(f"{repository} cannot be read: {_reason(error, secrets)}") from None
     return str(info.sha)
 
 
-def _patiently(read: Callable[[], _Read], what: str, known: tuple[type[Exception], ...] = ()) -> _Read:
+class _Patience:
+    """How long a server asked to wait: what one request is told goes for its neighbours too."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._waited = 0.0
+        self._said = False
+
+    def rest(self) -> None:
+        """Wait as long as another request was asked to."""
+        time.sleep(max(0.0, self._until - time.monotonic()))
+
+    def wait(self, seconds: float, what: str, reason: str) -> None:
+        """Wait, and say so once it is ten seconds in all."""
+        now = time.monotonic()
+        self._until = max(self._until, now + seconds)
+        self._waited += seconds
+        if self._waited >= _QUIET and not self._said:
+            import logging  # noqa: PLC0415 - only waiting needs it
+
+            self._said = True
+            logging.getLogger(__name__).warning("%s: waited %.0f s so far: %s", what, self._waited, reason)
+        self.rest()
+
+
+_QUIET: Final = 10.0
+"""Seconds of waiting that nobody is told of."""
+
+
+@functools.lru_cache(maxsize=64)
+def _patience(_server: str) -> _Patience:
+    return _Patience()
+
+
+def _patiently(
+    read: Callable[[], _Read],
+    what: str,
+    known: tuple[type[Exception], ...] = (),
+    *,
+    patience: _Patience,
+    secrets: frozenset[str] = frozenset(),
+) -> _Read:
     """Try again, later and later, what servers and connections refuse for a while.
 
     Args:
         read: What may fail.
         what: What is read, for the message.
         known: Errors that the caller has better words for.
+        patience: Shared by all that read from the same server.
+        secrets: What no message may hold.
 
     Raises:
         DatasetError: It fails for good, or too often.
         FileNotFoundError: As ``read``, and so are the errors that are known.
     """
     for attempt in range(1, _ATTEMPTS + 1):
+        patience.rest()
         try:
             return read()
         except (FileNotFoundError, DatasetError):
@@ -789,9 +847,44 @@ def _patiently(read: Callable[[], _Read], what: str, known: tuple[type[Exception
                 if isinstance(error, known):
                     raise
                 tried = f" after {attempt} attempts" if attempt > 1 else ""
-                raise DatasetError(f"{what} cannot be read{tried}: {_reason(error)}") from error
-            time.sleep(_wait(error, attempt))
+                said = f"{what} cannot be read{tried}: {_reason(error, secrets)}"
+                raise DatasetError(_without_secrets(said, secrets)) from None  # whose own words may hold a token
+            if _status(error) is not None or attempt > 1:  # a connection that was cut is opened again at once
+                patience.wait(_wait(error, attempt), _without_secrets(what, secrets), _reason(error, secrets))
     raise AssertionError("the last attempt returns or raises")
+
+
+_SECRET_NAMES: Final = re.compile("(?i)token|secret|password|key|auth|cookie|credential|sas")
+_SECRETS: Final = re.compile(
+    r"""(?ix) \bhf_\w+ | (?<=bearer\s)[^\s"',}]+ | (?<=basic\s)[\w+/=]{8,} | (?<=://)[^/\s@]+(?=@)
+    | (?<=[?&]) (?:[\w-]*(?:signature|token|secret|password|credential|key|sig)[\w-]*) = [^&\s"']+"""
+)
+"""What looks like a token of the Hub, a header of a request, or credentials in an address."""
+
+
+def _secrets(options: tuple[tuple[str, Any], ...]) -> frozenset[str]:
+    """Values of options that are secret, and the token that is logged in."""
+
+    def inside(name: str, value: Any, secret: bool) -> Iterator[str]:
+        secret = secret or bool(_SECRET_NAMES.search(name))
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                yield from inside(str(key), item, secret)
+        elif secret and isinstance(value, str) and len(value) > 3:
+            yield value
+
+    found = {value for name, item in options for value in inside(name, item, secret=False)}
+    if any(name == "token" for name, _ in options):
+        import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
+
+        found.add(huggingface_hub.get_token() or "")
+    return frozenset(found - {""})
+
+
+def _without_secrets(text: str, secrets: frozenset[str] = frozenset()) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _SECRETS.sub("***", text)
 
 
 def _status(error: BaseException) -> int | None:
@@ -813,21 +906,28 @@ _GATED: Final = "it is gated; ask for access on its page, and log in with 'hf au
 _STRANGER: Final = "the Hub knows no such token; log in with 'hf auth login', or set HF_TOKEN"
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong, and where it is known what to do about it."""
+def _reason(error: BaseException, secrets: frozenset[str] = frozenset()) -> str:
+    """What went wrong, and where it is known what to do about it: a line without secrets, whatever a server says."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     if headers.get("X-Error-Code") == "GatedRepo":  # the Hub shows what a gated repository is, but not its files
         return _GATED
     if headers.get("X-Error-Message") == "Invalid credentials in Authorization header":
         return _STRANGER
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = " ".join("".join(sign if sign.isprintable() else " " for sign in str(error)).split())
+    said = _without_secrets(said, secrets)
+    shown = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]} ..."
+    return f"{type(error).__name__}: {shown}" if said else type(error).__name__
+
+
+_LONGEST_REASON: Final = 400
+"""Characters of what a server says that a message repeats."""
 
 
 def _wait(error: Exception, attempt: int) -> float:
     """Seconds to wait: what the server asks for, else twice as long each time."""
     headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
     asked = str(headers.get("Retry-After") or headers.get("retry-after") or "")
-    own = _FIRST_WAIT * 2 ** (attempt - 1)
+    own = _FIRST_WAIT * 2 ** (attempt - 1 - (_status(error) is None))
     return min(float(asked) if asked.isdecimal() else own, _LONGEST_WAIT)
 
 
@@ -918,7 +1018,7 @@ class _Remote:
                 raise
             return b"".join(pieces)
 
-        return _complete(_patiently(more, f"{self._place.name}: {self._shard}"), span, self._shard)
+        return _complete(self._place.patiently(more, self._shard), span, self._shard)
 
     def _opened(self) -> Any:
         if self._file is None:
@@ -1025,9 +1125,31 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     shown = set(zip(owner[good].tolist(), np.array(pc.struct_field(masks, "label"))[good].tolist(), strict=True))
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
+    _refuse_places(places, table["key"], f"{place.name}: the index of {shard}")
     labels = collections.Counter(label for _, label in shown)
     largest = int(areas.max(initial=0))
     return _Chosen(table["key"].to_pylist(), places, values, labels, int(good.sum()), largest)
+
+
+def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None:
+    """Refuse members that lie before the start of their shard, far apart, or are too large to be read."""
+    if not len(places):
+        return
+    starts, sizes = places[:, ::2], places[:, 1::2]
+    wrong = np.zeros(len(places), np.bool_)
+    wrong |= (places < 0).any(axis=1) | (starts > _LARGEST_SHARD).any(axis=1) | (sizes > MEMORY_LIMIT).any(axis=1)
+    sound = np.where(wrong[:, None], 0, places)
+    wrong |= (sound[:, ::2] + sound[:, 1::2]).max(axis=1) - sound[:, ::2].min(axis=1) > MEMORY_LIMIT
+    if wrong.any():
+        at = int(wrong.argmax())
+        got = ", ".join(f"{name} {value}" for name, value in zip(PLACES, places[at].tolist(), strict=True))
+        raise DatasetError(
+            f"{where}: {keys[at].as_py()}: expected members that lie within {MEMORY_LIMIT:,} bytes of each other, got "
+            f"{got}; 'sa-med2d index' writes it again"
+        )
+
+
+_LARGEST_SHARD: Final = 2**50
 
 
 def _read_index(place: _Place, shard: str) -> Any:
@@ -1036,14 +1158,84 @@ def _read_index(place: _Place, shard: str) -> Any:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     index = f"{INDEX}/{shard.removeprefix(f'{DATA}/').removesuffix('.tar')}.parquet"
-    columns = ["key", *PLACES, *_Wanted.OF_SAMPLES.values()]
-    columns += [f"masks.list.element.{field}" for field in (*_Wanted.OF_MASKS.values(), "area")]
+    texts = ["key", *_Wanted.OF_SAMPLES.values(), *(f"{_MASK}.{field}" for field in _Wanted.OF_MASKS.values())]
+    where = place.path(index)
     try:
-        return pq.ParquetFile(io.BytesIO(place.read(index))).read(columns=columns).combine_chunks()
+        data = place.read(index)
+        columns = [*texts, *PLACES, f"{_MASK}.area"]
+        _refuse_unfolding(pq.ParquetFile(io.BytesIO(data)), columns)
+        # a long text that repeats is kept once
+        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
+        tables, size = [_with_plain_texts(file.schema_arrow.empty_table())], 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
+            tables.append(_with_plain_texts(pa.Table.from_batches([batch])))
+            size += tables[-1].nbytes
+            _refuse_large(size, "unpacked it")
+        return pa.concat_tables(tables).combine_chunks()
     except FileNotFoundError:
-        raise DatasetError(f"{place.path(index)} is missing; 'sa-med2d index' writes it again") from None
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise DatasetError(f"{place.path(index)} is damaged: {error}; 'sa-med2d index' writes it again") from None
+        raise DatasetError(f"{where} is missing; 'sa-med2d index' writes it again") from None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{where} is damaged: {_reason_in_file(error)}; 'sa-med2d index' writes it again") from None
+
+
+_MASK: Final = "masks.list.element"
+_MOST_ROWS: Final = 2**20
+"""Of the index of one shard: a shard of 3 GiB cannot hold more samples."""
+_ROWS_AT_ONCE: Final = 8192
+_LONGEST_TEXT: Final = 4096
+
+
+def _reason_in_file(error: Exception) -> str:
+    return str(error) if isinstance(error, DatasetError) else _reason(error)
+
+
+def _refuse_unfolding(file: Any, columns: Sequence[str]) -> None:
+    """Refuse a Parquet file of too many rows by its footer, and one of other columns.
+
+    The footer is asked for nothing about single columns: where that is damaged, pyarrow ends the process.
+    """
+    rows = file.metadata.num_rows
+    if not 0 <= rows <= _MOST_ROWS:
+        raise DatasetError(f"num_rows: expected at most {_MOST_ROWS:,}, got {rows:,}")
+    held = {file.schema.column(at).path for at in range(len(file.schema.names))}
+    for name in columns:
+        if name not in held:
+            raise DatasetError(f"{name}: expected a column of this name, got {', '.join(sorted(held))[:200]}")
+
+
+def _with_plain_texts(table: Any) -> Any:
+    """The table as `_chosen` wants it, after a look at types, missing values and the length of texts."""
+    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    table.validate(full=True)
+    text = pa.string()
+    mask = pa.struct([*((field, text) for field in _Wanted.OF_MASKS.values()), ("area", pa.int64())])
+    kinds = {"key": text, **dict.fromkeys(_Wanted.OF_SAMPLES.values(), text), **dict.fromkeys(PLACES, pa.int64())}
+    columns = {}
+    for name, kind in kinds.items():
+        column = table[name]
+        _refuse_long_texts(name, column)
+        if column.null_count:
+            raise DatasetError(f"{name}: expected a value in each row, got {column.null_count:,} rows without one")
+        columns[name] = column.cast(kind)
+    lists = table["masks"].combine_chunks() if table.num_rows else pa.array([], pa.list_(mask))
+    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+    for name in _Wanted.OF_MASKS.values():
+        _refuse_long_texts(f"masks.{name}", pc.struct_field(lists.flatten(), name))
+    columns["masks"] = lists.cast(pa.list_(mask))
+    return pa.table(columns)
+
+
+def _refuse_long_texts(name: str, column: Any) -> None:
+    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        if pa.types.is_dictionary(chunk.type):
+            longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+            if longest > _LONGEST_TEXT:
+                raise DatasetError(f"{name}: expected texts of at most {_LONGEST_TEXT} bytes, got one of {longest:,}")
 
 
 def _is_in(column: Any, asked: Sequence[str] | None) -> npt.NDArray[np.bool_]:
@@ -1609,7 +1801,10 @@ def _refuse_malformed(record: dict[str, Any], image: bytes, mask: bytes) -> None
             f"schema: expected {' or '.join(map(str, _READABLE_SCHEMAS))}, got {record['schema']}: it was built by a "
             "later release; update sa-med2d-20m"
         )
-    _refuse_wrong_types(Intensity, record["intensity"])
+    try:
+        _refuse_wrong_types(Intensity, record["intensity"])
+    except DatasetError as error:
+        raise DatasetError(f"intensity: {error}") from None
     if record["index"] is not None and record["index"] not in _INT64:
         raise DatasetError(f"index: expected a number of 64 bit, got one of {record['index'].bit_length()} bit")
     spacing = record["spacing"]
@@ -1625,11 +1820,15 @@ def _refuse_malformed(record: dict[str, Any], image: bytes, mask: bytes) -> None
     if columns != width or rows % height or not rows:
         raise DatasetError(f"its label map is {rows} x {columns}, expected layers of {height} x {width} pixels")
     largest = 255 if mask[24:25] == b"\x08" else 65535
-    for at, entry in enumerate(record["masks"]):
+    held = record["masks"]
+    for at, entry in enumerate(held):
         try:
             _refuse_malformed_mask(entry, (rows // height, height, width), largest)
         except DatasetError as error:
             raise DatasetError(f"masks[{at}]: {error}") from None
+    different = len({(entry["layer"], entry["id"]) for entry in held})
+    if different != len(held):
+        raise DatasetError(f"masks: expected each id once in its layer, got {len(held)} masks with {different} of them")
 
 
 def _refuse_malformed_mask(entry: Any, shape: tuple[int, int, int], largest: int) -> None:
@@ -1780,7 +1979,8 @@ def load(
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value; the message lists those that exist.
-            While reading: a shard is not what its index says.
+            While reading: a shard is not what its index says, or metadata breaks the contract. Cards, indexes and
+            shards may be anybody's: what would take more than `MEMORY_LIMIT` bytes is refused before it does.
     """
     import datasets  # noqa: PLC0415 - see features()
 
@@ -2015,13 +2215,62 @@ def _config(place: _Place, config: str | None) -> dict[str, Any]:
 
 
 def _card_configs(place: _Place) -> list[dict[str, Any]]:
-    from huggingface_hub import DatasetCard  # noqa: PLC0415 - only loading reads a card
-
     try:
-        text = place.read(CARD).decode()
+        data = place.read(CARD)
     except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
-    return list(DatasetCard(text, ignore_metadata_errors=True).data.get("configs") or [])
+    try:
+        return _configs_in(data)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{place.name}: {CARD}: {error}; it is cut short, damaged or no card of a built dataset: fetch it again"
+        ) from None
+
+
+def _configs_in(data: bytes) -> list[dict[str, Any]]:
+    """The configs of a card, after a look at what of them is used."""
+    import yaml  # noqa: PLC0415 - comes with datasets
+
+    if len(data) > _LARGEST_CARD:
+        raise DatasetError(f"expected at most {_LARGEST_CARD:,} bytes, got {len(data):,}")
+    try:
+        head = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(\n|\Z)", data.decode().replace("\r\n", "\n"), re.DOTALL)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        listed = None if head is None else yaml.load(head[1], loader)  # noqa: S506 - a safe one
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DatasetError(f"expected UTF-8 that starts with YAML, got {_reason(error)}") from None
+    if head is None:
+        raise DatasetError(
+            f"expected YAML between two lines '---' that lists configs, it has none in {len(data)} bytes"
+        )
+    configs = listed.get("configs") if isinstance(listed, dict) else None
+    if not isinstance(configs, list):
+        raise DatasetError(f"configs: expected a list, got {configs!r:.80}")
+    for at, entry in enumerate(configs):
+        if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
+            raise DatasetError(f"configs[{at}]: config_name: expected a name, got {entry!r:.80}")
+        files = entry.get("data_files")
+        if not isinstance(files, list) or not all(isinstance(one, dict) for one in files):
+            raise DatasetError(f"configs[{at}]: data_files: expected a list of splits, got {files!r:.80}")
+        for one in files:
+            paths = one.get("path")
+            patterns = paths if isinstance(paths, list) else [paths]
+            if not isinstance(one.get("split"), str) or not all(_is_pattern(pattern) for pattern in patterns):
+                raise DatasetError(
+                    f"configs[{at}]: data_files: expected a split and paths {DATA}/modality/licence/source/name.tar, "
+                    f"got {one!r:.120}"
+                )
+    return configs
+
+
+_LARGEST_CARD: Final = 2**24
+
+
+def _is_pattern(path: Any) -> bool:
+    parts = path.split("/") if isinstance(path, str) else []
+    return (
+        len(parts) == 5 and parts[0] == DATA and parts[-1].endswith(".tar") and not {"", ".", "..", "**"} & set(parts)
+    )
 
 
 # --- the loading script of `datasets` 3.x -----------------------------------------------------------------------------
