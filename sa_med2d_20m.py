@@ -28,6 +28,7 @@ import importlib
 import io
 import itertools
 import json
+import operator
 import os
 import re
 import struct
@@ -75,6 +76,7 @@ else:
 
 __all__ = [
     "LABELS",
+    "MEMORY_LIMIT",
     "MODALITIES",
     "SCHEMA",
     "SPLITS",
@@ -357,8 +359,30 @@ from 1; new names are added at the end, so that numbers never change."""
 
 # --- PNG --------------------------------------------------------------------------------------------------------------
 
+MEMORY_LIMIT: Final = 2**30
+"""Bytes that a picture, a sample or a stack of masks may take, and an index twice: whatever a file says, more is
+refused before the memory is taken."""
+
+
+def _refuse_large(size: int, what: str, advice: str = "it is damaged, or made to take memory") -> None:
+    if size > MEMORY_LIMIT:
+        raise DatasetError(f"{what} takes {size:,} bytes, expected at most {MEMORY_LIMIT:,}; {advice}")
+
+
+def _parsed(text: bytes | str, where: str) -> Any:
+    """JSON of a file."""
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text)  # which is faster than for bytes
+    except RecursionError:
+        raise DatasetError(f"{where}: expected JSON of a few levels, got one nested too deep to be read") from None
+    except ValueError as error:  # UnicodeDecodeError too, and numbers of more than 4,300 digits
+        raise DatasetError(f"{where}: expected JSON, got {text[:40]!r} ({error})") from None
+
+
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3}
+_LARGEST_PIXEL: Final = (4, 8)
+"""Bytes of a pixel of four channels of 8 and of 16 bit."""
 _NONE, _SUB = 0, 1
 _MOST_INFLATED: Final = 1032
 """Bytes that one deflated byte can become (https://zlib.net/zlib_tech.html): a damaged header may say more."""
@@ -386,6 +410,7 @@ def decode_png(data: bytes) -> npt.NDArray[np.uint8 | np.uint16]:
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
     if not width or not height:
         raise DatasetError(f"damaged PNG: its size is {width} x {height}")
+    _refuse_large(width * height * _LARGEST_PIXEL[depth > 8], f"a PNG of {width} x {height} pixels")
     if depth in (8, 16) and colour in _CHANNELS and not interlace:
         rows = _inflate_rows(data, height, width * _CHANNELS[colour] * (depth // 8))
         pixels = _undo_filter(rows, _CHANNELS[colour] * (depth // 8))
@@ -412,10 +437,10 @@ def _inflate_rows(data: bytes, height: int, stride: int) -> npt.NDArray[np.uint8
 
 
 def _undo_filter(rows: npt.NDArray[np.uint8], bytes_per_pixel: int) -> npt.NDArray[np.uint8] | None:
-    kinds = rows[:, 0]
-    if not kinds.any():
+    kinds = rows[:, 0].tobytes()  # whose counts are faster than an array's
+    if kinds.count(_NONE) == len(kinds):
         return rows[:, 1:]
-    if not (kinds == _SUB).all():
+    if kinds.count(_SUB) != len(kinds):
         return None
     return _running_sums(rows[:, 1:].reshape(rows.shape[0], -1, bytes_per_pixel))
 
@@ -476,52 +501,171 @@ def split_layers(label_map: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
     return label_map.reshape(rows // height, height, width)
 
 
+def draw_mask(layers: npt.NDArray[Any], mask: Mapping[str, Any], out: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Draw one mask within its box, whatever else its metadata says.
+
+    Args:
+        layers: (layers, H, W).
+        mask: Entry of a sample's list of masks.
+        out: (H, W), all False.
+
+    Returns:
+        ``out``.
+    """
+    x, y, width, height = mask["bbox"]
+    box = np.s_[y : y + height, x : x + width]
+    out[box] = layers[mask["layer"]][box] == mask["id"]
+    return out
+
+
 def decode_masks(sample: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
     """The masks of a sample as a stack of binary arrays.
 
+    Reads schema 1 (ids unique in a sample, 16 bit beyond 255 masks) and schema 2 (8 bit, ids unique in their layer).
+
     Args:
-        sample: A row of `load`, of stock ``datasets.load_dataset`` on our shards, or a sample of plain `webdataset`
-            (decoded or not).
+        sample: A row of `load`, of stock ``datasets.load_dataset`` on our shards, or a sample of plain `webdataset`,
+            decoded or not. The label map may be PNG bytes, a PIL image, a tensor or an array: (rows, W), (1, rows, W),
+            or three equal channels first or last; whole numbers, or floats where 1.0 stands for 255.
 
     Returns:
         (N, H, W) bool; mask ``n`` belongs to entry ``n`` of the sample's list of masks.
 
     Raises:
-        DatasetError: The sample holds no label map or no list of masks.
+        DatasetError: The sample holds no label map or no list of masks; the label map was clipped to 8 bit, resized or
+            otherwise changed by what decoded it, so that a mask has not the area that its entry says; or the stack
+            takes more than `MEMORY_LIMIT`.
     """
     record = _record(sample)
-    layers = split_layers(_label_map(sample), int(record["height"]))
-    masks = record["masks"]
-    stack = np.zeros((len(masks), *layers.shape[1:]), np.bool_)
-    for mask, out in zip(masks, stack, strict=True):
-        x, y, width, height = mask["bbox"]
-        box = np.s_[y : y + height, x : x + width]
-        out[box] = layers[mask["layer"]][box] == mask["id"]
+    key = str(record.get("key", "a sample"))
+    height = _whole(record, "height", key)
+    entries = [_mask_entry(entry, f"{key}: masks[{at}]") for at, entry in enumerate(record["masks"])]
+    layers = split_layers(_as_label_map(_stored_map(sample), key, height), height)
+    _refuse_large(len(entries) * height * layers.shape[2], f"{key}: the stack of its {len(entries)} masks", _ONE_BY_ONE)
+    stack = np.zeros((len(entries), *layers.shape[1:]), np.bool_)
+    for at, (entry, out) in enumerate(zip(entries, stack, strict=True)):
+        try:
+            _refuse_outside(entry, layers.shape)
+        except DatasetError as error:
+            raise DatasetError(f"{key}: masks[{at}]: {error}") from None
+        pixels = np.count_nonzero(draw_mask(layers, entry, out))
+        if pixels != entry["area"]:
+            raise DatasetError(_why_changed(layers, entry, entries, int(pixels), key))
     return stack
+
+
+_ONE_BY_ONE: Final = 'load(..., view="mask") gives masks one by one'
 
 
 def _record(sample: Mapping[str, Any]) -> Mapping[str, Any]:
     record: Any = sample if "masks" in sample else sample.get("json")
     if isinstance(record, bytes | str):
-        record = json.loads(record)
+        record = _parsed(record, str(sample.get("__key__", "a sample")))
     if not isinstance(record, Mapping) or "masks" not in record:
         raise DatasetError(f"expected a sample with 'masks' or 'json', got the columns {sorted(sample)}")
     return record
 
 
-def _label_map(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
+def _whole(values: Mapping[str, Any], name: str, where: str) -> int:
+    """A whole number of a row, which `datasets` may have made an array or a tensor of."""
+    try:
+        return operator.index(values[name])
+    except (KeyError, TypeError, IndexError):
+        got = repr(values[name])[:80] if name in values else "nothing"
+        raise DatasetError(f"{where}: {name}: expected a whole number, got {got}") from None
+
+
+def _mask_entry(entry: Any, where: str) -> dict[str, Any]:
+    """What of an entry says where its mask lies."""
+    if not isinstance(entry, Mapping):
+        raise DatasetError(f"{where}: expected the fields of a mask, got {entry!r:.80}")
+    try:
+        bbox = [operator.index(side) for side in entry["bbox"]]
+        x, y, width, height = bbox
+    except (KeyError, TypeError, ValueError):
+        raise DatasetError(f"{where}: bbox: expected four whole numbers, got {entry.get('bbox')!r:.80}") from None
+    if min(x, y, width, height) < 0:
+        raise DatasetError(f"{where}: bbox: expected no negative number, got {bbox}")
+    return {"bbox": bbox, **{name: _whole(entry, name, where) for name in ("id", "layer", "area")}}
+
+
+def _refuse_outside(entry: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    layers, rows, columns = shape
+    x, y, width, height = entry["bbox"]
+    if not 0 <= entry["layer"] < layers:
+        raise DatasetError(f"layer: expected 0 to {layers - 1}, got {entry['layer']!r:.80}")
+    if x + width > columns or y + height > rows:
+        raise DatasetError(f"bbox: expected a box within {columns} x {rows} pixels, got {entry['bbox']!r:.80}")
+
+
+def _stored_map(sample: Mapping[str, Any]) -> Any:
     stored = sample.get("mask", sample.get("mask.png"))
     if stored is None:
         raise DatasetError(f"expected a sample with 'mask' or 'mask.png', got the columns {sorted(sample)}")
     if isinstance(stored, Mapping):
-        stored = stored["bytes"]
-    return decode_png(stored) if isinstance(stored, bytes) else np.asarray(stored)
+        stored = stored.get("bytes")
+    return decode_png(bytes(stored)) if isinstance(stored, bytes | bytearray | memoryview) else stored
+
+
+def _as_label_map(stored: Any, key: str, height: int) -> npt.NDArray[Any]:
+    """A label map of whole numbers, (layers * H, W), out of what a decoder made of it."""
+    if hasattr(stored, "detach"):  # a tensor of torch, which may lie on a GPU
+        stored = stored.detach().cpu()
+    pixels = np.asarray(stored)
+    if pixels.dtype.kind not in "biuf":
+        raise DatasetError(f"{key}: mask: expected a label map, got {type(stored).__name__} of {pixels.dtype}")
+    return _as_whole_numbers(_single_channel(pixels, key, height), key)
+
+
+def _single_channel(pixels: npt.NDArray[Any], key: str, height: int) -> npt.NDArray[Any]:
+    """(rows, W) out of (rows, W), or of one, three or four channels first or last."""
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.ndim == 3:
+        first, last = pixels.shape[0] in _CHANNEL_COUNTS, pixels.shape[2] in _CHANNEL_COUNTS
+        if first and not (last and pixels.shape[0] % height == 0):
+            pixels = np.moveaxis(pixels, 0, -1)
+        if first or last:
+            grey: npt.NDArray[Any] = pixels[..., 0]
+            if all(np.array_equal(grey, pixels[..., at]) for at in range(1, min(3, pixels.shape[2]))):
+                return grey
+            raise DatasetError(f"{key}: mask: expected equal channels, got a picture in colours: it is no label map")
+    raise DatasetError(f"{key}: mask: expected (rows, columns) or equal channels, got an array of {pixels.shape}")
+
+
+_CHANNEL_COUNTS: Final = (1, 3, 4)
+
+
+def _as_whole_numbers(pixels: npt.NDArray[Any], key: str) -> npt.NDArray[Any]:
+    if pixels.dtype.kind != "f":
+        return pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
+    scaled = pixels * 255 if ((pixels > 0) & (pixels < 1)).any() else pixels  # 1.0 for 255, as webdataset's "rgb"
+    whole: npt.NDArray[Any] = np.rint(scaled)
+    if not (np.abs(scaled - whole) < 0.01).all():
+        raise DatasetError(
+            f"{key}: mask: expected whole numbers, got values between them: a label map is resized by nearest "
+            "neighbour only, and after decode_masks"
+        )
+    return whole.astype(np.int64)
+
+
+def _why_changed(
+    layers: npt.NDArray[Any], entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], pixels: int, key: str
+) -> str:
+    found = f"{key}: mask {entry['id']} in layer {entry['layer']}: area: expected {entry['area']} pixels, got {pixels}"
+    largest, held = max(entry["id"] for entry in entries), int(layers.max())
+    if largest > 255 >= held:
+        return (
+            f"{found}: the label map was clipped to 8 bit (its values end at {held}, the ids at {largest}) by what "
+            "decoded it; give decode_masks the undecoded PNG, or decode it with decode_png"
+        )
+    return f"{found}: the label map was changed after it was stored; decode masks first, then crop, flip or resize them"
 
 
 # --- reading from anywhere --------------------------------------------------------------------------------------------
 
-_ATTEMPTS: Final = 6
-_FIRST_WAIT: Final = 0.5
+_ATTEMPTS: Final = 8
+_FIRST_WAIT: Final = 0.25
 _LONGEST_WAIT: Final = 60.0
 _HEADER: Final = 512
 """Bytes of a member's tar header, which lies before the member."""
@@ -552,6 +696,10 @@ class _Place:
         """Whether reading costs no request."""
         return self.protocol == "file"
 
+    def patiently(self, read: Callable[[], _Read], below: str) -> _Read:
+        """See `_patiently`."""
+        return _patiently(read, f"{self.name}: {below}", patience=_patience(self.root), secrets=_secrets(self.options))
+
     def file_system(self) -> Any:
         """The file system; one for each process, as connections do not survive a fork."""
         return _file_system(self.protocol, self.options, os.getpid())
@@ -561,13 +709,15 @@ class _Place:
         return f"{self.root.rstrip('/')}/{below}"
 
     def read(self, below: str) -> bytes:
-        """A whole file; DatasetError where it cannot be read."""
+        """A whole file; DatasetError where it cannot be read, or is too large where that costs no request to know."""
+        if self.local and Path(self.path(below)).is_file():
+            _refuse_large(Path(self.path(below)).stat().st_size, f"{self.name}: {below}")
         read: Callable[[], bytes] = lambda: self.file_system().cat_file(self.path(below))  # noqa: E731
-        return _patiently(read, f"{self.name}: {below}")
+        return self.patiently(read, below)
 
     def glob(self, pattern: str) -> list[str]:
         """Paths below the root, sorted."""
-        found = _patiently(lambda: self.file_system().glob(self.path(pattern)), f"{self.name}: {pattern}")
+        found = self.patiently(lambda: self.file_system().glob(self.path(pattern)), pattern)
         start = len(self.file_system()._strip_protocol(self.root).rstrip("/")) + 1
         return sorted(self.file_system()._strip_protocol(path)[start:] for path in found)
 
@@ -589,10 +739,12 @@ def _place(path: str | Path, revision: str | None, token: str | bool | None, opt
         try:
             fs, root = fsspec.core.url_to_fs(name, **options)
         except (ImportError, ValueError) as error:
-            raise DatasetError(f"{name}: {error}") from None
+            raise DatasetError(_without_secrets(f"{name}: {error}", _secrets(tuple(options.items())))) from None
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-        return _Place(name, protocol, root, tuple(sorted(options.items())))
+        return _Place(_without_secrets(name), protocol, root, tuple(sorted(options.items())))
     if Path(name).is_dir() or not _REPOSITORY.fullmatch(name.removeprefix("hf://datasets/")):
+        if revision is not None:
+            raise DatasetError(f"revision is {revision!r}, but {name} is no repository of the Hub")
         return _Place(name, "file", str(Path(name).absolute()))
     repository = name.removeprefix("hf://datasets/")
     return _Place(name, "hf", f"datasets/{repository}@{_commit_of(repository, revision, token)}", (("token", token),))
@@ -607,8 +759,15 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
     from huggingface_hub import errors  # noqa: PLC0415
 
     api = huggingface_hub.HfApi(token=token)
+    secrets = _secrets((("token", token),))
     try:
-        info = _patiently(lambda: api.dataset_info(repository, revision=revision), repository, (errors.HfHubHTTPError,))
+        info = _patiently(
+            lambda: api.dataset_info(repository, revision=revision),
+            repository,
+            known=(errors.HfHubHTTPError,),
+            patience=_patience(repository),
+            secrets=secrets,
+        )
     except errors.GatedRepoError:
         raise DatasetError(f"{repository} cannot be read: {_GATED}") from None
     except errors.RevisionNotFoundError:
@@ -618,23 +777,67 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
             f"{repository}: there is no such folder, and no such dataset on the Hub that this token may see"
         ) from None
     except errors.HfHubHTTPError as error:
-        raise DatasetError(f"{repository} cannot be read: {_reason(error)}") from None
+        raise DatasetError(f"{repository} cannot be read: {_reason(error, secrets)}") from None
     return str(info.sha)
 
 
-def _patiently(read: Callable[[], _Read], what: str, known: tuple[type[Exception], ...] = ()) -> _Read:
+class _Patience:
+    """How long a server asked to wait: what one request is told goes for its neighbours too."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._waited = 0.0
+        self._said = False
+
+    def rest(self) -> None:
+        """Wait as long as another request was asked to."""
+        time.sleep(max(0.0, self._until - time.monotonic()))
+
+    def wait(self, seconds: float, what: str, reason: str) -> None:
+        """Wait, and say so once it is ten seconds in all."""
+        now = time.monotonic()
+        self._until = max(self._until, now + seconds)
+        self._waited += seconds
+        if self._waited >= _QUIET and not self._said:
+            import logging  # noqa: PLC0415 - only waiting needs it
+
+            self._said = True
+            logging.getLogger(__name__).warning("%s: waited %.0f s so far: %s", what, self._waited, reason)
+        self.rest()
+
+
+_QUIET: Final = 10.0
+"""Seconds of waiting that nobody is told of."""
+
+
+@functools.lru_cache(maxsize=64)
+def _patience(_server: str) -> _Patience:
+    return _Patience()
+
+
+def _patiently(
+    read: Callable[[], _Read],
+    what: str,
+    known: tuple[type[Exception], ...] = (),
+    *,
+    patience: _Patience,
+    secrets: frozenset[str] = frozenset(),
+) -> _Read:
     """Try again, later and later, what servers and connections refuse for a while.
 
     Args:
         read: What may fail.
         what: What is read, for the message.
         known: Errors that the caller has better words for.
+        patience: Shared by all that read from the same server.
+        secrets: What no message may hold.
 
     Raises:
         DatasetError: It fails for good, or too often.
         FileNotFoundError: As ``read``, and so are the errors that are known.
     """
     for attempt in range(1, _ATTEMPTS + 1):
+        patience.rest()
         try:
             return read()
         except (FileNotFoundError, DatasetError):
@@ -644,9 +847,44 @@ def _patiently(read: Callable[[], _Read], what: str, known: tuple[type[Exception
                 if isinstance(error, known):
                     raise
                 tried = f" after {attempt} attempts" if attempt > 1 else ""
-                raise DatasetError(f"{what} cannot be read{tried}: {_reason(error)}") from error
-            time.sleep(_wait(error, attempt))
+                said = f"{what} cannot be read{tried}: {_reason(error, secrets)}"
+                raise DatasetError(_without_secrets(said, secrets)) from None  # whose own words may hold a token
+            if _status(error) is not None or attempt > 1:  # a connection that was cut is opened again at once
+                patience.wait(_wait(error, attempt), _without_secrets(what, secrets), _reason(error, secrets))
     raise AssertionError("the last attempt returns or raises")
+
+
+_SECRET_NAMES: Final = re.compile("(?i)token|secret|password|key|auth|cookie|credential|sas")
+_SECRETS: Final = re.compile(
+    r"""(?ix) \bhf_\w+ | (?<=bearer\s)[^\s"',}]+ | (?<=basic\s)[\w+/=]{8,} | (?<=://)[^/\s@]+(?=@)
+    | (?<=[?&]) (?:[\w-]*(?:signature|token|secret|password|credential|key|sig)[\w-]*) = [^&\s"']+"""
+)
+"""What looks like a token of the Hub, a header of a request, or credentials in an address."""
+
+
+def _secrets(options: tuple[tuple[str, Any], ...]) -> frozenset[str]:
+    """Values of options that are secret, and the token that is logged in."""
+
+    def inside(name: str, value: Any, secret: bool) -> Iterator[str]:
+        secret = secret or bool(_SECRET_NAMES.search(name))
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                yield from inside(str(key), item, secret)
+        elif secret and isinstance(value, str) and len(value) > 3:
+            yield value
+
+    found = {value for name, item in options for value in inside(name, item, secret=False)}
+    if any(name == "token" for name, _ in options):
+        import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
+
+        found.add(huggingface_hub.get_token() or "")
+    return frozenset(found - {""})
+
+
+def _without_secrets(text: str, secrets: frozenset[str] = frozenset()) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _SECRETS.sub("***", text)
 
 
 def _status(error: BaseException) -> int | None:
@@ -668,21 +906,28 @@ _GATED: Final = "it is gated; ask for access on its page, and log in with 'hf au
 _STRANGER: Final = "the Hub knows no such token; log in with 'hf auth login', or set HF_TOKEN"
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong, and where it is known what to do about it."""
+def _reason(error: BaseException, secrets: frozenset[str] = frozenset()) -> str:
+    """What went wrong, and where it is known what to do about it: a line without secrets, whatever a server says."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     if headers.get("X-Error-Code") == "GatedRepo":  # the Hub shows what a gated repository is, but not its files
         return _GATED
     if headers.get("X-Error-Message") == "Invalid credentials in Authorization header":
         return _STRANGER
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = " ".join("".join(sign if sign.isprintable() else " " for sign in str(error)).split())
+    said = _without_secrets(said, secrets)
+    shown = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]} ..."
+    return f"{type(error).__name__}: {shown}" if said else type(error).__name__
+
+
+_LONGEST_REASON: Final = 400
+"""Characters of what a server says that a message repeats."""
 
 
 def _wait(error: Exception, attempt: int) -> float:
     """Seconds to wait: what the server asks for, else twice as long each time."""
     headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
     asked = str(headers.get("Retry-After") or headers.get("retry-after") or "")
-    own = _FIRST_WAIT * 2 ** (attempt - 1)
+    own = _FIRST_WAIT * 2 ** (attempt - 1 - (_status(error) is None))
     return min(float(asked) if asked.isdecimal() else own, _LONGEST_WAIT)
 
 
@@ -773,7 +1018,7 @@ class _Remote:
                 raise
             return b"".join(pieces)
 
-        return _complete(_patiently(more, f"{self._place.name}: {self._shard}"), span, self._shard)
+        return _complete(self._place.patiently(more, self._shard), span, self._shard)
 
     def _opened(self) -> Any:
         if self._file is None:
@@ -841,6 +1086,7 @@ class _Chosen:
         values: Column of a filter -> values that the shard holds, wanted or not.
         labels: Class name -> number of wanted samples with a wanted mask of it.
         masks: Number of wanted masks of wanted samples.
+        largest: Area of the largest mask, wanted or not.
     """
 
     keys: list[str]
@@ -848,6 +1094,7 @@ class _Chosen:
     values: dict[str, set[str | None]]
     labels: collections.Counter[str]
     masks: int
+    largest: int
 
 
 @functools.lru_cache(maxsize=8)
@@ -869,16 +1116,40 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
         column = pc.struct_field(masks, field)
         values[name] = set(pc.unique(column).to_pylist())
         good &= _is_in(column, getattr(wanted, name))
+    areas = pc.struct_field(masks, "area").to_numpy(zero_copy_only=False)
     if wanted.min_area is not None:
-        good &= pc.struct_field(masks, "area").to_numpy(zero_copy_only=False) >= wanted.min_area
+        good &= areas >= wanted.min_area
     if wanted.over_masks:
         rows &= np.bincount(owner[good], minlength=table.num_rows) > 0
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), np.array(pc.struct_field(masks, "label"))[good].tolist(), strict=True))
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
+    _refuse_places(places, table["key"], f"{place.name}: the index of {shard}")
     labels = collections.Counter(label for _, label in shown)
-    return _Chosen(table["key"].to_pylist(), places, values, labels, int(good.sum()))
+    largest = int(areas.max(initial=0))
+    return _Chosen(table["key"].to_pylist(), places, values, labels, int(good.sum()), largest)
+
+
+def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None:
+    """Refuse members that lie before the start of their shard, far apart, or are too large to be read."""
+    if not len(places):
+        return
+    starts, sizes = places[:, ::2], places[:, 1::2]
+    wrong = np.zeros(len(places), np.bool_)
+    wrong |= (places < 0).any(axis=1) | (starts > _LARGEST_SHARD).any(axis=1) | (sizes > MEMORY_LIMIT).any(axis=1)
+    sound = np.where(wrong[:, None], 0, places)
+    wrong |= (sound[:, ::2] + sound[:, 1::2]).max(axis=1) - sound[:, ::2].min(axis=1) > MEMORY_LIMIT
+    if wrong.any():
+        at = int(wrong.argmax())
+        got = ", ".join(f"{name} {value}" for name, value in zip(PLACES, places[at].tolist(), strict=True))
+        raise DatasetError(
+            f"{where}: {keys[at].as_py()}: expected members that lie within {MEMORY_LIMIT:,} bytes of each other, got "
+            f"{got}; 'sa-med2d index' writes it again"
+        )
+
+
+_LARGEST_SHARD: Final = 2**50
 
 
 def _read_index(place: _Place, shard: str) -> Any:
@@ -887,14 +1158,84 @@ def _read_index(place: _Place, shard: str) -> Any:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     index = f"{INDEX}/{shard.removeprefix(f'{DATA}/').removesuffix('.tar')}.parquet"
-    columns = ["key", *PLACES, *_Wanted.OF_SAMPLES.values()]
-    columns += [f"masks.list.element.{field}" for field in (*_Wanted.OF_MASKS.values(), "area")]
+    texts = ["key", *_Wanted.OF_SAMPLES.values(), *(f"{_MASK}.{field}" for field in _Wanted.OF_MASKS.values())]
+    where = place.path(index)
     try:
-        return pq.ParquetFile(io.BytesIO(place.read(index))).read(columns=columns).combine_chunks()
+        data = place.read(index)
+        columns = [*texts, *PLACES, f"{_MASK}.area"]
+        _refuse_unfolding(pq.ParquetFile(io.BytesIO(data)), columns)
+        # a long text that repeats is kept once
+        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
+        tables, size = [_with_plain_texts(file.schema_arrow.empty_table())], 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
+            tables.append(_with_plain_texts(pa.Table.from_batches([batch])))
+            size += tables[-1].nbytes
+            _refuse_large(size, "unpacked it")
+        return pa.concat_tables(tables).combine_chunks()
     except FileNotFoundError:
-        raise DatasetError(f"{place.path(index)} is missing; 'sa-med2d index' writes it again") from None
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise DatasetError(f"{place.path(index)} is damaged: {error}; 'sa-med2d index' writes it again") from None
+        raise DatasetError(f"{where} is missing; 'sa-med2d index' writes it again") from None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{where} is damaged: {_reason_in_file(error)}; 'sa-med2d index' writes it again") from None
+
+
+_MASK: Final = "masks.list.element"
+_MOST_ROWS: Final = 2**20
+"""Of the index of one shard: a shard of 3 GiB cannot hold more samples."""
+_ROWS_AT_ONCE: Final = 8192
+_LONGEST_TEXT: Final = 4096
+
+
+def _reason_in_file(error: Exception) -> str:
+    return str(error) if isinstance(error, DatasetError) else _reason(error)
+
+
+def _refuse_unfolding(file: Any, columns: Sequence[str]) -> None:
+    """Refuse a Parquet file of too many rows by its footer, and one of other columns.
+
+    The footer is asked for nothing about single columns: where that is damaged, pyarrow ends the process.
+    """
+    rows = file.metadata.num_rows
+    if not 0 <= rows <= _MOST_ROWS:
+        raise DatasetError(f"num_rows: expected at most {_MOST_ROWS:,}, got {rows:,}")
+    held = {file.schema.column(at).path for at in range(len(file.schema.names))}
+    for name in columns:
+        if name not in held:
+            raise DatasetError(f"{name}: expected a column of this name, got {', '.join(sorted(held))[:200]}")
+
+
+def _with_plain_texts(table: Any) -> Any:
+    """The table as `_chosen` wants it, after a look at types, missing values and the length of texts."""
+    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    table.validate(full=True)
+    text = pa.string()
+    mask = pa.struct([*((field, text) for field in _Wanted.OF_MASKS.values()), ("area", pa.int64())])
+    kinds = {"key": text, **dict.fromkeys(_Wanted.OF_SAMPLES.values(), text), **dict.fromkeys(PLACES, pa.int64())}
+    columns = {}
+    for name, kind in kinds.items():
+        column = table[name]
+        _refuse_long_texts(name, column)
+        if column.null_count:
+            raise DatasetError(f"{name}: expected a value in each row, got {column.null_count:,} rows without one")
+        columns[name] = column.cast(kind)
+    lists = table["masks"].combine_chunks() if table.num_rows else pa.array([], pa.list_(mask))
+    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+    for name in _Wanted.OF_MASKS.values():
+        _refuse_long_texts(f"masks.{name}", pc.struct_field(lists.flatten(), name))
+    columns["masks"] = lists.cast(pa.list_(mask))
+    return pa.table(columns)
+
+
+def _refuse_long_texts(name: str, column: Any) -> None:
+    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        if pa.types.is_dictionary(chunk.type):
+            longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+            if longest > _LONGEST_TEXT:
+                raise DatasetError(f"{name}: expected texts of at most {_LONGEST_TEXT} bytes, got one of {longest:,}")
 
 
 def _is_in(column: Any, asked: Sequence[str] | None) -> npt.NDArray[np.bool_]:
@@ -915,40 +1256,82 @@ class _Survey:
         counts: Wanted samples of each shard.
         labels: Class name -> number of wanted samples that show it.
         masks: Number of wanted masks.
+        values: Filter -> values that the shards hold, wanted or not.
+        largest: Area of the largest mask, wanted or not.
     """
 
     counts: list[int]
     labels: dict[str, int]
     masks: int
+    values: dict[str, set[str]]
+    largest: int
 
 
 def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey:
-    """Read all indexes; DatasetError for a filter value that no shard holds."""
+    """Read all indexes."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
 
-    held: dict[str, set[str | None]] = collections.defaultdict(set)
-    counts, labels, masks = [], collections.Counter[str](), 0
+    held: dict[str, set[str]] = collections.defaultdict(set)
+    counts, labels, masks, largest = [], collections.Counter[str](), 0, 0
     with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
         for found in threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp), shards):
             counts.append(len(found.keys))
             labels += found.labels
             masks += found.masks
+            largest = max(largest, found.largest)
             for name, values in found.values.items():
-                held[name] |= values
-    for name, values in held.items():
-        _refuse_unknown(name, getattr(wanted, name), [value for value in values if value is not None], place.name)
-    return _Survey(counts, dict(labels), masks)
+                held[name] |= {value for value in values if value is not None}
+    return _Survey(counts, dict(labels), masks, dict(held), largest)
 
 
-def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Sequence[str], where: str) -> None:
+class _UnknownValueError(DatasetError):
+    """No shard of the split holds a value; another split may.
+
+    Attributes:
+        name: The argument.
+        values: What was asked for.
+    """
+
+    def __init__(self, message: str, name: str, values: Sequence[str]) -> None:
+        super().__init__(message)
+        self.name, self.values = name, tuple(values)
+
+
+def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Iterable[str], where: str) -> None:
+    known = sorted(known)
     for value in asked or ():
         if value not in known:
             near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
-            shown = ", ".join(sorted(known)[:20])
-            hint = (
-                f"did you mean {', '.join(near)}?" if near else f"there are {shown}{', ...' if len(known) > 20 else ''}"
+            hint = f"did you mean {', '.join(near)}?" if near else f"there are {_some(known)}"
+            raise _UnknownValueError(f"{where}: no {name} {value!r} here; {hint}", name, [value])
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(sorted(names)[:20]) or 'none'}{', ...' if len(names) > 20 else ''}"
+
+
+def _refuse_what_nothing_has(reading: _Reading, survey: _Survey) -> None:
+    """Refuse names and areas that no mask of the split has, and classes that no image of it shows."""
+    wanted, where, held = reading.wanted, reading.place.name, survey.values
+    for name, values in held.items():
+        _refuse_unknown(name, getattr(wanted, name), values, where)
+    if wanted.min_area is not None and wanted.min_area > survey.largest:
+        raise DatasetError(
+            f"{where}: no mask of {wanted.min_area} pixels here, which min_area asks for; the largest has "
+            f"{survey.largest}"
+        )
+    shown = held.get("labels", set())
+    if reading.classes is not None:
+        _refuse_unknown("classes", reading.classes, shown.union(LABELS), where)
+        if shown.isdisjoint(reading.classes):
+            raise _UnknownValueError(
+                f"{where}: no image here shows one of the classes {', '.join(reading.classes)}; there are "
+                f"{_some(list(shown))}",
+                "classes",
+                reading.classes,
             )
-            raise DatasetError(f"{where}: no {name} {value!r} here; {hint}")
+    if isinstance(reading.overlap, tuple):
+        _refuse_unknown("overlap", reading.overlap, {"small", "large"}.union(shown, LABELS), where)
 
 
 @dataclass(frozen=True)
@@ -1064,20 +1447,19 @@ def _class_of_row_features() -> type[datasets.Features]:
         column is set anew, these are features like all others.
         """
 
+        def __init__(self, columns: Mapping[str, Any]) -> None:
+            super().__init__(columns)
+            self.pictures = [name for name, feature in columns.items() if isinstance(feature, _DECODED)]
+
         def encode_example(self, example: Mapping[str, Any]) -> dict[str, Any]:
-            return {
-                name: feature.encode_example(value) if isinstance(feature, _DECODED) and value is not None else value
-                for name, feature in self.items()
-                for value in (example.get(name),)
-            }
+            return {name: example.get(name) for name in self}
 
         def decode_example(self, example: Mapping[str, Any], token_per_repo_id: object = None) -> dict[str, Any]:  # noqa: ARG002
-            return {
-                name: feature.decode_example(value) if isinstance(feature, _DECODED) and value is not None else value
-                for name, feature in self.items()
-                if name in example
-                for value in (example[name],)
-            }
+            row = dict(example)
+            for name in self.pictures:
+                if row.get(name) is not None:
+                    row[name] = self[name].decode_example(row[name])
+            return row
 
         def __setitem__(self, name: str, feature: Any) -> None:
             made_anew = feature != self.get(name)
@@ -1245,11 +1627,16 @@ class Prompts:
     negative: int = 0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("jitter", "positive", "negative"):
+            if not getattr(self, name) >= 0:
+                raise DatasetError(f"{name} of the prompts is {getattr(self, name)!r}, expected 0 or more")
+
     def draw(
         self, key: str, mask: Mapping[str, Any], layers: npt.NDArray[Any]
     ) -> tuple[list[float], list[Any], list[int]]:
         """Box, points and their labels for one mask; layers are (layers, H, W)."""
-        digest = hashlib.sha256(f"{self.seed}\0{key}\0{mask['id']}".encode()).digest()
+        digest = hashlib.sha256(f"{self.seed}\0{key}\0{mask['layer']}\0{mask['id']}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         x, y, width, height = mask["bbox"]
         layer = layers[mask["layer"]]
@@ -1340,18 +1727,136 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
     datas = _read_spans(reading.place, shard.path, spans)
     for key, row, span, data in zip(found.keys[start:stop], places.tolist(), spans, datas, strict=True):
         image, mask, text = (data[row[at] - span.start :][: row[at + 1]] for at in (0, 2, 4))
-        try:
-            record = json.loads(text.decode())
-        except ValueError:
-            record = {}
-        if record.get("key") != key or image[:8] != _PNG_SIGNATURE or mask[:8] != _PNG_SIGNATURE:
+        where = functools.partial("{}: {}: {}.json".format, reading.place.name, shard.path, key)
+        pictures = image[:8] == mask[:8] == _PNG_SIGNATURE and text[:1] == b"{"
+        record = _parsed(text, where()) if pictures else {}
+        if record.get("key") != key:
             raise DatasetError(
                 f"{reading.place.name}: {shard.path} does not hold {key} at byte {span.start}, where its index says: "
                 "the shard was replaced or damaged, or the index is older; fetch both again, or run 'sa-med2d index'"
             )
+        try:
+            _refuse_malformed(record, image, mask)
+        except DatasetError as error:
+            raise DatasetError(f"{where()}: {error}") from None
         if reading.wanted.over_masks:
             record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
         yield image, mask, record
+
+
+_READABLE_SCHEMAS: Final = (1, 2)
+_INT64: Final = range(-(2**63), 2**63)
+_IN_WORDS: Final = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a record"}
+
+
+@functools.cache
+def _json_types(of: type) -> dict[str, tuple[type, ...]]:
+    """Field of a metadata dataclass -> what JSON may hold there."""
+    kinds: dict[str, tuple[type, ...]] = {"string": (str,), "int64": (int,), "float64": (float, int)}
+    optional = {field.name for field in fields(of) if "None" in str(field.type)}
+    found = {}
+    for name, described in metadata_types(of).items():
+        own = kinds[described] if isinstance(described, str) else (type(described),)
+        found[name] = (*own, type(None)) if name in optional else own
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _wrong_field(of: type, names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[str, str] | None:
+    """First field of another type than it should have, and what was expected; a new field of a later schema is none."""
+    held = dict(zip(names, kinds, strict=True))
+    for name, allowed in _json_types(of).items():
+        missing = name not in held and name in _FIRST_FIELDS[of]
+        if missing or held.get(name, allowed[0]) not in allowed:
+            return name, " or ".join(_IN_WORDS.get(kind, "null") for kind in allowed)
+    return None
+
+
+_FIRST_FIELDS: Final[dict[type, frozenset[str]]] = {
+    Metadata: frozenset(
+        """
+        key source modality submodality license patient case split plane axis index height width spacing stored_axes
+        schema intensity image_file masks
+        """.split()  # noqa: SIM905 - names are read as text
+    ),
+    Mask: frozenset(field.name for field in fields(Mask)),
+    Intensity: frozenset(field.name for field in fields(Intensity)),
+}
+"""Fields of schema 1, which every sample has."""
+
+
+def _refuse_wrong_types(of: type, values: Mapping[str, Any]) -> None:
+    wrong = _wrong_field(of, tuple(values), tuple(map(type, values.values())))
+    if wrong is not None:
+        name, expected = wrong
+        got = repr(values[name])[:80] if name in values else "nothing"
+        raise DatasetError(f"{name}: expected {expected}, got {got}")
+
+
+def _refuse_malformed(record: dict[str, Any], image: bytes, mask: bytes) -> None:
+    """Check what a sample's metadata says, and that its pictures have the size it says, before they are decoded."""
+    _refuse_wrong_types(Metadata, record)
+    if record["schema"] not in _READABLE_SCHEMAS:
+        raise DatasetError(
+            f"schema: expected {' or '.join(map(str, _READABLE_SCHEMAS))}, got {record['schema']}: it was built by a "
+            "later release; update sa-med2d-20m"
+        )
+    try:
+        _refuse_wrong_types(Intensity, record["intensity"])
+    except DatasetError as error:
+        raise DatasetError(f"intensity: {error}") from None
+    if record["index"] is not None and record["index"] not in _INT64:
+        raise DatasetError(f"index: expected a number of 64 bit, got one of {record['index'].bit_length()} bit")
+    spacing = record["spacing"]
+    if spacing is not None and [type(side) in (int, float) for side in spacing] != [True, True]:
+        raise DatasetError(f"spacing: expected two numbers or null, got {spacing!r:.80}")
+    height, width = _png_size(image)
+    rows, columns = _png_size(mask)
+    if (record["height"], record["width"]) != (height, width) or not width * height:
+        raise DatasetError(
+            f"height and width: expected those of its image, {height} x {width}, got "
+            f"{record['height']!r:.80} x {record['width']!r:.80}"
+        )
+    if columns != width or rows % height or not rows:
+        raise DatasetError(f"its label map is {rows} x {columns}, expected layers of {height} x {width} pixels")
+    largest = 255 if mask[24:25] == b"\x08" else 65535
+    held = record["masks"]
+    for at, entry in enumerate(held):
+        try:
+            _refuse_malformed_mask(entry, (rows // height, height, width), largest)
+        except DatasetError as error:
+            raise DatasetError(f"masks[{at}]: {error}") from None
+    different = len({(entry["layer"], entry["id"]) for entry in held})
+    if different != len(held):
+        raise DatasetError(f"masks: expected each id once in its layer, got {len(held)} masks with {different} of them")
+
+
+def _refuse_malformed_mask(entry: Any, shape: tuple[int, int, int], largest: int) -> None:
+    """Of each mask of each row: a call costs more than a check."""
+    if type(entry) is not dict:
+        raise DatasetError(f"expected the fields of a mask, got {entry!r:.80}")
+    if _wrong_field(Mask, tuple(entry), tuple(map(type, entry.values()))) is not None:
+        _refuse_wrong_types(Mask, entry)
+    if list(map(type, entry["bbox"])) != _BOX or min(entry["bbox"]) < 0:
+        raise DatasetError(f"bbox: expected four whole numbers from 0 on, got {entry['bbox']!r:.80}")
+    x, y, width, height = entry["bbox"]
+    if not (x + width <= shape[2] and y + height <= shape[1] and 0 <= entry["layer"] < shape[0]):
+        _refuse_outside(entry, shape)
+    if not 0 < entry["id"] <= largest:
+        raise DatasetError(f"id: expected 1 to {largest}, got {entry['id']!r:.80}")
+    if not 0 < entry["area"] <= width * height:
+        raise DatasetError(f"area: expected 1 to what its bbox holds, {entry['bbox']}, got {entry['area']!r:.80}")
+    if not 0 <= entry["instance"] < 2**63:
+        raise DatasetError(f"instance: expected 0 or more, in 64 bit, got {entry['instance']!r:.80}")
+
+
+_BOX: Final = [int] * 4
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Height and width by the header."""
+    width, height = struct.unpack(">II", data[16:24].ljust(8, b"\0"))
+    return height, width
 
 
 def _times(record: Mapping[str, Any], repeats: Mapping[str, float]) -> int:
@@ -1474,21 +1979,35 @@ def load(
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value; the message lists those that exist.
-            While reading: a shard is not what its index says.
+            While reading: a shard is not what its index says, or metadata breaks the contract. Cards, indexes and
+            shards may be anybody's: what would take more than `MEMORY_LIMIT` bytes is refused before it does.
     """
     import datasets  # noqa: PLC0415 - see features()
 
     _check_choice("view", view, typing.get_args(View))
     _check_choice("decode", decode, typing.get_args(Decode))
+    _check_numbers(min_area, balance, shuffle)
+    _check_semantic(view, _listed("classes", classes), overlap)
     place = _place(path, revision, token, storage_options or {})
-    shards = _shards(place, config, split, sources, licenses)
     wanted = _Wanted(
-        _listed(labels), _listed(organs), _listed(groups), min_area, _listed(submodalities), _listed(planes)
+        _listed("labels", labels),
+        _listed("organs", organs),
+        _listed("groups", groups),
+        min_area,
+        _listed("submodalities", submodalities),
+        _listed("planes", planes),
     )
-    order = overlap if overlap == "small" or overlap == "large" else tuple(overlap)  # noqa: PLR1714 - mypy follows this
-    reading = _Reading(place, wanted, view, _listed(classes), order, prompts, shuffle)
-    dealt = _dealt(shards, reading, balance)
-    described = features(view, decode, prompts, _listed(classes))
+    order = overlap if overlap == "small" or overlap == "large" else _listed("overlap", overlap) or ()  # noqa: PLR1714 - mypy follows this
+    reading = _Reading(place, wanted, view, _listed("classes", classes), order, prompts, shuffle)
+    try:
+        dealt = _dealt(_shards(place, config, split, sources, licenses), reading, balance)
+    except _UnknownValueError as error:
+        others = _splits_with(place, config, split, error)
+        if others:
+            values = ", ".join(map(repr, error.values))
+            raise DatasetError(f"{place.name}: split {split!r} has no {error.name} {values}; {others}") from None
+        raise
+    described = features(view, decode, prompts, _listed("classes", classes))
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
     make = datasets.IterableDataset if streaming else datasets.Dataset
@@ -1508,9 +2027,11 @@ class _Dealt(typing.NamedTuple):
 def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -> _Dealt:
     wanted = reading.wanted
     counted = balance is not None or reading.shuffle is not None or len(shards) < _MANY_SHARDS
-    if not (wanted.over_masks or wanted.over_samples or counted):
+    named = reading.classes is not None or isinstance(reading.overlap, tuple)
+    if not (wanted.over_masks or wanted.over_samples or counted or named):
         return _Dealt(_pieces(shards, None, None), reading, None)
     survey = _survey(reading.place, shards, wanted)
+    _refuse_what_nothing_has(reading, survey)
     rows = survey.masks if reading.view == "mask" else sum(survey.counts)
     if balance is not None:
         reading = dataclasses.replace(reading, repeats=_repeats(survey, balance))
@@ -1571,6 +2092,9 @@ def interleave(
     shards = _shards(place, name, options.get("split", "train"), options.get("sources"), options.get("licenses"))
     held = sorted({shard.path.split("/")[1] for shard in shards})
     _refuse_unknown("modality", list(weights or ()), held, place.name)
+    for modality, weight in (weights or {}).items():
+        if type(weight) not in (int, float) or not 0 <= weight < float("inf"):
+            raise DatasetError(f"the weight of {modality} is {weight!r}, expected a number from 0 on")
     chosen = [modality for modality in held if weights is None or weights.get(modality)]
     if not chosen:
         raise DatasetError(f"weights leave no modality; {place.name} holds {', '.join(held)}")
@@ -1586,9 +2110,61 @@ def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
         raise DatasetError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
 
 
-def _listed(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Filter values; one text is one value."""
-    return None if values is None else (values,) if isinstance(values, str) else tuple(values)
+def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
+    if min_area is not None and (type(min_area) is not int or min_area < 0):
+        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
+    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
+        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
+    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
+        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
+
+
+def _check_semantic(view: str, classes: Sequence[str] | None, overlap: Overlap | Sequence[str]) -> None:
+    if view != "semantic" and (classes is not None or overlap != "small"):
+        name = "overlap" if classes is None else "classes"
+        raise DatasetError(f"{name} is for view='semantic', but view is {view!r}")
+    if classes is None:
+        return
+    order = () if overlap in ("small", "large") else _listed("overlap", overlap) or ()
+    for name in order:
+        if name not in classes:
+            raise DatasetError(f"overlap names {name!r}, which is none of the classes {', '.join(classes)}")
+    twice = [name for name, count in collections.Counter(classes).items() if count > 1]
+    if twice:
+        raise DatasetError(f"classes names {twice[0]!r} twice, but a class has one number in a semantic map")
+
+
+def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Values of an argument; one text is one value."""
+    if values is None:
+        return None
+    listed = (values,) if isinstance(values, str) else tuple(values)
+    if not listed:
+        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
+    for value in listed:
+        if not isinstance(value, str):
+            raise DatasetError(f"{name} holds {value!r}, expected names")
+    return listed
+
+
+def _splits_with(place: _Place, config: str | None, split: str, unknown: _UnknownValueError) -> str:
+    """Which other splits have one of the values, in words; empty for none."""
+    found = []
+    for other in (files["split"] for files in _config(place, config)["data_files"]):
+        if other != split:
+            shards = _shards(place, config, other, None, None)
+            part = _PARTS_OF_PATHS.get(unknown.name)
+            if part is not None:
+                held = {shard.path.split("/")[part] for shard in shards}
+            else:
+                kind = "labels" if unknown.name in ("classes", "overlap") else unknown.name
+                held = _survey(place, shards, _Wanted()).values.get(kind, set())
+            if not held.isdisjoint(unknown.values):
+                found.append(f"split {other!r} has {'it' if len(unknown.values) == 1 else 'one'}")
+    return ", ".join(found)
+
+
+_PARTS_OF_PATHS: Final = {"licenses": 2, "sources": 3}
 
 
 def _repeats(survey: _Survey, balance: float) -> tuple[tuple[str, float], ...]:
@@ -1608,10 +2184,16 @@ def _shards(
         )
     patterns = [globs[split]] if isinstance(globs[split], str) else globs[split]
     found = sorted({path for pattern in patterns for path in place.glob(pattern)})
-    lower = None if licenses is None else [value.lower() for value in _listed(licenses) or ()]
-    for name, part, asked in (("sources", 3, _listed(sources)), ("licenses", 2, lower)):
+    if not found:
+        raise DatasetError(
+            f"{place.name}: its card promises split {split!r} of config {entry['config_name']!r}, but there is no file "
+            f"{' or '.join(patterns)}; was it downloaded in part? Fetch these files too, and index/ with them"
+        )
+    lower = [value.lower() for value in _listed("licenses", licenses) or ()]
+    for name, asked in (("sources", _listed("sources", sources)), ("licenses", lower or None)):
         if asked is not None:
-            _refuse_unknown(name, asked, sorted({path.split("/")[part] for path in found}), place.name)
+            part = _PARTS_OF_PATHS[name]
+            _refuse_unknown(name, asked, {path.split("/")[part] for path in found}, place.name)
             found = [path for path in found if path.split("/")[part] in asked]
     return [_Shard(path, _stamp(place, path)) for path in found]
 
@@ -1633,13 +2215,62 @@ def _config(place: _Place, config: str | None) -> dict[str, Any]:
 
 
 def _card_configs(place: _Place) -> list[dict[str, Any]]:
-    from huggingface_hub import DatasetCard  # noqa: PLC0415 - only loading reads a card
-
     try:
-        text = place.read(CARD).decode()
+        data = place.read(CARD)
     except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
-    return list(DatasetCard(text, ignore_metadata_errors=True).data.get("configs") or [])
+    try:
+        return _configs_in(data)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{place.name}: {CARD}: {error}; it is cut short, damaged or no card of a built dataset: fetch it again"
+        ) from None
+
+
+def _configs_in(data: bytes) -> list[dict[str, Any]]:
+    """The configs of a card, after a look at what of them is used."""
+    import yaml  # noqa: PLC0415 - comes with datasets
+
+    if len(data) > _LARGEST_CARD:
+        raise DatasetError(f"expected at most {_LARGEST_CARD:,} bytes, got {len(data):,}")
+    try:
+        head = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(\n|\Z)", data.decode().replace("\r\n", "\n"), re.DOTALL)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        listed = None if head is None else yaml.load(head[1], loader)  # noqa: S506 - a safe one
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DatasetError(f"expected UTF-8 that starts with YAML, got {_reason(error)}") from None
+    if head is None:
+        raise DatasetError(
+            f"expected YAML between two lines '---' that lists configs, it has none in {len(data)} bytes"
+        )
+    configs = listed.get("configs") if isinstance(listed, dict) else None
+    if not isinstance(configs, list):
+        raise DatasetError(f"configs: expected a list, got {configs!r:.80}")
+    for at, entry in enumerate(configs):
+        if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
+            raise DatasetError(f"configs[{at}]: config_name: expected a name, got {entry!r:.80}")
+        files = entry.get("data_files")
+        if not isinstance(files, list) or not all(isinstance(one, dict) for one in files):
+            raise DatasetError(f"configs[{at}]: data_files: expected a list of splits, got {files!r:.80}")
+        for one in files:
+            paths = one.get("path")
+            patterns = paths if isinstance(paths, list) else [paths]
+            if not isinstance(one.get("split"), str) or not all(_is_pattern(pattern) for pattern in patterns):
+                raise DatasetError(
+                    f"configs[{at}]: data_files: expected a split and paths {DATA}/modality/licence/source/name.tar, "
+                    f"got {one!r:.120}"
+                )
+    return configs
+
+
+_LARGEST_CARD: Final = 2**24
+
+
+def _is_pattern(path: Any) -> bool:
+    parts = path.split("/") if isinstance(path, str) else []
+    return (
+        len(parts) == 5 and parts[0] == DATA and parts[-1].endswith(".tar") and not {"", ".", "..", "**"} & set(parts)
+    )
 
 
 # --- the loading script of `datasets` 3.x -----------------------------------------------------------------------------
