@@ -81,6 +81,7 @@ __all__ = [
     "SCHEMA",
     "SPLITS",
     "DatasetError",
+    "Dropped",
     "Intensity",
     "Mask",
     "Metadata",
@@ -96,7 +97,7 @@ __all__ = [
 
 _Read = typing.TypeVar("_Read")
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Number of the data contract. It changes when bytes, order or fields of a shard change."""
 
 MODALITIES: Final = (
@@ -176,8 +177,8 @@ class Mask:
     """One 8-connected object of one class in one image.
 
     Attributes:
-        id: Pixel value of the object in the label map; 1 .. N, unique within the sample.
-        layer: Layer of the label map that holds it, from 0.
+        id: Pixel value of the object in its layer of the label map, 1 to 255; counts the objects of the layer.
+        layer: Layer of the label map that holds it, from 0; layer and id together are unique within the sample.
         label: Class name in the vocabulary that all sources share.
         class_id: Four digits, the class within its source (the original release's numbering scheme).
         organ: One of the 31 organs of the original, or null.
@@ -196,6 +197,19 @@ class Mask:
     instance: int
     bbox: tuple[int, int, int, int]
     area: int
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What the area rule left out of an image: objects that its source annotates and `Metadata.masks` does not have.
+
+    Attributes:
+        masks: Number of objects.
+        pixels: Their pixels.
+    """
+
+    masks: int
+    pixels: int
 
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -224,7 +238,15 @@ class Metadata:
         schema: `SCHEMA` of the build.
         intensity: See `Intensity`.
         image_file: Path of the image below the source's root.
-        masks: See `Mask`; ordered by ``id``.
+        slice_spacing: mm between slices along the axis, or null.
+        slices: How many slices the volume has along the axis; null for pictures.
+        origin: x, y, z of the centre of the first voxel of the volume in LPS axes, in LPS mm, or null.
+        direction: Directions of the x, y and z axis of that volume as the columns of a 3 x 3 matrix, row by row, or
+            null.
+        official_split: Whether the source itself puts the case into its split.
+        dropped: See `Dropped`.
+        not_annotated: Labels of classes that the source annotates, but not in this case.
+        masks: See `Mask`; ordered by class, then by the first pixel in reading order.
     """
 
     key: str
@@ -245,11 +267,19 @@ class Metadata:
     schema: int
     intensity: Intensity
     image_file: str
+    slice_spacing: float | None
+    slices: int | None
+    origin: tuple[float, float, float] | None
+    direction: tuple[float, float, float, float, float, float, float, float, float] | None
+    official_split: bool
+    dropped: Dropped
+    not_annotated: tuple[str, ...]
     masks: tuple[Mask, ...]
 
     def to_record(self) -> dict[str, Any]:
         """The metadata as plain data, its fields in order of definition."""
-        return {**vars(self), "intensity": vars(self.intensity), "masks": [vars(mask) for mask in self.masks]}
+        records = {"intensity": vars(self.intensity), "dropped": vars(self.dropped)}
+        return {**vars(self), **records, "masks": [vars(mask) for mask in self.masks]}
 
     def to_json(self) -> bytes:
         """The metadata as compact UTF-8 JSON with its fields in order of definition."""
@@ -263,7 +293,7 @@ def record_json(record: Mapping[str, Any]) -> bytes:
 
 # --- the one definition, as features and as an Arrow schema -----------------------------------------------------------
 
-_SCALARS: Final = {str: "string", int: "int64", float: "float64"}
+_SCALARS: Final = {str: "string", int: "int64", float: "float64", bool: "bool"}
 
 
 def metadata_types(of: type = Metadata) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from shards.atomic import write_atomic
 from shards.description import SourceDescription, read_sources
 from shards.license import refusal, tiers
 from shards.paths import CARD
-from shards.receipt import Receipt, read_receipts
+from shards.receipt import Receipt, lost_shares, read_receipts
 
 _SIZES: Final = (
     (10**3, "n<1K"),
@@ -219,7 +219,9 @@ def _limits() -> str:
 
 - Images are 2D slices scaled to 8 bit each by its own range, unless `intensity` in their metadata says otherwise; its
   `slope` and `intercept` give source values back. Slices of an axis whose shorter edge is less than half the longer are
-  left out, and so are objects below 0.15 % of the image's area.
+  left out, and so are objects below 0.15 % of the image's area where their source sets no other bound; `dropped` in
+  the metadata counts those of the image, and [Sources](#sources) all of them. `not_annotated` names the classes that
+  nobody looked for in a case.
 - Masks are the sources' own: drawn by experts in some, by models in others. A class that a source does not annotate is
   not marked where it is visible.
 - Modalities and classes are far from balanced; most images are CT and MR.
@@ -251,6 +253,13 @@ def _modality_table(receipts: list[Receipt]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _left_out(receipts: list[Receipt]) -> str:
+    """What the area rule left out of a source, as the end of a sentence."""
+    masks = sum(receipt.dropped.get("small_mask", 0) for receipt in receipts)
+    share = lost_shares(receipts).get("small_mask", 0)
+    return f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
+
+
 def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     licenses = {}
@@ -260,7 +269,8 @@ def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescripti
     lines = ["## Sources", ""]
     for name, count in sorted(counts.items()):
         source = sources.get(name)
-        lines.append(f"- **{name}** ({licenses[name]}): {count['images']:,} images, {count['masks']:,} masks.")
+        small = _left_out([receipt for receipt in receipts if receipt.id.source == name])
+        lines.append(f"- **{name}** ({licenses[name]}): {count['images']:,} images, {count['masks']:,} masks{small}.")
         if source is not None:
             lines.append(f"  [{source.title}]({source.homepage}). {source.citation}")
         evidence, access = (source.license_evidence, source.access) if source else (None, "open")

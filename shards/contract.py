@@ -24,7 +24,8 @@ def type_faults(value: Any, expected: Any = Metadata, where: str = "") -> Iterat
 
     Args:
         value: The value.
-        expected: A dataclass, ``str``, ``int``, ``float``, a tuple or dict of one of them, or any of these or None.
+        expected: A dataclass, ``str``, ``int``, ``float``, ``bool``, a tuple or dict of one of them, or any of these or
+            None.
         where: Path of the value, for the message.
 
     Yields:
@@ -41,7 +42,9 @@ def type_faults(value: Any, expected: Any = Metadata, where: str = "") -> Iterat
         yield from _table_faults(value, typing.get_args(expected)[1], where)
     elif typing.get_origin(expected) is tuple:
         yield from _list_faults(value, typing.get_args(expected), where)
-    elif not isinstance(value, int | float if expected is float else expected) or isinstance(value, bool):
+    elif isinstance(value, bool) != (expected is bool) or not isinstance(
+        value, int | float if expected is float else expected
+    ):
         yield f"{where} is {value!r}, expected {expected.__name__}"
 
 
@@ -91,5 +94,12 @@ def meaning_faults(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"its axis is {record['axis']!r} and its plane {record['plane']!r}, which do not belong together"
     if (record["index"] is None) != (record["axis"] == "2d"):
         yield f"its axis is {record['axis']!r} and its index {record['index']}, which do not belong together"
+    slices = record["slices"]
+    if (slices is None) != (record["index"] is None) or (slices is not None and not 0 <= record["index"] < slices):
+        yield f"its index is {record['index']} and its volume has {slices} slices, which do not belong together"
+    if (record["origin"] is None) != (record["direction"] is None):
+        yield f"its origin is {record['origin']} and its direction {record['direction']}, expected both or neither"
+    if min(record["dropped"].values()) < 0:
+        yield f"what was dropped is {record['dropped']}, expected 0 or more"
     if record["height"] < 1 or record["width"] < 1:
         yield f"its size is {record['width']} x {record['height']}"

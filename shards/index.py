@@ -163,7 +163,7 @@ def count_faults(receipt: Receipt, shard: ShardId, rows: pa.Table) -> list[str]:
         rows: Its index, made from the tar.
     """
     true = receipt_of(shard, rows, receipt.sha256, receipt.bytes)
-    names = ("samples", "masks", "labels", "cases")
+    names = ("samples", "masks", "mask_pixels", "labels", "cases")
     return [
         f"has {name} {getattr(true, name)}, its receipt says {getattr(receipt, name)}"
         for name in names
@@ -185,7 +185,8 @@ def receipt_of(shard: ShardId, rows: pa.Table, sha256: str, size: int) -> Receip
         sha256: Of the tar.
         size: Of the tar, in bytes.
     """
-    named = pc.value_counts(pc.struct_field(pc.list_flatten(rows["masks"].combine_chunks()), "label"))
+    masks = pc.list_flatten(rows["masks"].combine_chunks())
+    named = pc.value_counts(pc.struct_field(masks, "label"))
     labels = {str(entry["values"]): int(entry["counts"]) for entry in named.to_pylist()}
     return Receipt(
         shard=shard.stem,
@@ -196,4 +197,5 @@ def receipt_of(shard: ShardId, rows: pa.Table, sha256: str, size: int) -> Receip
         masks=sum(labels.values()),
         labels=dict(sorted(labels.items())),
         cases=tuple(sorted(pc.unique(rows["case"]).to_pylist())),
+        mask_pixels=pc.sum(pc.struct_field(masks, "area")).as_py() or 0,
     )

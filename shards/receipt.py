@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,7 @@ class Piece:
         masks: Number of masks.
         dropped: As in `Receipt`.
         flagged: As in `Receipt`.
+        lost_pixels: As in `Receipt`.
         quarantined: Why it has none, or null.
     """
 
@@ -60,6 +63,7 @@ class Piece:
     masks: int
     dropped: dict[str, int] = field(default_factory=dict)
     flagged: dict[str, int] = field(default_factory=dict)
+    lost_pixels: dict[str, int] = field(default_factory=dict)
     quarantined: Quarantined | None = None
 
 
@@ -83,8 +87,11 @@ class Receipt:
         labels: Class name -> number of masks.
         cases: Cases that have samples in it.
         quarantined: Cases that could not be built.
-        dropped: Reason -> slices (or masks) left out by rule: ``edge``, ``no_mask``, ``small_mask`` and gates.
+        dropped: Reason -> slices left out by rule: ``edge``, ``no_mask``, ``emptied`` (none of its masks was large
+            enough) and gates; ``small_mask`` -> masks left out by the area rule.
         flagged: Quality gate -> slices (or files) kept in spite of it.
+        mask_pixels: Sum of the areas of the masks.
+        lost_pixels: Reason -> pixels of masks left out by it; they and ``mask_pixels`` are all that would have been.
         pieces: What each of its cases became, in the order of the plan; empty when made from the tar alone.
         versions: Distribution -> version that wrote it.
         schema: `sa_med2d_20m.SCHEMA`.
@@ -101,6 +108,8 @@ class Receipt:
     quarantined: tuple[Quarantined, ...] = ()
     dropped: dict[str, int] = field(default_factory=dict)
     flagged: dict[str, int] = field(default_factory=dict)
+    mask_pixels: int = 0
+    lost_pixels: dict[str, int] = field(default_factory=dict)
     pieces: tuple[Piece, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -109,6 +118,13 @@ class Receipt:
     def id(self) -> ShardId:
         """The shard's name in parts."""
         return ShardId.parse(self.shard)
+
+
+def lost_shares(receipts: Collection[Receipt]) -> dict[str, float]:
+    """What part of the mask pixels each rule and gate left out, of all that would be there without them; sorted."""
+    lost = sum((Counter(receipt.lost_pixels) for receipt in receipts), Counter[str]())
+    annotated = sum(receipt.mask_pixels for receipt in receipts) + lost.total()
+    return {reason: pixels / annotated for reason, pixels in sorted(lost.items())}
 
 
 def write_receipt(out: Path, receipt: Receipt) -> None:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import cc3d
 import numpy as np
@@ -24,6 +24,9 @@ from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipt
 from shards.store import copied
 from shards.tar import BrokenShardError, Sample, read_open_shard, sha256_of
+
+_MOST_IDS: Final = 255
+"""Objects in a layer of a label map of 8 bit."""
 
 
 def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Iterator[str]:
@@ -227,28 +230,41 @@ def check_sample(sample: Sample, record: dict[str, Any]) -> Iterator[str]:
     if image.shape[:2] != (record["height"], record["width"]) or layers.shape[1:] != image.shape[:2]:
         yield f"image {image.shape[:2]}, label map {layers.shape} and metadata disagree on height and width"
         return
-    ids = [mask["id"] for mask in record["masks"]]
-    if ids != list(range(1, len(ids) + 1)):
-        yield f"mask ids are {ids}, expected 1 to {len(ids)} in order"
-        return
+    if label_map.dtype != np.uint8:
+        yield f"its label map has {label_map.itemsize * 8} bit, expected 8"
     if any(not 0 <= mask["layer"] < len(layers) for mask in record["masks"]):
         yield f"a mask lies outside the {len(layers)} layers of the label map"
         return
-    stray = np.setdiff1d(np.unique(label_map), [0, *ids])
-    if stray.size:
-        yield f"label map holds the values {stray.tolist()}, which no mask has"
+    ids: list[list[int]] = [[] for _ in layers]
+    for mask in record["masks"]:
+        ids[mask["layer"]].append(mask["id"])
+    for number, held in enumerate(ids):
+        where = f"layer {number}: " if len(layers) > 1 else ""
+        if held != list(range(1, len(held) + 1)) or len(held) > _MOST_IDS:
+            yield f"{where}mask ids are {held}, expected 1 to {min(len(held), _MOST_IDS)} in order"
+            return
+        if len(layers) > 1 and not held:
+            yield f"{where}the label map has a layer without a mask"
+        stray = np.setdiff1d(np.unique(layers[number]), [0, *held])
+        if stray.size:
+            yield f"{where}label map holds the values {stray.tolist()}, which no mask has"
     yield from _check_areas(layers, record)
     for mask in record["masks"]:
         binary = draw_mask(layers, mask, np.zeros(layers.shape[1:], np.bool_))
-        yield from (f"mask {mask['id']} ({mask['label']}): {finding}" for finding in _check_mask(mask, binary))
+        yield from (f"{_named(mask, layers)}: {finding}" for finding in _check_mask(mask, binary))
 
 
 def _check_areas(layers: npt.NDArray[Any], record: dict[str, Any]) -> Iterator[str]:
-    counted = [np.bincount(layer.ravel(), minlength=len(record["masks"]) + 1) for layer in layers]
+    counted = [np.bincount(layer.ravel(), minlength=_MOST_IDS + 1) for layer in layers]
     for mask in record["masks"]:
-        here = [int(counts[mask["id"]]) for counts in counted]
-        if sum(here) != mask["area"] or here[mask["layer"]] != mask["area"]:
-            yield f"mask {mask['id']} ({mask['label']}): {here} pixels by layer, metadata says {mask['area']}"
+        here = int(counted[mask["layer"]][mask["id"]])
+        if here != mask["area"]:
+            yield f"{_named(mask, layers)}: {here} pixels, metadata says {mask['area']}"
+
+
+def _named(mask: dict[str, Any], layers: npt.NDArray[Any]) -> str:
+    place = f" of layer {mask['layer']}" if len(layers) > 1 else ""
+    return f"mask {mask['id']}{place} ({mask['label']})"
 
 
 def _check_mask(mask: dict[str, Any], binary: npt.NDArray[np.bool_]) -> Iterator[str]:

@@ -45,6 +45,7 @@ class Case:
         split: ``train``, ``validation`` or ``test``.
         images: Ordered by sub-modality.
         masks: Ordered by path.
+        official_split: Whether the source itself says which split.
         frame: Number of the volume within 4D files where frames are cases, or None.
         shown: Path and how it is written where others read it, for the paths that are not shown as they are.
     """
@@ -54,6 +55,7 @@ class Case:
     split: str
     images: tuple[ImageFile, ...]
     masks: tuple[MaskFile, ...]
+    official_split: bool = False
     frame: int | None = None
     shown: tuple[tuple[str, str], ...] = ()
 

@@ -252,10 +252,11 @@ def _printable(name: str) -> str:
 def _case(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
     found = group[0][1]
     patient = _patient(recipe, name, found)
-    split = official_split(found.get("split"), patient, recipe.splits) or hashed_split(recipe.name, patient)
+    official = official_split(found.get("split"), patient, recipe.splits)
+    split = official or hashed_split(recipe.name, patient)
     images = [image for path, own in group for image in _images(recipe, path, own)]
     images.sort(key=lambda image: image.submodality)
-    return Case(name, patient, split, tuple(images), masks)
+    return Case(name, patient, split, tuple(images), masks, official_split=official is not None)
 
 
 def _images(recipe: Recipe, path: str, found: Mapping[str, str]) -> list[ImageFile]:

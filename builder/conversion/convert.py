@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,19 @@ import numpy.typing as npt
 from builder.cases.case import Case, ImageFile
 from builder.conversion.extent import Extent
 from builder.conversion.gates import NEARLY_ALL, Tally, apply_gate
+from builder.conversion.geometry import Geometry, geometry_of
 from builder.conversion.inputs import read_case_image, read_case_masks, read_further_image
 from builder.conversion.intensity import IntensityError, Scaled, scaling_of
+from builder.conversion.masks.annotated import not_annotated
 from builder.conversion.masks.class_layers import ClassLayer
 from builder.conversion.masks.components import find_components
 from builder.conversion.masks.label_map import LabelMap, LayerComponents, TooManyMasksError, pack
 from builder.conversion.slicing import AXES, Axis, blocks, contiguous_slices, passes_edge_rule, slice_shape
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume, grey_of
-from builder.sources.classes import SourceClasses
 from builder.sources.recipe import Recipe
 from builder.sources.source import Source
-from sa_med2d_20m import SCHEMA, Mask, Metadata
+from sa_med2d_20m import SCHEMA, Dropped, Mask, Metadata
 from shards.key import SampleKey
 from shards.png import encode_image, encode_label_map
 from shards.writer import EncodedSample
@@ -37,8 +39,8 @@ class Converted:
 
     Attributes:
         samples: Ordered by sub-modality, axis and slice.
-        tally: What was left out and what was flagged. ``edge``, ``constant_slice``, ``no_mask`` and ``full_mask`` count
-            slices, ``small_mask`` counts masks.
+        tally: What was left out and what was flagged. ``small_mask`` counts masks, anew in each image of the case; all
+            others count slices: ``emptied`` those of whose masks none was large enough.
     """
 
     samples: list[EncodedSample]
@@ -62,6 +64,7 @@ class _MaskSlice:
 
     label_map: bytes
     masks: tuple[Mask, ...]
+    dropped: Dropped
 
 
 _MaskSlices = dict[_SlicePosition, _MaskSlice]
@@ -83,17 +86,18 @@ def convert(case: Case, source: Source) -> Converted:
     layers, counted = read_case_masks(case, source, first)
     tally += counted
     try:
-        mask_slices, counted = _mask_slices(first, layers, case.masks[0].path, source)
+        mask_slices, counted = _mask_slices(case, first, layers, source)
     except TooManyMasksError as error:
         raise CaseError("convert", case.masks[0].path, str(error)) from None
     del layers
     tally += counted
+    missing = not_annotated(case, source)
     samples: list[EncodedSample] = []
     for number, file in enumerate(case.images):
         image, counted = (first, Tally()) if number == 0 else read_further_image(case, file, source, first)
         tally += counted
         try:
-            encoded, counted = _samples(_CaseImage(case, file, image), mask_slices, source.recipe)
+            encoded, counted = _samples(_CaseImage(case, file, image, missing), mask_slices, source.recipe)
         except IntensityError as error:
             raise CaseError("convert", file.path, str(error)) from None
         samples += encoded
@@ -102,28 +106,43 @@ def convert(case: Case, source: Source) -> Converted:
 
 
 def _mask_slices(
-    image: Picture | Volume, layers: list[ClassLayer], file: str, source: Source
+    case: Case, image: Picture | Volume, layers: list[ClassLayer], source: Source
 ) -> tuple[_MaskSlices, Tally]:
     """Pack and encode the masks of all slices that are kept, in the order of axes and slices."""
-    recipe = source.recipe
+    recipe, images = source.recipe, len(case.images)
     extents = [Extent.of(layer.array) for layer in layers]
     chosen, tally = _choose_slices(image, extents, recipe)
     kept: _MaskSlices = {}
-    dropped = Counter[str]()
-    for position, label_map in _label_maps(image, chosen, list(zip(layers, extents, strict=True)), source.classes):
-        dropped["small_mask"] += label_map.too_small
+    dropped, lost = Counter[str](), Counter[str]()
+    lost["edge"] = _pixels_lost_by_edge(image, layers, chosen, recipe) * images
+    for position, label_map in _label_maps(image, chosen, list(zip(layers, extents, strict=True)), source):
+        dropped["small_mask"] += label_map.dropped.masks * images
+        lost["small_mask"] += label_map.dropped.pixels * images
         if not label_map.masks and not recipe.keep_empty:
-            dropped["no_mask"] += 1
+            dropped["emptied" if label_map.dropped.masks else "no_mask"] += 1
             continue
         full_mask = _nearly_full(label_map)
         if full_mask is not None:
             reason = f"{full_mask.label} covers nearly all of {position}; is the mask inverted (masks.inverted)?"
-            counted = apply_gate(recipe.gates, "full_mask", file, reason)
+            counted = apply_gate(recipe.gates, "full_mask", case.masks[0].path, reason)
             tally += counted
             if counted.dropped:
+                lost["full_mask"] += _pixels_of(label_map.masks) * images
                 continue
-        kept[position] = _MaskSlice(encode_label_map(label_map.pixels), label_map.masks)
-    return kept, tally + Tally(dropped)
+        kept[position] = _MaskSlice(encode_label_map(label_map.pixels), label_map.masks, label_map.dropped)
+    return kept, tally + Tally(dropped, lost_pixels=+lost)
+
+
+def _pixels_of(masks: Iterable[Mask]) -> int:
+    return sum(mask.area for mask in masks)
+
+
+def _pixels_lost_by_edge(
+    image: Picture | Volume, layers: Iterable[ClassLayer], chosen: Sequence[tuple[Axis, Sequence[int]]], recipe: Recipe
+) -> int:
+    """Mask pixels in the slices of axes that break the edge rule: each such axis would show them all once."""
+    axes = 0 if isinstance(image, Picture) else len(recipe.axes) - len(chosen)
+    return axes * sum(int(np.count_nonzero(layer.array)) for layer in layers) if axes else 0
 
 
 def _choose_slices(
@@ -154,7 +173,7 @@ def _label_maps(
     image: Picture | Volume,
     chosen: Iterable[tuple[Axis, Sequence[int]]],
     layers: Sequence[tuple[ClassLayer, Extent]],
-    classes: SourceClasses,
+    source: Source,
 ) -> Iterator[tuple[_SlicePosition, LabelMap]]:
     """The label maps of slices, one block of slices in memory at a time."""
     for axis, indices in chosen:
@@ -165,7 +184,8 @@ def _label_maps(
                 _components(block, axis, some, layer, extent)
                 for (_, block), (layer, extent) in zip(together, layers, strict=True)
             ]
-            for index, label_map in zip(some, pack((len(some), *shape), found, classes), strict=True):
+            packed = pack((len(some), *shape), found, source.classes, source.recipe.masks.min_area)
+            for index, label_map in zip(some, packed, strict=True):
                 picture = isinstance(image, Picture)
                 yield _SlicePosition("2d", None) if picture else _SlicePosition(axis.name, index), label_map
 
@@ -188,11 +208,17 @@ def _nearly_full(label_map: LabelMap) -> Mask | None:
 
 @dataclass(frozen=True)
 class _CaseImage:
-    """The image that samples are made of."""
+    """The image that samples are made of, and the classes that its source annotates in other cases only."""
 
     case: Case
     file: ImageFile
     image: Picture | Volume
+    not_annotated: tuple[str, ...]
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Where it lies in space."""
+        return geometry_of(self.image)
 
 
 def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> tuple[list[EncodedSample], Tally]:
@@ -200,12 +226,12 @@ def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> t
     scale = scaling_of(recipe.intensity, subject.image)
     samples, tally = [], Tally()
     for position, values in _slices(subject.image, mask_slices):
-        scaled = scale(values)
+        scaled, found = scale(values), mask_slices[position]
         if scaled is None:
             tally += apply_gate(recipe.gates, "constant_slice", subject.file.path, f"{position} has one single value")
+            tally += Tally(lost_pixels=Counter(constant_slice=_pixels_of(found.masks)))
         else:
-            found = mask_slices[position]
-            metadata = _metadata(subject, position, scaled, found.masks, recipe)
+            metadata = _metadata(subject, position, scaled, found, recipe)
             samples.append(EncodedSample(metadata, encode_image(scaled.pixels), found.label_map))
     return samples, tally
 
@@ -233,7 +259,11 @@ def _plain_channels(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _metadata(
-    subject: _CaseImage, position: _SlicePosition, scaled: Scaled, masks: tuple[Mask, ...], recipe: Recipe
+    subject: _CaseImage,
+    position: _SlicePosition,
+    scaled: Scaled,
+    found: _MaskSlice,
+    recipe: Recipe,
 ) -> Metadata:
     case, file, image, axis, index = subject.case, subject.file, subject.image, position.axis, position.index
     height, width = scaled.pixels.shape[:2]
@@ -256,7 +286,14 @@ def _metadata(
         schema=SCHEMA,
         intensity=scaled.intensity,
         image_file=file.shown or file.path,
-        masks=masks,
+        slice_spacing=_slice_spacing(image, axis),
+        slices=None if isinstance(image, Picture) else image.shape[AXES[axis].number],
+        origin=subject.geometry.origin,
+        direction=subject.geometry.direction,
+        official_split=case.official_split,
+        dropped=found.dropped,
+        not_annotated=subject.not_annotated,
+        masks=found.masks,
     )
 
 
@@ -271,3 +308,9 @@ def _spacing(image: Picture | Volume, axis: str) -> tuple[float, float] | None:
         return image.spacing
     row, column = AXES[axis].spacing_axes
     return image.spacing and (image.spacing[row], image.spacing[column])
+
+
+def _slice_spacing(image: Picture | Volume, axis: str) -> float | None:
+    if isinstance(image, Picture) or image.spacing is None:
+        return None
+    return image.spacing[AXES[axis].spacing_axis]

@@ -26,6 +26,7 @@ class Axis:
         plane: Anatomical plane of its slices in an LPS volume.
         rows_reversed: Rows run towards superior in the array and are turned, so that the head is up.
         spacing_axes: Which of the (x, y, z) spacings are those of rows and columns.
+        spacing_axis: Which of them is that of the slices.
     """
 
     name: str
@@ -33,12 +34,13 @@ class Axis:
     plane: str
     rows_reversed: bool
     spacing_axes: tuple[int, int]
+    spacing_axis: int
 
 
 AXES: Final = {
-    "x": Axis("x", 0, "axial", rows_reversed=False, spacing_axes=(1, 0)),
-    "y": Axis("y", 1, "coronal", rows_reversed=True, spacing_axes=(2, 0)),
-    "z": Axis("z", 2, "sagittal", rows_reversed=True, spacing_axes=(2, 1)),
+    "x": Axis("x", 0, "axial", rows_reversed=False, spacing_axes=(1, 0), spacing_axis=2),
+    "y": Axis("y", 1, "coronal", rows_reversed=True, spacing_axes=(2, 0), spacing_axis=1),
+    "z": Axis("z", 2, "sagittal", rows_reversed=True, spacing_axes=(2, 1), spacing_axis=0),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,8 +16,15 @@ from builder.run.build import Summary, unknown_classes
 from builder.run.plan import SourcePlan
 from builder.run.resume import Resumption
 from shards.license import refusal, tiers
+from shards.receipt import Receipt, lost_shares
 
 _SHOWN = 10
+_MUCH: Final = 0.2
+"""A part of the mask pixels of a source beyond which their loss is said."""
+_REMEDIES: Final = {
+    "edge": "the edge rule (whole axes whose slices are too narrow; other axes may show the same objects)",
+    "small_mask": "the area rule (masks.min_area)",
+}
 
 
 class BuildProgress:
@@ -89,6 +97,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print(_table(summary))
     for plan in summary.plans:
         _print_notes(console, plan, summary.without_sample[plan.source.recipe.name])
+        _print_losses(console, plan, summary)
         _print_flags(console, plan, summary)
     for stem in summary.removed:
         console.print(f"removed data/{stem}.tar: the plan no longer holds it")
@@ -100,6 +109,20 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print(f"configs: {names or 'none: there is no sample under a licence that may be redistributed'}")
 
 
+def _print_losses(console: Console, plan: SourcePlan, summary: Summary) -> None:
+    """Name a source that loses much of what it annotates, and what to do where that was not meant."""
+    name = plan.source.recipe.name
+    shares = lost_shares([receipt for receipt in summary.receipts if receipt.id.source == name])
+    if sum(shares.values()) > _MUCH:
+        reasons = [f"{_percent(share)} by {_REMEDIES.get(rule, f'the gate {rule}')}" for rule, share in shares.items()]
+        lost = f"{_percent(sum(shares.values()))} of its mask pixels are left out: {', '.join(reasons)}"
+        console.print(f"[yellow]{name}:[/] {lost}", highlight=False)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
 def _print_flags(console: Console, plan: SourcePlan, summary: Summary) -> None:
     name = plan.source.recipe.name
     flagged = (Counter(receipt.flagged) for receipt in summary.receipts if receipt.id.source == name)
@@ -108,7 +131,8 @@ def _print_flags(console: Console, plan: SourcePlan, summary: Summary) -> None:
 
 
 def _table(summary: Summary) -> Table:
-    table = Table("source", "licence", "shards", "cases", "images", "masks", "MB", "quarantined", "dropped slices")
+    counted = ("shards", "cases", "images", "masks", "MB", "quarantined", "dropped slices", "small masks")
+    table = Table("source", "licence", *counted)
     for plan in summary.plans:
         name = plan.source.recipe.name
         own = [receipt for receipt in summary.receipts if receipt.id.source == name]
@@ -123,8 +147,14 @@ def _table(summary: Summary) -> Table:
             f"{sum(receipt.bytes for receipt in own) / 1e6:,.1f}",
             f"{len(summary.quarantined.get(name, ())):,}",
             ", ".join(f"{rule} {count:,}" for rule, count in sorted(dropped.items()) if rule != "small_mask"),
+            _small_masks(dropped["small_mask"], own),
         )
     return table
+
+
+def _small_masks(count: int, receipts: Sequence[Receipt]) -> str:
+    """What the area rule left out: masks, and their part of the mask pixels."""
+    return f"{count:,} ({_percent(lost_shares(receipts)['small_mask'])})" if count else "0"
 
 
 def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[str]) -> None:

@@ -115,6 +115,7 @@ def write_planned(
         quarantined=tuple(piece.quarantined for piece in placed if piece.quarantined is not None),
         dropped=_sum(piece.dropped for piece in placed),
         flagged=_sum(piece.flagged for piece in placed),
+        lost_pixels=_sum(piece.lost_pixels for piece in placed),
         pieces=placed,
         versions=versions(),
     )

@@ -86,6 +86,7 @@ def _piece(task: CaseTask, content: str | None, converted: Converted) -> Piece:
         masks=sum(len(sample.metadata.masks) for sample in converted.samples),
         dropped=dict(sorted((+tally.dropped).items())),
         flagged=dict(sorted(tally.flagged.items())),
+        lost_pixels=dict(sorted(tally.lost_pixels.items())),
     )
 
 

@@ -13,7 +13,8 @@ from shards.description import SourceDescription, source_from
 from shards.paths import ShardId
 from shards.receipt import Receipt
 
-_KEPT = ("shard", "license", "sha256", "bytes", "samples", "masks", "labels", "schema")
+_COUNTS = ("samples", "masks", "labels", "dropped", "mask_pixels", "lost_pixels")
+_KEPT = ("shard", "license", "sha256", "bytes", *_COUNTS, "schema")
 
 
 @dataclass(frozen=True)

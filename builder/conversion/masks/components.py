@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Final
+from decimal import Decimal
+from typing import Any
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
-
-_AREA_NUMERATOR: Final = 100
-_AREA_DENOMINATOR: Final = 256 * 256
 
 Column = npt.NDArray[np.int64]
 
@@ -48,13 +47,20 @@ class Components:
     area: Column
 
 
-def smallest_area(height: int, width: int) -> int:
-    """Give the fewest pixels that a mask may have: 100 / (256 x 256) = 0.15259 % of the image (arXiv 2311.11969).
+def smallest_area(height: int, width: int, rule: float) -> int:
+    """Give the fewest pixels that a mask may have.
 
-    >>> smallest_area(256, 256), smallest_area(258, 181)
-    (100, 72)
+    Args:
+        height: Rows of the image.
+        width: Columns of the image.
+        rule: ``masks.min_area`` of the recipe: a number of pixels, or a fraction of the image's area.
+
+    >>> smallest_area(256, 256, 100 / 65536), smallest_area(258, 181, 100 / 65536), smallest_area(256, 256, 7)
+    (100, 72, 7)
     """
-    return -(-_AREA_NUMERATOR * height * width // _AREA_DENOMINATOR)
+    if isinstance(rule, int):
+        return rule
+    return math.ceil(Decimal(repr(rule)) * height * width)  # as it is written: 0.07 of 100 pixels are 7
 
 
 def find_components(block: npt.NDArray[Any], origin: tuple[int, int] = (0, 0)) -> Components:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from builder.conversion.masks.components import Column, Components, smallest_area
 from builder.sources.classes import SourceClasses
-from sa_med2d_20m import Mask, SAMed2DError
+from sa_med2d_20m import Dropped, Mask, SAMed2DError
 
-_MOST_MASKS = 65535
+_MOST_IDS: Final = 255
+"""Objects in a layer: what 8 bit can number, as common decoders clip 16 bit to 8 in silence."""
+_MOST_PIXELS: Final = 2**28
+"""Of a label map with all its layers; more could be written, and hardly anybody could decode it."""
 
 
 class TooManyMasksError(SAMed2DError):
-    """A slice has more masks than a label map can number."""
+    """The masks of a slice need more layers than a label map may have."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,16 @@ class LabelMap:
     """The masks of a slice.
 
     Attributes:
-        pixels: (layers * H, W) uint8 or uint16, 0 for background; at least one layer.
+        pixels: (layers * H, W), 0 for background; at least one layer.
         layers: Number of layers.
-        masks: Ordered by id.
-        too_small: Number of components that were left out because they are smaller than `smallest_area`.
+        masks: Ordered by class, then by first pixel; within a layer their ids count from 1.
+        dropped: The components that were left out because they are smaller than `smallest_area`.
     """
 
-    pixels: npt.NDArray[np.uint8 | np.uint16]
+    pixels: npt.NDArray[np.uint8]
     layers: int
     masks: tuple[Mask, ...]
-    too_small: int
+    dropped: Dropped
 
 
 @dataclass(frozen=True)
@@ -52,54 +55,69 @@ class LayerComponents:
 
 @dataclass(frozen=True)
 class _KeptComponents:
-    """The components that are kept, over all class layers, as columns in the order of their ids."""
+    """The components that are kept, over all class layers, as columns in the order of the masks."""
 
     class_layer: Column
     number: Column
     slice: Column
     class_number: Column
-    id: Column
     instance: Column
     box: npt.NDArray[np.int64]
     area: Column
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """Where components lie: a stack a slice, (layers * H, W), and layer and id of each, in the order of the masks."""
+
+    stacks: Sequence[npt.NDArray[np.uint8]]
+    layers: Sequence[int]
+    ids: Sequence[int]
+
+
 def pack(
-    shape: tuple[int, int, int], class_layers: Sequence[LayerComponents], classes: SourceClasses
+    shape: tuple[int, int, int],
+    class_layers: Sequence[LayerComponents],
+    classes: SourceClasses,
+    min_area: float,
 ) -> list[LabelMap]:
-    """Number the components of each slice and put them into as few layers as a greedy order needs.
+    """Put the components of each slice into as few layers as a greedy order needs, and number them there.
 
     Within a slice components are ordered by class, then by their first pixel in reading order, then by class layer.
-    This order gives the ids from 1. Each component goes into the first layer where it covers no other.
+    In this order each goes into the first layer where it covers no other and which has fewer than 255; its id is its
+    position there, from 1.
 
     Args:
         shape: (S, H, W) of the block.
         class_layers: Their components, in the order of the layers.
         classes: The source's classes.
+        min_area: ``masks.min_area`` of the recipe.
 
     Returns:
         One label map a slice, in the order of the slices.
 
     Raises:
-        TooManyMasksError: More masks in a slice than 16 bit can number.
+        TooManyMasksError: A slice needs so many layers that hardly anybody could decode its label map.
     """
-    kept, too_small = _keep(shape, class_layers)
+    kept, dropped = _keep(shape, class_layers, min_area)
     counts = np.bincount(kept.slice, minlength=shape[0])
-    if counts.max(initial=0) > _MOST_MASKS:
-        raise TooManyMasksError(f"{counts.max()} masks in one image, a label map of 16 bit numbers {_MOST_MASKS}")
     if len(class_layers) == 1:
-        stacks, layers = list(_one_layer(shape, class_layers[0].components, kept)), [0] * kept.id.size
+        placed = _place_without_overlap(shape, class_layers[0].components, kept, counts)
     else:
-        stacks, layers = _greedy(shape, [layer.components for layer in class_layers], kept)
-    masks = list(_masks(kept, layers, classes))
+        placed = _place_greedily(shape, [layer.components for layer in class_layers], kept)
+    masks = list(_masks(kept, placed, classes))
     ends = np.cumsum(counts).tolist()
     return [
-        LabelMap(_narrow(stack, count), stack.shape[0] // shape[1], tuple(masks[end - count : end]), small)
-        for stack, count, end, small in zip(stacks, counts.tolist(), ends, too_small, strict=True)
+        LabelMap(stack, stack.shape[0] // shape[1], tuple(masks[end - count : end]), left_out)
+        for stack, count, end, left_out in zip(placed.stacks, counts.tolist(), ends, dropped, strict=True)
     ]
 
 
-def _keep(shape: tuple[int, int, int], class_layers: Sequence[LayerComponents]) -> tuple[_KeptComponents, list[int]]:
+def _keep(
+    shape: tuple[int, int, int], class_layers: Sequence[LayerComponents], min_area: float
+) -> tuple[_KeptComponents, list[Dropped]]:
+    """The components that are large enough, in their order, and what is left out of each slice."""
+
     def column(name: str) -> Column:
         return np.concatenate([getattr(layer.components, name) for layer in class_layers])
 
@@ -112,7 +130,7 @@ def _keep(shape: tuple[int, int, int], class_layers: Sequence[LayerComponents]) 
         ]
     )
     at, row, first, area = column("slice"), column("row"), column("column"), column("area")
-    large = area >= smallest_area(shape[1], shape[2])
+    large = area >= smallest_area(shape[1], shape[2], min_area)
     order = np.lexsort((layer_of, first, row, class_number, at))
     order = order[large[order]]
     at, class_number = at[order], class_number[order]
@@ -122,12 +140,14 @@ def _keep(shape: tuple[int, int, int], class_layers: Sequence[LayerComponents]) 
         number=column("number")[order],
         slice=at,
         class_number=class_number,
-        id=_rank(at) + 1,
         instance=_rank(at, class_number),
         box=box,
         area=area[order],
     )
-    return kept, np.bincount(column("slice")[~large], minlength=shape[0]).tolist()
+    small_at, small_area = column("slice")[~large], area[~large]
+    masks = np.bincount(small_at, minlength=shape[0]).tolist()
+    pixels = np.bincount(small_at, weights=small_area, minlength=shape[0]).astype(np.int64).tolist()
+    return kept, [Dropped(*counted) for counted in zip(masks, pixels, strict=True)]
 
 
 def _rank(*keys: Column) -> Column:
@@ -140,50 +160,72 @@ def _rank(*keys: Column) -> Column:
     return np.arange(size) - np.repeat(starts, np.diff(np.append(starts, size)))
 
 
-def _one_layer(shape: tuple[int, int, int], components: Components, kept: _KeptComponents) -> npt.NDArray[Any]:
-    """Components of one class layer cannot overlap: rename them all at once."""
-    dtype = np.uint8 if kept.id.max(initial=0) <= 255 else np.uint16
+def _place_without_overlap(
+    shape: tuple[int, int, int], components: Components, kept: _KeptComponents, counts: Column
+) -> _Placed:
+    """Components of one class layer cannot overlap: name them all at once, and part them where a layer is full."""
+    position = _rank(kept.slice)
+    most = int(counts.max(initial=0))
+    _refuse_layers(-(-most // _MOST_IDS), shape, most)
+    dtype = np.uint8 if most <= _MOST_IDS else np.uint32
     names = np.zeros(int(components.number.max(initial=0)) + 1, dtype)
-    names[kept.number] = kept.id
-    layers = np.zeros(shape, dtype)
+    names[kept.number] = position + 1
+    named: npt.NDArray[Any] = np.zeros(shape, dtype)
     (y, x), (_, height, width) = components.origin, components.labels.shape
-    if kept.id.size:
-        layers[:, y : y + height, x : x + width] = np.take(names, components.labels)
-    return layers
+    if position.size:
+        named[:, y : y + height, x : x + width] = np.take(names, components.labels)
+    stacks = list(named) if most <= _MOST_IDS else [_parted(*each) for each in zip(named, counts.tolist(), strict=True)]
+    return _Placed(stacks, (position // _MOST_IDS).tolist(), (position % _MOST_IDS + 1).tolist())
 
 
-def _greedy(
-    shape: tuple[int, int, int], components: Sequence[Components], kept: _KeptComponents
-) -> tuple[list[npt.NDArray[Any]], list[int]]:
-    dtype = np.uint8 if kept.id.max(initial=0) <= 255 else np.uint16
-    stacks: list[list[npt.NDArray[Any]]] = [[np.zeros(shape[1:], dtype)] for _ in range(shape[0])]
-    layer_of = []
-    columns = (kept.class_layer, kept.number, kept.slice, kept.id, kept.box)
-    for layer_number, number, at, mask_id, (x, y, width, height) in zip(
-        *(column.tolist() for column in columns), strict=True
-    ):
-        top, left = components[layer_number].origin
-        inside = components[layer_number].labels[at, y - top : y - top + height, x - left : x - left + width]
+def _parted(named: npt.NDArray[np.uint32], count: int) -> npt.NDArray[np.uint8]:
+    """A slice whose components are numbered from 1, (H, W), as layers of 255 each, (layers * H, W)."""
+    starts = range(0, max(count, 1), _MOST_IDS)
+    layers = [np.where((named > start) & (named <= start + _MOST_IDS), named - start, 0) for start in starts]
+    return np.concatenate(layers).astype(np.uint8)
+
+
+def _place_greedily(shape: tuple[int, int, int], components: Sequence[Components], kept: _KeptComponents) -> _Placed:
+    stacks = [[np.zeros(shape[1:], np.uint8)] for _ in range(shape[0])]
+    held = [[0] for _ in range(shape[0])]
+    layer_of, ids = [], []
+    columns = (kept.class_layer, kept.number, kept.slice, kept.box)
+    for class_layer, number, at, (x, y, width, height) in zip(*(column.tolist() for column in columns), strict=True):
+        top, left = components[class_layer].origin
+        inside = components[class_layer].labels[at, y - top : y - top + height, x - left : x - left + width]
         pixels = inside == number
         box = np.s_[y : y + height, x : x + width]
-        layers = stacks[at]
+        layers, filled = stacks[at], held[at]
         # any() takes ten times as long as count_nonzero() to begin, and most objects are small
-        taken = (np.count_nonzero(layer[box][pixels]) for layer in layers)
-        free = next((place for place, count in enumerate(taken) if not count), len(layers))
+        fitting = (
+            place
+            for place, layer in enumerate(layers)
+            if filled[place] < _MOST_IDS and not np.count_nonzero(layer[box][pixels])
+        )
+        free = next(fitting, len(layers))
         if free == len(layers):
-            layers.append(np.zeros(shape[1:], dtype))
-        layers[free][box][pixels] = mask_id
+            _refuse_layers(free + 1, shape, sum(filled) + 1)
+            layers.append(np.zeros(shape[1:], np.uint8))
+            filled.append(0)
+        filled[free] += 1
+        layers[free][box][pixels] = filled[free]
         layer_of.append(free)
-    return [np.concatenate(layers) for layers in stacks], layer_of
+        ids.append(filled[free])
+    return _Placed([np.concatenate(layers) for layers in stacks], layer_of, ids)
 
 
-def _narrow(stack: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    return stack.astype(np.uint8 if count <= 255 else np.uint16, copy=False)
+def _refuse_layers(layers: int, shape: tuple[int, int, int], masks: int) -> None:
+    _, height, width = shape
+    if layers > 1 and layers * height * width > _MOST_PIXELS:
+        raise TooManyMasksError(
+            f"{masks:,} masks in one image of {width} x {height} need {layers} layers of the label map, "
+            f"expected at most {_MOST_PIXELS // (height * width)}; raise masks.min_area, or cut the image into tiles"
+        )
 
 
-def _masks(kept: _KeptComponents, layers: Sequence[int], classes: SourceClasses) -> Iterator[Mask]:
-    columns = (kept.class_number, kept.id, kept.instance, kept.box, kept.area)
-    rows = zip(*(column.tolist() for column in columns), layers, strict=True)
-    for class_number, mask_id, instance, box, area, layer in rows:
+def _masks(kept: _KeptComponents, placed: _Placed, classes: SourceClasses) -> Iterator[Mask]:
+    columns = (kept.class_number, kept.instance, kept.box, kept.area)
+    rows = zip(*(column.tolist() for column in columns), placed.layers, placed.ids, strict=True)
+    for class_number, instance, box, area, layer, mask_id in rows:
         known = classes.by_number(class_number)
         yield Mask(mask_id, layer, known.label, known.class_id, known.organ, known.group, instance, tuple(box), area)
