@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sa_med2d_20m import TIERS, Intensity, Mask, Metadata
+from sa_med2d_20m import TIERS, Dropped, Intensity, Mask, Metadata
 from shards.contract import meaning_faults, type_faults
 from shards.description import read_sources
 from shards.license import tiers
@@ -54,7 +54,7 @@ def in_words(hint: Any) -> str:
         return in_words(type(arguments[0]))
     if typing.get_origin(hint) is dict:
         return f"object of {in_words(arguments[1])}"
-    words = {str: "string", int: "integer", float: "number", type(None): "null"}
+    words = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
     return words.get(hint) or str(hint.__name__)
 
 
@@ -90,7 +90,7 @@ def test_the_reference_of_recipes_is_what_the_models_say() -> None:
     assert (DOCS / "recipe-reference.md").read_text(encoding="utf-8") == written, stale
 
 
-@pytest.mark.parametrize("record", [Metadata, Intensity, Mask, Receipt, Piece, Quarantined])
+@pytest.mark.parametrize("record", [Metadata, Intensity, Dropped, Mask, Receipt, Piece, Quarantined])
 def test_each_field_is_in_its_table(record: type) -> None:
     assert table(f"{record.__name__} fields") == fields(record)
 

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from builder.cases.split import hashed_split
-from sa_med2d_20m import LABELS, Intensity, Mask, Metadata
+from sa_med2d_20m import LABELS, Dropped, Intensity, Mask, Metadata
 from shards.key import SampleKey
 from shards.png import encode_image, encode_label_map
 from shards.tar import Sample, TarWriter
@@ -150,7 +150,7 @@ def _sample(number: int) -> Sample:
     y, x = np.mgrid[:40, :33]
     grey = ((y * y + 3 * x * number) % 251).astype(np.uint8)
     image = grey if number % 2 else np.dstack([grey, grey[::-1], 255 - grey])
-    label_map = np.zeros((40, 33), np.uint16 if number == 3 else np.uint8)
+    label_map = np.zeros((80 if number == 3 else 40, 33), np.uint8)
     label_map[5:25, 10:30] = 1
     metadata = Metadata(
         key=f"ct_00--Pinned--case{number}--x_{number:04d}",
@@ -168,9 +168,16 @@ def _sample(number: int) -> Sample:
         width=33,
         spacing=(0.8, 1.5),
         stored_axes="LAS",
-        schema=1,
+        schema=2,
         intensity=Intensity(-1000.0, 0.1 + 0.2, "slice", 1 / 3, -1000.0),
         image_file=f"images/case{number}.nii.gz",
+        slice_spacing=5.0,
+        slices=4,
+        origin=(-12.5, 0.0, 1e-3),
+        direction=(1.0, 0.0, 0.0, 0.0, 0.8, -0.6, 0.0, 0.6, 0.8),
+        official_split=number == 1,
+        dropped=Dropped(number, 7 * number),
+        not_annotated=("spleen",) if number == 2 else (),
         masks=(Mask(1, 0, "liver", "0000", "liver", "abdomen", 0, (10, 5, 20, 20), 400),),
     )
     return Sample(metadata.key, encode_image(image), encode_label_map(label_map), metadata.to_json())

@@ -55,6 +55,7 @@ TEXTS = [
 ]
 NUMBERS = [
     "index",
+    "slices",
     "height",
     "width",
     "schema",
@@ -87,6 +88,9 @@ def out(built: Path, tmp_path: Path) -> Path:
 def test_columns_and_their_types(built: Path) -> None:
     expected: dict[str, pa.DataType] = {**dict.fromkeys(TEXTS, pa.string()), **dict.fromkeys(NUMBERS, pa.int64())}
     expected |= {"spacing": pa.list_(pa.float64()), "intensity": INTENSITY, "masks": pa.list_(MASK)}
+    expected |= {"origin": pa.list_(pa.float64()), "direction": pa.list_(pa.float64()), "slice_spacing": pa.float64()}
+    expected |= {"official_split": pa.bool_(), "not_annotated": pa.list_(pa.string())}
+    expected |= {"dropped": pa.struct([("masks", pa.int64()), ("pixels", pa.int64())])}
     paths = sorted(built.rglob("*.parquet"))
     assert len(paths) > 1
     for path in paths:

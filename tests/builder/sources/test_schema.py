@@ -69,6 +69,7 @@ background = "#010203"
 color_match = "nearest"
 ignore = [9, "10"]
 grid_tolerance = 0.5
+min_area = 0.001
 
 [gates]
 constant_slice = "quarantine"
@@ -201,6 +202,10 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ('2 = "spleen"', '2 = "spleen"\n[masks]\ntreshold = 9', "$.masks"),
         ('2 = "spleen"', '2 = "spleen"\n[masks]\ninstances = "true"', "$.masks.instances"),
         ('2 = "spleen"', '2 = "spleen"\n[masks]\ngrid_tolerance = 2', "$.masks.grid_tolerance"),
+        ('2 = "spleen"', '2 = "spleen"\n[masks]\nmin_area = -1', "$.masks.min_area"),
+        ('2 = "spleen"', '2 = "spleen"\n[masks]\nmin_area = 1.5', "$.masks.min_area"),
+        ('2 = "spleen"', '2 = "spleen"\n[masks]\nmin_area = "0.1 %"', "$.masks.min_area"),
+        ('2 = "spleen"', '2 = "spleen"\n[masks]\nmin_area = true', "$.masks.min_area"),
         ('2 = "spleen"', '2 = "spleen"\n[gates]\nfull_mask = "ignore"', "$.gates.full_mask"),
         ('2 = "spleen"', '2 = "spleen"\n[gates]\nunnamed_values = "off"', "$.gates.unnamed_values"),
         ('2 = "spleen"', '2 = "spleen"\n[limits]\npixels = 0', "$.limits.pixels"),
