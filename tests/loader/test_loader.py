@@ -162,7 +162,7 @@ def test_three_readers_give_the_same_masks(built: Path) -> None:
 
 
 def test_empty_and_crowded_pictures(sa_med2d: Command, tmp_path: Path) -> None:
-    """No mask in one picture, 400 in the next: a 16-bit label map; neither has a spacing."""
+    """No mask in one picture, 400 in the next, in two layers; neither has a spacing."""
     cells = np.kron(np.arange(1, 401, dtype=np.uint16).reshape(20, 20), np.ones((8, 8), np.uint16))
     for case, mask in (("a", np.zeros_like(cells)), ("b", cells)):
         for folder, pixels in (("i", np.random.default_rng(0).integers(0, 255, mask.shape, np.uint8)), ("m", mask)):
@@ -178,7 +178,7 @@ def test_empty_and_crowded_pictures(sa_med2d: Command, tmp_path: Path) -> None:
     assert [row["spacing"] for row in rows] == [None, None]
     masks = list(load(tmp_path / "out", "microscopy", view="mask"))
     assert [row["key"] for row in masks] == [rows[1]["key"]] * 400
-    assert all(np.array_equal(np.asarray(row["mask"]) > 0, cells == row["id"]) for row in masks[::37])
+    assert all(np.array_equal(np.asarray(row["mask"]) > 0, cells == 255 * row["layer"] + row["id"]) for row in masks[::37])
 
 
 @pytest.mark.parametrize("streaming", [True, False])

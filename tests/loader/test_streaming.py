@@ -156,7 +156,7 @@ def write_picture_source(raw: Path, name: str, masks: dict[str, np.ndarray], mor
 
 
 def test_schema_does_not_hang_on_the_first_rows(sa_med2d: Command, tmp_path: Path) -> None:
-    """First no masks at all, then null spacing and organ, then 16-bit label maps, then volumes with all of it."""
+    """First no masks at all, then null spacing and organ, then label maps of two layers, then volumes with all of it."""
     raw, empty = tmp_path / "raw", np.zeros((40, 40), np.uint8)
     labels = '[labels]\n255 = "new_thing"\n'
     one = write_picture_source(raw, "A_empty", {f"{n}": empty for n in range(7)}, "keep_empty = true\n" + labels)
@@ -171,7 +171,11 @@ def test_schema_does_not_hang_on_the_first_rows(sa_med2d: Command, tmp_path: Pat
     assert [len(row["json"]["masks"]) for row in rows[:8]] == [0] * 7 + [400]
     assert rows[0]["json"]["spacing"] is None
     assert rows[0]["json"]["index"] is None
-    assert rows[7]["mask.png"].mode.startswith("I;16")
+    assert (rows[7]["mask.png"].mode, rows[7]["mask.png"].size) == ("L", (160, 320))
+    assert [row["json"]["not_annotated"] for row in rows] == [[]] * len(rows)
+    assert (rows[0]["json"]["origin"], rows[0]["json"]["slices"]) == (None, None)
+    assert len(rows[-1]["json"]["direction"]) == 9
+    assert all(row["json"]["official_split"] is True for row in rows)
     assert decode_masks(rows[7]).shape == (400, 160, 160)
     assert len(rows[-1]["json"]["spacing"]) == 2
     assert datasets.load_dataset(

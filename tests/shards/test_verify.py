@@ -80,10 +80,63 @@ def stray(pixels: np.ndarray) -> None:
     pixels[0, 0] = 77
 
 
+def in_two_layers(change: Callable[[list[Sample]], list[Sample]]) -> Callable[[list[Sample]], list[Sample]]:
+    """The first mask of the first sample goes to a layer of its own, as id 1, before anything is damaged."""
+
+    def changed(samples: list[Sample]) -> list[Sample]:
+        first, record = samples[0], json.loads(samples[0].record)
+        (mask,) = record["masks"]
+        pixels = decode_png(first.mask)
+        second = pixels.copy()
+        x, y, width, _ = mask["bbox"]
+        assert width > 2
+        second[y:, x : x + 2] = 0  # another box, so that layers cannot be taken for each other
+        columns, rows = np.flatnonzero(second.any(axis=0)), np.flatnonzero(second.any(axis=1))
+        box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+        other = {**mask, "layer": 1, "instance": 1, "bbox": [int(side) for side in box], "area": int(second.sum())}
+        record["masks"].append(other)
+        label_map = encode_label_map(np.concatenate([pixels, second]))
+        return change([Sample(first.key, first.image, label_map, json.dumps(record).encode()), *samples[1:]])
+
+    return changed
+
+
+def edit_second(**fields: Any) -> Callable[[list[Sample]], list[Sample]]:
+    def change(samples: list[Sample]) -> list[Sample]:
+        record = json.loads(samples[0].record)
+        record["masks"][1] |= fields
+        return edit(masks=record["masks"])(samples)
+
+    return change
+
+
+def stray_below(pixels: np.ndarray) -> None:
+    pixels[-1, 0] = 77
+
+
+def emptied(samples: list[Sample]) -> list[Sample]:
+    first, pixels = samples[0], decode_png(samples[0].mask)
+    label_map = encode_label_map(np.concatenate([pixels, np.zeros_like(pixels)]))
+    return [Sample(first.key, first.image, label_map, first.record), *samples[1:]]
+
+
+def widened(samples: list[Sample]) -> list[Sample]:
+    first = samples[0]
+    label_map = encode_label_map(decode_png(first.mask).astype(np.uint16))
+    return [Sample(first.key, first.image, label_map, first.record), *samples[1:]]
+
+
 def apart(pixels: np.ndarray) -> None:
     columns = np.nonzero(pixels == 1)[1]
     middle = (columns.min() + columns.max()) // 2
     pixels[:, middle][pixels[:, middle] == 1] = 0
+
+
+def test_layers_that_number_their_masks_alike_have_no_findings(sa_med2d: Command, out: Path) -> None:
+    rewrite(out, in_two_layers(lambda samples: samples))
+    assert sa_med2d("index", out).code == 0
+    ran = sa_med2d("verify", out, "--deep")
+    assert (ran.code, ran.err.splitlines()[-1]) == (0, "no findings")
 
 
 def test_a_build_has_no_findings(sa_med2d: Command, out: Path) -> None:
@@ -189,6 +242,16 @@ CONTENTS: dict[str, tuple[Callable[[list[Sample]], list[Sample]], str, bool]] = 
     "wrong layer": (edit_mask(layer=0, area=1), "metadata says 1", True),
     "no such layer": (edit_mask(layer=7), "a mask lies outside the 1 layers", True),
     "stray value": (repaint(stray), "label map holds the values [77], which no mask has", True),
+    "wrong id in a layer": (in_two_layers(edit_second(id=2)), "layer 1: mask ids are [2], expected 1 to 1", True),
+    "two of one id": (in_two_layers(edit_second(layer=0)), "layer 0: mask ids are [1, 1], expected 1 to 2", True),
+    "wrong area in a layer": (in_two_layers(edit_second(area=3)), "mask 1 of layer 1 (liver): ", True),
+    "stray value in a layer": (
+        in_two_layers(repaint(stray_below)),
+        "layer 1: label map holds the values [77], which no mask has",
+        True,
+    ),
+    "layer without a mask": (emptied, "layer 1: the label map has a layer without a mask", True),
+    "16 bit": (widened, "its label map has 16 bit, expected 8", True),
     "box over the edge": (edit_mask(bbox=[-5, -5, 99, 99]), "mask 1 (liver): ", True),
     "two pieces": (repaint(apart), "has 2 8-connected components", True),
     "wrong height": (edit(height=39), "no stack of layers", True),
@@ -258,7 +321,28 @@ def test_metadata_of_other_types_is_named(sa_med2d: Command, out: Path, kind: st
     assert f"{TAR}: ct_00--Small--case00--" in ran.err
 
 
-@pytest.mark.parametrize("fields", [{"intensity": None}, {"spacing": [1.0]}, {"schema": 99}, {"plane": "coronal"}])
+NEW_FIELDS: list[dict[str, Any]] = [
+    {"schema": 1},
+    {"slices": 3},
+    {"slices": None},
+    {"slice_spacing": "1"},
+    {"origin": None},
+    {"origin": [1.0, 2.0]},
+    {"direction": [1.0] * 8},
+    {"official_split": 1},
+    {"official_split": None},
+    {"dropped": None},
+    {"dropped": {"masks": 1}},
+    {"dropped": {"masks": -1, "pixels": 0}},
+    {"dropped": {"masks": True, "pixels": 0}},
+    {"not_annotated": None},
+    {"not_annotated": [1]},
+]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"intensity": None}, {"spacing": [1.0]}, {"schema": 99}, {"plane": "coronal"}, *NEW_FIELDS]
+)
 def test_metadata_that_breaks_the_contract_is_named(sa_med2d: Command, out: Path, fields: dict[str, Any]) -> None:
     rewrite(out, edit(**fields))
     sa_med2d("index", out)

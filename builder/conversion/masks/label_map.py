@@ -180,9 +180,12 @@ def _place_without_overlap(
 
 def _parted(named: npt.NDArray[np.uint32], count: int) -> npt.NDArray[np.uint8]:
     """A slice whose components are numbered from 1, (H, W), as layers of 255 each, (layers * H, W)."""
-    starts = range(0, max(count, 1), _MOST_IDS)
-    layers = [np.where((named > start) & (named <= start + _MOST_IDS), named - start, 0) for start in starts]
-    return np.concatenate(layers).astype(np.uint8)
+    height, width = named.shape
+    stack = np.zeros((max(1, -(-count // _MOST_IDS)) * height, width), np.uint8)
+    at = np.flatnonzero(named)
+    position = named.ravel()[at].astype(np.int64) - 1
+    stack.ravel()[position // _MOST_IDS * named.size + at] = position % _MOST_IDS + 1
+    return stack
 
 
 def _place_greedily(shape: tuple[int, int, int], components: Sequence[Components], kept: _KeptComponents) -> _Placed:
