@@ -178,7 +178,9 @@ def test_empty_and_crowded_pictures(sa_med2d: Command, tmp_path: Path) -> None:
     assert [row["spacing"] for row in rows] == [None, None]
     masks = list(load(tmp_path / "out", "microscopy", view="mask"))
     assert [row["key"] for row in masks] == [rows[1]["key"]] * 400
-    assert all(np.array_equal(np.asarray(row["mask"]) > 0, cells == 255 * row["layer"] + row["id"]) for row in masks[::37])
+    assert all(
+        np.array_equal(np.asarray(row["mask"]) > 0, cells == 255 * row["layer"] + row["id"]) for row in masks[::37]
+    )
 
 
 @pytest.mark.parametrize("streaming", [True, False])

@@ -127,7 +127,8 @@ def test_numbering_does_not_depend_on_how_slices_are_batched() -> None:
 def assert_numbered(label_map: LabelMap, height: int) -> None:
     """Ids count from 1 in each layer, and each layer holds just these values."""
     layers = label_map.pixels.reshape(-1, height, label_map.pixels.shape[1])
-    assert (label_map.pixels.dtype, len(layers)) == (np.uint8, label_map.layers)
+    assert label_map.pixels.dtype == np.uint8
+    assert len(layers) == label_map.layers
     held = [[mask.id for mask in label_map.masks if mask.layer == number] for number in range(len(layers))]
     assert sum(map(len, held)) == len(label_map.masks)
     for ids, layer in zip(held, layers, strict=True):

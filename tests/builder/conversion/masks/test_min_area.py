@@ -45,8 +45,9 @@ def build(sa_med2d: Command, folder: Path, drawn: npt.NDArray[np.uint8], more: s
 
 
 def record_of(out: Path) -> dict[str, Any]:
-    (record,) = (json.loads(data) for name, data in members(out) if name.endswith(".json"))
-    return record
+    (data,) = (data for name, data in members(out) if name.endswith(".json"))
+    found: dict[str, Any] = json.loads(data)
+    return found
 
 
 def receipt_of(out: Path) -> dict[str, Any]:
@@ -125,7 +126,8 @@ def test_700_objects_all_come_back(sa_med2d: Command, tmp_path: Path) -> None:
     label_map = next(data for name, data in found.items() if name.endswith("mask.png"))
     record = record_of(tmp_path / "out")
     stored = cv2.imdecode(np.frombuffer(label_map, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert (stored.dtype, stored.shape) == (np.uint8, (3 * SIDE, SIDE))
+    assert stored is not None
+    assert (stored.dtype.name, stored.shape) == ("uint8", (3 * SIDE, SIDE))
     decoded = decode_masks({"mask.png": label_map, "json": record})
     assert np.array_equal((decoded * np.arange(1, 701).reshape(-1, 1, 1)).sum(axis=0), drawn)
 
