@@ -99,14 +99,34 @@ def test_a_loss_of_a_fifth_is_not_named(sa_med2d: Command, tmp_path: Path) -> No
 
 
 def test_an_image_whose_objects_are_all_small(sa_med2d: Command, tmp_path: Path) -> None:
-    build(sa_med2d, tmp_path, cells(10, 20))
+    ran = build(sa_med2d, tmp_path, cells(10, 20))
     assert not list(members(tmp_path / "out"))
-    assert receipt_of(tmp_path / "out")["dropped"] == {"emptied": 1, "small_mask": 2}
+    assert "emptied 1" in ran.err + ran.out
+    assert "2 (100.0 %)" in ran.err + ran.out
     (tmp_path / "Cells.toml").write_text("keep_empty = true\n" + TEXT)
     ran = sa_med2d("build", tmp_path / "Cells.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "kept")
     assert ran.code == 0, ran.err
     record = record_of(tmp_path / "kept")
     assert (record["masks"], record["dropped"]) == ([], {"masks": 2, "pixels": 30})
+
+
+def test_images_that_share_masks_count_what_is_left_out_each(sa_med2d: Command, tmp_path: Path) -> None:
+    """So that masks that are there and masks that are not are counted alike."""
+    for sequence in ("t1", "t2"):
+        (tmp_path / "raw/images").mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(len(sequence)).integers(0, 255, (SIDE, SIDE), np.uint8)
+        assert cv2.imwrite(str(tmp_path / f"raw/images/a_{sequence}.png"), pixels)
+    (tmp_path / "raw/labels").mkdir()
+    assert cv2.imwrite(str(tmp_path / "raw/labels/a.png"), cells(100, 20, 30))
+    text = TEXT.replace("images/{case}", "images/{case}_{submodality}")
+    (tmp_path / "Cells.toml").write_text(text)
+    ran = sa_med2d("build", tmp_path / "Cells.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    found = [json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json")]
+    assert [record["dropped"] for record in found] == [{"masks": 2, "pixels": 50}] * 2
+    receipt = receipt_of(tmp_path / "out")
+    assert (receipt["masks"], receipt["dropped"]) == (2, {"small_mask": 4})
+    assert (receipt["mask_pixels"], receipt["lost_pixels"]) == (200, {"small_mask": 100})
 
 
 def test_700_objects_all_come_back(sa_med2d: Command, tmp_path: Path) -> None:
