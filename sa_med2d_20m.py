@@ -1776,13 +1776,20 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
 
 _READABLE_SCHEMAS: Final = (1, 2)
 _INT64: Final = range(-(2**63), 2**63)
-_IN_WORDS: Final = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a record"}
+_IN_WORDS: Final = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a record",
+}
 
 
 @functools.cache
 def _json_types(of: type) -> dict[str, tuple[type, ...]]:
     """Field of a metadata dataclass -> what JSON may hold there."""
-    kinds: dict[str, tuple[type, ...]] = {"string": (str,), "int64": (int,), "float64": (float, int)}
+    kinds: dict[str, tuple[type, ...]] = {"string": (str,), "int64": (int,), "float64": (float, int), "bool": (bool,)}
     optional = {field.name for field in fields(of) if "None" in str(field.type)}
     found = {}
     for name, described in metadata_types(of).items():
@@ -1811,6 +1818,7 @@ _FIRST_FIELDS: Final[dict[type, frozenset[str]]] = {
     ),
     Mask: frozenset(field.name for field in fields(Mask)),
     Intensity: frozenset(field.name for field in fields(Intensity)),
+    Dropped: frozenset(field.name for field in fields(Dropped)),
 }
 """Fields of schema 1, which every sample has."""
 
@@ -1831,15 +1839,7 @@ def _refuse_malformed(record: dict[str, Any], image: bytes, mask: bytes) -> None
             f"schema: expected {' or '.join(map(str, _READABLE_SCHEMAS))}, got {record['schema']}: it was built by a "
             "later release; update sa-med2d-20m"
         )
-    try:
-        _refuse_wrong_types(Intensity, record["intensity"])
-    except DatasetError as error:
-        raise DatasetError(f"intensity: {error}") from None
-    if record["index"] is not None and record["index"] not in _INT64:
-        raise DatasetError(f"index: expected a number of 64 bit, got one of {record['index'].bit_length()} bit")
-    spacing = record["spacing"]
-    if spacing is not None and [type(side) in (int, float) for side in spacing] != [True, True]:
-        raise DatasetError(f"spacing: expected two numbers or null, got {spacing!r:.80}")
+    _refuse_wrong_parts(record)
     height, width = _png_size(image)
     rows, columns = _png_size(mask)
     if (record["height"], record["width"]) != (height, width) or not width * height:
@@ -1859,6 +1859,27 @@ def _refuse_malformed(record: dict[str, Any], image: bytes, mask: bytes) -> None
     different = len({(entry["layer"], entry["id"]) for entry in held})
     if different != len(held):
         raise DatasetError(f"masks: expected each id once in its layer, got {len(held)} masks with {different} of them")
+
+
+def _refuse_wrong_parts(record: Mapping[str, Any]) -> None:
+    """Check the parts of fields that have some, and what does not fit into 64 bit; schema 1 has fewer fields."""
+    dropped = record.get("dropped", _NOTHING_DROPPED)
+    for name, of, values in (("intensity", Intensity, record["intensity"]), ("dropped", Dropped, dropped)):
+        try:
+            _refuse_wrong_types(of, values)
+        except DatasetError as error:
+            raise DatasetError(f"{name}: {error}") from None
+    counted = {name: record.get(name) for name in ("index", "slices")}
+    for name, count in (counted | {f"dropped.{name}": dropped[name] for name in ("masks", "pixels")}).items():
+        if count is not None and count not in _INT64:
+            raise DatasetError(f"{name}: expected a number of 64 bit, got one of {count.bit_length()} bit")
+    for name, (amount, in_words) in _NUMBERS.items():
+        numbers = record.get(name)
+        if numbers is not None and (len(numbers) != amount or any(type(one) not in (int, float) for one in numbers)):
+            raise DatasetError(f"{name}: expected {in_words} numbers or null, got {numbers!r:.80}")
+    missing = record.get("not_annotated", [])
+    if any(type(label) is not str for label in missing):
+        raise DatasetError(f"not_annotated: expected a list of labels, got {missing!r:.80}")
 
 
 def _refuse_malformed_mask(entry: Any, shape: tuple[int, int, int], largest: int) -> None:
@@ -1881,6 +1902,9 @@ def _refuse_malformed_mask(entry: Any, shape: tuple[int, int, int], largest: int
 
 
 _BOX: Final = [int] * 4
+_NOTHING_DROPPED: Final = {"masks": 0, "pixels": 0}
+_NUMBERS: Final = {"spacing": (2, "two"), "origin": (3, "three"), "direction": (9, "nine")}
+"""Field -> how many numbers it has, and the same in words."""
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
