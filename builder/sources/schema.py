@@ -162,7 +162,7 @@ def _kind(entry: dict[str, Any]) -> str:
 
 _INNER: Final = {"array": "items", "object": "additionalProperties"}
 _SCALARS: Final = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true`, `false`"}
-_BOUNDS: Final = {"exclusiveMinimum": "above", "minimum": "from", "maximum": "up to"}
+_BOUNDS: Final = {"exclusiveMinimum": "above", "minimum": "from", "maximum": "up to", "exclusiveMaximum": "below"}
 
 
 def _bounds(entry: dict[str, Any]) -> str:

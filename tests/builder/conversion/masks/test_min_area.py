@@ -167,3 +167,9 @@ def test_pixels_that_other_rules_lose_are_counted(sa_med2d: Command, tmp_path: P
     assert receipt["lost_pixels"] == {"constant_slice": 100, "edge": 800}
     said = " ".join((ran.err + ran.out).split())
     assert "Small: 75.0 % of its mask pixels are left out: 8.3 % by the gate constant_slice, 66.7 % by the edge" in said
+
+
+def test_pixels_that_a_gate_drops_are_counted(sa_med2d: Command, tmp_path: Path) -> None:
+    ran = build(sa_med2d, tmp_path, np.ones((SIDE, SIDE), np.uint8), '[gates]\nfull_mask = "drop"\n')
+    said = " ".join((ran.err + ran.out).split())
+    assert "Cells: 100.0 % of its mask pixels are left out: 100.0 % by the gate full_mask" in said
