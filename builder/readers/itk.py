@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
 from builder.errors import UnreadableError
+from builder.readers.compressed import inflated_size
 from builder.readers.image import Header, Picture, Volume, VolumeSeries, axis_codes, checked_affine
 from builder.readers.itk_header import NRRD, parse_header
 from builder.readers.rules import DEFAULT_RULES, ReadRules
@@ -63,6 +65,9 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Vol
         )
     one = sitk.Image([1, 1], reader.GetPixelIDValue(), 1 if components == 1 else 2)
     rules.check_size(size, components * one.GetSizeOfPixelComponent())
+    if min(size) < 1:
+        raise UnreadableError(f"damaged header: its size is {' x '.join(str(side) for side in size)}")
+    _check_compressed(path, math.prod(size) * components * one.GetSizeOfPixelComponent(), rules)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -84,6 +89,23 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Vol
 
 def _is_colour(reader: sitk.ImageFileReader) -> bool:
     return reader.GetPixelIDValue() == sitk.sitkVectorUInt8 and reader.GetNumberOfComponents() in (3, 4)
+
+
+def _check_compressed(path: Path, expected: int, rules: ReadRules) -> None:
+    """Refuse compressed pixels that are damaged or too few; ITK stops without a look at their check sum."""
+    header = parse_header(path)
+    where = header.compression
+    if where is None:
+        return
+    size = 0
+    for part in dict.fromkeys(file.resolve() for file in header.files if file.is_file()) if header.files else (path,):
+        with part.open("rb") as file:
+            file.seek(where.start)
+            for _ in range(where.lines):
+                file.readline()
+            size += max(inflated_size(file, where.length, rules) - where.skip, 0)
+    if size < expected:
+        raise UnreadableError(f"truncated: its pixels are {size:,} bytes, its header says {expected:,}; fetch it again")
 
 
 def _information(path: Path) -> sitk.ImageFileReader:

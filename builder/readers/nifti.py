@@ -74,6 +74,8 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Volume | VolumeSeries:
                 data = _voxels(pixels, shape, dtype, _offset(header["vox_offset"]))
         else:
             data = _voxels(file, shape, dtype, _offset(header["vox_offset"]) - file.tell())
+            if isinstance(file, igzip.IGzipFile):
+                _read_to_end(file, rules)
     slope, intercept, affine = _geometry(header)
     return (Volume if len(shape) == 3 else VolumeSeries)(
         array=_rgb(data) if dtype.names else data,
@@ -194,6 +196,14 @@ def _fill(file: BinaryIO, expected: int) -> npt.NDArray[np.uint8]:
             raise UnreadableError(f"truncated: {done:,} of {expected:,} bytes of voxels; fetch it again")
         done += count
     return data
+
+
+def _read_to_end(file: BinaryIO, rules: ReadRules) -> None:
+    """Read what follows the voxels: the check sum of a gzip file is looked at with its last byte alone."""
+    count = 0
+    while piece := _read(file, _PIECE):
+        count += len(piece)
+        rules.check_bytes(count)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import PIL.Image
 import tifffile
 
 from builder.errors import UnreadableError
+from builder.readers.compressed import ends_as_lzw, inflated_size
 from builder.readers.image import Header, Picture, Volume
 from builder.readers.quiet import quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
@@ -24,6 +26,9 @@ CARRIES_IDENTIFIERS: Final = False
 """See `builder.readers.files.Reader`."""
 
 _TIFF: Final = (".tif", ".tiff")
+_ZLIB: Final = (8, 32946)
+_LZW: Final = 5
+"""Values of the TIFF field Compression."""
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_SCAN: Final = b"\xff\xda"
@@ -75,7 +80,7 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
     size, bytes_per_pixel = _picture_size(path)
     rules.check_size(size, bytes_per_pixel)
     content = path.read_bytes()
-    _refuse_long_chunk(content)
+    _check_png(content)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -100,16 +105,21 @@ def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
         raise UnreadableError(f"its header cannot be read: {error}") from None
 
 
-def _refuse_long_chunk(content: bytes) -> None:
-    """Refuse a PNG with a chunk longer than the file, for which OpenCV would take memory all the same."""
+def _check_png(content: bytes) -> None:
+    """Refuse a PNG with a chunk that breaks off or whose check sum is wrong (PNG section 5.3), up to its end.
+
+    OpenCV takes memory for a chunk that is longer than the file.
+    """
     at = len(_PNG_SIGNATURE)
-    while content.startswith(_PNG_SIGNATURE) and at + 8 <= len(content):
-        length = int.from_bytes(content[at : at + 4], "big")
-        at += length + 12
-        if at > len(content):
+    while content.startswith(_PNG_SIGNATURE):
+        kind, end = content[at + 4 : at + 8], at + 12 + int.from_bytes(content[at : at + 4], "big")
+        if len(kind) < 4 or end > len(content):
             raise UnreadableError("truncated: the PNG breaks off within a chunk; fetch it again from its source")
-        if content[at - length - 8 : at - length - 4] == b"IEND":
+        if zlib.crc32(memoryview(content)[at + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+            raise UnreadableError("damaged: the check sum of a chunk of the PNG is wrong; fetch it again")
+        if kind == b"IEND":
             return
+        at = end
 
 
 def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
@@ -143,6 +153,7 @@ def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
 
 def _read_tiff(path: Path, rules: ReadRules) -> Picture | Volume:
     _tiff_shape(path, rules)
+    _check_strips(path, rules)
     content = path.read_bytes()
     pages = _pages(np.frombuffer(content, np.uint8))
     _check_tiff(content)
@@ -151,6 +162,26 @@ def _read_tiff(path: Path, rules: ReadRules) -> Picture | Volume:
     if len({(page.shape, page.dtype) for page in pages}) > 1:
         raise UnreadableError(_unlike(len(pages)))
     return Volume(np.stack([_rgb(page) for page in pages]), affine=None)
+
+
+def _check_strips(path: Path, rules: ReadRules) -> None:
+    """Refuse strips and tiles whose check sum is wrong (zlib), or that have no mark of their end (LZW).
+
+    libtiff stops once a strip is full, without a look at what stands behind it.
+    """
+    with tifffile.TiffFile(path) as file:
+        for number in range(len(file.pages)):
+            page = file.pages.get(number)
+            if not isinstance(page, tifffile.TiffPage) or int(page.compression) not in (*_ZLIB, _LZW):
+                continue
+            for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+                file.filehandle.seek(start)
+                if not length:  # a tile that nothing was written into
+                    continue
+                if int(page.compression) in _ZLIB:
+                    inflated_size(io.BytesIO(file.filehandle.read(length)), None, rules)
+                elif not ends_as_lzw(file.filehandle.read(length)):
+                    raise UnreadableError("damaged TIFF: a strip does not end as LZW does; fetch it again")
 
 
 def _unlike(count: int) -> str:
