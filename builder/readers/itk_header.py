@@ -1,5 +1,4 @@
-"""Headers of NRRD and MetaImage, as far as they say which files ITK will open, how many dimensions it will take, and
-whether their pixels are compressed.
+"""Headers of NRRD and MetaImage, as far as they say which files ITK will open, how large, and how compressed.
 
 ITK trusts a header: it opens whatever file one names, and a number of dimensions may end the process. So a header is
 parsed here first, by a grammar narrower than ITK's, and what does not fit it is refused: otherwise ITK might see a name

@@ -71,7 +71,7 @@ def test_damage_anywhere_in_compressed_pixels_is_refused(tmp_path: Path, kind: s
             good[:-3] + bytes(3) if kind != "png" else good[:-3],
         ):
             (tmp_path / pixels).write_bytes(bad)
-            with pytest.raises(CaseError, match="damaged|truncated"):
+            with pytest.raises(CaseError, match=r"damaged|truncated"):
                 read(tmp_path / name)
 
 
