@@ -76,8 +76,8 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Vol
     if dimensions == 2:
         column, row = image.GetSpacing()
         return Picture(array, (float(f"{row:.6g}"), float(f"{column:.6g}")))
-    affine = _affine(image)
-    axes = axis_codes(affine)
+    affine = _affine(image) if rules.geometry else None
+    axes = None if affine is None else axis_codes(affine)
     if dimensions == 4:
         return VolumeSeries(array, affine, stored_axes=axes)
     if components == 1:

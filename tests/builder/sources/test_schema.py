@@ -69,6 +69,7 @@ background = "#010203"
 color_match = "nearest"
 ignore = [9, "10"]
 grid_tolerance = 0.5
+pair = "space"
 
 [gates]
 constant_slice = "quarantine"
@@ -80,6 +81,7 @@ nonfinite_values = "flag"
 burned_in_text = "off"
 modality_mismatch = "flag"
 patient_mismatch = "off"
+resampling_loss = "flag"
 
 [limits]
 pixels = 1000
