@@ -65,8 +65,6 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Vol
         )
     one = sitk.Image([1, 1], reader.GetPixelIDValue(), 1 if components == 1 else 2)
     rules.check_size(size, components * one.GetSizeOfPixelComponent())
-    if min(size) < 1:
-        raise UnreadableError(f"damaged header: its size is {' x '.join(str(side) for side in size)}")
     _check_compressed(path, math.prod(size) * components * one.GetSizeOfPixelComponent(), rules)
     try:
         image = reader.Execute()

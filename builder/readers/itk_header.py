@@ -32,6 +32,7 @@ _META_FIELD: Final = re.compile(r"[ \t]*([^=:]*[^ \t=:])[ \t]*[=:][ \t]*([^ \t=:
 """MetaIO skips any number of signs before a value, and a field without a value takes that of the next line."""
 _META_LOCAL: Final = ("LOCAL", "Local", "local")
 _META_PIXELS: Final = "ElementDataFile"
+_SIDE: Final = re.compile("0*[1-9][0-9]{0,9}")
 _GZIP: Final = ("gzip", "gz")
 _NRRD_MAGIC: Final = re.compile(r"NRRD\d{4}")
 _NRRD_PIXELS: Final = re.compile(r"data ?file: +([^ \t].*)", re.IGNORECASE)
@@ -110,8 +111,20 @@ def parse_header(path: Path) -> ItkHeader:
         raise UnreadableError(
             f"damaged header: expected one number of dimensions, got {', '.join(dimensions) or 'none'}"
         )
+    if not is_nrrd:
+        _check_sides(fields.values.get("DimSize", []), int(dimensions[0]))
     files = tuple(file for name in fields.names for file in _files(path.parent, name))
     return ItkHeader(int(dimensions[0]), files, (_nrrd_compression if is_nrrd else _meta_compression)(fields))
+
+
+def _check_sides(values: Sequence[str], dimensions: int) -> None:
+    """Refuse sizes that MetaIO would take for others: it reads as many numbers as it finds, and cuts them to 32 bit."""
+    sides = values[0].split() if len(values) == 1 else []
+    if len(sides) != dimensions or not all(_SIDE.fullmatch(side) and int(side) < 2**31 for side in sides):
+        got = ", ".join(values) or "none"
+        raise UnreadableError(
+            f"damaged MetaImage header: expected DimSize with {dimensions} numbers above 0, got {got}"
+        )
 
 
 def _metaimage(file: BinaryIO) -> _Fields:
