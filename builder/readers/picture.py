@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ import tifffile
 from builder.errors import UnreadableError
 from builder.readers.compressed import ends_as_lzw, inflated_size
 from builder.readers.image import Header, Picture, Volume
-from builder.readers.quiet import quiet_logger
+from builder.readers.quiet import caught_stderr, quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 CARRIES_IDENTIFIERS: Final = False
@@ -33,6 +34,13 @@ _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_SCAN: Final = b"\xff\xda"
 _JPEG_END: Final = b"\xff\xd9"
+_LOST: Final = re.compile(
+    "^libpng error|^Premature end|^Inconsistent progression"
+    "|^Corrupt JPEG data: (premature|bad Huffman|bad arithmetic|found marker)"
+    "|^(LZW|ZIP|PackBits)Decode: |Using code not yet in table"
+)
+"""What decoders say of pixels that they make up. What else they name, such as bytes before the end of a JPEG, unknown
+tags and colour profiles, costs nothing."""
 _BYTES_PER_PIXEL: Final = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "I": 4, "F": 4}
 """Mode in which Pillow shows a picture -> what OpenCV makes of it takes at most; 16 bit where it is not listed."""
 
@@ -82,14 +90,23 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
     content = path.read_bytes()
     _check_png(content)
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        with caught_stderr() as said:
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableError(f"OpenCV cannot decode it: {error.err}") from None
     if content[:2] == _JPEG_START and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
         raise UnreadableError("truncated: the JPEG has no end mark; fetch it again from its source")
+    _refuse_lost_pixels(said)
     if pixels is None:
         raise UnreadableError("OpenCV cannot decode it: it is damaged, or no picture of the kind its name says")
     return Picture(_rgb(pixels))
+
+
+def _refuse_lost_pixels(said: Sequence[str]) -> None:
+    """Refuse what a decoder calls damaged and fills up with something, by its own words."""
+    lost = next((line for line in said if _LOST.search(line)), None)
+    if lost is not None:
+        raise UnreadableError(f"damaged: its decoder says '{lost}'; fetch it again from its source")
 
 
 def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
@@ -190,7 +207,8 @@ def _unlike(count: int) -> str:
 
 def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
     try:
-        whole, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
+        with caught_stderr():  # Pillow says the same, with a reason
+            whole, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableError(f"OpenCV cannot decode it: {error.err}") from None
     if not whole or not pages:
@@ -200,15 +218,22 @@ def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
 
 def _check_tiff(content: bytes) -> None:
     """Let Pillow look for damaged strips, which OpenCV fills with whatever was in memory."""
+    said: list[str] = []
     try:
-        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(content)) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            caught_stderr() as said,
+            PIL.Image.open(io.BytesIO(content)) as image,
+        ):
             for page in range(getattr(image, "n_frames", 1)):
                 image.seek(page)
                 image.load()
     except PIL.UnidentifiedImageError:  # a kind that Pillow does not know, such as 16-bit RGB
         return
     except Exception as error:  # what Pillow raises for a damaged directory is not documented
+        _refuse_lost_pixels(said)
         raise UnreadableError(f"damaged TIFF ({error}); fetch it again from its source") from None
+    _refuse_lost_pixels(said)
 
 
 def _rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
