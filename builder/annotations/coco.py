@@ -6,12 +6,13 @@ Format: https://cocodataset.org/#format-data and the tools of its authors, pycoc
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,17 @@ from builder.annotations.segments import AnnotationRequest, NamedMasks, Segment
 from builder.errors import UnreadableError
 from builder.readers.files import FileState, state_of
 from builder.readers.image import Picture, Volume
+from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 _RLE_ZERO, _RLE_SIGN, _RLE_MORE = 48, 16, 32
 """In compressed run lengths: the letter that stands for 0, the sign of the last one, the bit that says more follow."""
+
+_TOO_LONG: Final = re.compile(r"[P-o]{13}")
+"""Thirteen letters that say that more follow: a number of more than 64 bit."""
+_MEMORY: Final = {b",": 40, b"[": 64, b"{": 240}
+"""Sign in a JSON file -> most bytes that Python takes for what it stands for, next to the text itself."""
+_SURROGATE: Final = re.compile(rb"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
+_LONGEST_ID: Final = 40
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,7 @@ def read_named_masks(path: Path, request: AnnotationRequest) -> NamedMasks:
 
     A picture is found by its name, and by as many of its folders as tell it from others of that name.
     """
-    request.rules.check_bytes(path.stat().st_size)
-    return NamedMasks(partial(_segments_on, _find(_index(path, state_of(path)), request.image_file)))
+    return NamedMasks(partial(_segments_on, _find(_index(path, state_of(path), request.rules), request.image_file)))
 
 
 def _segments_on(found: _Annotated | None, image: Picture | Volume) -> list[Segment] | None:
@@ -70,40 +78,47 @@ def _segments_on(found: _Annotated | None, image: Picture | Volume) -> list[Segm
 
 def categories(path: Path) -> list[str]:
     """Names of the categories of a file, in its order; raises `UnreadableError`."""
-    return list(dict.fromkeys(_category_names(_load(path)).values()))
+    return list(dict.fromkeys(_category_names(_load(path, DEFAULT_RULES)).values()))
 
 
 def picture_paths(path: Path) -> list[str]:
     """The pictures that a file is about, as it names them; raises `UnreadableError`."""
-    return [picture.path for named in _index(path, state_of(path)).values() for picture in named]
+    return [picture.path for named in _index(path, state_of(path), DEFAULT_RULES).values() for picture in named]
 
 
 @lru_cache(maxsize=2)
-def _index(path: Path, _state: FileState | None) -> _Index:
+def _index(path: Path, _state: FileState | None, rules: ReadRules) -> _Index:
     """A file is asked for once for each of its pictures; it is parsed once."""
-    record = _load(path)
+    record = _load(path, rules)
     names = _category_names(record)
     objects: dict[Any, list[tuple[str, Any, str]]] = defaultdict(list)
     pictures: dict[str, list[_Annotated]] = defaultdict(list)
     try:
         for annotation in record["annotations"]:
-            what = f"annotation {annotation.get('id', 'without an id')}"
+            what = f"annotation {str(annotation.get('id', 'without an id'))[:_LONGEST_ID]}"
             entry = names[annotation["category_id"]], annotation.get("segmentation"), what
             objects[annotation["image_id"]].append(entry)
         for entry in record["images"]:
             name = str(entry["file_name"]).replace("\\", "/")
             shape = int(entry["height"]), int(entry["width"])
             pictures[PurePosixPath(name).name].append(_Annotated(name, shape, tuple(objects.pop(entry["id"], ()))))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UnreadableError(f"damaged COCO file: an image or annotation lacks or contradicts {error}") from None
     if objects:
         raise UnreadableError(f"damaged COCO file: annotations of image {next(iter(objects))}, which it does not list")
     return {name: tuple(found) for name, found in pictures.items()}
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, rules: ReadRules) -> dict[str, Any]:
+    rules.check_bytes(path.stat().st_size)
+    content = path.read_bytes()
+    rules.check_bytes(len(content) + sum(content.count(sign) * size for sign, size in _MEMORY.items()))
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(content.decode(json.detect_encoding(content)))
+        if _SURROGATE.search(content):
+            json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UnreadableError("no JSON, or damaged: a text holds half of a character (a lone surrogate)") from None
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"no JSON, or damaged: {error}") from None
     lists = ("images", "annotations", "categories")
@@ -171,9 +186,11 @@ def _decompressed(text: str) -> list[int]:
     """Run lengths from their compressed text.
 
     A number is 5 bits a letter, the lowest first, with a sign; from the fourth on it is the difference to the last but
-    one.
+    one. A number longer than any gives a length that no image has.
     """
     counts: list[int] = []
+    if _TOO_LONG.search(text):
+        return [-1]
     value = bits = 0
     for code in (ord(letter) - _RLE_ZERO for letter in text):
         value |= (code & (_RLE_MORE - 1)) << bits

@@ -7,6 +7,7 @@ that the file refers to matter, so that a SEG which names no image, or another c
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,16 +25,19 @@ from builder.readers.dicom import tiles
 from builder.readers.dicom.file import kind_of, open_dicom, parsing
 from builder.readers.dicom.geometry import ImagePlane, frame_plane, functional_group
 from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
-from builder.readers.dicom.identity import identity_of
+from builder.readers.dicom.identity import REFERENCE_ATTRIBUTES, identity_of_masks
 from builder.readers.dicom.pixels import decode_frame, syntax_of
 from builder.readers.dicom.tiles import corner_of, full_corners, full_count, is_full, matrix_of
+from builder.readers.identity import Identity
 from builder.readers.image import Picture, Volume
 from builder.readers.rules import ReadRules
 
 ATTRIBUTES: Final = (
     *tiles.ATTRIBUTES,
+    *REFERENCE_ATTRIBUTES,
     "BitsAllocated",
     "BitsStored",
+    "CodeValue",
     "Columns",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
@@ -60,6 +64,7 @@ ATTRIBUTES: Final = (
     "SegmentNumber",
     "SegmentSequence",
     "SegmentationType",
+    "SegmentedPropertyTypeCodeSequence",
     "SharedFunctionalGroupsSequence",
     "TransferSyntaxUID",
 )
@@ -71,6 +76,8 @@ TOLERANCE: Final = 0.1
 
 _PACKED: Final = 64
 """How many times as many pixels as an image the frames of all segments may have; they are decoded one by one."""
+_BACKGROUND_CODE: Final = "125040"
+"""Background, among the codes of DICOM itself (PS3.16 annex D)."""
 _KINDS: Final = ("BINARY", "FRACTIONAL", "LABELMAP")
 
 _Floats = npt.NDArray[np.float64]
@@ -135,7 +142,7 @@ def read_named_masks(path: Path, request: AnnotationRequest = DEFAULT_REQUEST) -
 
     A slice without a frame is empty, and segments may overlap; two frames of one segment may not lie on the same
     pixels. The segment of a label map that is its background (its number is the Pixel Padding Value, 0 if there is
-    none; Supplement 243) is left out.
+    none, or 0 under the name or code of background; Supplement 243) is left out.
 
     A picture has no place in the patient: a frame fits it by its size alone, so there can be only one per segment.
     Tiles are put together to their total pixel matrix (PS3.3 C.7.6.17.3), which must have the picture's size.
@@ -157,7 +164,17 @@ def read_named_masks(path: Path, request: AnnotationRequest = DEFAULT_REQUEST) -
         raise ValueError(f"threshold is {request.threshold}, allowed: above 0, up to 1")
     dataset = open_dicom(path, (*ATTRIBUTES, *IDENTITY_ATTRIBUTES), rules=request.rules)
     file = _parse(dataset, request.rules)
-    return NamedMasks(partial(_segments_on, dataset, file, request.threshold), identity_of(dataset))
+    return NamedMasks(partial(_segments_on, dataset, file, request.threshold), _identity(dataset))
+
+
+def _identity(dataset: Dataset) -> Identity:
+    """What the file says of itself and its images: those it lists, else those that its frames name."""
+    identity = identity_of_masks(dataset)
+    if identity.series or identity.instances:
+        return identity
+    with parsing("DICOM SEG: the description of its frames"):
+        groups = [dataset.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame")]
+        return identity_of_masks(dataset, itertools.chain(*groups))
 
 
 def _segments_on(dataset: FileDataset, file: _Segmentation, threshold: float, image: Picture | Volume) -> list[Segment]:
@@ -192,7 +209,7 @@ class _PlacedSegmentation:
     @cached_property
     def label_map(self) -> npt.NDArray[np.uint16]:
         """All frames of a label map on the grid of the image; decoded once for all of its segments."""
-        whole = np.zeros(self.shape, np.uint16)
+        whole = np.full(self.shape, self.file.padding, np.uint16)
         for number, plane in enumerate(self.planes):
             pixels = _decoded(self.dataset, self.file, number)
             for value in np.unique(pixels).tolist():
@@ -200,7 +217,7 @@ class _PlacedSegmentation:
                     raise UnreadableError(
                         f"frame {number + 1} holds the value {value}, but the file describes no such segment"
                     )
-            _write_frame(whole, plane, pixels, pixels != 0)
+            _write_frame(whole, plane, pixels, pixels != self.file.padding)
         return whole
 
 
@@ -246,11 +263,12 @@ def _parse_checked(dataset: Dataset, rules: ReadRules) -> _Segmentation:
         rules.check_size((count, *sides), 1)
     if count > 8 * len(dataset.PixelData):
         raise UnreadableError(f"damaged DICOM SEG: {count} frames in {len(dataset.PixelData)} bytes of pixels")
-    padding = int(dataset.get("PixelPaddingValue") or 0)
-    items = {int(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in dataset.SegmentSequence}
+    padding = int(dataset.get("PixelPaddingValue") or 0) % 2**16  # as unsigned as the values of label maps
+    items = {int(item.SegmentNumber): item for item in dataset.SegmentSequence}
     if len(items) != len(dataset.SegmentSequence):
         raise UnreadableError("damaged DICOM SEG: two of its segments have the same number")
-    names = {number: name for number, name in items.items() if kind != "LABELMAP" or number != padding}
+    segments = (item for item in items.items() if kind != "LABELMAP" or not _is_background(item[1], padding))
+    names = {number: str(item.get("SegmentLabel") or "") for number, item in segments}
     matrix = matrix_of(dataset)
     frames = tuple(_frames(dataset, count, matrix, None if kind == "LABELMAP" else list(names)))
     for number, frame in enumerate(frames, 1):
@@ -260,6 +278,16 @@ def _parse_checked(dataset: Dataset, rules: ReadRules) -> _Segmentation:
     if maximum <= 0:
         raise UnreadableError("a FRACTIONAL SEG without Maximum Fractional Value: its fractions have no scale")
     return _Segmentation(kind, names, sides, maximum, padding, matrix, frames)
+
+
+def _is_background(segment: Dataset, padding: int) -> bool:
+    """Whether a segment of a label map is no segment: its value is the padding, or 0 and it says so."""
+    number = int(segment.SegmentNumber)
+    if number:
+        return number == padding
+    codes = {str(code.get("CodeValue") or "") for code in segment.get("SegmentedPropertyTypeCodeSequence") or []}
+    label = str(segment.get("SegmentLabel") or "").strip().lower()
+    return padding == 0 or _BACKGROUND_CODE in codes or label in ("", "background")
 
 
 def _frames(

@@ -1,7 +1,7 @@
 """DICOM RT Structure Set (RTSTRUCT): contours in the patient to masks on the grid of an image.
 
 Standard: DICOM PS3.3 A.19 (IOD), C.8.8.5 (Structure Set) and C.8.8.6 (ROI Contour). Contours are placed by their
-coordinates alone; the images they name are not looked at, for they often are another copy of the series.
+coordinates alone, for the images they name often are another copy of the series; those tell of whom they are.
 
 A pixel belongs to a region when its centre does. The rule at the border is half open: a centre exactly on a contour is
 inside where the region follows it in the direction of growing indices (left, posterior or superior of it), outside
@@ -25,7 +25,7 @@ from builder.annotations.segments import DEFAULT_REQUEST, AnnotationRequest, Nam
 from builder.errors import UnreadableError
 from builder.readers.dicom.file import kind_of, open_dicom, parsing
 from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
-from builder.readers.dicom.identity import identity_of
+from builder.readers.dicom.identity import REFERENCE_ATTRIBUTES, identity_of_masks
 from builder.readers.image import FARTHEST, Picture, Volume
 
 ATTRIBUTES: Final = (
@@ -36,6 +36,7 @@ ATTRIBUTES: Final = (
     "ROIName",
     "ROINumber",
     "ReferencedROINumber",
+    *REFERENCE_ATTRIBUTES,
     "SOPClassUID",
     "StructureSetROISequence",
     "TransferSyntaxUID",
@@ -89,7 +90,10 @@ def read_named_masks(path: Path, request: AnnotationRequest = DEFAULT_REQUEST) -
         OSError: It cannot be opened.
     """
     dataset = open_dicom(path, (*ATTRIBUTES, *IDENTITY_ATTRIBUTES), rules=request.rules)
-    return NamedMasks(partial(_segments_on, _parse(dataset)), identity_of(dataset))
+    rois = _parse(dataset)
+    with parsing("RTSTRUCT: its contours"):
+        contours = [item for roi in dataset.ROIContourSequence for item in roi.get("ContourSequence") or []]
+    return NamedMasks(partial(_segments_on, rois), identity_of_masks(dataset, contours))
 
 
 def _segments_on(rois: list[_Roi], image: Picture | Volume) -> list[Segment]:

@@ -6,6 +6,7 @@ https://docs.ultralytics.com/datasets/segment/.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,10 +19,14 @@ from builder.readers.image import Picture, Volume
 _BEYOND: Final = 0.01
 """How far, in fractions of a side, a corner may lie outside: tools round, and let outlines touch the border."""
 
+_CLASS: Final = re.compile("[0-9]{1,9}")
+_MEMORY: Final = 40
+"""Most bytes that Python takes for each byte of a file once its polygons are lists."""
+
 
 def read_named_masks(path: Path, request: AnnotationRequest) -> NamedMasks:
     """The objects of a picture, named by class number; see `builder.annotations.segments.NamedMaskReader`."""
-    request.rules.check_bytes(path.stat().st_size)
+    request.rules.check_bytes(_MEMORY * path.stat().st_size)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
@@ -38,7 +43,7 @@ def _segments_on(lines: list[str], image: Picture | Volume) -> list[Segment]:
 
 def _segment(line: str, where: str, shape: tuple[int, int]) -> Segment:
     number, *words = line.split()
-    if not number.isdecimal():
+    if not _CLASS.fullmatch(number):
         raise UnreadableError(f"{where}: expected a class number and the corners of a polygon")
     if len(words) == 4:
         raise UnreadableError(f"{where} has four numbers, a box; a box alone makes no mask")

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from builder.conversion.orientation import to_lps
 from builder.readers.image import Picture, Volume
+from builder.sources.recipe import MOST_GRID_TOLERANCE
+
+_DIRECTIONS: Final = {
+    "L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1),
+}  # fmt: skip
+"""Axis code -> direction in LPS."""
 
 
 def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: float) -> str | None:
@@ -40,8 +49,31 @@ def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: 
         return None
     return (
         f"same size, but mask and image lie up to {offset:.3g} voxels apart (origin, spacing or direction differ; "
-        f"allowed are {tolerance:g}); if the files do belong together, raise masks.grid_tolerance"
+        f"allowed are {tolerance:g}); {_advice(offset)}"
     )
+
+
+def _advice(offset: float) -> str:
+    if offset <= MOST_GRID_TOLERANCE:
+        return "if the files do belong together, raise masks.grid_tolerance"
+    return "that is more than masks.grid_tolerance may allow; check that the patterns pair the right files"
+
+
+def as_stored_like(mask: Volume, image: Volume) -> Volume:
+    """Lay a mask on its image voxel by voxel, as both are stored, wherever its header says it lies.
+
+    Args:
+        mask: (Z, Y, X) in the order of its file.
+        image: (Z, Y, X) in LPS axes.
+
+    Returns:
+        The mask, turned as the image was, with the affine of the image.
+    """
+    if image.stored_axes is None:
+        return replace(mask, affine=None, stored_axes=None)
+    stored = np.eye(4)
+    stored[:3, :3] = np.array([_DIRECTIONS[code] for code in image.stored_axes]).T
+    return replace(to_lps(replace(mask, affine=stored)), affine=image.affine, stored_axes=image.stored_axes)
 
 
 def corner_offset(image: npt.NDArray[np.float64], mask: npt.NDArray[np.float64], size: tuple[int, ...]) -> float:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
 from builder.annotations.segments import AnnotationRequest, Segment, read_named_masks
 from builder.cases.case import Case, ImageFile
 from builder.conversion.gates import Tally, apply_gate, has_two_values, without_nonfinite
-from builder.conversion.grid import grid_difference
+from builder.conversion.grid import as_stored_like, grid_difference
 from builder.conversion.identity_gates import check_identity, check_same_patient
 from builder.conversion.masks.class_layers import ClassLayer, class_layers
 from builder.conversion.masks.encoding import mask_encoding
+from builder.conversion.masks.values import count_values
 from builder.conversion.orientation import to_lps
 from builder.errors import CaseError
 from builder.readers.files import read_again, read_header, read_image
 from builder.readers.image import Image, Picture, PictureSeries, Volume, VolumeSeries
+from builder.sources.recipe import Recipe
 from builder.sources.source import Source
 
 
@@ -60,15 +70,22 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
         CaseError: A mask cannot be read, lies on another grid, or holds what the recipe does not name.
     """
     gates = source.recipe.gates
+    by_index = source.recipe.masks.pair == "index"
+    rules = replace(source.read_rules, geometry=not by_index)
+    resampled: list[Tally] = []
 
     def read(path: str) -> Picture | Volume:
         if case.frame is None:
-            mask = read_image(source.root, path, source.read_rules)
+            mask = read_image(source.root, path, rules)
         else:
-            mask = _frame_of_mask(read_again(source.root, path, source.read_rules), path, case, source)
+            mask = _frame_of_mask(read_again(source.root, path, rules), path, case, source)
         if isinstance(mask, PictureSeries | VolumeSeries):
             raise CaseError("read", path, f"the mask holds {len(mask.array)} images, expected one")
-        return _on_grid(_oriented(mask), image, path, source)
+        if by_index and isinstance(mask, Volume) and isinstance(image, Volume):
+            mask = as_stored_like(mask, image)
+        mask, counted = _on_grid(_oriented(mask), image, path, source)
+        resampled.append(counted)
+        return mask
 
     def read_named(path: str) -> tuple[list[Segment] | None, Tally]:
         threshold = source.recipe.masks.threshold
@@ -81,24 +98,50 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
     shape = (1, sides[0], sides[1]) if isinstance(image, Picture) else image.shape
     encoding = mask_encoding(source.recipe, source.classes)
     layers, tally = class_layers(case.masks, read, read_named, shape, encoding=encoding, gates=gates)
+    tally = sum(resampled, tally)
     if gates.empty_mask != "off" and not any(layer.array.any() for layer in layers):
         reason = "the masks of the case have no pixel of any class"
         tally += apply_gate(gates, "empty_mask", case.masks[0].path, reason)
     return layers, tally
 
 
-def _on_grid(mask: Picture | Volume, image: Picture | Volume, path: str, source: Source) -> Picture | Volume:
+def _on_grid(
+    mask: Picture | Volume, image: Picture | Volume, path: str, source: Source
+) -> tuple[Picture | Volume, Tally]:
+    """A mask on the grid of its image, and what the gates did where it is resampled."""
     tolerance = source.recipe.masks.grid_tolerance
     difference = grid_difference(image, mask, tolerance)
     if difference is None:
-        return mask
+        return mask, Tally()
     if not source.recipe.resample_masks:
         raise CaseError("grid", path, difference)
-    from builder.conversion.resampling import may_be_resampled, resample_nearest  # noqa: PLC0415 - loads ITK, which few need
+    from builder.conversion.resampling import (  # noqa: PLC0415 - loads ITK, which few need
+        may_be_resampled,
+        resample_nearest,
+        resampling_loss,
+    )
 
     if not (isinstance(mask, Volume) and isinstance(image, Volume) and may_be_resampled(image, mask, tolerance)):
         raise CaseError("grid", path, f"{difference}; it cannot be resampled")
-    return resample_nearest(mask, image)
+    resampled, lost = resample_nearest(mask, image), None
+    if source.recipe.gates.resampling_loss != "off":
+        lost = resampling_loss(mask, resampled, partial(_parts, recipe=source.recipe))
+    return resampled, apply_gate(source.recipe.gates, "resampling_loss", path, lost)
+
+
+def _parts(values: npt.NDArray[Any], recipe: Recipe) -> dict[str, int]:
+    """Class or object of a mask -> number of its voxels."""
+    rule = recipe.masks
+    if rule.threshold is not None or rule.inverted or (recipe.labels_by_file and not rule.instances):
+        inside = values != 0 if rule.threshold is None else values >= rule.threshold
+        return {"the mask": int(np.count_nonzero(inside != rule.inverted))}
+    counts = count_values(values)
+    if rule.instances:
+        return {f"object {value}": count for value, count in counts.items() if value not in (0, *rule.ignore)}
+    parts = Counter[str]()
+    for key, label in recipe.labels.items():
+        parts[label.label] += counts.get(int(key), 0)
+    return parts
 
 
 def _member(image: Image, number: int | None, file: ImageFile, source: Source) -> Picture | Volume:
@@ -123,7 +166,7 @@ def _member(image: Image, number: int | None, file: ImageFile, source: Source) -
 
 def _frame_of_mask(mask: Image, path: str, case: Case, source: Source) -> Picture | Volume:
     """The mask of one frame: a frame of its own, or a mask that all frames share."""
-    if isinstance(mask, Volume) and mask.affine is None:
+    if isinstance(mask, Volume) and mask.affine is None and source.recipe.masks.pair != "index":
         mask = PictureSeries(mask.array)
     if not isinstance(mask, VolumeSeries | PictureSeries):
         return mask

@@ -18,14 +18,19 @@ class Identity:
         fits: The modalities of the vocabulary that this may be.
         burned_in: Whether text is part of the pixels.
         patient: Hash of the patient's id; empty where there is none.
-        frame_of_reference: Hash of the name of the coordinate system; empty where there is none.
+        frames_of_reference: Hashes of the names of coordinate systems: of an image its own, of a mask those it refers
+            to; empty where there is none.
+        series: Hashes of the names of series, as above.
+        instances: Hashes of the names of single images, as above.
     """
 
     modality: str = ""
     fits: frozenset[str] = frozenset()
     burned_in: bool = False
     patient: str = ""
-    frame_of_reference: str = ""
+    frames_of_reference: frozenset[str] = frozenset()
+    series: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
 
 
 ANONYMOUS: Final = Identity()
@@ -33,10 +38,17 @@ ANONYMOUS: Final = Identity()
 
 
 def contradiction(image: Identity, mask: Identity) -> str | None:
-    """What says that a mask is not of the patient of an image; None where nothing does."""
+    """What says that a mask is not of the patient of an image; None where nothing does.
+
+    Masks often refer to another copy of their images, or to another series of the same examination. So references to
+    images count only where no frame of reference tells, and one that fits outweighs all that do not.
+    """
     if image.patient and mask.patient and image.patient != mask.patient:
         return "image and mask name different patients"
-    frames = image.frame_of_reference, mask.frame_of_reference
-    if all(frames) and frames[0] != frames[1]:
+    if image.frames_of_reference and mask.frames_of_reference:
+        if image.frames_of_reference & mask.frames_of_reference:
+            return None
         return "image and mask name different frames of reference"
-    return None
+    pairs = (image.series, mask.series), (image.instances, mask.instances)
+    known = [bool(own & referred) for own, referred in pairs if own and referred]
+    return "the mask refers to other series and images than its image" if known and not any(known) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -12,8 +13,10 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
 from builder.errors import UnreadableError
+from builder.readers.compressed import inflated_size
 from builder.readers.image import Header, Picture, Volume, VolumeSeries, axis_codes, checked_affine
 from builder.readers.itk_header import NRRD, parse_header
+from builder.readers.quiet import caught_stderr
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 CARRIES_IDENTIFIERS: Final = False
@@ -63,16 +66,19 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Vol
         )
     one = sitk.Image([1, 1], reader.GetPixelIDValue(), 1 if components == 1 else 2)
     rules.check_size(size, components * one.GetSizeOfPixelComponent())
+    _check_compressed(path, math.prod(size) * components * one.GetSizeOfPixelComponent(), rules)
+    said: list[str] = []
     try:
-        image = reader.Execute()
+        with caught_stderr() as said:
+            image = reader.Execute()
     except RuntimeError as error:
-        raise UnreadableError(f"ITK cannot read its pixels: {_reason(error, path)}") from None
+        raise UnreadableError(f"ITK cannot read its pixels: {_reason(error, said, path)}") from None
     array = sitk.GetArrayFromImage(image)
     if dimensions == 2:
         column, row = image.GetSpacing()
         return Picture(array, (float(f"{row:.6g}"), float(f"{column:.6g}")))
-    affine = _affine(image)
-    axes = axis_codes(affine)
+    affine = _affine(image) if rules.geometry else None
+    axes = None if affine is None else axis_codes(affine)
     if dimensions == 4:
         return VolumeSeries(array, affine, stored_axes=axes)
     if components == 1:
@@ -86,22 +92,41 @@ def _is_colour(reader: sitk.ImageFileReader) -> bool:
     return reader.GetPixelIDValue() == sitk.sitkVectorUInt8 and reader.GetNumberOfComponents() in (3, 4)
 
 
+def _check_compressed(path: Path, expected: int, rules: ReadRules) -> None:
+    """Refuse compressed pixels that are damaged or too few; ITK stops without a look at their check sum."""
+    header = parse_header(path)
+    where = header.compression
+    if where is None:
+        return
+    size = 0
+    for part in dict.fromkeys(file.resolve() for file in header.files if file.is_file()) if header.files else (path,):
+        with part.open("rb") as file:
+            file.seek(where.start)
+            for _ in range(where.lines):
+                file.readline()
+            size += max(inflated_size(file, where.length, rules) - where.skip, 0)
+    if size < expected:
+        raise UnreadableError(f"truncated: its pixels are {size:,} bytes, its header says {expected:,}; fetch it again")
+
+
 def _information(path: Path) -> sitk.ImageFileReader:
     parse_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     # by name: asked what a damaged file may be, ITK lets every format it knows try, and some take gigabytes
     reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in NRRD else "MetaImageIO")
+    said: list[str] = []
     try:
-        reader.ReadImageInformation()
+        with caught_stderr() as said:
+            reader.ReadImageInformation()
     except RuntimeError as error:
-        raise UnreadableError(f"ITK cannot read its header: {_reason(error, path)}") from None
+        raise UnreadableError(f"ITK cannot read its header: {_reason(error, said, path)}") from None
     return reader
 
 
-def _reason(error: RuntimeError, path: Path) -> str:
-    """The sentence of an ITK error, without its C++ file names and the machine's paths."""
-    text = str(error).replace(str(path), path.name).replace(str(path.parent), "its folder")
+def _reason(error: RuntimeError, said: Sequence[str], path: Path) -> str:
+    """What MetaIO says first, else the sentence of an ITK error, without C++ file names and the machine's paths."""
+    text = (said[0] if said else str(error)).replace(str(path), path.name).replace(str(path.parent), "its folder")
     lines = [line.split("):", 1)[-1].strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
 

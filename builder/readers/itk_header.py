@@ -1,4 +1,4 @@
-"""Headers of NRRD and MetaImage, as far as they say which files ITK will open and how many dimensions it will take.
+"""Headers of NRRD and MetaImage, as far as they say which files ITK will open, how large, and how compressed.
 
 ITK trusts a header: it opens whatever file one names, and a number of dimensions may end the process. So a header is
 parsed here first, by a grammar narrower than ITK's, and what does not fit it is refused: otherwise ITK might see a name
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -31,6 +32,8 @@ _META_FIELD: Final = re.compile(r"[ \t]*([^=:]*[^ \t=:])[ \t]*[=:][ \t]*([^ \t=:
 """MetaIO skips any number of signs before a value, and a field without a value takes that of the next line."""
 _META_LOCAL: Final = ("LOCAL", "Local", "local")
 _META_PIXELS: Final = "ElementDataFile"
+_SIDE: Final = re.compile("0*[1-9][0-9]{0,9}")
+_GZIP: Final = ("gzip", "gz")
 _NRRD_MAGIC: Final = re.compile(r"NRRD\d{4}")
 _NRRD_PIXELS: Final = re.compile(r"data ?file: +([^ \t].*)", re.IGNORECASE)
 _LIST: Final = "LIST"
@@ -40,16 +43,57 @@ _PATTERN: Final = re.compile(r'([^%\s"]*?)([^%\s"/]*)%0?[0-9]{0,2}d([^%\s"/]*)([
 
 
 @dataclass(frozen=True)
+class Compression:
+    """Where the compressed pixels of a file are, attached to its header or in other files.
+
+    Attributes:
+        start: Byte at which they begin in each file.
+        length: Bytes that they take there, None up to its end.
+        lines: Lines to skip before them.
+        skip: Bytes that stand before the pixels, once inflated.
+    """
+
+    start: int
+    length: int | None = None
+    lines: int = 0
+    skip: int = 0
+
+
+@dataclass(frozen=True)
 class ItkHeader:
     """What ITK will make of a header.
 
     Attributes:
         dimensions: From 1 to `MOST_DIMENSIONS`.
         files: Every file with pixels that it may open next to the header's own; they need not be there.
+        compression: None where the pixels are not compressed by zlib or gzip.
     """
 
     dimensions: int
     files: tuple[Path, ...]
+    compression: Compression | None = None
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """What the lines of a header say.
+
+    Attributes:
+        values: Name of a field -> all its values, as it may stand there more than once.
+        names: Of files with pixels; none where the pixels follow the header.
+        end: Byte behind the header.
+    """
+
+    values: Mapping[str, Sequence[str]]
+    names: Sequence[str]
+    end: int
+
+    def number(self, name: str) -> int:
+        """The value of a field, 0 where there is none."""
+        values = self.values.get(name, ["0"])
+        if len(values) != 1 or not re.fullmatch(r"[0-9]{1,18}", values[0]):
+            raise UnreadableError(f"damaged header: expected one whole number as {name}, got {', '.join(values)}")
+        return int(values[0])
 
 
 def parse_header(path: Path) -> ItkHeader:
@@ -59,37 +103,57 @@ def parse_header(path: Path) -> ItkHeader:
         UnreadableError: It is damaged, longer than any, or says where its pixels are in a way that is not known here.
         OSError: It cannot be opened.
     """
+    is_nrrd = path.suffix.lower() in NRRD
     with path.open("rb") as file:
-        dimensions, names = _nrrd(file) if path.suffix.lower() in NRRD else _metaimage(file)
+        fields = _nrrd(file) if is_nrrd else _metaimage(file)
+    dimensions = fields.values.get("dimension" if is_nrrd else "NDims", [])
     if len(dimensions) != 1 or not dimensions[0].isdecimal() or not 1 <= int(dimensions[0]) <= MOST_DIMENSIONS:
         raise UnreadableError(
             f"damaged header: expected one number of dimensions, got {', '.join(dimensions) or 'none'}"
         )
-    return ItkHeader(int(dimensions[0]), tuple(file for name in names for file in _files(path.parent, name)))
+    if not is_nrrd:
+        _check_sides(fields.values.get("DimSize", []), int(dimensions[0]))
+    files = tuple(file for name in fields.names for file in _files(path.parent, name))
+    return ItkHeader(int(dimensions[0]), files, (_nrrd_compression if is_nrrd else _meta_compression)(fields))
 
 
-def _metaimage(file: BinaryIO) -> tuple[list[str], list[str]]:
-    """The numbers of dimensions and the names of files with pixels."""
-    dimensions: list[str] = []
+def _check_sides(values: Sequence[str], dimensions: int) -> None:
+    """Refuse sizes that MetaIO would take for others: it reads as many numbers as it finds, and cuts them to 32 bit."""
+    sides = values[0].split() if len(values) == 1 else []
+    if len(sides) != dimensions or not all(_SIDE.fullmatch(side) and int(side) < 2**31 for side in sides):
+        got = ", ".join(values) or "none"
+        raise UnreadableError(
+            f"damaged MetaImage header: expected DimSize with {dimensions} numbers above 0, got {got}"
+        )
+
+
+def _metaimage(file: BinaryIO) -> _Fields:
+    values: defaultdict[str, list[str]] = defaultdict(list)
     for line in _lines(file, _LONGEST_META_LINE):
         if not line.strip(_BLANK):
             continue
         found = _META_FIELD.fullmatch(line)
         if found is None or (_META_PIXELS.lower() in line.lower() and found[1] != _META_PIXELS):
             raise UnreadableError("damaged MetaImage header: expected lines of the form 'Key = value'")
-        if found[1] == "NDims":
-            dimensions.append(found[2].strip(_BLANK))
+        values[found[1]].append(found[2].strip(_BLANK))
         if found[1] == _META_PIXELS:
-            return dimensions, [] if found[2] in _META_LOCAL else _named(found[2], file, _LONGEST_META_LINE)
+            end = file.tell()
+            return _Fields(values, [] if found[2] in _META_LOCAL else _named(found[2], file, _LONGEST_META_LINE), end)
     raise UnreadableError(f"damaged MetaImage header: it does not say where its pixels are ({_META_PIXELS})")
 
 
-def _nrrd(file: BinaryIO) -> tuple[list[str], list[str]]:
-    """As `_metaimage`."""
+def _meta_compression(fields: _Fields) -> Compression | None:
+    if not any(value[:1] in ("T", "t", "1") for value in fields.values.get("CompressedData", [])):
+        return None
+    start = fields.number("HeaderSize") or (0 if fields.names else fields.end)
+    return Compression(start, fields.number("CompressedDataSize") or None)
+
+
+def _nrrd(file: BinaryIO) -> _Fields:
     lines = _lines(file, _LONGEST_LINE)
     if not _NRRD_MAGIC.fullmatch(next(lines, "")):
         raise UnreadableError("no NRRD file: it does not begin with NRRD and a version")
-    dimensions: list[str] = []
+    values: defaultdict[str, list[str]] = defaultdict(list)
     names: list[str] | None = None
     for line in lines:
         if not line:
@@ -104,9 +168,16 @@ def _nrrd(file: BinaryIO) -> tuple[list[str], list[str]]:
             if found is None or names is not None:
                 raise UnreadableError("damaged NRRD header: expected one line 'data file: NAME', or none")
             names = _named(found[1], file, _LONGEST_LINE)
-        elif key.strip(_BLANK).lower() == "dimension":
-            dimensions.append(value.strip(_BLANK))
-    return dimensions, names or []
+        else:
+            values[key.strip(_BLANK).lower().replace(" ", "")].append(value.strip(_BLANK))
+    return _Fields(values, names or [], file.tell())
+
+
+def _nrrd_compression(fields: _Fields) -> Compression | None:
+    if not any(value.lower() in _GZIP for value in fields.values.get("encoding", [])):
+        return None
+    start = 0 if fields.names else fields.end
+    return Compression(start, None, fields.number("lineskip"), fields.number("byteskip"))
 
 
 def _lines(file: BinaryIO, longest: int) -> Iterator[str]:

@@ -74,24 +74,34 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Volume | VolumeSeries:
                 data = _voxels(pixels, shape, dtype, _offset(header["vox_offset"]))
         else:
             data = _voxels(file, shape, dtype, _offset(header["vox_offset"]) - file.tell())
-    slope, intercept, affine = _geometry(header)
+            if isinstance(file, igzip.IGzipFile):
+                _read_to_end(file, rules)
+    slope, intercept = _scaling(header)
+    affine = _affine(header) if rules.geometry else None
     return (Volume if len(shape) == 3 else VolumeSeries)(
         array=_rgb(data) if dtype.names else data,
         affine=affine,
         slope=1.0 if slope is None else float(slope),
         intercept=0.0 if intercept is None else float(intercept),
-        stored_axes=axis_codes(affine),
+        stored_axes=None if affine is None else axis_codes(affine),
     )
 
 
-def _geometry(header: Any) -> tuple[float | None, float | None, npt.NDArray[np.float64]]:
-    """Slope, intercept, and the affine in LPS."""
+def _scaling(header: Any) -> tuple[float | None, float | None]:
+    """Slope and intercept."""
     try:
-        slope, intercept = header.get_slope_inter() if hasattr(header, "get_slope_inter") else (None, None)
+        return header.get_slope_inter() if hasattr(header, "get_slope_inter") else (None, None)
+    except (HeaderDataError, ValueError, OverflowError) as error:
+        raise UnreadableError(f"damaged NIfTI header: {error}") from None
+
+
+def _affine(header: Any) -> npt.NDArray[np.float64]:
+    """The affine in LPS."""
+    try:
         affine = _RAS_TO_LPS @ np.asarray(header.get_best_affine(), np.float64)
     except (HeaderDataError, ValueError, OverflowError) as error:
         raise UnreadableError(f"damaged NIfTI header: {error}") from None
-    return slope, intercept, checked_affine(affine)
+    return checked_affine(affine)
 
 
 def _offset(stored: Any) -> int:
@@ -194,6 +204,14 @@ def _fill(file: BinaryIO, expected: int) -> npt.NDArray[np.uint8]:
             raise UnreadableError(f"truncated: {done:,} of {expected:,} bytes of voxels; fetch it again")
         done += count
     return data
+
+
+def _read_to_end(file: BinaryIO, rules: ReadRules) -> None:
+    """Read what follows the voxels: the check sum of a gzip file is looked at with its last byte alone."""
+    count = 0
+    while piece := _read(file, _PIECE):
+        count += len(piece)
+        rules.check_bytes(count)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:

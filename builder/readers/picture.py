@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,18 +18,29 @@ import PIL.Image
 import tifffile
 
 from builder.errors import UnreadableError
+from builder.readers.compressed import ends_as_lzw, inflated_size
 from builder.readers.image import Header, Picture, Volume
-from builder.readers.quiet import quiet_logger
+from builder.readers.quiet import caught_stderr, quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 CARRIES_IDENTIFIERS: Final = False
 """See `builder.readers.files.Reader`."""
 
 _TIFF: Final = (".tif", ".tiff")
+_ZLIB: Final = (8, 32946)
+_LZW: Final = 5
+"""Values of the TIFF field Compression."""
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_SCAN: Final = b"\xff\xda"
 _JPEG_END: Final = b"\xff\xd9"
+_LOST: Final = re.compile(
+    "^libpng error|^Premature end|^Inconsistent progression"
+    "|^Corrupt JPEG data: (premature|bad Huffman|bad arithmetic|found marker)"
+    "|^(LZW|ZIP|PackBits)Decode: |Using code not yet in table"
+)
+"""What decoders say of pixels that they make up. What else they name, such as bytes before the end of a JPEG, unknown
+tags and colour profiles, costs nothing."""
 _BYTES_PER_PIXEL: Final = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "I": 4, "F": 4}
 """Mode in which Pillow shows a picture -> what OpenCV makes of it takes at most; 16 bit where it is not listed."""
 
@@ -75,16 +88,25 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
     size, bytes_per_pixel = _picture_size(path)
     rules.check_size(size, bytes_per_pixel)
     content = path.read_bytes()
-    _refuse_long_chunk(content)
+    _check_png(content)
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        with caught_stderr() as said:
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableError(f"OpenCV cannot decode it: {error.err}") from None
     if content[:2] == _JPEG_START and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
         raise UnreadableError("truncated: the JPEG has no end mark; fetch it again from its source")
+    _refuse_lost_pixels(said)
     if pixels is None:
         raise UnreadableError("OpenCV cannot decode it: it is damaged, or no picture of the kind its name says")
     return Picture(_rgb(pixels))
+
+
+def _refuse_lost_pixels(said: Sequence[str]) -> None:
+    """Refuse what a decoder calls damaged and fills up with something, by its own words."""
+    lost = next((line for line in said if _LOST.search(line)), None)
+    if lost is not None:
+        raise UnreadableError(f"damaged: its decoder says '{lost}'; fetch it again from its source")
 
 
 def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
@@ -100,16 +122,21 @@ def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
         raise UnreadableError(f"its header cannot be read: {error}") from None
 
 
-def _refuse_long_chunk(content: bytes) -> None:
-    """Refuse a PNG with a chunk longer than the file, for which OpenCV would take memory all the same."""
+def _check_png(content: bytes) -> None:
+    """Refuse a PNG with a chunk that breaks off or whose check sum is wrong (PNG section 5.3), up to its end.
+
+    OpenCV takes memory for a chunk that is longer than the file.
+    """
     at = len(_PNG_SIGNATURE)
-    while content.startswith(_PNG_SIGNATURE) and at + 8 <= len(content):
-        length = int.from_bytes(content[at : at + 4], "big")
-        at += length + 12
-        if at > len(content):
+    while content.startswith(_PNG_SIGNATURE):
+        kind, end = content[at + 4 : at + 8], at + 12 + int.from_bytes(content[at : at + 4], "big")
+        if len(kind) < 4 or end > len(content):
             raise UnreadableError("truncated: the PNG breaks off within a chunk; fetch it again from its source")
-        if content[at - length - 8 : at - length - 4] == b"IEND":
+        if zlib.crc32(memoryview(content)[at + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+            raise UnreadableError("damaged: the check sum of a chunk of the PNG is wrong; fetch it again")
+        if kind == b"IEND":
             return
+        at = end
 
 
 def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
@@ -143,6 +170,7 @@ def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
 
 def _read_tiff(path: Path, rules: ReadRules) -> Picture | Volume:
     _tiff_shape(path, rules)
+    _check_strips(path, rules)
     content = path.read_bytes()
     pages = _pages(np.frombuffer(content, np.uint8))
     _check_tiff(content)
@@ -153,13 +181,34 @@ def _read_tiff(path: Path, rules: ReadRules) -> Picture | Volume:
     return Volume(np.stack([_rgb(page) for page in pages]), affine=None)
 
 
+def _check_strips(path: Path, rules: ReadRules) -> None:
+    """Refuse strips and tiles whose check sum is wrong (zlib), or that have no mark of their end (LZW).
+
+    libtiff stops once a strip is full, without a look at what stands behind it.
+    """
+    with tifffile.TiffFile(path) as file:
+        for number in range(len(file.pages)):
+            page = file.pages.get(number)
+            if not isinstance(page, tifffile.TiffPage) or int(page.compression) not in (*_ZLIB, _LZW):
+                continue
+            for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+                file.filehandle.seek(start)
+                if not length:  # a tile that nothing was written into
+                    continue
+                if int(page.compression) in _ZLIB:
+                    inflated_size(io.BytesIO(file.filehandle.read(length)), None, rules)
+                elif not ends_as_lzw(file.filehandle.read(length)):
+                    raise UnreadableError("damaged TIFF: a strip does not end as LZW does; fetch it again")
+
+
 def _unlike(count: int) -> str:
     return f"a TIFF of {count} pages that are not of one size and kind; expected those"
 
 
 def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
     try:
-        whole, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
+        with caught_stderr():  # Pillow says the same, with a reason
+            whole, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableError(f"OpenCV cannot decode it: {error.err}") from None
     if not whole or not pages:
@@ -169,15 +218,22 @@ def _pages(data: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
 
 def _check_tiff(content: bytes) -> None:
     """Let Pillow look for damaged strips, which OpenCV fills with whatever was in memory."""
+    said: list[str] = []
     try:
-        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(content)) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            caught_stderr() as said,
+            PIL.Image.open(io.BytesIO(content)) as image,
+        ):
             for page in range(getattr(image, "n_frames", 1)):
                 image.seek(page)
                 image.load()
     except PIL.UnidentifiedImageError:  # a kind that Pillow does not know, such as 16-bit RGB
         return
     except Exception as error:  # what Pillow raises for a damaged directory is not documented
+        _refuse_lost_pixels(said)
         raise UnreadableError(f"damaged TIFF ({error}); fetch it again from its source") from None
+    _refuse_lost_pixels(said)
 
 
 def _rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -20,11 +20,14 @@ class ReadRules:
         bytes: Most bytes that one file may take in memory once it is decompressed.
         series: Which series of a folder with several is meant: its number, or a pattern over its description with
             ``*`` and ``?``, in any case; None where there is one.
+        geometry: Whether volumes are placed in space; else what NIfTI, NRRD and MetaImage headers say of it is not
+            read, and may be nonsense.
     """
 
     pixels: int = 2**31
     bytes: int = 2**33
     series: int | str | None = None
+    geometry: bool = True
 
     def check_size(self, sides: Sequence[int], bytes_per_pixel: int) -> None:
         """Refuse what would be too large, before memory is taken for it.

@@ -29,6 +29,8 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
 MANY: Final = ".json"
 """Ending of mask files that hold the masks of many images, so that they need share no capture with them."""
+MOST_GRID_TOLERANCE: Final = 1.0
+"""Most that ``masks.grid_tolerance`` may be, in voxels."""
 ANY_INSTANCE: Final = "*"
 """Key in ``[labels]`` for the one class of an instance map."""
 
@@ -41,9 +43,10 @@ CONVERSION_KEYS: Final = frozenset({
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
-    "masks.ignore", "masks.grid_tolerance", "masks.min_area",
+    "masks.ignore", "masks.grid_tolerance", "masks.min_area", "masks.pair",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
+    "gates.resampling_loss",
     "limits.pixels", "limits.bytes",
     "intensity.mode", "intensity.center", "intensity.width",
 })
@@ -189,6 +192,8 @@ class Masks(_Table):
         min_area: The smallest object that is kept: a fraction of the image's area (above 0 and below 1), a whole number
             of pixels, or 0 to keep all. The default is that of SA-Med2D-20M, 100 of 256 x 256 pixels. Set it to 0 for
             cells, vessels and lesions that are small by nature. The metadata of each image count what is left out.
+        pair: How a volume of masks lies on its image: ``space``: where its header says. ``index``: its header is
+            nonsense, and its array belongs to the image's voxel by voxel, as both are stored.
     """
 
     threshold: float | None = None
@@ -198,8 +203,9 @@ class Masks(_Table):
     color_match: Literal["exact", "nearest"] = "exact"
     background: Annotated[str, Field(pattern=rf"^{_COLOUR.pattern}$")] = "#000000"
     ignore: list[int | str] = []
-    grid_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
+    grid_tolerance: Annotated[float, Field(ge=0, le=MOST_GRID_TOLERANCE)] = 0.1
     min_area: MinArea = 100 / 65536
+    pair: Literal["space", "index"] = "space"
 
 
 GateName = Literal[
@@ -212,6 +218,7 @@ GateName = Literal[
     "burned_in_text",
     "modality_mismatch",
     "patient_mismatch",
+    "resampling_loss",
 ]
 """A quality gate: a key of ``[gates]``."""
 
@@ -236,7 +243,9 @@ class Gates(_Table):
         nonfinite_values: The image holds NaN or infinite values; flagged, they become its lowest finite value.
         burned_in_text: A DICOM image says that text, which may name a patient, is part of its pixels.
         modality_mismatch: A DICOM image says it is of another modality than the recipe.
-        patient_mismatch: A DICOM mask names another patient, or another frame of reference, than its image.
+        patient_mismatch: A DICOM mask names another patient, or another frame of reference, than its image, or refers
+            to other series and images alone.
+        resampling_loss: A class or object of a mask loses more than a twentieth of its volume when it is resampled.
     """
 
     constant_slice: Literal["drop", "quarantine"] = "drop"
@@ -248,6 +257,7 @@ class Gates(_Table):
     burned_in_text: Literal["off", "flag", "quarantine"] = "quarantine"
     modality_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
     patient_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
+    resampling_loss: Literal["off", "flag", "quarantine"] = "quarantine"
 
     def action(self, gate: GateName) -> GateAction:
         """What the recipe says about what a gate finds."""
@@ -368,6 +378,7 @@ class Recipe(_Table):
             self._check_label_keys,
             self._check_single_class,
             self._check_ignored,
+            self._check_pair,
             self._check_regions,
             self._check_splits,
             self._check_identifiers,
@@ -443,6 +454,12 @@ class Recipe(_Table):
         wrong = [str(value) for value in self.masks.ignore if not kind.fullmatch(str(value))]
         if wrong:
             raise ValueError(f"masks: ignore: {', '.join(wrong)}: expected what [labels] has: values, or colours")
+
+    def _check_pair(self) -> None:
+        if self.masks.pair == "index" and (self.resample_masks or self.masks.segments):
+            raise ValueError(
+                'masks: pair = "index" ignores where masks lie, and goes neither with resample_masks nor with segments'
+            )
 
     def _check_regions(self) -> None:
         if self.regions and (self.masks.instances or (self.labels_by_file and not self.labels)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -108,6 +109,20 @@ def _integers(values: npt.NDArray[Any], file: MaskFile) -> npt.NDArray[Any]:
             )
         out[...] = rounded
     return whole
+
+
+def count_values(values: npt.NDArray[Any]) -> dict[int, int]:
+    """Count the voxels of each value, rounded to whole numbers; what is no finite number is left out.
+
+    Args:
+        values: (Z, Y, X).
+    """
+    counts: Counter[int] = Counter()
+    for plane in values:
+        whole = np.rint(plane[np.isfinite(plane)]) if plane.dtype.kind == "f" else plane
+        found, times = np.unique(whole, return_counts=True)
+        counts.update(dict(zip((int(value) for value in found), times.tolist(), strict=True)))
+    return counts
 
 
 def instance_numbers(image: Picture | Volume, file: MaskFile, rule: Masks) -> npt.NDArray[Any]:

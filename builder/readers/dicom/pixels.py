@@ -27,6 +27,7 @@ from builder.errors import UnreadableError
 from builder.readers.dicom.codestream import codestream_size
 from builder.readers.dicom.decoder_process import ITK, CompressedFrame, decode_apart
 from builder.readers.dicom.file import quiet, text_of
+from builder.readers.quiet import caught_stderr
 
 ATTRIBUTES: Final = (
     "BitsAllocated",
@@ -125,7 +126,8 @@ def decode_frame(dataset: FileDataset, number: int, count: int) -> npt.NDArray[A
                 values = {name: dataset[name].value for name in _IMAGE_PIXEL if name in dataset}
                 pixels = decode_apart(CompressedFrame(str(syntax), values, frame, plugin))
             else:
-                pixels = pixel_array(dataset, index=number, decoding_plugin=plugin)
+                with caught_stderr():  # decoders in C quote no values, but name no file either
+                    pixels = pixel_array(dataset, index=number, decoding_plugin=plugin)
     except UnreadableError:
         raise
     except Exception:  # decoders raise nearly anything for damaged data

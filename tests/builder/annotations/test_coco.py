@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from builder.annotations import coco as coco_reader
+from builder.annotations.segments import AnnotationRequest, read_named_masks
+from builder.errors import CaseError
+from builder.readers.rules import ReadRules
 from tests.support.command import Command
 from tests.support.outlines import BOX, NEIGHBOUR, SIZE, TRIANGLE, build, built_masks, coco, write_picture
 
@@ -111,6 +116,17 @@ BAD: dict[str, tuple[object, str]] = {
         {**coco(GOOD), "images": [{"id": 7, "file_name": "a.png", "height": 10, "width": 10}]},
         "it says that a.png has 10 x 10 pixels, but the image has 96 x 64",
     ),
+    "endless picture": (
+        {**coco(GOOD), "images": [{"id": 7, "file_name": "a.png", "height": math.inf, "width": 10}]},
+        "damaged COCO file: an image or annotation lacks or contradicts",
+    ),
+    "half a character": (coco(("a.png", "pol\ud800yp", [TRIANGLE])), "a text holds half of a character"),
+    "half in UTF-8": (b'{"images": ["\xed\xa0\x80"]}', "no JSON, or damaged"),
+    "deep": ('{"a":' * 100_000, "no JSON, or damaged"),
+    "endless number": (
+        coco(("a.png", "polyp", {"size": list(SIZE), "counts": "o" * 300_000 + "0"})),
+        "its RLE does not fill the image",
+    ),
     "two of one name": (
         coco(("x/a.png", "polyp", [TRIANGLE]), names=("x/a.png", "y/a.png")),
         "x/a.png and y/a.png, and images/a.png may be either",
@@ -123,11 +139,23 @@ def test_bad_annotations_are_quarantined(sa_med2d: Command, tmp_path: Path, name
     write_picture(tmp_path / "raw/images/a.png")
     (tmp_path / "raw/annotations").mkdir()
     record, said = BAD[name]
-    text = record if isinstance(record, str) else json.dumps(record).replace("Infinity", "1e400")
-    (tmp_path / "raw/annotations/all.json").write_text(text)
+    text = record if isinstance(record, str | bytes) else json.dumps(record).replace("Infinity", "1e400")
+    (tmp_path / "raw/annotations/all.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     ran = build(sa_med2d, tmp_path, COCO_TABLES)
     assert ran.code == 3
     assert said in ran.err
+
+
+def test_json_that_would_unfold_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    """Two bytes of text, an empty list of 64 with its place: thirty times as much in memory."""
+    (tmp_path / "all.json").write_text('{"images": [' + "[]," * 1_000_000 + '[]], "annotations": [], "categories": []}')
+    tracemalloc.start()
+    try:
+        with pytest.raises(CaseError, match=r"limits\.bytes"):
+            read_named_masks(tmp_path, "all.json", AnnotationRequest("a.png", rules=ReadRules(bytes=20_000_000)))
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_coco_mask_needs_segments(sa_med2d: Command, tmp_path: Path) -> None:

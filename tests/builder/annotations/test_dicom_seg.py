@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -319,6 +320,35 @@ def test_label_map(tmp_path: Path) -> None:
     file.SegmentSequence = [item for item in file.SegmentSequence if item.SegmentNumber != 3]
     with pytest.raises(UnreadableError, match="holds the value 3, but the file describes no such segment"):
         drawn(segments_of(dicom_seg, save(file, path), written.image))
+
+
+@pytest.mark.parametrize("said", ["label", "code", "nothing"])
+def test_background_of_a_label_map_is_no_segment(tmp_path: Path, said: str) -> None:
+    """Its padding is another value, so that 0 is described, and no pixel of it belongs to anything."""
+    written = write_seg(labels(), "LABELMAP")
+    file = pydicom.dcmread(save(written.file, tmp_path / "seg.dcm"))
+    zero = copy.deepcopy(file.SegmentSequence[-1])
+    zero.SegmentNumber, zero.SegmentLabel = 0, "Background" if said == "label" else "" if said == "nothing" else "rest"
+    if said == "code":
+        zero.SegmentedPropertyTypeCodeSequence[0].CodeValue = "125040"
+    file.SegmentSequence = [zero, *(item for item in file.SegmentSequence if item.SegmentNumber)]
+    file.PixelPaddingValue = 255
+    found = segments_of(dicom_seg, save(file, tmp_path / "seg.dcm"), written.image)
+    assert [segment.name for segment in found] == ["segment 1", "segment 2", "segment 3"]
+    assert (found[0].mask == (labels() == 1)).all()
+
+
+def test_segment_0_of_a_label_map_may_be_an_organ(tmp_path: Path) -> None:
+    written = write_seg(labels(), "LABELMAP")
+    file = pydicom.dcmread(save(written.file, tmp_path / "seg.dcm"))
+    organ = copy.deepcopy(file.SegmentSequence[-1])
+    organ.SegmentNumber, organ.SegmentLabel = 0, "liver"
+    file.SegmentSequence = [organ, *(item for item in file.SegmentSequence if item.SegmentNumber)]
+    file.PixelPaddingValue = 255
+    found = segments_of(dicom_seg, save(file, tmp_path / "seg.dcm"), written.image)
+    frames = [z for z in range(SHAPE[0]) if labels()[z].any()]  # the file has none for slices without a segment
+    assert found[0].name == "liver"
+    assert (found[0].mask[frames] == (labels()[frames] == 0)).all()
 
 
 def shifted(image: Volume, *voxels: float) -> Volume:

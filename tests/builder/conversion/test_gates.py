@@ -154,6 +154,36 @@ def test_missing_slices_are_never_resampled(sa_med2d: Command, tmp_path: Path) -
     assert "it cannot be resampled" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("labels", "masks", "lost"),
+    [
+        ('1 = "liver"\n2 = "spleen"', "", "spleen"),
+        ('"*" = "cell"', "instances = true", "object 2"),
+        ('1 = "spleen"', "threshold = 2", "the mask"),
+    ],
+)
+def test_masks_that_resampling_loses_are_held_back(
+    sa_med2d: Command, tmp_path: Path, labels: str, masks: str, lost: str
+) -> None:
+    """The spleen lies beyond the image for the most part; the liver is on it, and loses nothing."""
+    fine, affine = organ_map((48, 80, 72)), lps_affine((0.4, 0.4, 0.75))
+    affine[0, 3] += 10
+    write_nifti(tmp_path / "raw/images/a.nii.gz", ct_like())
+    write_nifti(tmp_path / "raw/labels/a.nii.gz", fine, affine)
+    text, recipe = RECIPE.format(name="Gate", license="MIT", modality="ct"), tmp_path / "Gate.toml"
+    text = f"resample_masks = true\n{text.split('[labels]', 1)[0]}[labels]\n{labels}\n[masks]\n{masks}\n"
+    recipe.write_text(text)
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 3, ran.err
+    volume = (fine == 2).sum() * 0.4 * 0.4 * 0.75
+    assert f"gate: resampling_loss: on the grid of the image {lost} keeps " in ran.err
+    assert f" of {volume:,.4g} mm^3; a mask may lose 5%" in ran.err
+    recipe.write_text(f'{text}[gates]\nresampling_loss = "flag"\n')
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "gate resampling_loss found 1" in ran.err
+
+
 def test_case_without_any_mask_pixel_is_counted(sa_med2d: Command, tmp_path: Path) -> None:
     for case in "ab":
         write_nifti(tmp_path / f"raw/images/{case}.nii.gz", ct_like())

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
+from typing import Any
 
+import nibabel
+import numpy as np
+import numpy.typing as npt
 import pytest
+import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from builder.conversion.grid import corner_offset
 from tests.support.command import Command
-from tests.support.nifti import lps_affine, write_nifti
+from tests.support.nifti import RAS_TO_LPS, lps_affine, write_nifti
+from tests.support.output import members
 from tests.support.sources import RECIPE
 from tests.support.volumes import ct_like, organ_map
 
@@ -21,7 +29,7 @@ def test_grids_are_compared_in_voxels() -> None:
     assert corner_offset(image, wider, (10, 10, 11)) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("shift", "code"), [(0.05, 0), (0.5, 3)])
+@pytest.mark.parametrize(("shift", "code"), [(0.05, 0), (0.5, 3), (1.5, 3)])
 def test_shifted_mask_is_quarantined_beyond_the_tolerance(
     sa_med2d: Command, tmp_path: Path, shift: float, code: int
 ) -> None:
@@ -34,4 +42,76 @@ def test_shifted_mask_is_quarantined_beyond_the_tolerance(
     ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == code
     assert ("labels/a.nii.gz: grid" in ran.err) is (code == 3)
-    assert ("grid_tolerance" in ran.err) is (code == 3)
+    assert ("raise masks.grid_tolerance" in ran.err) is (shift == 0.5)
+    assert ("more than masks.grid_tolerance may allow" in ran.err) is (shift == 1.5)
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "SRP", "AIL"])
+@pytest.mark.parametrize(
+    ("ending", "header"),
+    [(".nii.gz", "moved"), (".nii.gz", "turned"), (".nii.gz", "nonsense"), (".nrrd", "moved"), (".nrrd", "turned")],
+)
+def test_masks_may_lie_on_their_image_by_index(
+    sa_med2d: Command, tmp_path: Path, axes: str, ending: str, header: str
+) -> None:
+    """Image and mask as they are stored fit voxel by voxel, whatever the mask's header says."""
+    for name in ("sound", "odd"):
+        image, mask = (
+            nibabel.Nifti1Image(array.transpose(2, 1, 0), RAS_TO_LPS @ lps_affine())
+            for array in (ct_like(), organ_map())
+        )
+        turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(axes))
+        image, mask = image.as_reoriented(turn), mask.as_reoriented(turn)
+        stored, affine = np.asarray(mask.dataobj), mask.affine
+        if name == "odd":
+            affine = (
+                np.diag([2.0, -1.0, 1.0, 1.0]) if header == "turned" else affine + np.outer([1, 1, 1, 0], [0, 0, 0, 70])
+            )
+        raw = tmp_path / name / "raw"
+        (raw / "images").mkdir(parents=True)
+        (raw / "labels").mkdir()
+        nibabel.save(image, raw / "images/a.nii.gz")
+        write_mask(raw / f"labels/a{ending}", stored, affine, header=header if name == "odd" else "")
+        text = RECIPE.format(name="Pair", license="MIT", modality="ct").replace(
+            "labels/{case}.nii.gz", f"labels/{{case}}{ending}"
+        )
+        recipe = tmp_path / name / "Pair.toml"
+        recipe.write_text(text)
+        if name == "odd":
+            assert sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / name / "none").code == 3
+            recipe.write_text(f'{text}[masks]\npair = "index"\n')
+        ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / name / "out")
+        assert ran.code == 0, ran.err
+    sound = dict(members(tmp_path / "sound/out"))
+    assert sound
+    assert sound == dict(members(tmp_path / "odd/out"))
+
+
+def write_mask(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[Any], *, header: str) -> None:
+    """Write an (X, Y, Z) array with an affine to RAS, which in a NIfTI header may be nonsense."""
+    if path.suffix == ".nrrd":
+        image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+        lps = RAS_TO_LPS @ affine
+        spacing = np.linalg.norm(lps[:3, :3], axis=0)
+        image.SetSpacing(spacing.tolist())
+        image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+        image.SetOrigin(lps[:3, 3].tolist())
+        sitk.WriteImage(image, path)
+        return
+    mask = nibabel.Nifti1Image(array, np.eye(4) if header == "nonsense" else affine)
+    nibabel.save(mask, path)
+    if header == "nonsense":
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        content[280:328] = bytes(48)  # the rows of the affine (srow_x, srow_y, srow_z)
+        path.write_bytes(gzip.compress(content))
+
+
+def test_an_array_of_another_shape_is_not_paired_by_index(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_nifti(raw / "images/a.nii.gz", ct_like())
+    write_nifti(raw / "labels/a.nii.gz", organ_map().transpose(0, 2, 1))
+    recipe = tmp_path / "Pair.toml"
+    recipe.write_text(RECIPE.format(name="Pair", license="MIT", modality="ct") + '[masks]\npair = "index"\n')
+    ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "grid: the image has 36 x 40 x 24 pixels, the mask 40 x 36 x 24" in ran.err

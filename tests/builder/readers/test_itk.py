@@ -65,3 +65,14 @@ def test_too_many_dimensions_do_not_end_the_process(tmp_path: Path) -> None:
     (tmp_path / "a.mhd").write_text("ObjectType = Image\nNDims = 65536\nDimSize = 4 4\nElementDataFile = a.raw\n")
     with pytest.raises(CaseError, match="expected one number of dimensions, got 65536"):
         read_header(tmp_path, "a.mhd", DEFAULT_RULES)
+
+
+@pytest.mark.parametrize(
+    "size", ["16 16 0", "0 16 16", "16 -1 16", "16 16", "16 16 16 16", "16 16 99999999999", "a b c"]
+)
+def test_sizes_that_no_volume_has_are_refused(tmp_path: Path, size: str) -> None:
+    head = f"NDims = 3\nDimSize = {size}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    (tmp_path / "a.mha").write_bytes(head.encode() + bytes(4096))
+    for read in (read_header, read_image):
+        with pytest.raises(CaseError, match=f"expected DimSize with 3 numbers above 0, got {size}"):
+            read(tmp_path, "a.mha", DEFAULT_RULES)

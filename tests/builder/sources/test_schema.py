@@ -70,6 +70,7 @@ color_match = "nearest"
 ignore = [9, "10"]
 grid_tolerance = 0.5
 min_area = 0.001
+pair = "space"
 
 [gates]
 constant_slice = "quarantine"
@@ -81,6 +82,7 @@ nonfinite_values = "flag"
 burned_in_text = "off"
 modality_mismatch = "flag"
 patient_mismatch = "off"
+resampling_loss = "flag"
 
 [limits]
 pixels = 1000

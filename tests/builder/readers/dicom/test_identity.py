@@ -17,10 +17,12 @@ from tests.support.dicom_source import CASE, build, write_case
 
 def test_what_a_file_says_of_itself_comes_with_its_pixels(tmp_path: Path) -> None:
     said = {"Modality": "US", "PatientID": SECRET, "FrameOfReferenceUID": "1.2.3", "BurnedInAnnotation": "YES"}
+    said |= {"SeriesInstanceUID": "1.2.4", "SOPInstanceUID": "1.2.5"}
     named = read_picture(save(tmp_path / "a", image_dataset(pixels_of(0), **said))).identity
     assert (named.modality, named.fits, named.burned_in) == ("US", frozenset({"ultrasound"}), True)
     assert named.patient == hashlib.sha256(SECRET.encode()).hexdigest()
-    assert named.frame_of_reference == hashlib.sha256(b"1.2.3").hexdigest()
+    uids = named.frames_of_reference, named.series, named.instances
+    assert uids == tuple(frozenset({hashlib.sha256(uid).hexdigest()}) for uid in (b"1.2.3", b"1.2.4", b"1.2.5"))
 
 
 def test_every_modality_has_its_dicom_modalities() -> None:

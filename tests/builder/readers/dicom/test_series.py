@@ -74,7 +74,8 @@ def test_only_listed_attributes_are_read(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("pydicom.dcmread", spy)
     read(tmp_path / "s")
     assert asked <= {*ATTRIBUTES, *SERIES_ATTRIBUTES, *IDENTITY_ATTRIBUTES, "PixelData"}
-    assert set(IDENTITY_ATTRIBUTES) == {"BurnedInAnnotation", "FrameOfReferenceUID", "Modality", "PatientID"}
+    uids = {"FrameOfReferenceUID", "SOPInstanceUID", "SeriesInstanceUID"}
+    assert set(IDENTITY_ATTRIBUTES) == {"BurnedInAnnotation", "Modality", "PatientID", *uids}
     assert not [
         name
         for name in ATTRIBUTES
