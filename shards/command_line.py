@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import output_folder
-from shards.console import complain, console
+from shards.console import complain, console, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,9 +104,9 @@ def _index(options: argparse.Namespace) -> int:
     speaker = console()
     with speaker.status("indexing") as status:
         count, findings = rebuild(options.out, lambda shard: status.update(f"indexing {shard.tar}"))
-    report(findings, speaker)
-    speaker.print(f"{count} shards indexed, {len(findings)} could not be read")
-    return FAILED if findings else DONE
+    report(findings or ([] if count else [f"{options.out}: holds no shard"]), speaker)
+    speaker.print(f"{plural(count, 'shard')} indexed, {len(findings)} could not be read")
+    return FAILED if findings or not count else DONE
 
 
 def _verify(options: argparse.Namespace) -> int:

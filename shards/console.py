@@ -33,3 +33,12 @@ def complain(console: Console, text: str) -> None:
     """Print an error as it is: brackets in it are no markup."""
     console.print("error: ", style="bold red", end="")
     console.print(text, markup=False, highlight=False)
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> plural(1, "case"), plural(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -124,7 +124,7 @@ def _size(text: str) -> int:
     unit = number.lstrip("0123456789.")
     try:
         size = int(float(number.removesuffix(unit)) * _UNITS[unit])
-    except (KeyError, ValueError):
+    except (KeyError, OverflowError, ValueError):
         size = 0
     if size < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 2GiB")

@@ -8,12 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from builder.commands.build import add_build_options, run_build
 from builder.commands.exit_codes import BUILT, FAILED, QUARANTINED
+from shards.arguments import output_folder
 from shards.command_line import report
 from shards.console import console
 
@@ -37,7 +39,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description=f"Build the sources {', '.join(DEMO)} from data inside the packages of the extra 'demo', verify "
         "the result and print one streamed sample.",
     )
-    command.add_argument("--out", type=Path, default=Path("demo"), metavar="OUT", help="output folder (default: demo)")
+    command.add_argument(
+        "--out",
+        type=partial(output_folder, write=True),
+        default=Path("demo"),
+        metavar="OUT",
+        help="output folder (default: demo)",
+    )
     add_build_options(command)
     command.set_defaults(run=_run, extra=EXTRA)
 
