@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0 all built (or nothing found wrong), 1 failed, 2 wrong usage, 3 built with quarantined cases, 130 interrupted.
+        0 all built (or nothing found wrong), 1 failed or no case built, 2 wrong usage, 3 built with quarantined cases,
+        130 interrupted.
     """
     parser = _parser()
     if "_ARGCOMPLETE" in os.environ:
@@ -106,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sa-med2d",
         description="Medical segmentation datasets to WebDataset shards that stream by modality and by licence.",
-        epilog="Exit codes: 0 all built, 1 failed, 2 wrong usage, 3 built with quarantined cases, 130 interrupted. "
+        epilog="Exit codes: 0 all built, 1 failed or no case built, 2 wrong usage, 3 built with quarantined cases, "
+        "130 interrupted. "
         'Completion in bash and zsh, with the package argcomplete: eval "$(register-python-argcomplete sa-med2d)".',
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")

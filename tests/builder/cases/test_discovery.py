@@ -164,8 +164,8 @@ def test_lonely_images_and_masks_are_listed_and_not_fatal(sa_med2d: Command, tmp
     file = recipe(tmp_path, "img/{case}.png", "gt/{case}.png")
     ran = sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == 0
-    assert "1 images without a mask were left out: img/a.png" in ran.err
-    assert "1 masks without an image were left out: gt/c.png" in ran.err
+    assert "1 image without a mask, left out: img/a.png" in ran.err
+    assert "1 mask without an image, left out: gt/c.png" in ran.err
     checked = sa_med2d("sources", "check", file, "--raw", raw)
     assert "cases: 1 " in checked.out
     assert "img/a.png: image without a mask" in checked.out
@@ -212,7 +212,7 @@ def test_cases_without_a_sample_are_named(sa_med2d: Command, tmp_path: Path) -> 
     cv2.imwrite(str(raw / "m/b.png"), np.zeros((40, 48), np.uint8))
     ran = sa_med2d("build", recipe(tmp_path, "i/{case}.png", "m/{case}.png"), "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == 0
-    assert "1 cases gave no sample, every slice was dropped by a rule: b" in ran.err
+    assert "1 case gave no sample, every slice was dropped by a rule: b" in ran.err
 
 
 @pytest.mark.parametrize("name", ["1.2.840.113", "a--b", "-a-", "spa ce", "umläut", "100%"])

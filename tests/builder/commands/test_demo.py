@@ -34,7 +34,7 @@ def test_demo_builds_verifies_and_streams(sa_med2d: Command, tmp_path: Path, map
     ran = sa_med2d("demo", "--out", tmp_path / "demo", "--workers", 2)
     assert ran.code == 0, ran.err
     assert "no findings" in ran.err
-    assert ran.out.startswith("mr_t1--MNI152--mni_icbm152--x_")
+    assert "\nmr_t1--MNI152--mni_icbm152--x_" in ran.out
     records = [json.loads(data) for name, data in members(tmp_path / "demo") if name.endswith(".json")]
     assert {record["modality"] for record in records} == {"mr", "microscopy"}
     assert {record["license"] for record in records} == {"LicenseRef-MNI-ICBM152", "BSD-3-Clause"}
