@@ -20,6 +20,8 @@ from shards.console import plural, print_table, working
 from shards.license import refusal, tiers
 
 _SHOWN = 10
+_LONGEST_REASON = 500
+"""Characters of a reason that are shown; the file has all."""
 
 
 class BuildProgress:
@@ -113,7 +115,10 @@ def print_summary(results: Console, console: Console, summary: Summary) -> None:
         kept = f"all in build/quarantine/{source}.json" if len(entries) > _SHOWN else f"build/quarantine/{source}.json"
         console.print(f"[yellow]{source}: {plural(len(entries), 'case')} in quarantine[/], {kept}", highlight=False)
         for entry in entries[:_SHOWN]:
-            console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {entry.reason}", markup=False, highlight=False)
+            reason = entry.reason
+            if len(reason) > _LONGEST_REASON:
+                reason = f"{reason[:_LONGEST_REASON]}... (whole in build/quarantine/{source}.json)"
+            console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {reason}", markup=False, highlight=False)
     for plan in summary.plans:
         _print_notes(console, plan, summary.without_sample[plan.source.recipe.name])
         _print_flags(console, plan, summary)

@@ -403,7 +403,7 @@ class Recipe(_Table):
         if wrong:
             raise ValueError(
                 f'labels: {", ".join(map(repr, wrong))}: expected a pixel value (1), a colour ("#ff0000") or "*"; '
-                "names need {label} in the mask pattern"
+                "names need masks.segments = true (DICOM SEG, RTSTRUCT, COCO, YOLO) or {label} in the mask pattern"
             )
         kinds = {"colour" if _COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
         if len(kinds) > 1:

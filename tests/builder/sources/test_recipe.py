@@ -40,7 +40,7 @@ def check(sa_med2d: Command, tmp_path: Path, text: str) -> str:
         ("labels/{case}", "labels/{*}", ["shares neither {case} nor {patient} with the image pattern"]),
         ("images/{case}", "../images/{case}", ["no path below the source's root"]),
         ("images/{case}", "images/{case", ["brace without its partner"]),
-        ('1 = "liver"', 'one = "liver"', ["labels: 'one': expected a pixel value"]),
+        ('1 = "liver"', 'one = "liver"', ["labels: 'one': expected a pixel value", "names need masks.segments = true"]),
         ('1 = "liver"', '"#ff0000" = "liver"', ["labels: mixes colour and value keys"]),
         ('1 = "liver"', '1 = { label = "liver", organ = "livr" }', ["labels.1.organ: 'livr'", "'liver'"]),
         ('1 = "liver"', '1 = { label = "liver", orgn = "liver" }', ["labels.1.orgn: unknown key; did you mean 'organ'?"]),

@@ -242,6 +242,29 @@ def test_images_of_one_case_share_masks(sa_med2d: Command, tmp_path: Path) -> No
     assert found[f"{names[0]}.png"] != found[f"{names[1]}.png"]
 
 
+def test_noise_of_jpeg_asks_for_a_threshold(sa_med2d: Command, tmp_path: Path) -> None:
+    text = ONE_FILE.replace("m/{case}.png", "m/{case}.jpg") + '[labels]\n255 = "polyp"\n'
+    ran = build(sa_med2d, tmp_path, text, {"a.jpg": A.astype(np.uint8) * 255})
+    assert ran.code == 1
+    assert "around edges: where the mask has one class, set masks.threshold, such as 128" in ran.err
+    assert "masks.ignore" not in ran.err
+    assert build(sa_med2d, tmp_path, f"{text}[masks]\nthreshold = 128\n", {}).code == 0
+
+
+def test_every_unnamed_value_stands_in_the_file(sa_med2d: Command, tmp_path: Path) -> None:
+    drawn = np.zeros(SHAPE, np.uint16)
+    drawn.flat[:3000] = np.arange(3000) * 2
+    drawn.flat[-5:] = (7001, 7002, 7003, 7004, 7006)
+    ran = build(sa_med2d, tmp_path, ONE_FILE + '[labels]\n2 = "polyp"\n4 = "liver"\n', {"a.png": drawn})
+    assert ran.code == 1
+    assert "holds 3,002 values that [labels] does not name (it names 2, 4); add them there" in ran.err
+    assert "... (whole in build/quarantine/Drawn.json)" in ran.err
+    assert max(map(len, ran.err.splitlines())) < 700
+    (entry,) = json.loads((tmp_path / "out/build/quarantine/Drawn.json").read_text())
+    listed = entry["reason"].rpartition("masks.ignore: ")[2].partition("; [gates]")[0].split(", ")
+    assert listed == [*(str(value) for value in range(6, 6000, 2)), "7001 to 7004", "7006"]
+
+
 @pytest.mark.parametrize(("slope", "intercept"), [(2.0, -3.0), (70000.0, 5.0), (0.5, 0.0)])
 def test_label_values_take_the_header_scaling(
     sa_med2d: Command, tmp_path: Path, slope: float, intercept: float
