@@ -158,7 +158,7 @@ def _table(summary: Summary) -> Table:
         table.add_row(
             name,
             plan.source.recipe.license,
-            str(len(own)),
+            str(len(own) if any(receipt.samples for receipt in own) else 0),  # one that gives nothing leaves none
             f"{sum(len(receipt.cases) for receipt in own):,}",
             f"{sum(receipt.samples for receipt in own):,}",
             f"{sum(receipt.masks for receipt in own):,}",

@@ -27,7 +27,7 @@ def _source(plan: SourcePlan, summary: Summary) -> dict[str, Any]:
         "name": recipe.name,
         "license": recipe.license,
         "not_publishable": refusal(recipe.license, recipe.license_evidence, recipe.access),
-        "shards": len(own),
+        "shards": len(own) if any(receipt.samples for receipt in own) else 0,  # one that gives nothing leaves none
         "cases": sum(len(receipt.cases) for receipt in own),
         "samples": sum(receipt.samples for receipt in own),
         "masks": sum(receipt.masks for receipt in own),
