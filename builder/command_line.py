@@ -8,6 +8,7 @@ with when it is called.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -27,16 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0 all built (or nothing found wrong), 1 failed, 2 wrong usage, 3 built with quarantined cases, 130 interrupted.
+        0 all built (or nothing found wrong), 1 failed or no case built, 2 wrong usage, 3 built with quarantined cases,
+        130 interrupted.
     """
     parser = _parser()
     if "_ARGCOMPLETE" in os.environ:
         _complete(parser)
+    _print_anything()
     if threading.current_thread() is threading.main_thread():  # elsewhere signals are not ours to handle
         signal.signal(signal.SIGTERM, _interrupt)
     options = argparse.Namespace(extra=build.EXTRA)  # until a command says its own
     try:
-        parser.parse_args(arguments, options)
+        parser.parse_args(_without_nul(parser, arguments), options)
         return int(options.run(options))
     except KeyboardInterrupt:
         _complain("interrupted; run the same command again to go on from the cases that are finished")
@@ -44,9 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         _complain(missing("this command", error, options.extra))
     except Exception as error:
-        for sentence in _words(error):
+        for sentence in _words(error, getattr(options, "out", None)):
             _complain(sentence)
     return FAILED
+
+
+def _print_anything() -> None:
+    """Have what a stream cannot encode, such as a file name that is no UTF-8, printed with backslashes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _without_nul(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> Sequence[str] | None:
+    """Refuse what no file can be called, before Python does in words of its own."""
+    for argument in arguments or ():
+        if "\0" in argument:
+            parser.error(f"{argument!r}: no name holds a NUL")
+    return arguments
 
 
 def _complain(text: str) -> None:
@@ -61,8 +79,13 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _words(error: Exception) -> list[str]:
-    """What is said of an error that is the reader's to mend; any other is raised again."""
+def _words(error: Exception, out: object) -> list[str]:
+    """What is said of an error that is the reader's to mend; any other is raised again.
+
+    Args:
+        error: The error.
+        out: Where the command worked, for errors that do not say it.
+    """
     from builder.errors import CaseError, RecipeError  # noqa: PLC0415 - only errors need them
     from sa_med2d_20m import SAMed2DError  # noqa: PLC0415
     from shards.store import store_errors  # noqa: PLC0415
@@ -75,7 +98,7 @@ def _words(error: Exception) -> list[str]:
     except CaseError as wrong:
         return [f"{wrong}; stopped here because of --strict"]
     except OSError as wrong:
-        return [f"{wrong.filename or 'output'}: {wrong.strerror or wrong}; run the same command again to go on"]
+        return [f"{wrong.filename or out or 'output'}: {wrong.strerror or wrong}; run the same command again to go on"]
     except SAMed2DError as wrong:
         return [str(wrong)]
 
@@ -84,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sa-med2d",
         description="Medical segmentation datasets to WebDataset shards that stream by modality and by licence.",
-        epilog="Exit codes: 0 all built, 1 failed, 2 wrong usage, 3 built with quarantined cases, 130 interrupted. "
+        epilog="Exit codes: 0 all built, 1 failed or no case built, 2 wrong usage, 3 built with quarantined cases, "
+        "130 interrupted. "
         'Completion in bash and zsh, with the package argcomplete: eval "$(register-python-argcomplete sa-med2d)".',
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")

@@ -13,6 +13,11 @@ _EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
 _OURS: Final = ("builder", "sa_med2d_20m", "shards")
 
 
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add the option of every command whose result programs read."""
+    command.add_argument("--json", action="store_true", help="print the result as one JSON document")
+
+
 def output_folder(text: str, *, write: bool = False) -> Path:
     """The type of an argument that names an output folder, or its URL in an object store.
 

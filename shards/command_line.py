@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import MODALITIES, TIERS
-from shards.arguments import output_folder
-from shards.console import complain, console
+from shards.arguments import add_json, output_folder
+from shards.console import complain, console, plural, print_json, print_table, results, working
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from shards.hub.gate import Verdict
     from shards.hub.publish import Offer
+    from shards.hub.status import SourceStatus
+    from shards.paths import ShardId
 
 DONE, FAILED = range(2)
 """Exit codes: done; failed, refused, held back, or something found wrong."""
@@ -44,6 +47,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command = commands.add_parser("verify", help="check shards against receipts and index; exit code 1 on any finding")
     command.add_argument("out", type=output_folder, metavar="OUT")
     command.add_argument("--deep", action="store_true", help="also decode every picture and check each mask")
+    add_json(command)
     command.set_defaults(run=_verify, extra=EXTRA)
 
 
@@ -94,6 +98,7 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("repository", metavar="REPO_ID")
     command.add_argument("out", type=output_folder, nargs="?", metavar="OUT")
     command.add_argument("--revision", default="main", metavar="BRANCH", help="branch (default: main)")
+    add_json(command)
     command.set_defaults(run=_status, extra=EXTRA)
 
 
@@ -102,11 +107,11 @@ def _index(options: argparse.Namespace) -> int:
 
     _require_folder(options.out)
     speaker = console()
-    with speaker.status("indexing") as status:
-        count, findings = rebuild(options.out, lambda shard: status.update(f"indexing {shard.tar}"))
-    report(findings, speaker)
-    speaker.print(f"{count} shards indexed, {len(findings)} could not be read")
-    return FAILED if findings else DONE
+    with _shards_seen(speaker, "indexing") as seen:
+        count, findings = rebuild(options.out, seen.append)
+    report(findings or ([] if count else [f"{options.out}: holds no shard"]), speaker)
+    speaker.print(f"{plural(count, 'shard')} indexed, {len(findings)} could not be read")
+    return FAILED if findings or not count else DONE
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -114,11 +119,42 @@ def _verify(options: argparse.Namespace) -> int:
 
     _require_folder(options.out)
     speaker = console()
-    with speaker.status("verifying") as status:
-        found = verify(options.out, deep=options.deep, on_shard=lambda shard: status.update(f"verifying {shard.tar}"))
-        findings = report(found, speaker)
-    speaker.print(f"{findings} findings" if findings else "no findings")
+    findings: list[str] = []
+    with _shards_seen(speaker, "verifying") as seen:
+        for finding in verify(options.out, deep=options.deep, on_shard=seen.append):
+            findings.append(finding)
+            complain(speaker, finding)
+    samples = _samples(options.out, seen)
+    if options.json:
+        counts = {"shards": len(seen), "samples": samples, "deep": options.deep}
+        print_json({"folder": str(options.out), **counts, "findings": findings})
+    else:
+        results().print(_verdict(len(seen), samples, len(findings), deep=options.deep), soft_wrap=True, highlight=False)
     return FAILED if findings else DONE
+
+
+def _verdict(shards: int, samples: int, findings: int, *, deep: bool) -> str:
+    pictures = "every picture and mask decoded" if deep else "no picture decoded (--deep does that)"
+    checked = (
+        f"{plural(shards, 'shard')} with {plural(samples, 'sample')} checked against receipts and index, {pictures}"
+    )
+    return f"{checked}: {plural(findings, 'finding') if findings else 'no findings'}"
+
+
+def _samples(out: Path, shards: Iterable[ShardId]) -> int:
+    """How many samples shards hold by their receipts; those that cannot be read are findings already."""
+    from shards.receipt import read_receipts  # noqa: PLC0415
+
+    receipts = read_receipts(out)
+    return sum(receipts[shard.stem].samples for shard in shards if shard.stem in receipts)
+
+
+@contextmanager
+def _shards_seen(speaker: Console, doing: str) -> Iterator[list[ShardId]]:
+    """Say which shard a command is at while the block runs; the list takes the shards in."""
+    seen: list[ShardId] = []
+    with working(speaker, lambda: f"{doing} shard {len(seen):,}, {seen[-1].tar}" if seen else doing):
+        yield seen
 
 
 def report(findings: Iterable[str], speaker: Console) -> int:
@@ -144,8 +180,8 @@ def _publish(options: argparse.Namespace) -> int:
 
     speaker = console()
     choice = Choice(options.tier, tuple(options.modality), tuple(options.source))
-    with speaker.status("verifying") as shown:
-        offered = offer(options.out, choice, lambda shard: shown.update(f"verifying {shard.tar}"))
+    with _shards_seen(speaker, "verifying") as seen:
+        offered = offer(options.out, choice, seen.append)
     _show_offer(offered, speaker)
     if offered.held_back and not options.allowed_only:
         speaker.print("nothing was uploaded: --allowed-only uploads the rest")
@@ -168,7 +204,7 @@ def _show_offer(offered: Offer, speaker: Console) -> None:
     for verdict in offered.allowed:
         table.add_row(*_row(verdict))
     if offered.allowed:
-        speaker.print(table)
+        print_table(results(), table)
     for verdict in offered.held_back:
         speaker.print(f"held back: {verdict.name}", markup=False, highlight=False)
         for reason in verdict.reasons:
@@ -215,11 +251,30 @@ def _status(options: argparse.Namespace) -> int:
     from shards.hub.status import status  # noqa: PLC0415
 
     found = status(Repository(options.repository, options.revision), options.out)
+    if options.json:
+        print_json({"repository": options.repository, "sources": [_status_record(one) for one in found]})
+        return DONE
     table = Table("source", "licence", "published shards", "images", "MB", "state")
     for one in found:
-        receipts = one.published.values()
-        samples, size = sum(receipt.samples for receipt in receipts), sum(receipt.bytes for receipt in receipts)
-        cells = (one.name, one.license, str(len(receipts)), f"{samples:,}", f"{size / 1e6:.1f}", one.state)
-        table.add_row(*map(escape, cells))  # somebody else may have written these names
-    console().print(table if found else f"{options.repository} holds no source")
+        record = _status_record(one)
+        sizes = (str(record["shards"]), f"{record['samples']:,}", f"{record['bytes'] / 1e6:.1f}")
+        # somebody else may have written these names
+        table.add_row(*map(escape, (one.name, one.license, *sizes, one.state)))
+    if found:
+        print_table(results(), table)
+    else:
+        results().print(f"{options.repository} holds no source", markup=False, highlight=False)
     return DONE
+
+
+def _status_record(one: SourceStatus) -> dict[str, Any]:
+    receipts = one.published.values()
+    return {
+        "name": one.name,
+        "license": one.license,
+        "shards": len(receipts),
+        "samples": sum(receipt.samples for receipt in receipts),
+        "bytes": sum(receipt.bytes for receipt in receipts),
+        "built_shards": None if one.built is None else len(one.built),
+        "state": one.state,
+    }

@@ -5,14 +5,22 @@ Rich is imported when a command first speaks, so that ``--help`` does not wait f
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING, Final
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 LOG_WIDTH: Final = 160
 """Columns of what goes to a file or a pipe, which have no width of their own."""
+
+PERIOD: Final = 30.0
+"""Seconds between lines of progress where there is no terminal."""
 
 
 def console() -> Console:
@@ -22,14 +30,80 @@ def console() -> Console:
     return Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 
 
-def results() -> Console:
-    """The console for tables that are a command's result: standard output."""
+def results(*, quiet: bool = False) -> Console:
+    """The console for a command's result: standard output.
+
+    Args:
+        quiet: Nothing is printed, because the result is printed as JSON.
+    """
     from rich.console import Console  # noqa: PLC0415 - see above
 
-    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def complain(console: Console, text: str) -> None:
     """Print an error as it is: brackets in it are no markup."""
     console.print("error: ", style="bold red", end="")
     console.print(text, markup=False, highlight=False)
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> plural(1, "case"), plural(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; where it is too narrow for a name in one piece, a line or more for each row instead."""
+    if table.__rich_measure__(console, console.options).minimum <= console.width:
+        console.print(table)
+        return
+    first, *others = table.columns
+    for name, *cells in zip(*(column.cells for column in table.columns), strict=True):
+        facts = ", ".join(f"{column.header} {cell}" for column, cell in zip(others, cells, strict=True) if cell)
+        console.print(f"[bold]{first.header} {name}[/]: {facts}", highlight=False, soft_wrap=True)
+
+
+def print_json(record: Any) -> None:
+    """Print the result of a command as one JSON document on standard output."""
+    sys.stdout.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def working(console: Console, text: Callable[[], str]) -> Iterator[None]:
+    """Say how far a command is while a block runs: a line that changes on a terminal, elsewhere one a `PERIOD`.
+
+    Args:
+        console: Where it is said.
+        text: Gives what is said.
+    """
+    if console.is_terminal:
+        from rich.status import Status  # noqa: PLC0415 - see above
+
+        status = Status("", console=console)
+        with status, _again(0.25, lambda: status.update(text().replace("[", "\\["))):
+            yield
+        return
+    with _again(PERIOD, lambda: console.print(text(), markup=False, highlight=False)):
+        yield
+
+
+@contextmanager
+def _again(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Do something again and again in a thread while a block runs."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -6,6 +6,7 @@ text at its SPDX page (https://spdx.org/licenses/) or, for ``LicenseRef-``, at t
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,9 @@ UNPUBLISHED: Final = ("unknown", "conflict")
 """What a recipe may say instead of a licence: buildable, never published."""
 _SHARED: Final = ("open", "registration")
 """Access of sources that their holders give to others."""
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9.+-]{1,100}")
+_LONGEST: Final = 100
+"""Characters of a licence, which names a folder."""
 _DOI: Final = re.compile(r"(doi:\s*)?10\.\d{4,9}(\.\d+)*/\S+", re.IGNORECASE)
 
 
@@ -93,15 +97,33 @@ def canonical(license_id: str) -> str:
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression  # noqa: PLC0415
 
     try:
-        spelled = canonicalize_license_expression(license_id)
+        spelled = str(canonicalize_license_expression(license_id)) if _IDENTIFIER.fullmatch(license_id) else None
     except InvalidLicenseExpression:
         spelled = None
-    if spelled is None or " " in spelled:
-        raise ValueError(
-            f"{license_id!r} is no SPDX identifier (https://spdx.org/licenses/); "
-            "expected one of those, LicenseRef-..., 'unknown' or 'conflict'"
-        )
-    return _SPELLING.get(spelled.lower(), str(spelled))
+    # SPDX once said GPL-3.0 where it says GPL-3.0-only now
+    if spelled is None or f"{spelled.removesuffix('+')}-only" in TERMS:
+        fault = "no SPDX identifier (https://spdx.org/licenses/)" if spelled is None else "one that SPDX gave up"
+        close = " or ".join(near(license_id))
+        hint = f"did you mean {close}?" if close else "expected one of those, LicenseRef-..., 'unknown' or 'conflict'"
+        raise ValueError(f"{license_id[:_LONGEST]!r} is {fault}; {hint}")
+    return _SPELLING.get(spelled.lower(), spelled)
+
+
+def near(license_id: str) -> list[str]:
+    """The licences of the table that a text may mean, best first, whatever its blanks, hyphens and case.
+
+    >>> near("CC BY 4.0"), near("GPL-3.0")
+    (['CC-BY-4.0'], ['GPL-3.0-only', 'GPL-3.0-or-later'])
+    """
+    wanted = _bare(license_id)
+    same = [name for name in TERMS if wanted in (_bare(name), _bare(name.removesuffix("-only")))]
+    same += [name for name in TERMS if name.endswith("-or-later") and wanted == _bare(name.removesuffix("-or-later"))]
+    close = difflib.get_close_matches(wanted, [_bare(name) for name in TERMS], n=3, cutoff=0.75)
+    return same or [name for spelling in close for name in TERMS if _bare(name) == spelling]
+
+
+def _bare(license_id: str) -> str:
+    return "".join(sign for sign in license_id[:_LONGEST].casefold() if sign.isalnum())
 
 
 def terms(license_id: str) -> Terms | None:

@@ -98,7 +98,12 @@ def read_named_masks(path: Path, request: AnnotationRequest = DEFAULT_REQUEST) -
 
 def _segments_on(rois: list[_Roi], image: Picture | Volume) -> list[Segment]:
     """The ROIs on the grid of an image in LPS axes."""
-    if isinstance(image, Picture) or image.affine is None:
+    if isinstance(image, Picture):
+        raise UnreadableError(
+            "its image is one picture, and contours need the slices of the series; name the folder that holds them "
+            "all: files.image ends in /"
+        )
+    if image.affine is None:
         raise UnreadableError(
             "its image says nothing of where it lies in the patient, so contours cannot be placed on it"
         )

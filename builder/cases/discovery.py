@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import defaultdict
@@ -14,7 +15,7 @@ from builder.cases.split import hashed_split, official_split
 from builder.errors import CaseError, RecipeError
 from builder.readers.files import read_patient
 from builder.sources.pattern import Pattern
-from builder.sources.recipe import PATIENT_ID, SUBMODALITY, Recipe, read_rules
+from builder.sources.recipe import CLASS_NAME, CLASS_NAME_IN_WORDS, PATIENT_ID, SUBMODALITY, Recipe, read_rules
 from shards.receipt import Quarantined
 
 _SUBMODALITY = re.compile(SUBMODALITY)
@@ -174,7 +175,7 @@ def _join(
         }
         used |= keys
         found_masks = sorted({mask for key in keys for mask in masks_by_key.get(key, ())}, key=lambda mask: mask.path)
-        contradictory = _contradiction(recipe, name, group)
+        contradictory = _contradiction(recipe, name, group) or _unnamed_class(recipe, name, found_masks)
         if contradictory is not None:
             quarantined.append(contradictory)
         elif not found_masks:
@@ -238,6 +239,20 @@ def _contradiction(recipe: Recipe, name: str, group: list[_Match]) -> Quarantine
     if captured is not None and official_split(captured, patient, recipe.splits) is None:
         reason = f"captured the split {captured!r}, which is no known name; list it in [splits]"
         return Quarantined(name, first[0], "match", reason)
+    return None
+
+
+def _unnamed_class(recipe: Recipe, name: str, masks: Iterable[MaskFile]) -> Quarantined | None:
+    """Why what ``{label}`` captured of a case's masks can name no class."""
+    for mask in masks:
+        if mask.label is None or mask.label in recipe.labels or re.fullmatch(CLASS_NAME, mask.label):
+            continue
+        label = _printable(mask.label)
+        reason = (
+            f"captured the label {label!r}, which is no class name: expected {CLASS_NAME_IN_WORDS}; name its class "
+            f'in [labels]: {json.dumps(label, ensure_ascii=False)} = "..."'
+        )
+        return Quarantined(name, _printable(mask.path), "match", reason)
     return None
 
 

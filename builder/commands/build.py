@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.commands.exit_codes import BUILT, QUARANTINED
+from builder.commands.exit_codes import code_of
 from builder.run.executors import EXECUTORS
 from builder.run.options import Options
 from builder.sources import catalogue
-from shards.arguments import output_folder, positive
-from shards.console import console
+from shards.arguments import add_json, output_folder, positive
+from shards.console import console, print_json, results
 
 if TYPE_CHECKING:
     from builder.run.build import Summary
@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="build sources into an output folder; run again to resume",
         description="Build sources into an output folder. Run the same command again to resume: finished shards are "
         "kept, and the output is the same byte for byte. A case that cannot be built is quarantined, with the reason "
-        "in OUT/build/quarantine, and the rest goes on.",
+        "in OUT/build/quarantine, and the rest goes on: exit code 3, or 1 where no case could be built.",
     )
     recipes = command.add_argument(
         "recipes", nargs="+", metavar="RECIPE", help="recipe file (.toml) or name in the catalogue"
@@ -55,6 +55,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="output folder, or its URL in an object store (s3://, gs://); may hold other sources",
     )
     add_build_options(command)
+    add_json(command)
     command.set_defaults(run=_run, extra=EXTRA)
 
 
@@ -124,7 +125,7 @@ def _size(text: str) -> int:
     unit = number.lstrip("0123456789.")
     try:
         size = int(float(number.removesuffix(unit)) * _UNITS[unit])
-    except (KeyError, ValueError):
+    except (KeyError, OverflowError, ValueError):
         size = 0
     if size < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 2GiB")
@@ -132,12 +133,18 @@ def _size(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    summary = run_build(_load_all(options.recipes), options.raw, options)
-    return QUARANTINED if summary.quarantined else BUILT
+    return exit_code(run_build(_load_all(options.recipes), options.raw, options))
+
+
+def exit_code(summary: Summary) -> int:
+    """The exit code of a build."""
+    from builder.run.progress import built_cases  # noqa: PLC0415 - imported when it is called, here and below
+
+    return code_of(sum(map(len, summary.quarantined.values())), built_cases(summary))
 
 
 def _load_all(references: Sequence[str]) -> list[Recipe]:
-    from builder.errors import RecipeError  # noqa: PLC0415 - imported when it is called, here and below
+    from builder.errors import RecipeError  # noqa: PLC0415
     from builder.sources.load import load_recipe  # noqa: PLC0415
 
     recipes, problems = [], []
@@ -157,17 +164,20 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
     Args:
         recipes: What to build.
         raw: Folder with a folder for each source.
-        options: Of `add_build_options`, and ``out``.
+        options: Of `add_build_options`, ``out``, and ``json``: print one document instead of a table.
     """
     from builder.run.build import build  # noqa: PLC0415
     from builder.run.progress import BuildProgress, print_summary  # noqa: PLC0415
+    from builder.run.result import result_of  # noqa: PLC0415
 
     speaker = console()
     with BuildProgress(speaker) as progress:
         chosen = _chosen(options)
         executor = EXECUTORS[options.executor]().from_options(options, chosen)
         summary = build(recipes, raw, options.out, chosen, executor=executor, listener=progress)
-    print_summary(speaker, summary)
+    print_summary(results(quiet=options.json), speaker, summary)
+    if options.json:
+        print_json(result_of(summary))
     return summary
 
 

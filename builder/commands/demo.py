@@ -8,12 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from builder.commands.build import add_build_options, run_build
-from builder.commands.exit_codes import BUILT, FAILED, QUARANTINED
+from builder.commands.build import add_build_options, exit_code, run_build
+from builder.commands.exit_codes import BUILT, FAILED
+from shards.arguments import output_folder
 from shards.command_line import report
 from shards.console import console
 
@@ -37,9 +39,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description=f"Build the sources {', '.join(DEMO)} from data inside the packages of the extra 'demo', verify "
         "the result and print one streamed sample.",
     )
-    command.add_argument("--out", type=Path, default=Path("demo"), metavar="OUT", help="output folder (default: demo)")
+    command.add_argument(
+        "--out",
+        type=partial(output_folder, write=True),
+        default=Path("demo"),
+        metavar="OUT",
+        help="output folder (default: demo)",
+    )
     add_build_options(command)
-    command.set_defaults(run=_run, extra=EXTRA)
+    command.set_defaults(run=_run, extra=EXTRA, json=False)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -52,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     speaker = console()
     findings = report(verify(options.out, deep=True, on_shard=lambda _: None), speaker)
     if findings or summary.quarantined:
-        return FAILED if findings else QUARANTINED
+        return FAILED if findings else exit_code(summary)
     speaker.print(f"verified {options.out}: no findings; one streamed sample:")
     sys.stdout.write(show_sample(options.out) + "\n")
     return BUILT

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from builder.commands.build import complete_recipe
-from builder.commands.exit_codes import BUILT, QUARANTINED
+from builder.commands.exit_codes import BUILT, code_of
 from builder.commands.usage import help_of
 from builder.run.options import Options
 from builder.sources import catalogue
-from sa_med2d_20m import MODALITIES
-from shards.console import results
+from sa_med2d_20m import MODALITIES, SPLITS
+from shards.arguments import add_json
+from shards.console import plural, print_json, print_table, results
 
 if TYPE_CHECKING:
     from builder.run.plan import SourcePlan
@@ -28,7 +30,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("sources", help="list, show and check recipes")
     command.set_defaults(run=help_of(command), extra=EXTRA)
     actions = command.add_subparsers(metavar="ACTION")
-    actions.add_parser("list", help="list the catalogue").set_defaults(run=_list)
+    listed = actions.add_parser("list", help="list the catalogue")
+    add_json(listed)
+    listed.set_defaults(run=_list)
     show = actions.add_parser("show", help="show a recipe of the catalogue or a file")
     _add_recipe(show, "NAME")
     show.set_defaults(run=_show)
@@ -45,6 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check.add_argument(
         "--raw", type=Path, metavar="DIR", help="folder as for build; without it only the recipe is checked"
     )
+    add_json(check)
     check.set_defaults(run=_check)
 
 
@@ -70,15 +75,18 @@ def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     init.set_defaults(run=_init)
 
 
-def _list(_: argparse.Namespace) -> int:
-    from rich.table import Table  # noqa: PLC0415 - imported when it is called, here and below
+def _list(options: argparse.Namespace) -> int:
+    from shards.license import tiers  # noqa: PLC0415 - imported when it is called, here and below
 
-    from shards.license import tiers  # noqa: PLC0415
+    if options.json:
+        print_json([{**asdict(entry), "tiers": tiers(entry.license)} for entry in catalogue.entries()])
+        return BUILT
+    from rich.table import Table  # noqa: PLC0415
 
     table = Table("name", "modality", "licence", "tiers", "title")
     for entry in catalogue.entries():
         table.add_row(entry.name, entry.modality, entry.license, ", ".join(tiers(entry.license)), entry.title)
-    results().print(table)
+    print_table(results(), table)
     return BUILT
 
 
@@ -115,38 +123,60 @@ def _check(options: argparse.Namespace) -> int:
     from builder.sources.load import load_recipe  # noqa: PLC0415
 
     recipe = load_recipe(options.recipe)
-    lines = _described(recipe)
-    if options.raw is None:
-        lines.append("recipe is valid; give --raw DIR to see what it would build")
-        sys.stdout.write("\n".join(lines) + "\n")
-        return BUILT
-    planned = plan([recipe], options.raw, Options())[0]
-    lines += [*_found(planned), *_problems(planned)]
-    sys.stdout.write("\n".join(lines) + "\n")
-    return QUARANTINED if planned.discovery.quarantined else BUILT
+    planned = None if options.raw is None else plan([recipe], options.raw, Options())[0]
+    record = _described(recipe) | ({} if planned is None else _found(planned))
+    if options.json:
+        print_json(record)
+    else:
+        sys.stdout.write("\n".join(_sentences(record)) + "\n")
+    return BUILT if planned is None else code_of(len(planned.discovery.quarantined), len(planned.discovery.cases))
 
 
-def _described(recipe: Recipe) -> list[str]:
+def _described(recipe: Recipe) -> dict[str, Any]:
     from shards.license import refusal, tiers  # noqa: PLC0415
 
-    refused = refusal(recipe.license, recipe.license_evidence, recipe.access)
-    return [
-        f"{recipe.name}: {recipe.title}",
-        f"licence: {recipe.license}, tiers: {', '.join(tiers(recipe.license)) or 'none'}",
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "license": recipe.license,
+        "tiers": tiers(recipe.license),
+        "not_publishable": refusal(recipe.license, recipe.license_evidence, recipe.access),
+    }
+
+
+def _found(planned: SourcePlan) -> dict[str, Any]:
+    cases, classes = planned.discovery.cases, planned.source.classes.classes
+    return {
+        "cases": len(cases),
+        "splits": {split: sum(case.split == split for case in cases) for split in SPLITS},
+        "patients": len({case.patient for case in cases}),
+        "images": sum(len(case.images) for case in cases),
+        "masks": sum(len(case.masks) for case in cases),
+        "submodalities": sorted({image.submodality for case in cases for image in case.images}),
+        "classes": {entry.class_id: entry.label for entry in classes},
+        "problems": _problems(planned),
+    }
+
+
+def _sentences(record: dict[str, Any]) -> list[str]:
+    refused = record["not_publishable"]
+    lines = [
+        f"{record['name']}: {record['title']}",
+        f"licence: {record['license']}, tiers: {', '.join(record['tiers']) or 'none'}",
         f"publishable: {'no: ' + refused if refused else 'yes'}",
     ]
-
-
-def _found(planned: SourcePlan) -> list[str]:
-    cases, classes = planned.discovery.cases, planned.source.classes.classes
-    submodalities = sorted({image.submodality for case in cases for image in case.images})
-    splits = {split: sum(case.split == split for case in cases) for split in ("train", "validation", "test")}
+    if "cases" not in record:
+        return [*lines, "recipe is valid; give --raw DIR to see what it would build"]
+    splits = ", ".join(f"{split} {count}" for split, count in record["splits"].items())
     return [
-        f"cases: {len(cases)} ({', '.join(f'{split} {count}' for split, count in splits.items())})",
-        f"patients: {len({case.patient for case in cases})}",
-        f"files: {sum(len(case.images) for case in cases)} images, {sum(len(case.masks) for case in cases)} masks",
-        f"sub-modalities: {', '.join(submodalities)}",
-        f"labels: {', '.join(f'{entry.class_id} {entry.label}' for entry in classes)}",
+        *lines,
+        f"cases: {record['cases']} ({splits})",
+        f"patients: {record['patients']}",
+        f"files: {plural(record['images'], 'image')}, {plural(record['masks'], 'mask')}",
+        f"sub-modalities: {', '.join(record['submodalities'])}",
+        f"labels: {', '.join(f'{class_id} {label}' for class_id, label in record['classes'].items())}",
+        f"problems: {len(record['problems']) or 'none'}",
+        *(f"  {problem}" for problem in record["problems"]),
     ]
 
 
@@ -157,5 +187,4 @@ def _problems(planned: SourcePlan) -> list[str]:
     problems = [f"{entry.file}: {entry.stage}: {entry.reason}" for entry in found.quarantined]
     problems += [f"{path}: image without a mask" for path in found.images_without_mask]
     problems += [f"{path}: mask without an image" for path in found.masks_without_image]
-    problems += unknown_classes(planned)
-    return [f"problems: {len(problems) or 'none'}", *(f"  {problem}" for problem in problems)]
+    return problems + unknown_classes(planned)

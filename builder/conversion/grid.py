@@ -35,7 +35,9 @@ def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: 
         None if the grids agree; else what differs and what to do.
     """
     if isinstance(image, Picture) != isinstance(mask, Picture):
-        return f"the image is {_form(image)}, the mask {_form(mask)}; they cannot belong together"
+        series = "; if it is one slice of a DICOM series, name the folder that holds all of it: files.image ends in /"
+        advice = series if isinstance(image, Picture) else ""
+        return f"the image is {_form(image)}, the mask {_form(mask)}; they cannot belong together{advice}"
     shape, mask_shape = _size(image), _size(mask)
     if shape != mask_shape:
         return (

@@ -6,7 +6,6 @@ Standard: https://bids-specification.readthedocs.io, "Imaging data type derivati
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from builder.cases.discovery import scan
 from builder.errors import RecipeError
+from builder.layouts.record import read_json
 from builder.layouts.sketch import Sketch, class_name, submodality_name
 
 _DESCRIPTION: Final = "dataset_description.json"
@@ -74,7 +74,9 @@ def sketch(description: Path) -> Sketch:
             [f"{root}: no image belongs to {masks[chosen][0].path}; give the folder that holds images and derivatives"]
         )
     others = [pattern for pattern in masks if pattern != chosen]
-    acknowledged = record.get("HowToAcknowledge") or ", ".join(record.get("ReferencesAndLinks") or [])
+    links = record.get("ReferencesAndLinks")
+    references = ", ".join(map(str, links)) if isinstance(links, list) else ""
+    acknowledged = record.get("HowToAcknowledge") or references
     return Sketch(
         image=image,
         mask=chosen,
@@ -88,10 +90,7 @@ def sketch(description: Path) -> Sketch:
 
 
 def _record(description: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(description.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError([f"{description}: cannot be read as JSON: {error}"]) from None
+    record = read_json(description)
     if not isinstance(record, dict):
         raise RecipeError([f"{description}: expected a JSON object with the key 'Name'"])
     return record
@@ -170,6 +169,8 @@ def _table_of(mask: _File, paths: list[str], root: Path) -> str:
 
 
 def _rows(table: Path) -> Iterator[tuple[str, str]]:
+    if not table.is_file():
+        raise RecipeError([f"{table}: is no regular file"])
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))

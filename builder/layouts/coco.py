@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from builder.annotations.coco import categories, picture_paths
 from builder.cases.discovery import scan
 from builder.errors import RecipeError, UnreadableError
+from builder.layouts.record import read_json
 from builder.layouts.sketch import Sketch, class_name
 
 _LISTS = {"images", "annotations", "categories"}
@@ -24,8 +24,8 @@ def description_of(path: Path) -> Path | None:
 
 def _is_coco(path: Path) -> bool:
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        record = read_json(path)
+    except RecipeError:
         return False
     return isinstance(record, dict) and record.keys() >= _LISTS
 

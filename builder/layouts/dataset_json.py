@@ -5,12 +5,12 @@ Formats: http://medicaldecathlon.com and documentation/dataset_format.md of http
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.errors import RecipeError
+from builder.layouts.record import read_json
 from builder.layouts.sketch import Sketch, class_name, submodality_name
 
 
@@ -79,15 +79,14 @@ def describe(dataset_json: Path) -> Description:
     Raises:
         RecipeError: It cannot be read or is none of the three formats.
     """
-    try:
-        record = json.loads(dataset_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError([f"{dataset_json}: cannot be read as JSON: {error}"]) from None
+    record = read_json(dataset_json)
     channels = record.get("channel_names") or record.get("modality") if isinstance(record, dict) else None
     if not isinstance(channels, dict) or not isinstance(record.get("labels"), dict):
         raise RecipeError(
             [f"{dataset_json}: expected 'labels' and 'channel_names' (nnU-Net 2) or 'modality' (Decathlon, nnU-Net 1)"]
         )
+    if not all(key.isdecimal() for key in channels):
+        raise RecipeError([f"{dataset_json}: channels are {', '.join(channels)}; expected their numbers from 0"])
     labels, regions, ignore = _labels(record["labels"], dataset_json)
     return Description(
         title=str(record.get("name") or record.get("description") or ""),
@@ -108,10 +107,11 @@ def _labels(record: dict[str, Any], where: Path) -> tuple[dict[int, str], dict[s
     ignore: list[int] = []
     for key, value in record.items():
         name, values = (key, value) if not key.isdecimal() else (str(value), int(key))
-        if not isinstance(values, int | list):
+        whole = values if isinstance(values, list) else [values]
+        if not all(isinstance(part, int) for part in whole):
             raise RecipeError([f"{where}: labels: {key}: {value!r} is no label value"])
         if isinstance(values, list):
-            regions[class_name(name)] = tuple(int(part) for part in values)
+            regions[class_name(name)] = tuple(values)
         elif name.lower() == "ignore":
             ignore.append(values)
         elif values != 0:

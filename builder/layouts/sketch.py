@@ -44,7 +44,7 @@ class Sketch:
 def recipe_text(found: Sketch, *, name: str, license_id: str, modality: str) -> str:
     """Write a sketch down as a recipe (TOML)."""
     lines = [
-        *(f"# {note}" for note in found.notes),
+        *(f"# {' '.join(note.split())}" for note in found.notes),
         _entry("name", name),
         _entry("title", found.title or name),
         _entry("homepage", found.homepage),
@@ -81,5 +81,6 @@ def _entry(key: str, value: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value in TOML, whose strings, whole numbers, booleans and lists are those of JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    """A value in TOML, whose strings, whole numbers, booleans and lists are those of JSON, but for DEL."""
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return text.encode("utf-8", "replace").decode()  # JSON may hold halves of characters

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-import yaml
-
 from builder.cases.discovery import scan
 from builder.cases.split import official_split
 from builder.errors import RecipeError
+from builder.layouts.record import read_yaml
 from builder.layouts.sketch import Sketch, class_name
 
 _ENDINGS: Final = (".yaml", ".yml")
@@ -42,16 +41,19 @@ def sketch(description: Path) -> Sketch:
 
 
 def _names(description: Path) -> dict[int, str]:
-    try:
-        record: Any = yaml.safe_load(description.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError([f"{description}: cannot be read as YAML: {error}"]) from None
+    record: Any = read_yaml(description)
     names = record.get("names") if isinstance(record, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(isinstance(number, int) for number in names):
+    # a name that is a list may hold itself a million times
+    if not isinstance(names, dict) or not names or not all(map(_is_class, names.items())):
         raise RecipeError([f"{description}: expected 'names', a list of class names or a table from number to name"])
     return {number: str(name) for number, name in names.items()}
+
+
+def _is_class(entry: tuple[Any, Any]) -> bool:
+    number, name = entry
+    return isinstance(number, int) and isinstance(name, str | int | float)
 
 
 def _stem(path: PurePosixPath, folder: str) -> tuple[str, ...] | None:

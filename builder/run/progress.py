@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from builder.run.batch import Outcome
 from builder.run.build import Summary, unknown_classes
 from builder.run.plan import SourcePlan
 from builder.run.resume import Resumption
+from shards.console import plural, print_table, working
 from shards.license import refusal, tiers
 from shards.receipt import Receipt, lost_shares
 
@@ -25,10 +28,14 @@ _REMEDIES: Final = {
     "edge": "the edge rule (whole axes whose slices are too narrow; other axes may show the same objects)",
     "small_mask": "the area rule (masks.min_area)",
 }
+_LONGEST_REASON = 500
+"""Characters of a reason that are shown; the file has all."""
 
 
 class BuildProgress:
-    """A progress bar over the cases of a build; a listener of `builder.run.build.build`.
+    """A progress bar over the cases of a build, or a line now and then; a listener of `builder.run.build.build`.
+
+    What is narrow loses the bar, then the counts at its end, but never how many of how many and the time left.
 
     Args:
         console: Where it is shown.
@@ -39,22 +46,33 @@ class BuildProgress:
         self._counts: Counter[str] = Counter()
         self._start = time.monotonic()
         self._bar = Progress(
-            TextColumn("building"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("cases, {task.fields[counts]}"),
-            TimeRemainingColumn(),
+            TextColumn("building", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("cases", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[counts]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=console,
             transient=True,
+            expand=True,
         )
         self._task = self._bar.add_task("cases", counts="", total=None)
+        self._open = ExitStack()
 
     def __enter__(self) -> BuildProgress:
-        self._bar.start()
+        terminal = self._console.is_terminal
+        self._open.enter_context(self._bar if terminal else working(self._console, self._line))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._open.close()
+
+    def _line(self) -> str:
+        task = self._bar.tasks[0]
+        left = "" if task.time_remaining is None else f", {plural(math.ceil(task.time_remaining / 60), 'minute')} left"
+        counts = task.fields["counts"]
+        done = "planning" if task.total is None else f"{task.completed:,.0f} of {plural(int(task.total), 'case')}"
+        return f"building: {done}{left}{', ' if counts else ''}{counts}"
 
     def compared(self, done: int, count: int) -> None:
         """See `builder.run.build.Listener`."""
@@ -65,11 +83,12 @@ class BuildProgress:
         shards = [shard for plan in plans for shard in plan.shards]
         pending = [shard for shard in shards if shard.shard.stem not in resumption.finished]
         if resumption.finished:
-            kept = f"{len(resumption.finished)} of {len(shards)} shards"
+            kept = f"{len(resumption.finished)} of {plural(len(shards), 'shard')}"
             self._console.print(f"{kept} are finished already and kept", highlight=False)
         found = sum(len(cases) for cases in resumption.found.values())
         if found:
-            self._console.print(f"{found} cases of other shards are converted already and kept", highlight=False)
+            kept = f"{plural(found, 'case')} of other shards"
+            self._console.print(f"{kept} {'is' if found == 1 else 'are'} converted already and kept", highlight=False)
         total = sum(len(shard.cases) for shard in pending) - found
         self._bar.update(self._task, completed=0, total=total, counts="")
         self._start = time.monotonic()
@@ -86,27 +105,50 @@ class BuildProgress:
         counts = self._counts
         rate = counts["raw"] / 1e6 / max(time.monotonic() - self._start, 1e-9)
         text = (
-            f"{counts['samples']:,} samples, {counts['masks']:,} masks, {rate:.1f} MB/s in, "
-            f"{counts['quarantined']:,} quarantined"
+            f"{counts['quarantined']:,} quarantined, {plural(counts['samples'], 'sample')}, "
+            f"{plural(counts['masks'], 'mask')}, {rate:.1f} MB/s in"
         )
         self._bar.update(self._task, advance=1, counts=text)
 
 
-def print_summary(console: Console, summary: Summary) -> None:
-    """Print what was built, what was not and why, and what can be streamed."""
-    console.print(_table(summary))
+def print_summary(results: Console, console: Console, summary: Summary) -> None:
+    """Print what was not built and why, what was built, and what can be streamed.
+
+    Args:
+        results: Where the table and the configs go.
+        console: Where all else goes.
+        summary: How the build ended.
+    """
+    for source, entries in summary.quarantined.items():
+        kept = f"all in build/quarantine/{source}.json" if len(entries) > _SHOWN else f"build/quarantine/{source}.json"
+        console.print(f"[yellow]{source}: {plural(len(entries), 'case')} in quarantine[/], {kept}", highlight=False)
+        for entry in entries[:_SHOWN]:
+            reason = entry.reason
+            if len(reason) > _LONGEST_REASON:
+                reason = f"{reason[:_LONGEST_REASON]}... (whole in build/quarantine/{source}.json)"
+            console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {reason}", markup=False, highlight=False)
     for plan in summary.plans:
         _print_notes(console, plan, summary.without_sample[plan.source.recipe.name])
         _print_losses(console, plan, summary)
         _print_flags(console, plan, summary)
     for stem in summary.removed:
         console.print(f"removed data/{stem}.tar: the plan no longer holds it")
-    for source, entries in summary.quarantined.items():
-        console.print(f"[yellow]{source}: {len(entries)} cases in quarantine[/], all in build/quarantine/{source}.json")
-        for entry in entries[:_SHOWN]:
-            console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {entry.reason}", markup=False, highlight=False)
+    print_table(results, _table(summary))
     names = ", ".join(config.name for config in summary.configs)
-    console.print(f"configs: {names or 'none: there is no sample under a licence that may be redistributed'}")
+    results.print(f"configs: {names or f'none: {_no_config(summary)}'}", highlight=False, soft_wrap=True)
+
+
+def built_cases(summary: Summary) -> int:
+    """How many cases were converted, also those that the rules left no sample of."""
+    return sum(len(receipt.cases) for receipt in summary.receipts) + sum(map(len, summary.without_sample.values()))
+
+
+def _no_config(summary: Summary) -> str:
+    if summary.quarantined and not built_cases(summary):
+        return "every case is in quarantine"
+    if not any(receipt.samples for receipt in summary.receipts):
+        return "there is no sample"
+    return "there is no sample under a licence that may be redistributed"
 
 
 def _print_losses(console: Console, plan: SourcePlan, summary: Summary) -> None:
@@ -140,7 +182,7 @@ def _table(summary: Summary) -> Table:
         table.add_row(
             name,
             plan.source.recipe.license,
-            str(len(own)),
+            str(len(own) if any(receipt.samples for receipt in own) else 0),  # one that gives nothing leaves none
             f"{sum(len(receipt.cases) for receipt in own):,}",
             f"{sum(receipt.samples for receipt in own):,}",
             f"{sum(receipt.masks for receipt in own):,}",
@@ -160,14 +202,14 @@ def _small_masks(count: int, receipts: Sequence[Receipt]) -> str:
 def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[str]) -> None:
     recipe, discovery = plan.source.recipe, plan.discovery
     notes = unknown_classes(plan)
-    for what, names in (
-        ("cases gave no sample, every slice was dropped by a rule", without_sample),
-        ("images without a mask were left out", discovery.images_without_mask),
-        ("masks without an image were left out", discovery.masks_without_image),
+    for noun, what, names in (
+        ("case", " gave no sample, every slice was dropped by a rule", without_sample),
+        ("image", " without a mask, left out", discovery.images_without_mask),
+        ("mask", " without an image, left out", discovery.masks_without_image),
     ):
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            notes.append(f"{len(names)} {what}: {shown}")
+            notes.append(f"{plural(len(names), noun)}{what}: {shown}")
     refused = refusal(recipe.license, recipe.license_evidence, recipe.access)
     if refused:
         listed = "it is listed in the card for your own use" if tiers(recipe.license) else "no config lists it"

@@ -34,6 +34,8 @@ def load_recipe(reference: str) -> Recipe:
 
 
 def _read(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise RecipeError([f"{path}: cannot be read: it is no regular file"])
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -52,9 +54,13 @@ def parse_recipe(text: str, name: str) -> Recipe:
         RecipeError: The text is not valid; it names every fault.
     """
     try:
-        return Recipe.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        record = tomllib.loads(text)
+    except ValueError as error:  # also of numbers with thousands of digits
         raise RecipeError([f"{name}: no valid TOML: {error}"]) from None
+    except RecursionError:
+        raise RecipeError([f"{name}: no valid recipe: its values are nested too deep"]) from None
+    try:
+        return Recipe.model_validate(record)
     except ValidationError as error:
         raise RecipeError([f"{name}: {_sentence(fault)}" for fault in error.errors()]) from None
 

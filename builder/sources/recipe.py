@@ -27,6 +27,7 @@ NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
 SUBMODALITY: Final = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
+_FIELD = re.compile(r"\{([^{}]*)\}")
 MANY: Final = ".json"
 """Ending of mask files that hold the masks of many images, so that they need share no capture with them."""
 MOST_GRID_TOLERANCE: Final = 1.0
@@ -81,7 +82,9 @@ _Patterns = Annotated[list[PatternField], Field(min_length=1)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True, allow_inf_nan=False
+    )
 
 
 class Files(_Table):
@@ -131,12 +134,20 @@ class Files(_Table):
             raise ValueError("patient: PatientID, but the image pattern captures {patient} too; expected one of them")
         if isinstance(self.patient, Pattern) and self.patient.captures != ("patient",):
             raise ValueError("patient: expected a pattern over case names that captures {patient} and nothing else")
-        if self.case is not None and not set(re.findall(r"\{(.*?)\}", self.case)) <= set(self.image.captures):
-            raise ValueError(f"case: may use what the image pattern captures: {', '.join(self.image.captures)}")
+        if self.case is not None:
+            self._check_case(self.case)
         return self
 
+    def _check_case(self, case: str) -> None:
+        literals, names = _FIELD.split(case)[0::2], _FIELD.findall(case)
+        if not names or not set(names) <= set(self.image.captures) or any(set("{}") & set(text) for text in literals):
+            allowed = ", ".join(f"{{{name}}}" for name in self.image.captures)
+            raise ValueError(f"case: {case!r}: expected text with what the image pattern captures: {allowed}")
 
-ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ -]*$")]
+
+CLASS_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_ -]*$"
+CLASS_NAME_IN_WORDS: Final = "letters, digits, blanks, hyphens and underscores, a letter or digit first"
+ClassName = Annotated[str, Field(pattern=CLASS_NAME)]
 
 
 class Label(_Table):
@@ -421,7 +432,7 @@ class Recipe(_Table):
         if wrong:
             raise ValueError(
                 f'labels: {", ".join(map(repr, wrong))}: expected a pixel value (1), a colour ("#ff0000") or "*"; '
-                "names need {label} in the mask pattern"
+                "names need masks.segments = true (DICOM SEG, RTSTRUCT, COCO, YOLO) or {label} in the mask pattern"
             )
         kinds = {"colour" if _COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
         if len(kinds) > 1:
@@ -465,6 +476,10 @@ class Recipe(_Table):
         if self.regions and (self.masks.instances or (self.labels_by_file and not self.labels)):
             raise ValueError("regions: need [labels] that name the parts, and no instance map")
         for region, parts in self.regions.items():
+            if not re.fullmatch(CLASS_NAME, region):
+                raise ValueError(f"regions: {region!r}: expected a class name: {CLASS_NAME_IN_WORDS}")
+            if region in self.labels:
+                raise ValueError(f"regions: {region!r} is a key of [labels] too; give the union a name of its own")
             unknown = [str(part) for part in parts if str(part) not in self.labels]
             if unknown or not parts:
                 raise ValueError(

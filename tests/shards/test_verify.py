@@ -16,6 +16,7 @@ from sa_med2d_20m import decode_png
 from shards.png import encode_label_map
 from shards.tar import Sample, TarWriter, read_shard
 from tests.support.command import Command
+from tests.support.output import members
 from tests.support.sources import write_source
 
 TAR = "data/ct/cc-by-4.0/Small/train-00000.tar"
@@ -142,7 +143,26 @@ def test_layers_that_number_their_masks_alike_have_no_findings(sa_med2d: Command
 def test_a_build_has_no_findings(sa_med2d: Command, out: Path) -> None:
     for arguments in ((), ("--deep",)):
         ran = sa_med2d("verify", out, *arguments)
-        assert (ran.code, ran.err.splitlines()[-1]) == (0, "no findings")
+        assert (ran.code, ran.err) == (0, "")
+        deep = "every picture and mask decoded" if arguments else "no picture decoded (--deep does that)"
+        checked = f"{count(out, '.tar')} shards with {count(out, '.json')} samples checked against receipts and index"
+        assert ran.out == f"{checked}, {deep}: no findings\n"
+
+
+def test_the_verdict_as_a_document(sa_med2d: Command, out: Path) -> None:
+    flip(out / TAR, 700)
+    ran = sa_med2d("verify", out, "--json")
+    assert ran.code == 1
+    record = json.loads(ran.out)
+    assert [finding.partition(": has sha256")[0] for finding in record.pop("findings")] == [str(out / TAR)]
+    assert record == {"folder": str(out), "shards": count(out, ".tar"), "samples": count(out, ".json"), "deep": False}
+
+
+def count(out: Path, suffix: str) -> int:
+    """How many shards, or members of all shards with a suffix, lie in a folder."""
+    if suffix == ".tar":
+        return len(list(out.glob("data/**/*.tar")))
+    return sum(name.endswith(suffix) for name, _ in members(out))
 
 
 FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -202,7 +222,7 @@ def test_all_damage_is_told_at_once(sa_med2d: Command, out: Path) -> None:
     ran = sa_med2d("verify", out)
     assert "train-00000.tar: has sha256" in ran.err
     assert "test-00000.parquet: is missing" in ran.err
-    assert ran.err.splitlines()[-1] == "2 findings"
+    assert ran.out.endswith(": 2 findings\n")
 
 
 def flip(path: Path, at: int) -> None:

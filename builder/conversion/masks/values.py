@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import cv2
@@ -19,6 +19,7 @@ from builder.sources.recipe import Masks
 _TABLE: Final = 1 << 20
 _BYTES: Final = 256
 _LISTED: Final = 8
+_JPEG: Final = (".jpg", ".jpeg")
 _ROUNDING: Final = 1e-3
 """How far a label that is stored as a float may be off a whole number."""
 
@@ -169,13 +170,14 @@ def read_class_map(
         return _from_colours(image, file, encoding)
     ignored = {value: 0 for value in encoding.rule.ignore if isinstance(value, int)}
     table = {0: 0, **ignored, **{int(key): number for key, number in encoding.labels.items()}}
-    return _translate(_integers(_grey(image, file, mix=False), file), table, encoding.dtype)
+    class_map, unnamed = _translate(_integers(_grey(image, file, mix=False), file), table, encoding.dtype)
+    return class_map, _unnamed_values(unnamed, table, file) if unnamed else None
 
 
 def _translate(
     values: npt.NDArray[Any], table: Mapping[int, int], dtype: type[np.uint8 | np.uint16]
-) -> tuple[npt.NDArray[Any], str | None]:
-    """Replace label values by class numbers, and say which values the table has not."""
+) -> tuple[npt.NDArray[Any], list[int]]:
+    """Replace label values by class numbers; gives also the values that the table has not."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
     if high - low >= _TABLE:
         return _translate_sparse(values, table, dtype)
@@ -186,31 +188,45 @@ def _translate(
             numbers[value - low] = number
     class_map = look_up(numbers, values, low)
     if class_map.max(initial=0) != nameless:
-        return class_map, None
+        return class_map, []
     unnamed = np.unique(values[class_map == nameless])
     class_map[class_map == nameless] = 0
-    return class_map, _unnamed_values(unnamed, table)
+    return class_map, unnamed.tolist()
 
 
 def _translate_sparse(
     values: npt.NDArray[Any], table: Mapping[int, int], dtype: type[np.uint8 | np.uint16]
-) -> tuple[npt.NDArray[Any], str | None]:
+) -> tuple[npt.NDArray[Any], list[int]]:
     """`_translate` for values so far apart that a table of all between would be larger than the mask."""
     present = np.unique(np.concatenate([np.unique(plane) for plane in values]))
     numbers = np.array([table.get(int(value), 0) for value in present], dtype)
     class_map = np.empty(values.shape, dtype)
     for plane, out in zip(values, class_map, strict=True):
         np.take(numbers, np.searchsorted(present, plane), out=out, mode="clip")
-    unnamed = [int(value) for value in present if int(value) not in table]
-    return class_map, _unnamed_values(unnamed, table) if unnamed else None
+    return class_map, [int(value) for value in present if int(value) not in table]
 
 
-def _unnamed_values(values: Iterable[int], table: Mapping[int, int]) -> str:
+def _unnamed_values(values: Sequence[int], table: Mapping[int, int], file: MaskFile) -> str:
+    """What is said of values without a class: all of them, those beyond the first few behind the advice."""
     known = listed(value for value in sorted(table) if value)
+    advice = "add them there, or to masks.ignore"
+    if file.path.lower().endswith(_JPEG):
+        advice = "JPEG makes such values around edges: where the mask has one class, set masks.threshold, such as 128"
+    if len(values) <= _LISTED:
+        return f"the mask holds the values {listed(values)}, which [labels] does not name (it names {known}); {advice}"
     return (
-        f"the mask holds the values {listed(values)}, which [labels] does not name (it names {known}); "
-        "add them there, or to masks.ignore"
+        f"the mask holds {len(values):,} values that [labels] does not name (it names {known}); {advice}: "
+        + ", ".join(_runs(values))
     )
+
+
+def _runs(values: Sequence[int]) -> Iterator[str]:
+    """Ascending numbers, those in a row as ``3 to 8``."""
+    first = 0
+    for at in range(1, len(values) + 1):
+        if at == len(values) or values[at] != values[at - 1] + 1:
+            yield f"{values[first]} to {values[at - 1]}" if at - first > 1 else str(values[first])
+            first = at
 
 
 def _from_colours(

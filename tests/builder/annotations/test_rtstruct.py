@@ -217,6 +217,10 @@ def test_contours_that_do_not_fit_the_image_are_refused(tmp_path: Path, contours
 
 def test_contours_need_an_image_with_a_place(tmp_path: Path) -> None:
     path = write_rtstruct(tmp_path / "rs.dcm", {"a": [square(1, 2, 2)]})
-    for image in (Picture(np.zeros((10, 12))), Volume(np.zeros(SHAPE), None)):
-        with pytest.raises(UnreadableError, match="says nothing of where it lies"):
+    images: list[tuple[str, Picture | Volume]] = [
+        ("slices of the series", Picture(np.zeros((10, 12)))),
+        ("where it lies", Volume(np.zeros(SHAPE), None)),
+    ]
+    for said, image in images:
+        with pytest.raises(UnreadableError, match=said):
             segments_of(rtstruct, path, image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ def recipe(tmp_path: Path, image: str, mask: str, more: str = "", labels: str = 
     return path
 
 
-def built_records(out: Path) -> list[dict[str, object]]:
+def built_records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(data) for name, data in members(out) if name.endswith(".json")]
 
 
@@ -71,6 +72,23 @@ def test_patient_from_case_name_keeps_frames_together(sa_med2d: Command, tmp_pat
         splits.setdefault(record["patient"], set()).add(record["split"])
     assert len(splits) == 12
     assert all(found == {hashed_split("Files", str(patient))} for patient, found in splits.items())
+
+
+@pytest.mark.parametrize("label", ["tumör", "a+b", "kidney.left", "liver (1)", "liver[2]", "_liver", "-", " liver"])
+def test_a_file_name_that_names_no_class_costs_its_case(sa_med2d: Command, tmp_path: Path, label: str) -> None:
+    raw = tmp_path / "raw"
+    for case, name in (("a", "liver"), ("b", label)):
+        picture(raw / f"img/{case}.png")
+        picture(raw / f"gt/{case}/{name}.png", mask=True)
+    file = recipe(tmp_path, "img/{case}.png", "gt/{case}/{label}.png", labels="")
+    ran = sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "out")
+    assert ran.code == 3, ran.err
+    assert f"b: gt/b/{label}.png: match: captured the label {label!r}, which is no class name" in ran.err
+    assert f'name its class in [labels]: "{label}" = "..."' in ran.err
+    assert [record["case"] for record in built_records(tmp_path / "out")] == ["a"]
+    file = recipe(tmp_path, "img/{case}.png", "gt/{case}/{label}.png", labels=f'"{label}" = "spleen"')
+    assert sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "out").code == 0
+    assert [record["masks"][0]["label"] for record in built_records(tmp_path / "out")] == ["liver", "spleen"]
 
 
 def test_official_split_by_folder(sa_med2d: Command, tmp_path: Path) -> None:
@@ -146,8 +164,8 @@ def test_lonely_images_and_masks_are_listed_and_not_fatal(sa_med2d: Command, tmp
     file = recipe(tmp_path, "img/{case}.png", "gt/{case}.png")
     ran = sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == 0
-    assert "1 images without a mask were left out: img/a.png" in ran.err
-    assert "1 masks without an image were left out: gt/c.png" in ran.err
+    assert "1 image without a mask, left out: img/a.png" in ran.err
+    assert "1 mask without an image, left out: gt/c.png" in ran.err
     checked = sa_med2d("sources", "check", file, "--raw", raw)
     assert "cases: 1 " in checked.out
     assert "img/a.png: image without a mask" in checked.out
@@ -169,8 +187,8 @@ def test_unknown_class_is_kept_with_a_hint_or_refused(sa_med2d: Command, tmp_pat
     ran = sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == 0
     assert "class 'gallblader' is not in the vocabulary; near are gallbladder" in ran.err
-    (mask,) = built_records(tmp_path / "out")[0]["masks"]  # type: ignore[misc]
-    assert (mask["label"], mask["organ"], mask["group"]) == ("gallblader", None, "other")  # type: ignore[has-type]
+    (mask,) = built_records(tmp_path / "out")[0]["masks"]
+    assert (mask["label"], mask["organ"], mask["group"]) == ("gallblader", None, "other")
     strict = sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "strict", "--strict")
     assert strict.code == 1
     assert not (tmp_path / "strict").exists()
@@ -194,7 +212,7 @@ def test_cases_without_a_sample_are_named(sa_med2d: Command, tmp_path: Path) -> 
     cv2.imwrite(str(raw / "m/b.png"), np.zeros((40, 48), np.uint8))
     ran = sa_med2d("build", recipe(tmp_path, "i/{case}.png", "m/{case}.png"), "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == 0
-    assert "1 cases gave no sample, every slice was dropped by a rule: b" in ran.err
+    assert "1 case gave no sample, every slice was dropped by a rule: b" in ran.err
 
 
 @pytest.mark.parametrize("name", ["1.2.840.113", "a--b", "-a-", "spa ce", "umläut", "100%"])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from builder.sources.load import parse_recipe
 from tests.support.command import Command
 from tests.support.nifti import read_nifti
 from tests.support.output import members
@@ -34,7 +35,7 @@ def test_demo_builds_verifies_and_streams(sa_med2d: Command, tmp_path: Path, map
     ran = sa_med2d("demo", "--out", tmp_path / "demo", "--workers", 2)
     assert ran.code == 0, ran.err
     assert "no findings" in ran.err
-    assert ran.out.startswith("mr_t1--MNI152--mni_icbm152--x_")
+    assert "\nmr_t1--MNI152--mni_icbm152--x_" in ran.out
     records = [json.loads(data) for name, data in members(tmp_path / "demo") if name.endswith(".json")]
     assert {record["modality"] for record in records} == {"mr", "microscopy"}
     assert {record["license"] for record in records} == {"LicenseRef-MNI-ICBM152", "BSD-3-Clause"}
@@ -51,7 +52,9 @@ def count_components(binary: np.ndarray) -> int:
     return total
 
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[3] / "README.md").read_text(), re.DOTALL)
+README = (Path(__file__).parents[3] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+RECIPES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
 def test_python_of_the_readme_runs_on_the_demo(sa_med2d: Command, tmp_path: Path) -> None:
@@ -63,6 +66,15 @@ def test_python_of_the_readme_runs_on_the_demo(sa_med2d: Command, tmp_path: Path
         subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, check=True, env={**os.environ, "HF_HOME": str(tmp_path)}
         )
+
+
+def test_recipes_of_the_readme_are_valid() -> None:
+    whole, *parts = RECIPES
+    head = whole.split("[files]")[0]
+    assert parse_recipe(whole, "README").name == "MySpleen"
+    found = [parse_recipe(head + part, "README") for part in parts]
+    assert [recipe.masks.segments for recipe in found] == [True, False, False]
+    assert [recipe.labels_by_file for recipe in found] == [False, False, True]
 
 
 def test_demo_without_its_packages(sa_med2d: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

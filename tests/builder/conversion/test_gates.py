@@ -87,18 +87,19 @@ DEFAULTS = {
 def test_each_gate_does_what_is_said(sa_med2d: Command, tmp_path: Path, gate: str, action: str) -> None:
     image, mask = FOUND[gate]
     ran = build(sa_med2d, tmp_path, image(), mask(), "" if action == "default" else f'[gates]\n{gate} = "{action}"\n')
-    if ran.code == 1:  # not every gate has every action; the recipe says which
+    if not (tmp_path / "out").exists():  # not every gate has every action; the recipe says which
         assert f"gates.{gate}: " in ran.err
         assert "'quarantine'" in ran.err
+        assert ran.code == 1
         return
     action = DEFAULTS[gate] if action == "default" else action
-    counts = receipt(tmp_path)
     if action == "quarantine":
-        assert ran.code == 3
+        assert ran.code == 1
         assert f"gate: {gate}: " in ran.err
-        assert counts["samples"] == 0
+        assert not list((tmp_path / "out").rglob("*.tar"))
     else:
         assert ran.code == 0
+        counts = receipt(tmp_path)
         assert counts["flagged"].get(gate, 0) == (action == "flag")
         assert counts["dropped"].get(gate, 0) == (action == "drop")
         assert (f"the gate {gate} found 1 and kept them" in ran.err) == (action == "flag")
@@ -123,7 +124,7 @@ def test_flagged_nonfinite_values_become_the_lowest(sa_med2d: Command, tmp_path:
 def test_mask_on_another_grid_is_resampled_when_asked(sa_med2d: Command, tmp_path: Path) -> None:
     coarse, affine = organ_map((12, 20, 18)), lps_affine((1.6, 1.6, 3.0))
     refused = build(sa_med2d, tmp_path, ct_like(), coarse, "", affine=affine)
-    assert refused.code == 3
+    assert refused.code == 1
     assert "grid: the image has 36 x 40 x 24 pixels, the mask 18 x 20 x 12" in refused.err
     ran = build(sa_med2d, tmp_path, ct_like(), coarse, "resample_masks = true", affine=affine)
     assert ran.code == 0, ran.err
@@ -149,7 +150,7 @@ def test_mask_on_another_grid_is_resampled_when_asked(sa_med2d: Command, tmp_pat
 
 def test_missing_slices_are_never_resampled(sa_med2d: Command, tmp_path: Path) -> None:
     ran = build(sa_med2d, tmp_path, ct_like(), organ_map()[:18], "resample_masks = true")
-    assert ran.code == 3
+    assert ran.code == 1
     assert "the mask 36 x 40 x 18" in ran.err
     assert "it cannot be resampled" in ran.err
 

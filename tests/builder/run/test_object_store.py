@@ -48,7 +48,7 @@ def test_the_bytes_of_a_local_build(
     assert store.tree()["README.md"] == (tmp_path / "out/README.md").read_bytes()
     assert "build/lock.owner" not in store.tree()
     verified = sa_med2d("verify", store.url, "--deep")
-    assert (verified.code, "no findings" in verified.err) == (0, True), verified.err
+    assert (verified.code, "no findings" in verified.out) == (0, True), verified.err
 
 
 def test_resume_lists_and_reads_no_shard(store: Store, recipe: Path, sa_med2d: Command) -> None:

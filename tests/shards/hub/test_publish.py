@@ -56,7 +56,7 @@ class Publisher:
         out, err = process.communicate(timeout=120)
         assert TOKEN not in out + err
         assert "Traceback" not in err, err
-        return process.returncode, " ".join(err.split())
+        return process.returncode, " ".join((out + err).split())
 
     def script(self, text: str, token: str | None = TOKEN) -> Any:
         """What a script of a user prints last, as JSON."""

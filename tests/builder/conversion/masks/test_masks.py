@@ -115,7 +115,7 @@ def test_blended_edges_go_to_the_nearest_colour_only_when_asked(sa_med2d: Comman
     drawn[4, 5:40], drawn[30, 5:40] = (100, 0, 0), (160, 0, 0)
     labels = '[labels]\n"#ff0000" = "polyp"\n'
     ran = build(sa_med2d, tmp_path, ONE_FILE + labels, {"a.png": drawn})
-    assert ran.code == 3
+    assert ran.code == 1
     assert "holds 2 colours that [labels] does not name, such as #640000, #a00000" in ran.err
     assert 'color_match = "nearest"' in ran.err
     found = built(sa_med2d, tmp_path, ONE_FILE + labels + '[masks]\ncolor_match = "nearest"\n', {"a.png": drawn})
@@ -168,7 +168,7 @@ def test_value_without_a_class_is_named(sa_med2d: Command, tmp_path: Path) -> No
     drawn = np.where(B, 9, np.where(A, 1, 0)).astype(np.uint8)
     text = ONE_FILE + '[labels]\n1 = "polyp"\n'
     ran = build(sa_med2d, tmp_path, text, {"a.png": drawn})
-    assert ran.code == 3
+    assert ran.code == 1
     assert (
         "m/a.png: gate: unnamed_values: the mask holds the values 9, which [labels] does not name (it names 1)"
         in ran.err
@@ -180,7 +180,7 @@ def test_probability_map_without_threshold_is_refused(sa_med2d: Command, tmp_pat
     drawn = np.where(A, 0.7, 0).astype(np.float32)
     text = (ONE_FILE + '[labels]\n1 = "polyp"\n').replace("m/{case}.png", "m/{case}.tif")
     ran = build(sa_med2d, tmp_path, text, {"a.tif": drawn})
-    assert ran.code == 3
+    assert ran.code == 1
     assert "fractions such as 0.7" in ran.err
     assert "masks.threshold" in ran.err
 
@@ -189,13 +189,13 @@ def test_coloured_mask_without_colours_is_refused(sa_med2d: Command, tmp_path: P
     drawn = np.zeros((*SHAPE, 3), np.uint8)
     drawn[A] = (255, 0, 0)
     ran = build(sa_med2d, tmp_path, ONE_FILE + '[labels]\n255 = "polyp"\n', {"a.png": drawn})
-    assert ran.code == 3
+    assert ran.code == 1
     assert "the mask is coloured" in ran.err
 
 
 def test_mask_of_another_size_is_never_resized(sa_med2d: Command, tmp_path: Path) -> None:
     ran = build(sa_med2d, tmp_path, ONE_FILE + '[labels]\n1 = "polyp"\n', {"a.png": np.ones((30, 40), np.uint8)})
-    assert ran.code == 3
+    assert ran.code == 1
     assert "m/a.png: grid: the image has 80 x 60 pixels, the mask 40 x 30" in ran.err
 
 
@@ -242,6 +242,29 @@ def test_images_of_one_case_share_masks(sa_med2d: Command, tmp_path: Path) -> No
     assert found[f"{names[0]}.png"] != found[f"{names[1]}.png"]
 
 
+def test_noise_of_jpeg_asks_for_a_threshold(sa_med2d: Command, tmp_path: Path) -> None:
+    text = ONE_FILE.replace("m/{case}.png", "m/{case}.jpg") + '[labels]\n255 = "polyp"\n'
+    ran = build(sa_med2d, tmp_path, text, {"a.jpg": A.astype(np.uint8) * 255})
+    assert ran.code == 1
+    assert "around edges: where the mask has one class, set masks.threshold, such as 128" in ran.err
+    assert "masks.ignore" not in ran.err
+    assert build(sa_med2d, tmp_path, f"{text}[masks]\nthreshold = 128\n", {}).code == 0
+
+
+def test_every_unnamed_value_stands_in_the_file(sa_med2d: Command, tmp_path: Path) -> None:
+    drawn = np.zeros(SHAPE, np.uint16)
+    drawn.flat[:3000] = np.arange(3000) * 2
+    drawn.flat[-5:] = (7001, 7002, 7003, 7004, 7006)
+    ran = build(sa_med2d, tmp_path, ONE_FILE + '[labels]\n2 = "polyp"\n4 = "liver"\n', {"a.png": drawn})
+    assert ran.code == 1
+    assert "holds 3,002 values that [labels] does not name (it names 2, 4); add them there" in ran.err
+    assert "... (whole in build/quarantine/Drawn.json)" in ran.err
+    assert max(map(len, ran.err.splitlines())) < 700
+    (entry,) = json.loads((tmp_path / "out/build/quarantine/Drawn.json").read_text())
+    listed = entry["reason"].rpartition("masks.ignore: ")[2].partition("; [gates]")[0].split(", ")
+    assert listed == [*(str(value) for value in range(6, 6000, 2)), "7001 to 7004", "7006"]
+
+
 @pytest.mark.parametrize(("slope", "intercept"), [(2.0, -3.0), (70000.0, 5.0), (0.5, 0.0)])
 def test_label_values_take_the_header_scaling(
     sa_med2d: Command, tmp_path: Path, slope: float, intercept: float
@@ -262,7 +285,7 @@ def test_label_values_take_the_header_scaling(
     recipe = RECIPE.format(name="Scaled", license="MIT", modality="ct").split('1 = "liver"')[0] + labels
     (tmp_path / "Scaled.toml").write_text(recipe + f"[masks]\nignore = [{int(values['nothing'])}]\n")
     ran = sa_med2d("build", tmp_path / "Scaled.toml", "--raw", volume, "--out", tmp_path / "out")
-    assert ran.code == (3 if slope == 0.5 else 0), ran.err
+    assert ran.code == (1 if slope == 0.5 else 0), ran.err
     if slope == 0.5:
         assert "fractions such as 0.5" in ran.err
         return
@@ -290,5 +313,5 @@ def test_label_values_may_lie_far_apart(sa_med2d: Command, tmp_path: Path) -> No
     assert far == near
     write_nifti(mask, np.where(drawn == 2, 4_999_999, drawn))
     ran = sa_med2d("build", tmp_path / "Far.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "far")
-    assert ran.code == 3
+    assert ran.code == 1
     assert "the mask holds the values 4999999, which [labels] does not name (it names 1, 5000000)" in ran.err

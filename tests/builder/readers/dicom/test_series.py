@@ -123,7 +123,7 @@ def test_one_of_several_series(sa_med2d: Command, tmp_path: Path) -> None:
     mask.SetOrigin((-10, -20, 30))
     sitk.WriteImage(mask, str(tmp_path / "raw/p1/seg.nrrd"))
     ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE)
-    assert ran.code == 3
+    assert ran.code == 1
     assert "the folder holds 2 image series, expected one: number 10, CT, 24 images of 40 x 36; number 11" in ran.err
     assert "say which is meant with files.series" in ran.err
     assert "FLAIR" not in ran.err

@@ -44,7 +44,7 @@ def test_points_in_time_of_a_series_are_cases(sa_med2d: Command, tmp_path: Path)
     shutil.rmtree(tmp_path / "raw/p1/ct")
     write_ct_series(tmp_path / "raw/p1/ct", volumes.reshape(-1, *volumes.shape[2:]), change)
     ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE)
-    assert ran.code == 3
+    assert ran.code == 1
     assert "it holds 2 images (4D, pages or frames), expected one" in ran.err
     ran = build(sa_med2d, tmp_path, tmp_path / "raw", CASE.replace("[labels]", "frames = true\n[labels]"))
     assert ran.code == 0, ran.err
