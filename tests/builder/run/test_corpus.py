@@ -378,11 +378,15 @@ def built(
 @pytest.mark.parametrize("name", ALL_SETS)
 def test_set_is_built(sa_med2d: Command, built: Callable[[str], Built], name: str) -> None:
     result = built(name)
-    assert result.ran.code == (3 if SETS[name].quarantined else 0), result.ran.err
+    failed = SETS[name].quarantined
+    assert result.ran.code == ((3 if SETS[name].cases else 1) if failed else 0), result.ran.err
     assert len({case for case, _, _ in result.samples}) == SETS[name].cases
     assert len(result.build_file("quarantine")) == SETS[name].quarantined
     verified = sa_med2d("verify", "--deep", result.out)
-    assert verified.code == 0, verified.err
+    if SETS[name].cases:
+        assert verified.code == 0, verified.err
+    else:
+        assert "holds no shard" in verified.err
 
 
 @pytest.mark.parametrize("name", ALL_SETS)
@@ -477,7 +481,7 @@ def test_label_values_with_gaps(built: Callable[[str], Built]) -> None:
 
 
 def test_long_narrow_volume_leaves_no_slice(built: Callable[[str], Built]) -> None:
-    assert built("PyRadiomics_breast").build_file("receipts")["dropped"] == {"edge": 45 + 120 + 21}
+    assert f"edge {45 + 120 + 21}" in built("PyRadiomics_breast").ran.out
 
 
 def test_mask_of_another_scan_is_refused(built: Callable[[str], Built]) -> None:
