@@ -36,12 +36,17 @@ class EncodedCase:
     """The samples of a case as the bytes that stand in a shard, and their rows of the index.
 
     Attributes:
-        blocks: Tar blocks.
+        blocks: Tar blocks of each sample; they are not joined, as a case may have gigabytes of them.
         rows: Rows of the index; offsets count from the first block, the shard has no name yet.
     """
 
-    blocks: bytes
+    blocks: tuple[bytes, ...]
     rows: pa.Table
+
+    @property
+    def size(self) -> int:
+        """Bytes of all blocks."""
+        return sum(map(len, self.blocks))
 
 
 def encode_case(samples: Sequence[EncodedSample]) -> EncodedCase:
@@ -54,7 +59,7 @@ def encode_case(samples: Sequence[EncodedSample]) -> EncodedCase:
         blocks.append(data)
         rows.append(index_row(metadata.to_record(), "", located))
         end += len(data)
-    return EncodedCase(b"".join(blocks), index_table(rows))
+    return EncodedCase(tuple(blocks), index_table(rows))
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def relicensed(case: StoredCase, license_id: str) -> EncodedCase:
         blocks.append(data)
         rows.append(index_row(record, "", located))
         end += len(data)
-    return EncodedCase(b"".join(blocks), index_table(rows))
+    return EncodedCase(tuple(blocks), index_table(rows))
 
 
 @dataclass(frozen=True)

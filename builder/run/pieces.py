@@ -74,13 +74,13 @@ class PieceLog:
     def append(self, piece: Piece, license_id: str, encoded: EncodedCase) -> LoggedCase:
         """Write a case; ``offset``, ``bytes`` and ``crc32`` of its piece are set here."""
         rows = _to_bytes(encoded.rows)
-        about = {**asdict(piece), "bytes": len(encoded.blocks), "crc32": isal_zlib.crc32(encoded.blocks), "offset": 0}
+        about = {**asdict(piece), "bytes": encoded.size, "crc32": crc32_of(encoded.blocks), "offset": 0}
         record = json.dumps({"license": license_id, "piece": about}).encode("utf-8", "surrogateescape")
         check = isal_zlib.crc32(rows, isal_zlib.crc32(record))
-        head = _HEAD.pack(_MARK, len(record), len(rows), len(encoded.blocks), check)
-        self._file.write(b"".join((head, record, rows, encoded.blocks)))
+        head = _HEAD.pack(_MARK, len(record), len(rows), encoded.size, check)
+        self._file.writelines((head, record, rows, *encoded.blocks))
         self._file.flush()
-        at, self._end = self._end, self._end + len(head) + len(record) + len(rows) + len(encoded.blocks)
+        at, self._end = self._end, self._end + len(head) + len(record) + len(rows) + encoded.size
         return _logged(self._name, at + len(head), record, len(rows))
 
 

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
-
-from isal import isal_zlib
+from threading import Condition
+from typing import Final, Self
 
 from builder.run.batch import Outcome
 from builder.run.earlier_shards import CaseReader, FoundCase
+from builder.run.pieces import crc32_of
 from builder.run.plan import ShardPlan
 from builder.run.versions import versions
+from sa_med2d_20m import SAMed2DError
 from shards.index import receipt_of, write_index
 from shards.paths import ShardId
 from shards.receipt import Piece, Receipt, write_receipt
 from shards.writer import StoredCase, relicensed, write_shard
 
+_THREADS: Final = 4
+"""Shards that are written at a time: more than one, as one may wait long for a slow case."""
+
+
+class AbandonedError(SAMed2DError):
+    """The build ends before all cases of a shard are there."""
+
 
 class UnfinishedShards:
     """The shards of a build that must be written, while their cases come in.
 
-    One thread writes them, beside the conversion: it copies bytes from logs and from earlier shards, a part at a time,
-    so that memory does not grow with what is waiting.
+    Threads write them, beside the conversion: each takes the cases of a shard in the order of the plan, as soon as they
+    are there, and copies their bytes from logs and from earlier shards, a part at a time. So memory does not grow with
+    what is waiting.
 
     Args:
         out: Output folder.
@@ -36,15 +45,20 @@ class UnfinishedShards:
         self._plans: dict[str, tuple[ShardPlan, str]] = {}
         self._cases: dict[str, dict[str, FoundCase]] = {}
         self._logs: dict[str, set[str]] = {}
-        self._reader = CaseReader(out)
-        self._thread = ThreadPoolExecutor(1)
+        self._arrived = Condition()
+        self._over = False
+        self._threads = ThreadPoolExecutor(_THREADS)
         self._written: dict[str, Future[Receipt]] = {}
+        self._failed: list[Future[Receipt]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        with self._arrived:
+            self._over = True
+            self._arrived.notify_all()
+        self._threads.shutdown(cancel_futures=True)
 
     def open(self, plan: ShardPlan, license_id: str, found: Mapping[int, FoundCase]) -> None:
         """Begin with a shard.
@@ -58,40 +72,53 @@ class UnfinishedShards:
         self._plans[stem] = plan, license_id
         self._logs[stem] = set()
         self._cases[stem] = {plan.cases[number].settings: case for number, case in found.items()}
-        self._write_if_complete(stem)
+        if len(found) == len(plan.cases):
+            self._begin(stem)
 
     def add(self, outcome: Outcome) -> None:
-        """Take in a case, and write its shard if it was the last one missing."""
+        """Take in a case, and begin to write its shard; what failed ends the build now, not when all is converted."""
         stem = outcome.shard.stem
-        self._cases[stem][outcome.task.settings] = outcome.stored
-        if outcome.stored.log is not None:  # logs of earlier builds may hold cases of other shards too
-            self._logs[stem].add(outcome.stored.log)
-        self._write_if_complete(stem)
-        for written in self._written.values():  # what failed ends the build now, not when all is converted
-            if written.done():
-                written.result()
+        with self._arrived:
+            self._cases[stem][outcome.task.settings] = outcome.stored
+            if outcome.stored.log is not None:  # logs of earlier builds may hold cases of other shards too
+                self._logs[stem].add(outcome.stored.log)
+            self._arrived.notify_all()
+        if stem not in self._written:
+            self._begin(stem)
+        if self._failed:
+            self._failed[0].result()
 
     def receipts(self) -> dict[str, Receipt]:
         """The receipts of all shards by stem, when they are written."""
         return {stem: written.result() for stem, written in self._written.items()}
 
-    def _write_if_complete(self, stem: str) -> None:
-        plan, license_id = self._plans[stem]
-        if len(self._cases[stem]) == len(plan.cases):
-            found = self._cases.pop(stem)
-            cases = [found[task.settings] for task in plan.cases]
-            self._written[stem] = self._thread.submit(self._write, plan.shard, cases, license_id)
+    def _begin(self, stem: str) -> None:
+        self._written[stem] = self._threads.submit(self._write, *self._plans[stem])
+        self._written[stem].add_done_callback(self._note_failure)
 
-    def _write(self, shard: ShardId, cases: Sequence[FoundCase], license_id: str) -> Receipt:
-        receipt = write_planned(self._out, shard, cases, license_id, self._reader)
-        for log in self._logs.pop(shard.stem):
+    def _note_failure(self, written: Future[Receipt]) -> None:
+        if not written.cancelled() and written.exception() is not None:
+            self._failed.append(written)
+
+    def _write(self, plan: ShardPlan, license_id: str) -> Receipt:
+        receipt = write_planned(self._out, plan.shard, self._in_order(plan), license_id)
+        for log in self._logs[plan.shard.stem]:
             (self._out / log).unlink()
         return receipt
 
+    def _in_order(self, plan: ShardPlan) -> Iterator[FoundCase]:
+        """The cases of a shard, each when it is there."""
+        cases = self._cases[plan.shard.stem]
+        for task in plan.cases:
+            with self._arrived:
+                while not (self._over or task.settings in cases):
+                    self._arrived.wait()
+                if task.settings not in cases:
+                    raise AbandonedError(f"{plan.shard.tar}: not all of its cases are there")
+            yield cases.pop(task.settings)
 
-def write_planned(
-    out: Path, shard: ShardId, cases: Sequence[FoundCase], license_id: str, reader: CaseReader
-) -> Receipt:
+
+def write_planned(out: Path, shard: ShardId, cases: Iterable[FoundCase], license_id: str) -> Receipt:
     """Write a shard from its cases, one after another.
 
     Args:
@@ -99,14 +126,13 @@ def write_planned(
         shard: Name of the shard.
         cases: What became of each case, in the order of the plan.
         license_id: Licence that the metadata of all samples must name.
-        reader: Reads their samples.
 
     Raises:
         StoreError: A case is no longer where it was.
         OSError: The output folder cannot be written.
     """
     pieces: list[Piece] = []
-    written = write_shard(out, shard, _samples(cases, license_id, reader, pieces))
+    written = write_shard(out, shard, _samples(cases, license_id, CaseReader(out), pieces))
     write_index(out / shard.index, written.rows)
     placed = tuple(replace(piece, offset=offset) for piece, offset in zip(pieces, written.offsets, strict=True))
     receipt = replace(
@@ -134,9 +160,8 @@ def _samples(
             yield stored
             continue
         encoded = relicensed(stored, license_id)
-        check = isal_zlib.crc32(encoded.blocks)
-        pieces.append(replace(case.piece, bytes=len(encoded.blocks), crc32=check))
-        yield StoredCase((encoded.blocks,), encoded.rows)
+        pieces.append(replace(case.piece, bytes=encoded.size, crc32=crc32_of(encoded.blocks)))
+        yield StoredCase(encoded.blocks, encoded.rows)
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -26,7 +26,13 @@ MOST_DEATHS: Final = 3
 """How often a process may die over one case."""
 _LOOK: Final = 1.0
 """Seconds between looks at cases that take too long."""
-_WARM: Final = ("builder.run.work", "builder.readers.nifti", "builder.readers.picture")
+_WARM: Final = (
+    "builder.run.work",
+    "builder.readers.nifti",
+    "builder.readers.picture",
+    "nibabel.orientations",
+    "pandas",  # PyArrow imports it with the first table, where it is installed
+)
 """What nearly every worker needs: imported once, by the server that workers are forked from."""
 
 
