@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,17 @@ class Receipt:
         return ShardId.parse(self.shard)
 
 
+def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of counts by reason, sorted; reasons that count nothing are left out."""
+    total = sum(map(Counter, counts), Counter[str]())
+    return dict(sorted((+total).items()))
+
+
 def lost_shares(receipts: Collection[Receipt]) -> dict[str, float]:
     """What part of the mask pixels each rule and gate left out, of all that would be there without them; sorted."""
-    lost = sum((Counter(receipt.lost_pixels) for receipt in receipts), Counter[str]())
-    annotated = sum(receipt.mask_pixels for receipt in receipts) + lost.total()
-    return {reason: pixels / annotated for reason, pixels in sorted(lost.items())}
+    lost = summed(receipt.lost_pixels for receipt in receipts)
+    annotated = sum(receipt.mask_pixels for receipt in receipts) + sum(lost.values())
+    return {reason: pixels / annotated for reason, pixels in lost.items()}
 
 
 def write_receipt(out: Path, receipt: Receipt) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.run.pieces import LoggedCase, crc32_of
+from sa_med2d_20m import DatasetError
 from shards.atomic import write_atomic
 from shards.paths import DATA, INDEX, PREVIOUS, ShardId
 from shards.receipt import Piece, Receipt, read_receipt
@@ -87,12 +88,15 @@ def whole_shards(out: Path, receipts: Iterable[Receipt]) -> dict[str, Receipt]:
 
 
 def shards_aside(out: Path) -> Iterator[tuple[Receipt, ShardPlace]]:
-    """The shards that a build which was killed left standing aside."""
+    """The shards that a build which was killed left standing aside; one whose receipt cannot be read counts as gone."""
     listed = listing(out, PREVIOUS)
     for name in listed:
         base = name.removesuffix(".json")
         if base != name and {f"{base}.tar", f"{base}.parquet"} <= listed.keys():
-            receipt = read_receipt(out / PREVIOUS / name)
+            try:
+                receipt = read_receipt(out / PREVIOUS / name)
+            except DatasetError:
+                continue
             yield receipt, ShardPlace.aside(receipt)
 
 

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from builder.run.batch import Outcome
 from builder.run.build import Summary, unknown_classes
 from builder.run.plan import SourcePlan
+from builder.run.result import source_result
 from builder.run.resume import Resumption
 from shards.console import plural, print_table, working
 from shards.license import refusal, tiers
@@ -154,7 +155,7 @@ def _no_config(summary: Summary) -> str:
 def _print_losses(console: Console, plan: SourcePlan, summary: Summary) -> None:
     """Name a source that loses much of what it annotates, and what to do where that was not meant."""
     name = plan.source.recipe.name
-    shares = lost_shares([receipt for receipt in summary.receipts if receipt.id.source == name])
+    shares = lost_shares(_receipts_of(plan, summary))
     if sum(shares.values()) > _MUCH:
         reasons = [f"{_percent(share)} by {_REMEDIES.get(rule, f'the gate {rule}')}" for rule, share in shares.items()]
         lost = f"{_percent(sum(shares.values()))} of its mask pixels are left out: {', '.join(reasons)}"
@@ -166,30 +167,31 @@ def _percent(share: float) -> str:
 
 
 def _print_flags(console: Console, plan: SourcePlan, summary: Summary) -> None:
-    name = plan.source.recipe.name
-    flagged = (Counter(receipt.flagged) for receipt in summary.receipts if receipt.id.source == name)
-    for gate, count in sorted(sum(flagged, Counter[str]()).items()):
-        console.print(f"[yellow]{name}:[/] the gate {gate} found {count:,} and kept them", highlight=False)
+    made = source_result(plan, summary)
+    for gate, count in made.flagged.items():
+        console.print(f"[yellow]{made.name}:[/] the gate {gate} found {count:,} and kept them", highlight=False)
+
+
+def _receipts_of(plan: SourcePlan, summary: Summary) -> list[Receipt]:
+    return [receipt for receipt in summary.receipts if receipt.id.source == plan.source.recipe.name]
 
 
 def _table(summary: Summary) -> Table:
     counted = ("shards", "cases", "images", "masks", "MB", "quarantined", "dropped slices", "small masks")
     table = Table("source", "licence", *counted)
     for plan in summary.plans:
-        name = plan.source.recipe.name
-        own = [receipt for receipt in summary.receipts if receipt.id.source == name]
-        dropped = sum((Counter(receipt.dropped) for receipt in own), Counter[str]())
+        made = source_result(plan, summary)
         table.add_row(
-            name,
-            plan.source.recipe.license,
-            str(len(own) if any(receipt.samples for receipt in own) else 0),  # one that gives nothing leaves none
-            f"{sum(len(receipt.cases) for receipt in own):,}",
-            f"{sum(receipt.samples for receipt in own):,}",
-            f"{sum(receipt.masks for receipt in own):,}",
-            f"{sum(receipt.bytes for receipt in own) / 1e6:,.1f}",
-            f"{len(summary.quarantined.get(name, ())):,}",
-            ", ".join(f"{rule} {count:,}" for rule, count in sorted(dropped.items()) if rule != "small_mask"),
-            _small_masks(dropped["small_mask"], own),
+            made.name,
+            made.license,
+            str(made.shards),
+            f"{made.cases:,}",
+            f"{made.samples:,}",
+            f"{made.masks:,}",
+            f"{made.bytes / 1e6:,.1f}",
+            f"{len(made.quarantined):,}",
+            ", ".join(f"{rule} {count:,}" for rule, count in made.dropped.items() if rule != "small_mask"),
+            _small_masks(made.dropped.get("small_mask", 0), _receipts_of(plan, summary)),
         )
     return table
 

@@ -7,7 +7,7 @@ files, which is hashed anew only where size or time of a file have changed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,11 +108,11 @@ def resume(
     )
 
 
-def forget(out: Path, sources: Collection[str]) -> None:
+def forget(out: Path, sources: Set[str]) -> None:
     """Delete logs and shards aside of sources, all of whose shards are finished."""
-    for folder, position in ((PIECES, 2), (PREVIOUS, 3)):
+    for folder, source in ((PIECES, 2), (PREVIOUS, 3)):  # where in a path below it the source stands
         for name in listing(out, folder):
-            if name.split("/")[position] in sources:
+            if not sources.isdisjoint(name.split("/")[source : source + 1]):
                 (out / folder / name).unlink()
         remove_empty_folders(out, folder)
 
@@ -171,8 +171,8 @@ def _make_room(
 
 def discard_shards(out: Path, shards: Iterable[ShardId]) -> None:
     """Delete what there is of shards, and the folders that hold nothing after that."""
-    for shard in shards:
-        for path in (shard.receipt, shard.index, shard.tar):
-            (out / path).unlink(missing_ok=True)
-    for folder in (DATA, INDEX, RECEIPTS):
+    paths = [path for shard in shards for path in (shard.receipt, shard.index, shard.tar)]
+    for path in paths:
+        (out / path).unlink(missing_ok=True)
+    for folder in (DATA, INDEX, RECEIPTS) if paths else ():
         remove_empty_folders(out, folder)

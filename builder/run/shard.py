@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +17,7 @@ from builder.run.versions import versions
 from sa_med2d_20m import SAMed2DError
 from shards.index import receipt_of, write_index
 from shards.paths import ShardId
-from shards.receipt import Piece, Receipt, write_receipt
+from shards.receipt import Piece, Receipt, summed, write_receipt
 from shards.writer import StoredCase, relicensed, write_shard
 
 _THREADS: Final = 4
@@ -139,9 +138,9 @@ def write_planned(out: Path, shard: ShardId, cases: Iterable[FoundCase], license
         receipt_of(shard, written.rows, written.sha256, written.bytes),
         license=license_id,
         quarantined=tuple(piece.quarantined for piece in placed if piece.quarantined is not None),
-        dropped=_sum(piece.dropped for piece in placed),
-        flagged=_sum(piece.flagged for piece in placed),
-        lost_pixels=_sum(piece.lost_pixels for piece in placed),
+        dropped=summed(piece.dropped for piece in placed),
+        flagged=summed(piece.flagged for piece in placed),
+        lost_pixels=summed(piece.lost_pixels for piece in placed),
         pieces=placed,
         versions=versions(),
     )
@@ -162,8 +161,3 @@ def _samples(
         encoded = relicensed(stored, license_id)
         pieces.append(replace(case.piece, bytes=encoded.size, crc32=crc32_of(encoded.blocks)))
         yield StoredCase(encoded.blocks, encoded.rows)
-
-
-def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total = sum((Counter(count) for count in counts), Counter[str]())
-    return dict(sorted((+total).items()))

@@ -44,18 +44,17 @@ def convert_batch(batch: Batch, out: Path, on_start: Callable[[str], None] = _ig
     """
     import_reader(batch.cases[0].case.images[0].path)
     with store_errors():
-        if is_here(out):
-            with open_log(out, batch.shard) as log:
-                for task in batch.cases:
-                    on_start(task.case.name)
-                    yield _convert_case(task, batch, log)
-            return
         with open_log(out, batch.shard) as log:
-            outcomes = []
-            for task in batch.cases:
-                on_start(task.case.name)
-                outcomes.append(_convert_case(task, batch, log))
-        yield from outcomes
+            outcomes = _outcomes(batch, log, on_start)
+            unseen = [] if is_here(out) else list(outcomes)
+            yield from outcomes
+        yield from unseen
+
+
+def _outcomes(batch: Batch, log: PieceLog, on_start: Callable[[str], None]) -> Iterator[Outcome]:
+    for task in batch.cases:
+        on_start(task.case.name)
+        yield _convert_case(task, batch, log)
 
 
 def _convert_case(task: CaseTask, batch: Batch, log: PieceLog) -> Outcome:
@@ -95,17 +94,19 @@ def _quarantined(
 ) -> Outcome:
     if isinstance(fault, MemoryError):  # another time there may be enough
         fault = CaseError("convert", task.case.images[0].path, _NO_MEMORY, transient=True)
-    if fault.transient:  # only what a file itself says is final
-        content = None
+    # only what a file itself says is final
+    piece = _bare_piece(task, fault, None if fault.transient else content)
+    return Outcome(batch.shard, task, log.append(piece, batch.source.recipe.license, encode_case([])))
+
+
+def _bare_piece(task: CaseTask, fault: CaseError, content: str | None) -> Piece:
+    """What a case became that has no sample, and why."""
     error = shown_error(task.case, fault)
     reason = Quarantined(task.case.name, error.file, error.stage, error.reason)
-    piece = Piece(task.case.name, task.settings, content, 0, 0, 0, 0, 0, quarantined=reason)
-    return Outcome(batch.shard, task, log.append(piece, batch.source.recipe.license, encode_case([])))
+    return Piece(task.case.name, task.settings, content, 0, 0, 0, 0, 0, quarantined=reason)
 
 
 def lost_case(task: CaseTask, batch: Batch, reason: str) -> Outcome:
     """The outcome of a case over which processes died: it is quarantined, and tried again by the next build."""
-    error = shown_error(task.case, CaseError("convert", task.case.images[0].path, reason))
-    quarantined = Quarantined(task.case.name, error.file, error.stage, error.reason)
-    piece = Piece(task.case.name, task.settings, None, 0, 0, 0, 0, 0, quarantined=quarantined)
+    piece = _bare_piece(task, CaseError("convert", task.case.images[0].path, reason), None)
     return Outcome(batch.shard, task, LoggedCase(piece, batch.source.recipe.license))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +224,28 @@ def test_a_killed_build_resumes_at_the_case(tmp_path: Path, sa_med2d: Command) -
     assert again.code == 0
     assert "3 cases of other shards are converted already and kept" in again.err
     assert tree(out, "data", "index", "build/receipts") == expected
+
+
+def test_what_is_no_log_and_no_receipt_below_build_is_passed_over(tmp_path: Path, raw: Path, sa_med2d: Command) -> None:
+    """As a person, a copy or another version of this project may leave it."""
+    out = tmp_path / "out"
+    expected = fresh(raw, out, sa_med2d)
+    record = b'{"license": "MIT", "piece": {"quarantined": null, "case": "a"}}'
+    head = struct.pack(">8sIQQI", b"SAMED2D1", len(record), 0, 0, zlib.crc32(record))
+    strays = {
+        "build/pieces/note.txt": b"hello",
+        "build/pieces/ct/cc-by-4.0/Small/train-00000/old.pieces": head + record,
+        "build/previous/x/ct/cc-by-4.0/Small/train-00000.json": b"{}",
+        "build/previous/x/ct/cc-by-4.0/Small/train-00000.tar": b"",
+        "build/previous/x/ct/cc-by-4.0/Small/train-00000.parquet": b"",
+    }
+    for path, data in strays.items():
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_bytes(data)
+    again = sa_med2d("build", recipe(raw), "--raw", raw, "--out", out)
+    assert again.code == 0, again.err
+    assert tree(out, "data", "index", "build/receipts") == expected
+    assert [path for path in strays if (out / path).exists()] == ["build/pieces/note.txt"]
 
 
 STEP = st.tuples(st.sampled_from(["add", "change", "remove", "size"]), st.integers(0, 5))
