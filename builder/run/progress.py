@@ -85,7 +85,9 @@ class BuildProgress:
         pending = [shard for shard in shards if shard.shard.stem not in resumption.finished]
         if resumption.finished:
             kept = f"{len(resumption.finished)} of {plural(len(shards), 'shard')}"
-            self._console.print(f"{kept} are finished already and kept", highlight=False)
+            self._console.print(
+                f"{kept} {'is' if len(shards) == 1 else 'are'} finished already and kept", highlight=False
+            )
         found = sum(len(cases) for cases in resumption.found.values())
         if found:
             kept = f"{plural(found, 'case')} of other shards"

@@ -199,13 +199,13 @@ def test_workers(benchmark: BenchmarkFixture, tmp_path: Path, cases: int, shard_
     benchmark.pedantic(build, rounds=3, warmup_rounds=1)
 
 
-def write_volumes(raw: Path, cases: int) -> Path:
-    """Write a source of volumes of 544 slices, eight of them unlike, all in training; returns the recipe."""
+def write_volumes(raw: Path, cases: int, shape: tuple[int, int, int] = (160, 192, 192)) -> Path:
+    """Write a source of volumes, eight of them unlike, all in training; returns the recipe."""
     recipe = write_source(raw, cases=0)
     recipe.write_text(recipe.read_text() + '\n[splits]\ntrain = ["*"]\n')
     for number in range(min(8, cases)):
-        write_nifti(raw / f"Small/images/case{number:03d}.nii.gz", ct_like(number, (160, 192, 192)))
-        write_nifti(raw / f"Small/labels/case{number:03d}.nii.gz", organ_map((160, 192, 192)))
+        write_nifti(raw / f"Small/images/case{number:03d}.nii.gz", ct_like(number, shape))
+        write_nifti(raw / f"Small/labels/case{number:03d}.nii.gz", organ_map(shape))
     for number in range(8, cases):
         for folder in ("images", "labels"):
             original = raw / f"Small/{folder}/case{number % 8:03d}.nii.gz"
@@ -219,9 +219,8 @@ def test_five_patients_more(benchmark: BenchmarkFixture, tmp_path: Path) -> None
 
     Beside it stand the full build and the copy of its bytes: in ``extra_info``, as shares of the full build.
     """
-    write_source(tmp_path, cases=0)
-    recipe = write_volumes(tmp_path, 1_000)
-    arguments = ["build", str(recipe), "--raw", str(tmp_path), "--shard-size", "400MB", "--workers", "2"]
+    recipe = write_volumes(tmp_path, 1_000, (64, 96, 96))
+    arguments = ["build", str(recipe), "--raw", str(tmp_path), "--shard-size", "100MB", "--workers", "2"]
     whole = seconds_of(lambda: main([*arguments, "--out", str(tmp_path / "out")]))
     for number in range(5):
         for folder in ("images", "labels"):
