@@ -14,8 +14,9 @@ from builder.cases.case import Case, ImageFile, MaskFile
 from builder.cases.split import hashed_split, official_split
 from builder.errors import CaseError, RecipeError
 from builder.readers.files import read_patient
+from builder.sources.metadata import SUBMODALITY
 from builder.sources.pattern import Pattern
-from builder.sources.recipe import CLASS_NAME, CLASS_NAME_IN_WORDS, PATIENT_ID, SUBMODALITY, Recipe, read_rules
+from builder.sources.recipe import CLASS_NAME, CLASS_NAME_IN_WORDS, PATIENT_ID, Recipe, read_rules
 from shards.receipt import Quarantined
 
 _SUBMODALITY = re.compile(SUBMODALITY)
@@ -268,7 +269,7 @@ def _case(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile,
     found = group[0][1]
     patient = _patient(recipe, name, found)
     official = official_split(found.get("split"), patient, recipe.splits)
-    split = official or hashed_split(recipe.name, patient)
+    split = official or hashed_split(recipe.patient_space, patient)
     images = [image for path, own in group for image in _images(recipe, path, own)]
     images.sort(key=lambda image: image.submodality)
     return Case(name, patient, split, tuple(images), masks, official_split=official is not None)

@@ -14,12 +14,12 @@ _ALIASES: Final = {
 }
 
 
-def hashed_split(source: str, patient: str) -> str:
-    """80 % train, 10 % validation, 10 % test, by sha256 of source and patient.
+def hashed_split(space: str, patient: str) -> str:
+    """80 % train, 10 % validation, 10 % test, by sha256 of name space and patient.
 
     The same patient gets the same split wherever and whenever it is built; adding patients moves none.
     """
-    digest = hashlib.sha256(f"{source}\0{patient}".encode("utf-8", "surrogateescape")).digest()
+    digest = hashlib.sha256(f"{space}\0{patient}".encode("utf-8", "surrogateescape")).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     return "train" if share < 0.8 else "validation" if share < 0.9 else "test"
 

@@ -7,12 +7,13 @@ import tomllib
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from builder.errors import RecipeError
 from builder.sources import catalogue
+from builder.sources.metadata import SourceMetadata
 from builder.sources.recipe import Recipe
 
 
@@ -20,17 +21,31 @@ def load_recipe(reference: str) -> Recipe:
     """Load a recipe by file or by its name in the catalogue.
 
     Raises:
+        RecipeError: There is none, it is not valid, or it holds metadata only; every fault is named.
+    """
+    return parse_recipe(*_text_of(reference))
+
+
+def load_metadata(reference: str) -> SourceMetadata:
+    """Load what is known of a source, a `Recipe` where its layout is known too.
+
+    Raises:
         RecipeError: There is none, or it is not valid; it names every fault.
     """
+    return parse_metadata(*_text_of(reference))
+
+
+def _text_of(reference: str) -> tuple[str, str]:
+    """The text of a recipe, and how messages call it."""
     path = Path(reference)
     if path.suffix == ".toml" or path.is_file():
-        return parse_recipe(_read(path), str(path))
+        return _read(path), str(path)
     names = catalogue.names()
     if reference not in names:
         near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "'sa-med2d sources list' shows all"
         raise RecipeError([f"{reference}: neither a recipe file (.toml) nor in the catalogue; {hint}"])
-    return parse_recipe(catalogue.text_of(reference), f"{reference}.toml")
+    return catalogue.text_of(reference), f"{reference}.toml"
 
 
 def _read(path: Path) -> str:
@@ -51,16 +66,62 @@ def parse_recipe(text: str, name: str) -> Recipe:
         name: How messages call it.
 
     Raises:
+        RecipeError: The text is not valid, or holds metadata only; it names every fault.
+    """
+    record = _record(text, name)
+    if not _tells_files(record):
+        known = _validated(SourceMetadata, record, name)
+        raise RecipeError([f"{name}: {_metadata_only(known)}"])
+    return _validated(Recipe, record, name)
+
+
+def parse_metadata(text: str, name: str) -> SourceMetadata:
+    """Validate the text of a recipe that may hold metadata only.
+
+    Args:
+        text: TOML.
+        name: How messages call it.
+
+    Returns:
+        A `Recipe` where the text says what its files are.
+
+    Raises:
         RecipeError: The text is not valid; it names every fault.
     """
+    record = _record(text, name)
+    return _validated(Recipe if _tells_files(record) else SourceMetadata, record, name)
+
+
+def _tells_files(record: dict[str, Any]) -> bool:
+    """Whether a recipe has any key that only a source of known layout has, so that leaving out [files] is a fault."""
+    return not set(record) <= set(SourceMetadata.model_fields)
+
+
+def _metadata_only(known: SourceMetadata) -> str:
+    missing = "[files] and [labels] are missing, because its layout stands in no public place that was found"
+    where = f" at {known.homepage}" if known.homepage else ""
+    return (
+        f"holds metadata only and cannot be built: {missing}; get the data{where}, draft a recipe with "
+        f"'sa-med2d sources init --from FOLDER --name {known.name} --license {known.license} --modality "
+        f"{known.modality}', and build that file"
+    )
+
+
+def _record(text: str, name: str) -> dict[str, Any]:
     try:
-        record = tomllib.loads(text)
+        return tomllib.loads(text)
     except ValueError as error:  # also of numbers with thousands of digits
         raise RecipeError([f"{name}: no valid TOML: {error}"]) from None
     except RecursionError:
         raise RecipeError([f"{name}: no valid recipe: its values are nested too deep"]) from None
+
+
+_Kind = TypeVar("_Kind", bound=SourceMetadata)
+
+
+def _validated(kind: type[_Kind], record: dict[str, Any], name: str) -> _Kind:
     try:
-        return Recipe.model_validate(record)
+        return kind.model_validate(record)
     except ValidationError as error:
         raise RecipeError([f"{name}: {_sentence(fault)}" for fault in error.errors()]) from None
 

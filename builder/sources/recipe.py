@@ -8,23 +8,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from builder.readers.rules import DEFAULT_RULES, ReadRules
+from builder.sources.metadata import SUBMODALITY, SourceMetadata
 from builder.sources.pattern import Pattern
+from builder.sources.table import Table
 from builder.sources.vocabulary import GROUPS, ORGANS
-from sa_med2d_20m import MODALITIES, SPLITS
-from shards.license import canonical
+from sa_med2d_20m import SPLITS
 
-NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
-SUBMODALITY: Final = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -40,7 +32,8 @@ PATIENT_ID: Final = "PatientID"
 
 # fmt: off
 CONVERSION_KEYS: Final = frozenset({
-    "name", "modality", "submodality", "submodalities", "resample_masks", "axes", "splits", "keep_empty", "identifiers",
+    "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "splits",
+    "keep_empty", "identifiers",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
@@ -58,8 +51,9 @@ Another value asks for another conversion. ``limits`` is here because it decides
 
 DESCRIPTION_KEYS: Final = frozenset({
     "title", "homepage", "license_evidence", "access", "citation", "identifiers_evidence",
+    "notes", "size", "evidence", "download", "examples",
 })
-"""Keys that describe a source and stand in no sample. Another value changes no byte of a shard."""
+"""Keys, and whole tables, that describe a source and stand in no sample. Another value changes no byte of a shard."""
 
 LICENSE_KEYS: Final = frozenset({"license"})
 """The licence is a kind of its own. It shapes no pixel and no key of a sample, so another one asks for no conversion.
@@ -81,13 +75,7 @@ PatternField = Annotated[Pattern, BeforeValidator(_pattern)]
 _Patterns = Annotated[list[PatternField], Field(min_length=1)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True, allow_inf_nan=False
-    )
-
-
-class Files(_Table):
+class Files(Table):
     """``[files]``: which files are images and masks.
 
     Attributes:
@@ -150,7 +138,7 @@ CLASS_NAME_IN_WORDS: Final = "letters, digits, blanks, hyphens and underscores, 
 ClassName = Annotated[str, Field(pattern=CLASS_NAME)]
 
 
-class Label(_Table):
+class Label(Table):
     """A class that a recipe names.
 
     Attributes:
@@ -185,7 +173,7 @@ _Area = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 MinArea = Annotated[_Area, BeforeValidator(_refuse_other_area, json_schema_input_type=_Area)]
 
 
-class Masks(_Table):
+class Masks(Table):
     """``[masks]``: how pixel values of masks become classes.
 
     Attributes:
@@ -237,7 +225,7 @@ GateAction = Literal["off", "flag", "drop", "quarantine"]
 """What a recipe may say about what a gate finds; each gate takes some of them."""
 
 
-class Gates(_Table):
+class Gates(Table):
     """``[gates]``: what happens to what is wrong often enough to look for.
 
     ``quarantine`` holds the case back, ``drop`` leaves the slice out, ``flag`` keeps and counts it, ``off`` does not
@@ -276,7 +264,7 @@ class Gates(_Table):
         return action
 
 
-class Limits(_Table):
+class Limits(Table):
     """``[limits]``: how large a file may be; a larger one is refused by its header, before memory is taken.
 
     Attributes:
@@ -288,7 +276,7 @@ class Limits(_Table):
     bytes: Annotated[int, Field(gt=0)] = DEFAULT_RULES.bytes
 
 
-class IntensityRule(_Table):
+class IntensityRule(Table):
     """``[intensity]``: how source values become pixels.
 
     Attributes:
@@ -310,19 +298,28 @@ class IntensityRule(_Table):
         return self
 
 
-class Recipe(_Table):
+class Example(Table):
+    """One of ``[[examples]]``: a case as it lies on disk. A test builds each with tiny files and expects this.
+
+    Attributes:
+        image: Path of its image below the source's root; ends in ``/`` for a DICOM series.
+        masks: Paths of its masks.
+        case: Name of the case.
+        patient: Its patient; the case where it is left out.
+        split: The split that the source itself gives it; left out where it gives none.
+    """
+
+    image: str
+    masks: Annotated[list[str], Field(min_length=1)]
+    case: str
+    patient: str | None = None
+    split: Literal[SPLITS] | None = None  # type: ignore[valid-type]
+
+
+class Recipe(SourceMetadata):
     """A source dataset: what its files are, what is in them, and what may be done with them.
 
     Attributes:
-        name: Goes into every key: letters, digits, underscores and single hyphens.
-        title: Full name, for people.
-        license: SPDX identifier, ``LicenseRef-...``, ``unknown`` or ``conflict``.
-        license_evidence: Where the licence was read.
-        modality: How the images were made.
-        submodality: ``00`` where there is none or it is not known.
-        homepage: Address of the source.
-        access: ``open``, ``registration`` or ``private``.
-        citation: How its authors want to be cited.
         files: See `Files`.
         submodalities: Captured ``{submodality}`` -> name of the sub-modality, such as ``0000 = "flair"``.
         labels: Pixel value, colour, captured ``{label}`` or ``"*"`` -> class.
@@ -338,17 +335,9 @@ class Recipe(_Table):
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
             as they are, for collections that were de-identified at their source.
         identifiers_evidence: Where it is written that they may be public.
+        examples: See `Example`.
     """
 
-    name: str
-    title: Annotated[str, Field(min_length=1)]
-    license: str
-    modality: Literal[MODALITIES]  # type: ignore[valid-type]
-    submodality: Annotated[str, Field(pattern=SUBMODALITY)] = "00"
-    homepage: str = ""
-    license_evidence: str | None = None
-    access: Literal["open", "registration", "private"] = "open"
-    citation: str = ""
     files: Files
     submodalities: dict[str, Annotated[str, Field(pattern=SUBMODALITY)]] = {}
     labels: dict[str, LabelField] = {}
@@ -363,13 +352,7 @@ class Recipe(_Table):
     keep_empty: bool = False
     identifiers: Literal["hashed", "public"] = "hashed"
     identifiers_evidence: str | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _safe_name(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError("expected letters, digits, underscores and single hyphens between them")
-        return name
+    examples: list[Example] = []
 
     @field_validator("axes")
     @classmethod
@@ -377,11 +360,6 @@ class Recipe(_Table):
         if len(set(axes)) != len(axes):
             raise ValueError("one axis stands there twice")
         return axes
-
-    @field_validator("license")
-    @classmethod
-    def _known_license(cls, license_id: str) -> str:
-        return canonical(license_id)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -502,7 +480,7 @@ class Recipe(_Table):
 
 def _canonical(value: Any, key: str) -> Any:
     """A value of a recipe as plain JSON, without the keys that ask for no conversion."""
-    if isinstance(value, _Table):
+    if isinstance(value, Table):
         inner = {name: f"{key}.{name}".removeprefix(".") for name in type(value).model_fields}
         passive = DESCRIPTION_KEYS | LICENSE_KEYS
         return {name: _canonical(getattr(value, name), full) for name, full in inner.items() if full not in passive}

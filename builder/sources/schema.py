@@ -10,13 +10,16 @@ import inspect
 import json
 import re
 import sys
+import types
+import typing
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from builder.sources import recipe
+from builder.sources.metadata import NAME
 from builder.sources.pattern import CAPTURES, Pattern
 from builder.sources.recipe import Recipe
 from shards.license import TERMS, UNPUBLISHED
@@ -46,15 +49,32 @@ def recipe_schema() -> dict[str, Any]:
     have; what one key demands of another, such as labels that fit the masks, only ``sa-med2d sources check`` knows.
     """
     schema = Recipe.model_json_schema(schema_generator=_Generator)
-    tables = {name: _described(table, getattr(recipe, name)) for name, table in schema.pop("$defs").items()}
+    models = {model.__name__: model for model in tables_in(Recipe)}
+    tables = {name: _described(table, models[name]) for name, table in schema.pop("$defs").items()}
     root = _described(schema, Recipe)
-    for key, entry in root["properties"].items():
-        if "$ref" in entry:
-            root["properties"][key] = {"$ref": entry["$ref"], "description": _table_of(entry, tables)["description"]}
-    root["properties"]["name"]["pattern"] = f"^{recipe.NAME.pattern}$"
+    for table in (root, *tables.values()):
+        table["properties"] = {key: _introduced(entry, tables) for key, entry in table["properties"].items()}
+    root["properties"]["name"]["pattern"] = f"^{NAME.pattern}$"
     # offered by editors; any other SPDX identifier, in any case, may stand there too
     root["properties"]["license"]["anyOf"] = [{"enum": [*sorted(TERMS), *UNPUBLISHED]}, {"type": "string"}]
     return {"$schema": DIALECT, "title": "Recipe of a source of SA-Med2D-20M", **root, "$defs": tables}
+
+
+def tables_in(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A model and the models of all tables in it, each before those that it holds."""
+    yield model
+    for field in model.model_fields.values():
+        for inner in _models_in(field.annotation):
+            yield from tables_in(inner)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        if issubclass(annotation, BaseModel):
+            yield annotation
+        return
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)
 
 
 def _described(table: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -70,6 +90,15 @@ def _described(table: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     return {"description": _summary(model), **kept, "properties": properties}
 
 
+def _introduced(entry: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
+    """An entry; one that is a table, or a list of tables, has the description of the table."""
+    if "$ref" in entry:
+        return {"$ref": entry["$ref"], "description": _table_of(entry, tables)["description"]}
+    if "$ref" in entry.get("items", ()):
+        return {**entry, "description": _table_of(entry["items"], tables)["description"]}
+    return entry
+
+
 def _table_of(entry: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
     """The table that an entry refers to."""
     table: dict[str, Any] = tables[entry["$ref"].rpartition("/")[2]]
@@ -81,8 +110,9 @@ def _summary(model: type[BaseModel]) -> str:
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Key -> meaning, from the Attributes section of a docstring."""
-    return {key: _plain(text) for key, text in _ENTRY.findall(inspect.cleandoc(model.__doc__ or ""))}
+    """Key -> meaning, from the Attributes sections of its docstring and of those of the models that it extends."""
+    texts = [inspect.cleandoc(vars(base).get("__doc__") or "") for base in reversed(model.__mro__)]
+    return {key: _plain(text) for written in texts for key, text in _ENTRY.findall(written)}
 
 
 def _plain(text: str) -> str:
@@ -93,15 +123,22 @@ def _plain(text: str) -> str:
 def reference() -> str:
     """The reference of every key of a recipe, as Markdown."""
     schema = recipe_schema()
-    tables = schema["$defs"]
     lines = [_HEAD.format(pattern=_pattern_syntax()), *_section("Keys at the top", schema)]
-    for key, entry in schema["properties"].items():
-        if "$ref" in entry:
-            lines += _section(f"`[{key}]`", _table_of(entry, tables))
-        for arm in entry.get("additionalProperties", {}).get("anyOf", ()):
-            if "$ref" in arm:
-                lines += _section(f"An entry of `[{key}]`", _table_of(arm, tables))
+    lines += [line for title, table in _tables_below("", schema, schema["$defs"]) for line in _section(title, table)]
     return "\n".join(lines)
+
+
+def _tables_below(prefix: str, table: dict[str, Any], tables: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tables in a table, in the order of the keys, each with the title of its section."""
+    for key, entry in table["properties"].items():
+        path = f"{prefix}{key}"
+        found = [(f"`[{path}]`", entry)]
+        found += [(f"`[[{path}]]`", entry["items"])] if "items" in entry else []
+        found += [(f"An entry of `[{path}]`", arm) for arm in entry.get("additionalProperties", {}).get("anyOf", ())]
+        for title, inner in found:
+            if "$ref" in inner:
+                yield title, _table_of(inner, tables)
+                yield from _tables_below(f"{path}.", _table_of(inner, tables), tables)
 
 
 _HEAD: Final = """\

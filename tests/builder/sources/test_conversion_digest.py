@@ -34,6 +34,9 @@ def tables_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def keys_of(table: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every key of a table and of the tables in it, with dots."""
     for name, field in table.model_fields.items():
+        if f"{prefix}{name}" in DESCRIPTION_KEYS:  # a whole table may be
+            yield f"{prefix}{name}"
+            continue
         inner = list(tables_in(field.annotation))
         for found in inner:
             yield from keys_of(found, f"{prefix}{name}.")
@@ -93,10 +96,28 @@ def test_another_value_of_a_key_that_shapes_samples_is_another_digest(key: str) 
     assert digest_with(key) != GOOD.conversion_digest()
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["title", "homepage", "license_evidence", "access", "citation", "identifiers_evidence", "license"],
-)
+DESCRIBES = ["title", "homepage", "license_evidence", "access", "citation", "identifiers_evidence", "license", "notes"]
+TABLES = """
+[size]
+cases = 3
+[evidence]
+layout = ["https://example.org/layout"]
+[download]
+steps = ["Ask."]
+[[examples]]
+image = "a.nii.gz"
+masks = ["b.nii.gz"]
+case = "a"
+"""
+
+
+def test_tables_that_describe_leave_the_digest() -> None:
+    described = parse_recipe(TEXT + TABLES, "Good.toml")
+    assert described.size.cases == 3
+    assert described.conversion_digest() == GOOD.conversion_digest()
+
+
+@pytest.mark.parametrize("key", DESCRIBES)
 def test_description_and_licence_leave_the_digest(key: str) -> None:
     assert digest_with(key) == GOOD.conversion_digest()
 

@@ -49,8 +49,44 @@ submodalities = { 0000 = "flair" }
 resample_masks = true
 axes = ["x", "z"]
 keep_empty = true
+patients = "The-people"
+notes = ["A volume is empty."]
 regions = { both = [1, "2"] }
 splits = { train = ["Tr"], test = ["Ts", "val*"] }
+
+[size]
+download = 1
+unpacked = 2
+built = 3
+cases = 4
+
+[evidence]
+layout = ["https://example.org/layout"]
+labels = ["github:owner/name@0123456:docs/labels.md"]
+license = ["doi:10.1000/182"]
+split = ["https://example.org/split"]
+download = ["http://example.org"]
+checked = { layout = "two", labels = "one" }
+
+[download]
+zenodo = "123"
+steps = ["Accept the terms."]
+
+[[download.files]]
+url = "https://example.org/a.zip"
+name = "b.zip"
+size = 10
+sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+md5 = "0123456789abcdef0123456789abcdef"
+archive = "zip"
+folder = "images"
+
+[[examples]]
+image = "imagesTr/p/c_0000.nii.gz"
+masks = ["labels/p/c_1.nii.gz"]
+case = "p_c"
+patient = "p"
+split = "train"
 
 [files]
 image = "images{split}/{patient}/{case}_{submodality}.nii.gz"
@@ -97,6 +133,7 @@ width = 400.5
 SEGMENTS = """
 name = "Segments"
 title = "Every key that DICOM may have"
+download = { hub = "owner/name", revision = "v1" }
 license = "licenseref-ours"
 modality = "mr"
 identifiers = "public"
@@ -117,6 +154,14 @@ segments = true
 threshold = 1
 inverted = false
 """
+
+COLLECTION = (
+    GOOD
+    + """
+[download]
+tcia = "LCTSC"
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +186,9 @@ def keys(recipe: Any, schema: dict[str, Any], root: dict[str, Any], where: str =
             if isinstance(recipe, dict) and key in recipe:
                 yield f"{where}.{key}"
                 yield from keys(recipe[key], arm["properties"][key], root, f"{where}.{key}")
+    if isinstance(recipe, list) and isinstance(schema.get("items"), dict):
+        for value in recipe:
+            yield from keys(value, schema["items"], root, where)
     if isinstance(recipe, dict) and isinstance(schema.get("additionalProperties"), dict):
         for value in recipe.values():
             yield from keys(value, schema["additionalProperties"], root, f"{where}.*")
@@ -162,7 +210,7 @@ def test_recipes_that_build_are_accepted(schema: dict[str, Any], path: Path) -> 
 
 def test_every_key_is_accepted_with_a_value_that_builds(schema: dict[str, Any]) -> None:
     used = set()
-    for text in (VALUES, SEGMENTS):
+    for text in (VALUES, SEGMENTS, COLLECTION):
         parse_recipe(text, "Every.toml")
         assert faults(schema, text) == []
         used |= set(keys(tomllib.loads(text), schema, schema))
@@ -218,6 +266,12 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ("[files]", "axes = []\n[files]", "$.axes"),
         ("[files]", 'submodality = "T1"\n[files]', "$.submodality"),
         ("[files]", 'identifiers = "open"\n[files]', "$.identifiers"),
+        ("[files]", 'patients = "A--B"\n[files]', "$.patients"),
+        ("[files]", "size = { cases = 0 }\n[files]", "$.size.cases"),
+        ("[files]", "evidence = { layout = [] }\n[files]", "$.evidence.layout"),
+        ("[files]", 'evidence = { checked = { layout = "three" } }\n[files]', "$.evidence.checked.layout"),
+        ("[files]", 'download = { hub = "name" }\n[files]', "$.download.hub"),
+        ("[files]", 'download = { files = [{ url = "ftp://a/b" }] }\n[files]', "$.download.files[0].url"),
     ],
 )
 def test_a_typo_is_refused_where_it_stands_and_by_the_builder(
