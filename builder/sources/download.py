@@ -16,7 +16,7 @@ ARCHIVES: Final = ("zip", "tar", "gz", "rar", "7z")
 def _below(folder: str) -> str:
     path = PurePosixPath(folder)
     if path.is_absolute() or ".." in path.parts or "\\" in folder:
-        raise ValueError("expected a folder below the source's root, with forward slashes")
+        raise ValueError("expected a relative folder without .., with forward slashes")
     return folder
 
 
@@ -31,6 +31,7 @@ class DownloadFile(Table):
         md5: Its checksum, where the host gives no better one.
         archive: What it is, so that it is unpacked: ``zip``, ``tar``, ``gz`` (one compressed file), ``rar`` or ``7z``.
         folder: Folder below the source's root into which it goes, or is unpacked.
+        inside: Folder inside of the archive whose content is unpacked; all of it where it is left out.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -40,6 +41,13 @@ class DownloadFile(Table):
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     archive: Literal[ARCHIVES] | None = None  # type: ignore[valid-type]
     folder: Annotated[str, AfterValidator(_below)] = ""
+    inside: Annotated[str, AfterValidator(_below)] = ""
+
+    @model_validator(mode="after")
+    def _inside_of_what(self) -> Self:
+        if self.inside and self.archive in (None, "gz"):
+            raise ValueError("inside: is a folder of an archive of several files, and archive names none")
+        return self
 
 
 class Download(Table):

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 
 from builder.sources import catalogue
-from builder.sources.classes import source_classes
-from builder.sources.load import load_recipe
-from builder.sources.vocabulary import vocabulary
 from tests.support.command import Command
 from tests.support.sources import RECIPE
 
@@ -109,12 +106,3 @@ def test_catalogue_is_listed_and_shown(sa_med2d: Command) -> None:
     shown = sa_med2d("sources", "show", "MSD_Spleen")
     assert '"MSD_Spleen"' in shown.out
     assert "imagesTr/{case}.nii.gz" in shown.out
-
-
-@pytest.mark.parametrize("name", catalogue.names())
-def test_catalogue_recipe_is_publishable_and_resolves(name: str) -> None:
-    recipe = load_recipe(name)
-    assert recipe.name == name
-    assert recipe.license_evidence
-    assert recipe.citation
-    assert not source_classes(recipe, (), vocabulary()).unknown

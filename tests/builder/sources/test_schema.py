@@ -80,6 +80,7 @@ sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 md5 = "0123456789abcdef0123456789abcdef"
 archive = "zip"
 folder = "images"
+inside = "all/of/it"
 
 [[examples]]
 image = "imagesTr/p/c_0000.nii.gz"

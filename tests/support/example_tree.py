@@ -1,0 +1,269 @@
+"""The files that ``[[examples]]`` of a recipe name, tiny and of the right kind, with every class of the recipe in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import pydicom
+import SimpleITK as sitk  # noqa: N813
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
+
+from builder.sources.recipe import Example, Recipe
+from tests.support.dicom_image import image_dataset, save
+from tests.support.dicom_masks import contour, dicom_file
+
+VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
+COLOURED = ("dermoscopy", "endoscopy", "fundus_photography", "histopathology")
+BLOCK, CELL = 8, 12
+"""Side of the square that a class fills, and of its cell, in pixels: well above what the area rule drops."""
+STORAGE = {"mr": (MRImageStorage, "MR"), "pet": (PositronEmissionTomographyImageStorage, "PT")}
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Where the classes of a case are painted: number ``n`` of ``count`` fills a square of its own."""
+
+    count: int
+
+    @property
+    def side(self) -> int:
+        return max(64, CELL * math.ceil(math.sqrt(self.count)) + CELL)
+
+    @property
+    def depth(self) -> int:
+        return self.side // 2 + 2
+
+    def corner(self, number: int) -> tuple[int, int]:
+        columns = math.ceil(math.sqrt(self.count))
+        return CELL // 2 + CELL * (number // columns), CELL // 2 + CELL * (number % columns)
+
+    def square(self, number: int) -> Bools:
+        """(side, side)."""
+        painted = np.zeros((self.side, self.side), np.bool_)
+        row, column = self.corner(number)
+        painted[row : row + BLOCK, column : column + BLOCK] = True
+        return painted
+
+    def label_map(self, values: Sequence[int]) -> npt.NDArray[np.int64]:
+        """(side, side), 0 outside of the squares."""
+        painted = np.zeros((self.side, self.side), np.int64)
+        for number, value in enumerate(values):
+            painted[self.square(number)] = value
+        return painted
+
+
+def keys_of(recipe: Recipe, example: Example) -> list[str]:
+    """What the masks of an example hold: keys of ``[labels]``, or what ``{label}`` captures where there is none."""
+    if recipe.labels:
+        return list(recipe.labels)
+    return sorted({found for path in example.masks if (found := captured(recipe, path)) is not None})
+
+
+def captured(recipe: Recipe, path: str) -> str | None:
+    """What ``{label}`` captures in the path of a mask."""
+    for pattern in recipe.files.mask:
+        found = pattern.match(path)
+        if found is not None:
+            return found.get("label")
+    raise AssertionError(f"{recipe.name}: example {path!r} fits no mask pattern")
+
+
+def write_examples(recipe: Recipe, root: Path) -> None:
+    """Write the images and masks of all examples below the root of the source."""
+    for number, example in enumerate(recipe.examples):
+        keys = keys_of(recipe, example)
+        squares = Squares(len(keys))
+        write_image(recipe, root / example.image, example, squares, seed=number, flat=is_flat(example))
+        for path in example.masks:
+            write_mask(recipe, root, path, example, keys, squares)
+
+
+def is_flat(example: Example) -> bool:
+    return not example.image.endswith(("/", *VOLUMES))
+
+
+def write_image(recipe: Recipe, path: Path, example: Example, squares: Squares, *, seed: int, flat: bool) -> None:
+    if example.image.endswith("/"):
+        write_series(recipe, path, example, squares, seed)
+        return
+    random = np.random.default_rng(seed)
+    shape: tuple[int, ...] = (squares.side, squares.side) if flat else (squares.depth, squares.side, squares.side)
+    shape = (*shape, 3) if flat and recipe.modality in COLOURED else shape
+    times = len(recipe.files.channels or ()) or (2 if recipe.files.frames else 0)
+    if times:
+        write_array(path, np.stack([random.integers(0, 250, shape) for _ in range(times)]).astype(np.int16))
+    elif flat and path.suffix.lower() in (".dcm", ".dicom", ""):
+        storage, modality = STORAGE.get(recipe.modality, (CTImageStorage, {"ct": "CT"}.get(recipe.modality, "OT")))
+        pixels = random.integers(0, 250, shape[:2]).astype(np.uint16)
+        who = example.patient or example.case
+        changes = {"SOPClassUID": storage, "Modality": modality, "PatientID": who, "PatientName": who}
+        save(path, image_dataset(pixels, **changes))
+    else:
+        write_array(path, random.integers(0, 250, shape).astype(np.uint8 if flat else np.int16))
+
+
+def write_series(recipe: Recipe, folder: Path, example: Example, squares: Squares, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    storage, modality = STORAGE.get(recipe.modality, (CTImageStorage, "CT"))
+    uid, study, frame = generate_uid(), generate_uid(), generate_uid()
+    who = example.patient or example.case
+    for number in range(squares.depth):
+        pixels = random.integers(0, 250, (squares.side, squares.side)).astype(np.int16)
+        dataset = image_dataset(
+            pixels, SOPClassUID=storage, Modality=modality, SeriesInstanceUID=uid, StudyInstanceUID=study,
+            FrameOfReferenceUID=frame, PatientID=who, PatientName=who, PatientBirthDate="", PatientSex="",
+            StudyID="1", StudyTime="", AccessionNumber="", SeriesNumber=1, SeriesDescription=str(recipe.files.series or "a"),
+            InstanceNumber=number + 1, ImagePositionPatient=[0, 0, number], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            PixelSpacing=[1, 1], SliceThickness=1,
+        )  # fmt: skip
+        if isinstance(recipe.files.series, int):
+            dataset.SeriesNumber = recipe.files.series
+        save(folder / f"{number:03d}.dcm", dataset)
+
+
+def write_mask(recipe: Recipe, root: Path, path: str, example: Example, keys: list[str], squares: Squares) -> None:
+    text = captured(recipe, path)
+    flat = is_flat(example)
+    if recipe.masks.segments:
+        write_segments(root, path, example, keys, squares)
+    elif text is not None:
+        for number, key in enumerate(keys):
+            write_single(recipe, root / key.join(path.rsplit(text, 1)), squares.square(number), squares, flat=flat)
+    elif recipe.masks.threshold is not None or recipe.masks.inverted:
+        write_single(recipe, root / path, squares.square(0), squares, flat=flat)
+    elif recipe.colours:
+        write_array(root / path, coloured(keys, squares))
+    else:
+        values = [1 + number if key == "*" else int(key) for number, key in enumerate(keys)]
+        write_array(root / path, shaped(squares.label_map(values), squares, flat=flat))
+
+
+def write_single(recipe: Recipe, path: Path, square: Bools, squares: Squares, *, flat: bool) -> None:
+    """A mask of one class, as the threshold and the direction of the recipe ask."""
+    foreground = 255 if flat else math.ceil(max(recipe.masks.threshold or 1, 1))
+    drawn: npt.NDArray[np.int64] = np.where(square != recipe.masks.inverted, foreground, 0)
+    write_array(path, shaped(drawn, squares, flat=flat))
+
+
+def shaped(plane: npt.NDArray[np.int64], squares: Squares, *, flat: bool) -> npt.NDArray[Any]:
+    """A plane as it is, or through the middle third of a volume whose other slices have its lowest value."""
+    narrow: npt.NDArray[Any] = plane.astype(
+        np.int16 if plane.min() < 0 else np.uint8 if plane.max() < 256 else np.uint16
+    )
+    if flat:
+        return narrow
+    volume = np.full((squares.depth, *plane.shape), narrow.min() if narrow[0, 0] == 0 else narrow[0, 0], narrow.dtype)
+    volume[squares.depth // 3 : 2 * squares.depth // 3] = narrow
+    return volume
+
+
+def coloured(keys: list[str], squares: Squares) -> npt.NDArray[np.uint8]:
+    painted = np.zeros((squares.side, squares.side, 3), np.uint8)
+    for number, key in enumerate(keys):
+        painted[squares.square(number)] = [int(key[at : at + 2], 16) for at in (1, 3, 5)]
+    return painted
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array by what the ending of its path says; a stack of volumes as one file of four dimensions."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz", ".hdr", ".img")):
+        stored = np.transpose(array, (3, 2, 1, 0) if array.ndim == 4 else (2, 1, 0)[-array.ndim :])
+        kind: Any = nibabel.Nifti1Pair if name.endswith((".hdr", ".img")) else nibabel.Nifti1Image
+        nibabel.save(kind(stored if array.ndim > 2 else array.T[:, :, None], np.diag([-1.0, -1.0, 1.0, 1.0])), path)
+    elif name.endswith(VOLUMES):
+        image = sitk.JoinSeries([sitk.GetImageFromArray(part) for part in array]) if array.ndim == 4 else None
+        sitk.WriteImage(image or sitk.GetImageFromArray(array), str(path))
+    else:
+        PIL.Image.fromarray(array).save(path)
+
+
+def write_segments(root: Path, path: str, example: Example, keys: list[str], squares: Squares) -> None:
+    names = [key.replace("*", "").replace("?", "x") or "any" for key in keys]
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    if path.endswith(".json"):
+        write_coco(root / path, Path(example.image).name, names, squares)
+    elif path.endswith(".txt"):
+        lines = [" ".join([key, *(str(at / squares.side) for at in outline(squares, n))]) for n, key in enumerate(keys)]
+        (root / path).write_text("\n".join(lines) + "\n")
+    elif "seg" in path.lower() and "rtstruct" not in path.lower():
+        write_seg(root / path, root / example.image, names, squares)
+    else:
+        write_structures(root / path, root / example.image, names, squares)
+
+
+def outline(squares: Squares, number: int) -> list[float]:
+    row, column = squares.corner(number)
+    corners = [(0, 0), (BLOCK, 0), (BLOCK, BLOCK), (0, BLOCK)]
+    return [float(at) for right, down in corners for at in (column + right, row + down)]
+
+
+def write_coco(path: Path, image: str, names: list[str], squares: Squares) -> None:
+    described = json.loads(path.read_text()) if path.exists() else {"images": [], "annotations": []}
+    described["categories"] = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    place = len(described["images"])
+    described["images"].append({"id": place, "file_name": image, "height": squares.side, "width": squares.side})
+    described["annotations"] += [
+        {"id": 1000 * place + n, "image_id": place, "category_id": n + 1, "iscrowd": 0, "segmentation": [outline(squares, n)]}
+        for n in range(len(names))
+    ]  # fmt: skip
+    path.write_text(json.dumps(described))
+
+
+def write_seg(path: Path, folder: Path, names: list[str], squares: Squares) -> None:
+    images = [pydicom.dcmread(file) for file in sorted(folder.iterdir())]
+    pixels = np.zeros((len(images), squares.side, squares.side, len(names)), np.uint8)
+    for number in range(len(names)):
+        pixels[len(images) // 3 : 2 * len(images) // 3, :, :, number] = squares.square(number)
+    manual = highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
+    described = [
+        highdicom.seg.SegmentDescription(number, name, codes.SCT.Organ, codes.SCT.Liver, manual)
+        for number, name in enumerate(names, 1)
+    ]
+    with warnings.catch_warnings(action="ignore"):
+        file = highdicom.seg.Segmentation(
+            images, pixels, "BINARY", described, generate_uid(), 2, generate_uid(), 1, "maker", "model", "1", "serial"
+        )
+    target = path / "1-1.dcm" if path.suffix == "" else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file.save_as(target)
+
+
+def write_structures(path: Path, folder: Path, names: list[str], squares: Squares) -> None:
+    image = pydicom.dcmread(next(iter(sorted(folder.iterdir()))))
+    file = dicom_file("1.2.840.10008.5.1.4.1.1.481.3", pydicom.uid.ExplicitVRLittleEndian)
+    file.Modality, file.PatientID, file.PatientName = "RTSTRUCT", image.PatientID, image.PatientName
+    file.StudyInstanceUID, file.FrameOfReferenceUID = image.StudyInstanceUID, image.FrameOfReferenceUID
+    file.StructureSetROISequence, file.ROIContourSequence = [], []
+    for number, name in enumerate(names, 1):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, image.FrameOfReferenceUID
+        drawn.ReferencedROINumber = number
+        drawn.ContourSequence = [
+            closed(squares, number - 1, z) for z in range(squares.depth // 3, 2 * squares.depth // 3)
+        ]
+        file.StructureSetROISequence.append(roi)
+        file.ROIContourSequence.append(drawn)
+    target = path / "1-1.dcm" if path.suffix == "" else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file.save_as(target, enforce_file_format=True)
+
+
+def closed(squares: Squares, number: int, z: int) -> Dataset:
+    edges = np.reshape(outline(squares, number), (-1, 2)) - 0.5  # edges of pixels, whose centres are at whole mm
+    return contour("CLOSED_PLANAR", [(x, y, z) for x, y in edges])
