@@ -13,7 +13,7 @@ _EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
 _OURS: Final = ("builder", "sa_med2d_20m", "shards")
 
 
-def add_json(command: argparse.ArgumentParser) -> None:
+def add_json(command: argparse._ActionsContainer) -> None:
     """Add the option of every command whose result programs read."""
     command.add_argument("--json", action="store_true", help="print the result as one JSON document")
 

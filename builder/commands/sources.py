@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.commands.build import complete_recipe
+from builder.commands.catalogue import add_licences, add_list, add_overlaps, add_show
 from builder.commands.exit_codes import BUILT, code_of
 from builder.commands.usage import help_of
 from builder.run.options import Options
-from builder.sources import catalogue
 from sa_med2d_20m import MODALITIES, SPLITS
 from shards.arguments import add_json
-from shards.console import plural, print_json, print_table, results
+from shards.console import plural, print_json
 
 if TYPE_CHECKING:
     from builder.run.plan import SourcePlan
@@ -30,12 +29,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("sources", help="list, show and check recipes")
     command.set_defaults(run=help_of(command), extra=EXTRA)
     actions = command.add_subparsers(metavar="ACTION")
-    listed = actions.add_parser("list", help="list the catalogue")
-    add_json(listed)
-    listed.set_defaults(run=_list)
-    show = actions.add_parser("show", help="show a recipe of the catalogue or a file")
-    _add_recipe(show, "NAME")
-    show.set_defaults(run=_show)
+    add_list(actions)
+    add_show(actions)
+    add_licences(actions)
+    add_overlaps(actions)
     _add_init(actions)
     schema = actions.add_parser(
         "schema",
@@ -73,30 +70,6 @@ def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     init.add_argument("--license", required=True, help="SPDX identifier, LicenseRef-..., unknown or conflict")
     init.add_argument("--modality", required=True, choices=MODALITIES, help="how the images were made")
     init.set_defaults(run=_init)
-
-
-def _list(options: argparse.Namespace) -> int:
-    from shards.license import tiers  # noqa: PLC0415 - imported when it is called, here and below
-
-    if options.json:
-        print_json([{**asdict(entry), "tiers": tiers(entry.license)} for entry in catalogue.entries()])
-        return BUILT
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("name", "modality", "licence", "tiers", "title")
-    for entry in catalogue.entries():
-        table.add_row(entry.name, entry.modality, entry.license, ", ".join(tiers(entry.license)), entry.title)
-    print_table(results(), table)
-    return BUILT
-
-
-def _show(options: argparse.Namespace) -> int:
-    from builder.sources.load import load_recipe  # noqa: PLC0415
-
-    recipe = load_recipe(options.recipe)
-    path = Path(options.recipe)
-    sys.stdout.write(path.read_text(encoding="utf-8") if path.is_file() else catalogue.text_of(recipe.name))
-    return BUILT
 
 
 def _init(options: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from builder.sources import catalogue
 from tests.support.command import Command
 from tests.support.sources import RECIPE
 
@@ -97,12 +96,3 @@ def test_missing_recipe(sa_med2d: Command, reference: str) -> None:
     assert ran.code == 1
     assert reference in ran.err
     assert ("MSD_Spleen" in ran.err) is (reference == "MSD_Splen")
-
-
-def test_catalogue_is_listed_and_shown(sa_med2d: Command) -> None:
-    listed = sa_med2d("sources", "list")
-    assert listed.code == 0
-    assert all(name in listed.out for name in catalogue.names())
-    shown = sa_med2d("sources", "show", "MSD_Spleen")
-    assert '"MSD_Spleen"' in shown.out
-    assert "imagesTr/{case}.nii.gz" in shown.out
