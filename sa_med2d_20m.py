@@ -132,6 +132,9 @@ CONFIGS: Final = tuple(
     dict.fromkeys([DEFAULT_CONFIG, *(config_name(scope, tier) for scope in ("all", *MODALITIES) for tier in TIERS)])
 )
 """Every config that a card may list, in its order: the default first."""
+LOCAL: Final = "local"
+LOCAL_CONFIGS: Final = tuple(config_name(scope, LOCAL) for scope in ("all", *MODALITIES))
+"""Configs that hold everything built, whatever its licence: of a folder or a private store, never published."""
 
 CARD: Final = "README.md"
 DATA: Final = "data"
@@ -1996,7 +1999,8 @@ def load(
     Args:
         path: Folder that `sa-med2d build` wrote, repository of the Hugging Face Hub (``org/name``), or any address that
             fsspec knows (``s3://bucket/folder``, ``https://host/folder``).
-        config: ``ct``, ``mr-commercial``, ``all-permissive`` ...; default: the card's default config.
+        config: ``ct``, ``mr-commercial``, ``all-permissive`` ...; default: the card's default config. A folder that is
+            not published also has ``ct-local`` ... and ``all-local``, which hold all that was built there.
         split: ``train``, ``validation`` or ``test``.
         streaming: Read the shards as they are (True), or copy them to the cache of `datasets` first (False).
         view: ``image``: a row per image; ``mask`` is the label map, (layers * H, W), see `decode_masks`. ``mask``: a
@@ -2129,7 +2133,7 @@ def interleave(
 
     Args:
         path: See `load`.
-        config: Of all modalities: ``all``, ``all-commercial`` or ``all-permissive``.
+        config: Of all modalities: ``all``, ``all-commercial``, ``all-permissive`` or ``all-local``.
         weights: Modality -> weight; those that are not named are left out. Default: all alike.
         seed: Of the order in which modalities come.
         options: Further arguments of `load`; ``balance`` weighs rare classes within each modality.
@@ -2142,7 +2146,9 @@ def interleave(
     place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
     name = _config(place, config)["config_name"]
     if name.split("-")[0] != "all":
-        raise DatasetError(f"config is {name!r}, expected all, all-commercial or all-permissive: it mixes modalities")
+        raise DatasetError(
+            f"config is {name!r}, expected all, all-commercial, all-permissive or all-local: it mixes modalities"
+        )
     shards = _shards(place, name, options.get("split", "train"), options.get("sources"), options.get("licenses"))
     held = sorted({shard.path.split("/")[1] for shard in shards})
     _refuse_unknown("modality", list(weights or ()), held, place.name)
@@ -2349,7 +2355,9 @@ def _builder() -> type:
 
         VERSION = datasets.Version(f"{SCHEMA}.0.0")
         BUILDER_CONFIG_CLASS = Config
-        BUILDER_CONFIGS = [Config(name=name, version=datasets.Version(f"{SCHEMA}.0.0")) for name in CONFIGS]  # noqa: RUF012
+        BUILDER_CONFIGS = [  # noqa: RUF012
+            Config(name=name, version=datasets.Version(f"{SCHEMA}.0.0")) for name in (*CONFIGS, *LOCAL_CONFIGS)
+        ]
         DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
 
         def _info(self) -> Any:

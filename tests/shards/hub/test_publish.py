@@ -193,6 +193,37 @@ print(json.dumps([rows, chosen, sorted(default)]))
         assert words in card
 
 
+def add_own_data(folder: Path, license_id: str, access: str) -> None:
+    """Build a source into the folder that may not be published."""
+    recipe = write_source(folder / "raw", "Ours", cases=1, license_id=license_id, modality="pet")
+    recipe.write_text(recipe.read_text().replace("[files]", f'access = "{access}"\n\n[files]', 1))
+    build(folder, recipe)
+
+
+@pytest.mark.parametrize(("license_id", "access"), [("unknown", "open"), ("CC-BY-4.0", "private")])
+def test_configs_of_the_folder_stay_at_home(publisher: Publisher, out: Path, license_id: str, access: str) -> None:
+    """Neither the card of a repository nor any of its files names a config that holds everything, or what it holds."""
+    add_own_data(out.parent, license_id, access)
+    local = {"all-local", "ct-local", "mr-local", "pet-local"}
+    assert local <= set(re.findall(r"config_name: (\S+)", (out / "README.md").read_text()))
+    code, said = publisher.run("publish", out, REPO, "--source", "Ours", "--allowed-only")
+    assert code == 1
+    assert "nothing of what is asked for may be published" in said
+    code, said = publisher.run("publish", out, REPO, "--allowed-only")
+    assert code == 0, said
+    code, said = publisher.run("withdraw", "Free", REPO)  # which writes the card anew
+    assert code == 0, said
+    for revision in ("main", "main~1"):
+        names = set(re.findall(r"config_name: (\S+)", publisher.git("show", f"{revision}:README.md")))
+        assert {"all", "ct", "mr"} <= names
+        assert not {name for name in names if "local" in name or "pet" in name}
+        assert not {path for path in publisher.tree(revision) if "Ours" in path or "/pet/" in path}
+        for path in ("README.md", "index/sources/Share.json"):
+            text = publisher.git("show", f"{revision}:{path}")
+            assert "-local" not in text
+            assert "Ours" not in text
+
+
 def test_publish_again_changes_nothing(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
     before, sent = publisher.git("rev-parse", "main"), publisher.sent()
