@@ -317,11 +317,12 @@ class Recipe(_Table):
         name: Goes into every key: letters, digits, underscores and single hyphens.
         title: Full name, for people.
         license: SPDX identifier, ``LicenseRef-...``, ``unknown`` or ``conflict``.
-        license_evidence: Where the licence was read.
+        license_evidence: Where the licence was read: an http(s) address with a host, or a DOI. Without it nothing is
+            published.
         modality: How the images were made.
         submodality: ``00`` where there is none or it is not known.
         homepage: Address of the source.
-        access: ``open``, ``registration`` or ``private``.
+        access: ``open``, ``registration`` or ``private``. What is private is never published.
         citation: How its authors want to be cited.
         files: See `Files`.
         submodalities: Captured ``{submodality}`` -> name of the sub-modality, such as ``0000 = "flair"``.

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from builder.command_line import main
@@ -306,6 +308,29 @@ def forge_description(out: Path) -> None:
     (out / "build/sources/z.json").write_text(json.dumps({**record, "license_evidence": "https://example.org"}))
 
 
+def rebuild_as_private(folder: Path) -> None:
+    recipe = folder / "raw/Free.toml"
+    recipe.write_text('access = "private"\n' + recipe.read_text())
+    build(folder, recipe)
+
+
+def forge_access(out: Path) -> None:
+    """Beside the description of a private source one that says it is open."""
+    edit_source(out, "Free", access="private")
+    record = json.loads((out / "build/sources/Free.json").read_text())
+    for name in ("Free.open", "z", "A/Free"):
+        (out / "build/sources/A").mkdir(exist_ok=True)
+        (out / f"build/sources/{name}.json").write_text(json.dumps({**record, "access": "open"}))
+
+
+def edit_index(out: Path, license_id: str) -> None:
+    for path in out.glob("index/ct/cc-by-4.0/Free/*.parquet"):
+        table = pq.read_table(path)
+        at = table.column_names.index("license")
+        names = pa.array([license_id] * table.num_rows)
+        pq.write_table(table.set_column(at, "license", names), path)
+
+
 def edit_receipts(out: Path, license_id: str) -> None:
     for path in (out / "build/receipts/ct/cc-by-4.0/Free").iterdir():
         path.write_text(json.dumps({**json.loads(path.read_text()), "license": license_id}))
@@ -319,9 +344,15 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no evidence": (lambda out: edit_source(out, "Free", license_evidence=None), "its recipe gives no license_evidence"),
     "blank evidence": (lambda out: edit_source(out, "Free", license_evidence=" "), "its license_evidence is ' '"),
     "private": (lambda out: edit_source(out, "Free", access="private"), "its access is private"),
+    "private, as its recipe says": (lambda out: rebuild_as_private(out.parent), "its access is private"),
+    "access that nobody knows": (lambda out: edit_source(out, "Free", access="Open"), "its access is Open"),
+    "private, and an open copy": (forge_access, "its access is private"),
+    "evidence in a word": (lambda out: edit_source(out, "Free", license_evidence="none"), "its license_evidence is 'none'"),
+    "evidence without a host": (lambda out: edit_source(out, "Free", license_evidence="https://"), "its license_evidence is 'https://'"),
     "second receipt": (forge_receipts, "does not allow derivatives"),
     "second description": (forge_description, "its recipe gives no license_evidence"),
     "receipt of another licence": (lambda out: edit_receipts(out, "CC-BY-ND-4.0"), "does not allow derivatives"),
+    "index of another licence": (lambda out: edit_index(out, "unknown"), "differs from its shard"),
     "description that cannot be read": (lambda out: edit_source(out, "Free", license=4), "license is 4, expected str"),
     "no source": (lambda out: (out / "build/sources/Free.json").unlink(), "which tells licence and evidence, is missing"),
     "path of another licence": (move_to_other_licence, "its metadata says ct/cc-by-4.0/Free/"),
