@@ -99,13 +99,18 @@ def _config(name: str, receipts: list[Receipt], mixed: Collection[str] = ()) -> 
     return Config(name, patterns, dict(samples), dict(size))
 
 
-def write_card(out: Path) -> list[Config]:
+def write_card(out: Path, *, without: str | None = None) -> list[Config]:
     """Write README.md from the receipts and sources of an output folder.
+
+    Args:
+        out: Output folder.
+        without: A source that it leaves out.
 
     Returns:
         The configs it lists.
     """
-    receipts, sources = list(read_receipts(out).values()), read_sources(out)
+    receipts = [receipt for receipt in read_receipts(out).values() if receipt.id.source != without]
+    sources = {name: source for name, source in read_sources(out).items() if name != without}
     write_atomic(out / CARD, card(receipts, sources).encode())
     return folder_configs(receipts, sources)
 

@@ -1,4 +1,4 @@
-"""The commands on built shards: ``index``, ``verify``, ``publish``, ``withdraw`` and ``status``."""
+"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw`` and ``status``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the commands to a parser; each sets ``run``, a function of the options, and ``extra``, see `EXTRA`."""
     _add_index(commands)
     _add_verify(commands)
+    _add_remove(commands)
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)
@@ -49,6 +50,20 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("--deep", action="store_true", help="also decode every picture and check each mask")
     add_json(command)
     command.set_defaults(run=_verify, extra=EXTRA)
+
+
+def _add_remove(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "remove",
+        help="take a source out of an output folder",
+        description="Delete everything that an output folder holds of a source: shards, index, receipts and what else "
+        "a build wrote of it, and its part of the card. Run the same command again after any interruption. Raw data "
+        "stay, and so does what is published (sa-med2d withdraw).",
+    )
+    command.add_argument("source", metavar="SOURCE")
+    command.add_argument("out", type=partial(output_folder, write=True), metavar="OUT")
+    command.add_argument("--dry-run", action="store_true", help="say what would be deleted, no more")
+    command.set_defaults(run=_remove, extra=EXTRA)
 
 
 def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -171,6 +186,20 @@ def _require_folder(out: Path) -> None:
 
     if not out.is_dir():
         raise DatasetError(f"{out} is no folder; expected one that 'sa-med2d build' wrote")
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from shards.removal import holding, remove  # noqa: PLC0415
+
+    _require_folder(options.out)
+    held = (holding if options.dry_run else remove)(options.out, options.source)
+    printer = results()
+    for folder, (count, size) in sorted(held.folders.items()):
+        printer.print(f"{folder}: {plural(count, 'file')}, {size / 1e6:.1f} MB", markup=False, highlight=False)
+    state = "would be deleted" if options.dry_run else "deleted, and the card is written without it"
+    text = f"{plural(len(held.files), 'file')} of {options.source} {state}"
+    printer.print(text, markup=False, highlight=False, soft_wrap=True)
+    return DONE
 
 
 def _publish(options: argparse.Namespace) -> int:
