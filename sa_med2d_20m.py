@@ -2157,7 +2157,7 @@ def interleave(
     weighed = None if weights is None else [modality for modality, weight in weights.items() if weight]
     shards = _shards(place, name, split, *filters, modalities=weighed)
     held = sorted({shard.path.split("/")[1] for shard in shards})
-    globs = _globs_by_split(_config(place, name))[split]
+    globs = _promised(place, split)[name]
     known = sorted({glob.split("/")[1] for glob in globs})
     strangers = [one for one in weights or () if not any(_may_match(glob, "modalities", [one]) for glob in globs)]
     _refuse_unknown("modality", strangers, known, place.name)
@@ -2269,12 +2269,11 @@ def _shards(
         _PartialDownloadError: The card promises what is not there.
     """
     entry = _config(place, config)
-    globs = _globs_by_split(entry)
-    if split not in globs:
-        raise DatasetError(
-            f"config {entry['config_name']!r} of {place.name} has no split {split!r}; it has {', '.join(globs)}"
-        )
-    promised = [glob for glob in globs[split] if modalities is None or _may_match(glob, "modalities", modalities)]
+    name, splits = entry["config_name"], [files["split"] for files in entry["data_files"]]
+    if split not in splits:
+        raise DatasetError(f"config {name!r} of {place.name} has no split {split!r}; it has {', '.join(splits)}")
+    globs = _promised(place, split)
+    promised = [glob for glob in globs[name] if modalities is None or _may_match(glob, "modalities", modalities)]
     held = {glob: place.glob(glob) for glob in promised}
     found = sorted({path for paths in held.values() for path in paths})
     lower = [value.lower() for value in _listed("licenses", licenses) or ()]
@@ -2283,7 +2282,9 @@ def _shards(
     part = _PARTS_OF_PATHS["sources"]
     all_there = wanted is not None and {path.split("/")[part] for path in found}.issuperset(wanted)
     if missing and not all_there:
-        raise _PartialDownloadError(_advice(place, entry["config_name"], split, missing, found))
+        whole = [other for other, of_it in globs.items() if all(fnmatch.filter(found, glob) for glob in of_it)]
+        promise = f"{place.name}: its card promises split {split!r} of config {name!r}"
+        raise _PartialDownloadError(f"{promise}, but there is no {_advice(place, missing, whole)}")
     for name, asked in (("sources", wanted), ("licenses", lower or None)):
         if asked is not None:
             part = _PARTS_OF_PATHS[name]
@@ -2296,10 +2297,31 @@ class _PartialDownloadError(DatasetError):
     """The card promises files that are not there."""
 
 
-def _globs_by_split(entry: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Split of a config -> patterns of its shards."""
-    globs = {files["split"]: files["path"] for files in entry["data_files"]}
-    return {split: [paths] if isinstance(paths, str) else paths for split, paths in globs.items()}
+def _promised(place: _Place, split: str) -> dict[str, list[str]]:
+    """Config that has a split -> patterns of its shards, each of one modality where the card names these elsewhere."""
+    globs = {
+        entry["config_name"]: [files["path"]] if isinstance(files["path"], str) else files["path"]
+        for entry in _card_configs(place)
+        for files in entry["data_files"]
+        if files["split"] == split
+    }
+    every = {glob for listed in globs.values() for glob in listed}
+    return {
+        name: sorted({one for glob in listed for one in _of_one_modality(glob, every)})
+        for name, listed in globs.items()
+    }
+
+
+def _of_one_modality(glob: str, every: Iterable[str]) -> list[str]:
+    """Patterns of the card that say what one of any modality promises, else the pattern itself.
+
+    >>> _of_one_modality("data/*/mit/*/train-*.tar", ["data/*/mit/*/train-*.tar", "data/ct/mit/*/train-*.tar"])
+    ['data/ct/mit/*/train-*.tar']
+    """
+    if "*" not in glob.split("/")[1]:
+        return [glob]
+    narrower = {one for one in every if "*" not in one.split("/")[1] and fnmatch.fnmatchcase(one, glob)}
+    return sorted(narrower) or [glob]
 
 
 def _may_match(glob: str, part: str, values: Iterable[str]) -> bool:
@@ -2307,24 +2329,24 @@ def _may_match(glob: str, part: str, values: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(value, glob.split("/")[_PARTS_OF_PATHS[part]]) for value in values)
 
 
-def _advice(place: _Place, config: str, split: str, missing: Sequence[str], found: Sequence[str]) -> str:
-    """What a card promises and is not there, and what to do."""
-    shown = f"{', '.join(missing[:3])}{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}"
-    said = f"{place.name}: its card promises split {split!r} of config {config!r}, but there is no file {shown}"
+def _advice(place: _Place, missing: Sequence[str], whole: Sequence[str]) -> str:
+    """What is missing and what to do, after "there is no".
+
+    Args:
+        place: Where it is missing.
+        missing: Patterns of shards.
+        whole: Configs that are there.
+    """
+    further = f" and {len(missing) - _MOST_PATTERNS} more" if len(missing) > _MOST_PATTERNS else ""
+    said = f"file {', '.join(missing[:_MOST_PATTERNS])}{further}"
     if not place.local:
         return f"{said}; not all of the dataset arrived there"
     endings = [glob.removeprefix(f"{DATA}/").removesuffix(".tar") for glob in missing]
-    if len(missing) > _MOST_PATTERNS:
+    if further:
         modalities = sorted({ending.split("/")[0] for ending in endings})
         fetched = [f"{kind}/{modality}/*" for modality in modalities for kind in (DATA, INDEX)]
     else:
         fetched = [f"{DATA}/{ending}.tar" for ending in endings] + [f"{INDEX}/{ending}.parquet" for ending in endings]
-    whole = [
-        entry["config_name"]
-        for entry in _card_configs(place)
-        if (globs := _globs_by_split(entry).get(split))
-        and all(any(fnmatch.fnmatchcase(path, glob) for path in found) for glob in globs)
-    ]
     rest = f", or load what is there: {_some(whole)}" if whole else ""
     return f"{said}; it was downloaded in part: fetch the rest with allow_patterns={fetched}{rest}"
 

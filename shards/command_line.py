@@ -192,8 +192,8 @@ def _remove(options: argparse.Namespace) -> int:
     from shards.removal import holding, remove  # noqa: PLC0415
 
     _require_folder(options.out)
-    held = (holding if options.dry_run else remove)(options.out, options.source)
     printer = results()
+    held = (holding if options.dry_run else remove)(options.out, options.source)
     for folder, (count, size) in sorted(held.folders.items()):
         printer.print(f"{folder}: {plural(count, 'file')}, {size / 1e6:.1f} MB", markup=False, highlight=False)
     state = "would be deleted" if options.dry_run else "deleted, and the card is written without it"

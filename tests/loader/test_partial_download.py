@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub.utils import filter_repo_objects
 
 from builder.command_line import main
@@ -107,3 +108,19 @@ def test_mix_of_modalities_that_are_there(out: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no file data/ct/cc-by-4\.0"):
         interleave(part, "all", weights={"ct": 1, "mr": 1})
     assert sources(interleave(part, "all", weights={"mr": 1, "ct": 0})) == {"Magnet"}
+
+
+def test_a_pattern_of_all_modalities_promises_each_that_the_card_names(out: Path, tmp_path: Path) -> None:
+    part = fetch(out, tmp_path / "part", ["README.md", "data/mr/*", "index/mr/*"])
+    _, head, text = (part / "README.md").read_text().split("---\n", 2)
+    front = yaml.safe_load(head)
+    for config in front["configs"]:
+        if config["config_name"] == "all":
+            for files in config["data_files"]:
+                files["path"] = [f"data/*/*/*/{files['split']}-*.tar"]
+    (part / "README.md").write_text(f"---\n{yaml.safe_dump(front)}---\n{text}")
+    said = r"no file data/ct/cc-by-4\.0/\*/train-\*\.tar, data/ct/cc-by-sa-4\.0/\*/train-\*\.tar; .* what is there: mr,"
+    with pytest.raises(DatasetError, match=said):
+        load(part, "all")
+    fetch(out, part, ["data/ct/*", "index/ct/*"])
+    assert sources(load(part, "all")) == set(LICENSES)
