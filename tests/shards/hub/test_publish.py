@@ -29,6 +29,7 @@ from tests.support.sources import write_source
 from tests.support.volumes import ct_like
 
 REPO = "ann/scans"
+WITHDRAWN = {"withdrawn.json"}
 TOKEN = "hf_ann_secret"  # noqa: S105 - of the tests' own Hub
 
 
@@ -40,13 +41,16 @@ class Publisher:
     folder: Path
     runs: int = 0
 
-    def start(self, *arguments: object, token: str | None = TOKEN) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: object, token: str | None = TOKEN, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[str]:
         self.runs += 1
         home = self.folder / f"home-{self.runs}"
         return subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             env=self.hub.environment(home=home, token=token),
             cwd=self.folder,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -624,7 +628,7 @@ def test_withdraw(publisher: Publisher, out: Path) -> None:
     code, said = publisher.run("withdraw", "Free", REPO)
     assert code == 0, said
     assert "tags that still hold it (--purge deletes them): v1" in said
-    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    assert publisher.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     card = publisher.git("show", "main:README.md")
     assert "Free" not in card
     assert "all-permissive" not in card  # nothing else was permissive
@@ -632,15 +636,15 @@ def test_withdraw(publisher: Publisher, out: Path) -> None:
     assert code == 1
     assert f"{REPO} holds no source Fre" in said
     commits = publisher.commits()
-    code, said = publisher.run("withdraw", "Fre", REPO, "--purge")
+    code, said = publisher.run("withdraw", "Fre", REPO, "--purge", "--yes")
     assert code == 1
     assert f"{REPO} holds no source Fre" in said
     assert publisher.commits() == commits
-    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge", "--yes")
     assert code == 0, said
     assert publisher.commits() == 1
     assert publisher.git("tag") == ""
-    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    assert publisher.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     script = f"""
 import json, sa_med2d_20m as s
 print(json.dumps(sorted({{row["source"] for row in s.load({REPO!r}, "all")}})))
@@ -648,11 +652,100 @@ print(json.dumps(sorted({{row["source"] for row in s.load({REPO!r}, "all")}})))
     assert publisher.script(script) == ["Magnet", "Share"]
 
 
+def test_what_was_withdrawn_is_not_published_again_unasked(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO)[0] == 0
+    assert publisher.run("withdraw", "Free", REPO)[0] == 0
+    assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Free"]}
+    assert re.search("Free .* built, withdrawn from there", publisher.run("status", REPO, out)[1])
+    before = publisher.git("rev-parse", "main")
+    said_of_it = f"Free was withdrawn from {REPO}, and not published again without --again Free"
+    code, said = publisher.run("publish", out, REPO)
+    assert code == 0, said
+    assert said_of_it in said
+    assert publisher.git("rev-parse", "main") == before
+    for asked in (["Free"], ["Free", "Share"]):
+        code, said = publisher.run("publish", out, REPO, *(word for name in asked for word in ("--source", name)))
+        assert (code, said_of_it in said) == (1, True), said
+    assert publisher.run("withdraw", "Share", REPO, "--purge", "--yes")[0] == 0
+    assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Free", "Share"]}
+    code, said = publisher.run("publish", out, REPO)
+    assert f"Free, Share were withdrawn from {REPO}, and not published again without --again Free --again Share" in said
+    assert publisher.tree() == shards_of(out, "Magnet") | WITHDRAWN
+    code, said = publisher.run("publish", out, REPO, "--again", "Fre")
+    assert (code, "--again Fre: no source of this name may be published" in said) == (1, True), said
+    for _ in range(2):  # run again it finishes the job
+        code, said = publisher.run("publish", out, REPO, "--again", "Free")
+        assert code == 0, said
+        assert publisher.tree() == shards_of(out, "Free", "Magnet") | WITHDRAWN
+        assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Share"]}
+    card = publisher.git("show", "main:README.md")
+    assert ("Free" in card, "Share" in card) == (True, False)
+
+
+UNREADABLE = (
+    b"[" * 100_000,
+    b'{"sources": "Free"}',
+    b'{"sources": [1]}',
+    b"\xff\xfe",
+    b'{"sources": []}' + b" " * (1 << 20),
+)
+
+
+@pytest.mark.parametrize("content", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_list_of_what_was_withdrawn_that_cannot_be_read(publisher: Publisher, out: Path, content: bytes) -> None:
+    """Nothing is published past it, and no take-down waits for it."""
+    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    put(publisher, "withdrawn.json", content)
+    code, said = publisher.run("publish", out, REPO)
+    assert (code, f"{REPO}: withdrawn.json" in said) == (1, True), said
+    code, said = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, said
+    assert "it was written anew, without what else was withdrawn before" in said
+    assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
+    assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Free"]}
+
+
+def test_a_purge_that_nobody_agreed_to(publisher: Publisher, out: Path) -> None:
+    """Without a terminal it is refused, and at a terminal it asks: yes goes on, all else changes nothing."""
+    assert publisher.run("publish", out, REPO, "--tier", "commercial", "--tag", "v1")[0] == 0
+    before, asked = publisher.git("rev-parse", "main"), len(publisher.hub.requests)
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    assert code == 1
+    assert "where no terminal can be asked, say --yes. Nothing was changed" in said
+    for answer in ("n\n", "\n", "never\n", "\x04"):
+        code, said = at_a_terminal(publisher, answer, "withdraw", "Free", REPO, "--purge")
+        assert code == 1, said
+        assert f"deletes the tags of {REPO} that hold Free" in said
+        assert "nothing was changed" in said
+    assert (publisher.git("rev-parse", "main"), len(publisher.hub.requests)) == (before, asked)
+    code, said = at_a_terminal(publisher, "y\n", "withdraw", "Free", REPO, "--purge")
+    assert code == 0, said
+    assert (publisher.commits(), publisher.git("tag")) == (1, "")
+    assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
+
+
+def at_a_terminal(publisher: Publisher, answer: str, *arguments: object) -> tuple[int, str]:
+    """As `Publisher.run`, with a terminal where somebody types an answer when asked."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    try:
+        process = publisher.start("-m", "builder", *arguments, stdin=theirs)
+        os.write(ours, answer.encode())
+        out, err = process.communicate(timeout=120)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "Traceback" not in err, err
+    return process.returncode, " ".join((out + err).split())
+
+
 def put(publisher: Publisher, path: str, content: bytes) -> None:
     """Somebody else changes a file of the repository."""
+    file = publisher.folder / "put"
+    file.write_bytes(content)
     publisher.script(
         "import json; from huggingface_hub import HfApi; "
-        f"HfApi().upload_file(path_or_fileobj={content!r}, path_in_repo={path!r}, repo_id={REPO!r}, repo_type='dataset'); "
+        f"HfApi().upload_file(path_or_fileobj={str(file)!r}, path_in_repo={path!r}, repo_id={REPO!r}, repo_type='dataset'); "
         "print(json.dumps(1))"
     )
 
@@ -671,7 +764,7 @@ def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) 
     assert code == 0, said
     assert "Magnet.json is no JSON" in said
     assert "the card leaves Magnet out until it is published again" in said
-    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    assert publisher.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     code, said = publisher.run("publish", out, REPO, "--source", "Magnet")
     assert code == 0, said
     card = publisher.git("show", "main:README.md")
@@ -683,19 +776,19 @@ def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Pat
     put(publisher, "index/sources/Free.json", b"[" * 100_000)
     code, said = publisher.run("withdraw", "Free", REPO)
     assert code == 0, said
-    assert publisher.tree() == shards_of(out, "Share")
+    assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
 
 
 def test_source_that_comes_back_while_it_is_purged(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
     before = publisher.git("rev-parse", "main")
     on_request(publisher, "super-squash", lambda: publisher.git("update-ref", "refs/heads/main", before))
-    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge", "--yes")
     assert code == 1
     assert "somebody published Free again meanwhile" in said
-    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge", "--yes")
     assert code == 0, said
-    assert publisher.tree() == shards_of(out, "Share")
+    assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
 
 
 def test_other_branch_and_taken_tag(publisher: Publisher, out: Path) -> None:
@@ -817,9 +910,9 @@ def test_by_xet(by_xet: Publisher, out: Path) -> None:
         for path in shards_of(out, "Free", "Share", "Magnet")
         if path.endswith((".tar", ".parquet"))
     }
-    code, said = by_xet.run("withdraw", "Free", REPO, "--purge")
+    code, said = by_xet.run("withdraw", "Free", REPO, "--purge", "--yes")
     assert code == 0, said
-    assert by_xet.tree() == shards_of(out, "Share", "Magnet")
+    assert by_xet.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     assert (by_xet.commits(), by_xet.git("tag")) == (1, "")
     rows = by_xet.script(READ_BACK, token=None)[0]
     assert rows["all"] == keys_of(out, "--Share--", "--Magnet--")
