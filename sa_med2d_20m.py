@@ -22,6 +22,7 @@ import collections
 import copy
 import dataclasses
 import difflib
+import fnmatch
 import functools
 import hashlib
 import importlib
@@ -132,6 +133,9 @@ CONFIGS: Final = tuple(
     dict.fromkeys([DEFAULT_CONFIG, *(config_name(scope, tier) for scope in ("all", *MODALITIES) for tier in TIERS)])
 )
 """Every config that a card may list, in its order: the default first."""
+LOCAL: Final = "local"
+LOCAL_CONFIGS: Final = tuple(config_name(scope, LOCAL) for scope in ("all", *MODALITIES))
+"""Configs that hold everything built, whatever its licence: of a folder or a private store, never published."""
 
 CARD: Final = "README.md"
 DATA: Final = "data"
@@ -1203,7 +1207,10 @@ def _read_index(place: _Place, shard: str) -> Any:
             _refuse_large(size, "unpacked it")
         return pa.concat_tables(tables).combine_chunks()
     except FileNotFoundError:
-        raise DatasetError(f"{where} is missing; 'sa-med2d index' writes it again") from None
+        raise DatasetError(
+            f"{where} is missing; where the folder was downloaded in part fetch {INDEX}/{shard.split('/')[1]}/* too, "
+            "else 'sa-med2d index' writes it again"
+        ) from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{where} is damaged: {_reason_in_file(error)}; 'sa-med2d index' writes it again") from None
 
@@ -1996,7 +2003,8 @@ def load(
     Args:
         path: Folder that `sa-med2d build` wrote, repository of the Hugging Face Hub (``org/name``), or any address that
             fsspec knows (``s3://bucket/folder``, ``https://host/folder``).
-        config: ``ct``, ``mr-commercial``, ``all-permissive`` ...; default: the card's default config.
+        config: ``ct``, ``mr-commercial``, ``all-permissive`` ...; default: the card's default config. A folder that is
+            not published also has ``ct-local`` ... and ``all-local``, which hold all that was built there.
         split: ``train``, ``validation`` or ``test``.
         streaming: Read the shards as they are (True), or copy them to the cache of `datasets` first (False).
         view: ``image``: a row per image; ``mask`` is the label map, (layers * H, W), see `decode_masks`. ``mask``: a
@@ -2129,7 +2137,7 @@ def interleave(
 
     Args:
         path: See `load`.
-        config: Of all modalities: ``all``, ``all-commercial`` or ``all-permissive``.
+        config: Of all modalities: ``all``, ``all-commercial``, ``all-permissive`` or ``all-local``.
         weights: Modality -> weight; those that are not named are left out. Default: all alike.
         seed: Of the order in which modalities come.
         options: Further arguments of `load`; ``balance`` weighs rare classes within each modality.
@@ -2142,16 +2150,24 @@ def interleave(
     place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
     name = _config(place, config)["config_name"]
     if name.split("-")[0] != "all":
-        raise DatasetError(f"config is {name!r}, expected all, all-commercial or all-permissive: it mixes modalities")
-    shards = _shards(place, name, options.get("split", "train"), options.get("sources"), options.get("licenses"))
+        raise DatasetError(
+            f"config is {name!r}, expected all, all-commercial, all-permissive or all-local: it mixes modalities"
+        )
+    split, filters = options.get("split", "train"), (options.get("sources"), options.get("licenses"))
+    weighed = None if weights is None else [modality for modality, weight in weights.items() if weight]
+    shards = _shards(place, name, split, *filters, modalities=weighed)
     held = sorted({shard.path.split("/")[1] for shard in shards})
-    _refuse_unknown("modality", list(weights or ()), held, place.name)
+    globs = _promised(place, split)[name]
+    known = sorted({glob.split("/")[1] for glob in globs})
+    strangers = [one for one in weights or () if not any(_may_match(glob, "modalities", [one]) for glob in globs)]
+    _refuse_unknown("modality", strangers, known, place.name)
+    _refuse_unknown("modality", weighed, held, place.name)  # of the sources and licences that are asked for
     for modality, weight in (weights or {}).items():
         if type(weight) not in (int, float) or not 0 <= weight < float("inf"):
             raise DatasetError(f"the weight of {modality} is {weight!r}, expected a number from 0 on")
     chosen = [modality for modality in held if weights is None or weights.get(modality)]
     if not chosen:
-        raise DatasetError(f"weights leave no modality; {place.name} holds {', '.join(held)}")
+        raise DatasetError(f"weights leave no modality; {place.name} holds {', '.join(known)}")
     streams = [load(path, modality + name.removeprefix("all"), **{**options, "streaming": True}) for modality in chosen]
     shares = np.array([1.0 if weights is None else weights[modality] for modality in chosen])
     return datasets.interleave_datasets(
@@ -2206,7 +2222,10 @@ def _splits_with(place: _Place, config: str | None, split: str, unknown: _Unknow
     found = []
     for other in (files["split"] for files in _config(place, config)["data_files"]):
         if other != split:
-            shards = _shards(place, config, other, None, None)
+            try:
+                shards = _shards(place, config, other, None, None)
+            except _PartialDownloadError:  # nobody can say
+                continue
             part = _PARTS_OF_PATHS.get(unknown.name)
             if part is not None:
                 held = {shard.path.split("/")[part] for shard in shards}
@@ -2218,7 +2237,7 @@ def _splits_with(place: _Place, config: str | None, split: str, unknown: _Unknow
     return ", ".join(found)
 
 
-_PARTS_OF_PATHS: Final = {"licenses": 2, "sources": 3}
+_PARTS_OF_PATHS: Final = {"modalities": 1, "licenses": 2, "sources": 3}
 
 
 def _repeats(survey: _Survey, balance: float) -> tuple[tuple[str, float], ...]:
@@ -2227,29 +2246,113 @@ def _repeats(survey: _Survey, balance: float) -> tuple[tuple[str, float], ...]:
 
 
 def _shards(
-    place: _Place, config: str | None, split: str, sources: Sequence[str] | None, licenses: Sequence[str] | None
+    place: _Place,
+    config: str | None,
+    split: str,
+    sources: Sequence[str] | None,
+    licenses: Sequence[str] | None,
+    *,
+    modalities: Iterable[str] | None = None,
 ) -> list[_Shard]:
-    """The shards of a split in the order of their paths, which say source and licence."""
+    """The shards of a split in the order of their paths, which say source and licence.
+
+    Args:
+        place: Where they are.
+        config: See `load`.
+        split: See `load`.
+        sources: See `load`.
+        licenses: See `load`.
+        modalities: Only these of the config; None for all.
+
+    Raises:
+        DatasetError: There is no such config, split or value.
+        _PartialDownloadError: The card promises what is not there.
+    """
     entry = _config(place, config)
-    globs = {files["split"]: files["path"] for files in entry["data_files"]}
-    if split not in globs:
-        raise DatasetError(
-            f"config {entry['config_name']!r} of {place.name} has no split {split!r}; it has {', '.join(globs)}"
-        )
-    patterns = [globs[split]] if isinstance(globs[split], str) else globs[split]
-    found = sorted({path for pattern in patterns for path in place.glob(pattern)})
-    if not found:
-        raise DatasetError(
-            f"{place.name}: its card promises split {split!r} of config {entry['config_name']!r}, but there is no file "
-            f"{' or '.join(patterns)}; was it downloaded in part? Fetch these files too, and index/ with them"
-        )
+    name, splits = entry["config_name"], [files["split"] for files in entry["data_files"]]
+    if split not in splits:
+        raise DatasetError(f"config {name!r} of {place.name} has no split {split!r}; it has {', '.join(splits)}")
+    globs = _promised(place, split)
+    promised = [glob for glob in globs[name] if modalities is None or _may_match(glob, "modalities", modalities)]
+    held = {glob: place.glob(glob) for glob in promised}
+    found = sorted({path for paths in held.values() for path in paths})
     lower = [value.lower() for value in _listed("licenses", licenses) or ()]
-    for name, asked in (("sources", _listed("sources", sources)), ("licenses", lower or None)):
+    wanted = _listed("sources", sources)
+    missing = [glob for glob in promised if not held[glob] and not (lower and not _may_match(glob, "licenses", lower))]
+    part = _PARTS_OF_PATHS["sources"]
+    all_there = wanted is not None and {path.split("/")[part] for path in found}.issuperset(wanted)
+    if missing and not all_there:
+        whole = [other for other, of_it in globs.items() if all(fnmatch.filter(found, glob) for glob in of_it)]
+        promise = f"{place.name}: its card promises split {split!r} of config {name!r}"
+        raise _PartialDownloadError(f"{promise}, but there is no {_advice(place, missing, whole)}")
+    for name, asked in (("sources", wanted), ("licenses", lower or None)):
         if asked is not None:
             part = _PARTS_OF_PATHS[name]
             _refuse_unknown(name, asked, {path.split("/")[part] for path in found}, place.name)
             found = [path for path in found if path.split("/")[part] in asked]
     return [_Shard(path, _stamp(place, path)) for path in found]
+
+
+class _PartialDownloadError(DatasetError):
+    """The card promises files that are not there."""
+
+
+def _promised(place: _Place, split: str) -> dict[str, list[str]]:
+    """Config that has a split -> patterns of its shards, each of one modality where the card names these elsewhere."""
+    globs = {
+        entry["config_name"]: [files["path"]] if isinstance(files["path"], str) else files["path"]
+        for entry in _card_configs(place)
+        for files in entry["data_files"]
+        if files["split"] == split
+    }
+    every = {glob for listed in globs.values() for glob in listed}
+    return {
+        name: sorted({one for glob in listed for one in _of_one_modality(glob, every)})
+        for name, listed in globs.items()
+    }
+
+
+def _of_one_modality(glob: str, every: Iterable[str]) -> list[str]:
+    """Patterns of the card that say what one of any modality promises, else the pattern itself.
+
+    >>> _of_one_modality("data/*/mit/*/train-*.tar", ["data/*/mit/*/train-*.tar", "data/ct/mit/*/train-*.tar"])
+    ['data/ct/mit/*/train-*.tar']
+    """
+    if "*" not in glob.split("/")[1]:
+        return [glob]
+    narrower = {one for one in every if "*" not in one.split("/")[1] and fnmatch.fnmatchcase(one, glob)}
+    return sorted(narrower) or [glob]
+
+
+def _may_match(glob: str, part: str, values: Iterable[str]) -> bool:
+    """Whether a pattern of shards may match one of some modalities, licences or sources."""
+    return any(fnmatch.fnmatchcase(value, glob.split("/")[_PARTS_OF_PATHS[part]]) for value in values)
+
+
+def _advice(place: _Place, missing: Sequence[str], whole: Sequence[str]) -> str:
+    """What is missing and what to do, after "there is no".
+
+    Args:
+        place: Where it is missing.
+        missing: Patterns of shards.
+        whole: Configs that are there.
+    """
+    further = f" and {len(missing) - _MOST_PATTERNS} more" if len(missing) > _MOST_PATTERNS else ""
+    said = f"file {', '.join(missing[:_MOST_PATTERNS])}{further}"
+    if not place.local:
+        return f"{said}; not all of the dataset arrived there"
+    endings = [glob.removeprefix(f"{DATA}/").removesuffix(".tar") for glob in missing]
+    if further:
+        modalities = sorted({ending.split("/")[0] for ending in endings})
+        fetched = [f"{kind}/{modality}/*" for modality in modalities for kind in (DATA, INDEX)]
+    else:
+        fetched = [f"{DATA}/{ending}.tar" for ending in endings] + [f"{INDEX}/{ending}.parquet" for ending in endings]
+    rest = f", or load what is there: {_some(whole)}" if whole else ""
+    return f"{said}; it was downloaded in part: fetch the rest with allow_patterns={fetched}{rest}"
+
+
+_MOST_PATTERNS: Final = 3
+"""Patterns that advice gives one by one."""
 
 
 def _stamp(place: _Place, shard: str) -> str:
@@ -2349,7 +2452,9 @@ def _builder() -> type:
 
         VERSION = datasets.Version(f"{SCHEMA}.0.0")
         BUILDER_CONFIG_CLASS = Config
-        BUILDER_CONFIGS = [Config(name=name, version=datasets.Version(f"{SCHEMA}.0.0")) for name in CONFIGS]  # noqa: RUF012
+        BUILDER_CONFIGS = [  # noqa: RUF012
+            Config(name=name, version=datasets.Version(f"{SCHEMA}.0.0")) for name in (*CONFIGS, *LOCAL_CONFIGS)
+        ]
         DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
 
         def _info(self) -> Any:

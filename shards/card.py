@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, SPLITS, config_name, metadata_types
+from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, SPLITS, config_name, metadata_types
 from shards.atomic import write_atomic
 from shards.description import SourceDescription, read_sources
-from shards.license import refusal, tiers
+from shards.license import is_shared, refusal, tiers
 from shards.paths import CARD
 from shards.receipt import Receipt, lost_shares, read_receipts
 
@@ -31,7 +31,8 @@ class Config:
     """A config of the card.
 
     Attributes:
-        name: Modality or ``all``, with ``-commercial`` or ``-permissive`` for the narrower tiers.
+        name: Modality or ``all``, with ``-commercial`` or ``-permissive`` for the narrower tiers, ``-local`` for all of
+            a folder.
         files: Split -> glob patterns of its shards.
         samples: Split -> number of samples.
         bytes: Split -> bytes of its shards.
@@ -43,19 +44,41 @@ class Config:
     bytes: dict[str, int]
 
 
-def configs(receipts: Iterable[Receipt]) -> list[Config]:
-    """The configs that hold data, by the licences that stand in the receipts.
+def configs(receipts: Iterable[Receipt], private: Collection[str] = ()) -> list[Config]:
+    """The configs that hold data, by the licences that stand in the receipts: what a published card lists.
 
     A glob names modality, licence and split and leaves the source open, so a new source under a known licence
-    changes no config. A split without samples is left out.
+    changes no config; where it would let in a source that no tier holds, globs name the sources. A split without
+    samples is left out.
+
+    Args:
+        receipts: Of all shards.
+        private: Names of the sources that are in none of these configs.
     """
     held: dict[str, list[Receipt]] = defaultdict(list)
-    for receipt in receipts:
-        if receipt.samples:
+    all_of_them = list(receipts)
+    mixed = frozenset(receipt.id.glob for receipt in all_of_them if receipt.samples and receipt.id.source in private)
+    for receipt in all_of_them:
+        if receipt.samples and receipt.id.source not in private:
             for tier in _tiers(receipt):
                 held[config_name("all", tier)].append(receipt)
                 held[config_name(receipt.id.modality, tier)].append(receipt)
-    return [_config(name, held[name]) for name in CONFIGS if name in held]
+    return [_config(name, held[name], mixed) for name in CONFIGS if name in held]
+
+
+def folder_configs(receipts: Collection[Receipt], sources: Mapping[str, SourceDescription]) -> list[Config]:
+    """The configs of a folder that is not published: those of `configs`, then those that hold everything built.
+
+    Licences gate what is published, not what people do with their own data. A source whose access is private is in
+    the latter alone.
+    """
+    private = {name for name, source in sources.items() if not is_shared(source.access)}
+    held: dict[str, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        if receipt.samples:
+            held[config_name("all", LOCAL)].append(receipt)
+            held[config_name(receipt.id.modality, LOCAL)].append(receipt)
+    return [*configs(receipts, private), *(_config(name, held[name]) for name in LOCAL_CONFIGS if name in held)]
 
 
 def _tiers(receipt: Receipt) -> tuple[str, ...]:
@@ -64,27 +87,32 @@ def _tiers(receipt: Receipt) -> tuple[str, ...]:
     return tiers(receipt.id.license) if agree else ()
 
 
-def _config(name: str, receipts: list[Receipt]) -> Config:
+def _config(name: str, receipts: list[Receipt], mixed: Collection[str] = ()) -> Config:
     files: dict[str, set[str]] = {split: set() for split in SPLITS}
     samples, size = Counter[str](), Counter[str]()
     for receipt in receipts:
         shard = receipt.id
-        files[shard.split].add(shard.glob)
+        files[shard.split].add(shard.source_glob if shard.glob in mixed else shard.glob)
         samples[shard.split] += receipt.samples
         size[shard.split] += receipt.bytes
     patterns = {split: tuple(sorted(globs)) for split, globs in files.items() if globs}
     return Config(name, patterns, dict(samples), dict(size))
 
 
-def write_card(out: Path) -> list[Config]:
+def write_card(out: Path, *, without: str | None = None) -> list[Config]:
     """Write README.md from the receipts and sources of an output folder.
+
+    Args:
+        out: Output folder.
+        without: A source that it leaves out.
 
     Returns:
         The configs it lists.
     """
-    receipts = list(read_receipts(out).values())
-    write_atomic(out / CARD, card(receipts, read_sources(out)).encode())
-    return configs(receipts)
+    receipts = [receipt for receipt in read_receipts(out).values() if receipt.id.source != without]
+    sources = {name: source for name, source in read_sources(out).items() if name != without}
+    write_atomic(out / CARD, card(receipts, sources).encode())
+    return folder_configs(receipts, sources)
 
 
 def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repository: str | None = None) -> str:
@@ -95,12 +123,12 @@ def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repo
         sources: What is known of their sources.
         repository: Its name on the Hub; None for a folder that is not published.
     """
-    listed = configs(receipts)
+    listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
     head = yaml.safe_dump(_front_matter(receipts, listed), sort_keys=False, allow_unicode=True, width=110)
     sections = [
         _introduction(receipts, listed, repository),
         _modality_table(receipts),
-        _license_table(receipts),
+        _license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
         _source_table(receipts, sources),
         _label_table(receipts),
         _limits(),
@@ -186,19 +214,25 @@ from datasets import load_dataset
 dataset = load_dataset("{repository or "PATH OR REPOSITORY"}", "{example}", split="{split}", streaming=True)
 ```
 
-Configs: {", ".join(f"`{config.name}`" for config in listed) or "none, no source may be redistributed"}.
+Configs: {", ".join(f"`{config.name}`" for config in listed) or "none, there is no image"}.
 `-commercial` holds what may be used commercially, `-permissive` what is not share-alike either. Splits are by
 patient. Each image is under the licence of its source, which its metadata and its path name.
+{_LOCAL_NOTE if repository is None else ""}"""
+
+
+_LOCAL_NOTE: Final = """
+`-local` holds everything that was built here, whatever its licence. It is for this folder alone: `sa-med2d publish`
+writes another card, without it.
 """
 
 
-def _license_table(receipts: list[Receipt]) -> str:
+def _license_table(receipts: list[Receipt], no_tier: str) -> str:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for receipt in receipts:
         counts[receipt.license].update({"images": receipt.samples, "masks": receipt.masks})
     lines = ["## Licences", "", "| licence | in the configs | images | masks |", "|---|---|--:|--:|"]
     for name, count in sorted(counts.items()):
-        tiers_of = ", ".join(tiers(name)) or "none"
+        tiers_of = ", ".join(tiers(name)) or no_tier
         lines.append(f"| {name} | {tiers_of} | {count['images']:,} | {count['masks']:,} |")
     return "\n".join(lines) + "\n"
 

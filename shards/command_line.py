@@ -1,8 +1,9 @@
-"""The commands on built shards: ``index``, ``verify``, ``publish``, ``withdraw`` and ``status``."""
+"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw`` and ``status``."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -32,6 +33,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the commands to a parser; each sets ``run``, a function of the options, and ``extra``, see `EXTRA`."""
     _add_index(commands)
     _add_verify(commands)
+    _add_remove(commands)
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)
@@ -49,6 +51,20 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("--deep", action="store_true", help="also decode every picture and check each mask")
     add_json(command)
     command.set_defaults(run=_verify, extra=EXTRA)
+
+
+def _add_remove(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "remove",
+        help="take a source out of an output folder",
+        description="Delete everything that an output folder holds of a source: shards, index, receipts and what else "
+        "a build wrote of it, and its part of the card. Run the same command again after any interruption. Raw data "
+        "stay, and so does what is published (sa-med2d withdraw).",
+    )
+    command.add_argument("source", metavar="SOURCE")
+    command.add_argument("out", type=partial(output_folder, write=True), metavar="OUT")
+    command.add_argument("--dry-run", action="store_true", help="say what would be deleted, no more")
+    command.set_defaults(run=_remove, extra=EXTRA)
 
 
 def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -73,6 +89,13 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument(
         "--allowed-only", action="store_true", help="upload what may be published and list what is held back"
     )
+    command.add_argument(
+        "--again",
+        action="append",
+        default=[],
+        metavar="S",
+        help="also this source, although it was withdrawn from there; repeatable",
+    )
     command.add_argument("--dry-run", action="store_true", help="say what would go up and what is held back, no more")
     command.set_defaults(run=_publish, extra=EXTRA)
 
@@ -82,14 +105,17 @@ def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "withdraw",
         help="take a source down from the Hub",
         description="Remove a source's shards, index and part of the card, and list the tags and branches that still "
-        "hold it.",
+        "hold it. The repository remembers it, and the next publish leaves it out (--again).",
     )
     command.add_argument("source", metavar="SOURCE")
     command.add_argument("repository", metavar="REPO_ID")
     command.add_argument("--revision", default="main", metavar="BRANCH", help="branch (default: main)")
     command.add_argument(
-        "--purge", action="store_true", help="also delete those tags and make the branch's history one commit"
+        "--purge",
+        action="store_true",
+        help="also delete those tags and make the branch's history one commit; asks first",
     )
+    command.add_argument("--yes", action="store_true", help="do not ask")
     command.set_defaults(run=_withdraw, extra=EXTRA)
 
 
@@ -173,10 +199,25 @@ def _require_folder(out: Path) -> None:
         raise DatasetError(f"{out} is no folder; expected one that 'sa-med2d build' wrote")
 
 
+def _remove(options: argparse.Namespace) -> int:
+    from shards.removal import holding, remove  # noqa: PLC0415
+
+    _require_folder(options.out)
+    printer = results()
+    held = (holding if options.dry_run else remove)(options.out, options.source)
+    for folder, (count, size) in sorted(held.folders.items()):
+        printer.print(f"{folder}: {plural(count, 'file')}, {size / 1e6:.1f} MB", markup=False, highlight=False)
+    state = "would be deleted" if options.dry_run else "deleted, and the card is written without it"
+    text = f"{plural(len(held.files), 'file')} of {options.source} {state}"
+    printer.print(text, markup=False, highlight=False, soft_wrap=True)
+    return DONE
+
+
 def _publish(options: argparse.Namespace) -> int:
     from shards.hub.gate import Choice  # noqa: PLC0415
     from shards.hub.publish import offer, publish  # noqa: PLC0415
     from shards.hub.repository import Repository  # noqa: PLC0415
+    from shards.hub.withdrawals import words_of  # noqa: PLC0415
 
     speaker = console()
     choice = Choice(options.tier, tuple(options.modality), tuple(options.source))
@@ -187,9 +228,20 @@ def _publish(options: argparse.Namespace) -> int:
         speaker.print("nothing was uploaded: --allowed-only uploads the rest")
         return FAILED
     if options.dry_run:
+        speaker.print(f"a dry run asks nobody: what was withdrawn from {options.repository} before is listed too")
         return DONE
     repository = Repository(options.repository, options.revision)
-    done = publish(options.out, offered, repository, private=options.private, tag=options.tag)
+    done = publish(
+        options.out,
+        offered,
+        repository,
+        private=options.private,
+        tag=options.tag,
+        again=options.again,
+        asked=() if options.allowed_only else options.source,
+    )
+    if done.left_out:
+        speaker.print(words_of(done.left_out, options.repository), markup=False, highlight=False)
     speaker.print(f"{options.repository} is at {done.commit}: {done.changed} files changed, {done.deleted} deleted")
     speaker.print(f"all files verified, the first samples of {', '.join(done.configs)} streamed")
     if done.tag is not None:
@@ -225,6 +277,8 @@ def _withdraw(options: argparse.Namespace) -> int:
     from shards.hub.withdraw import withdraw  # noqa: PLC0415
 
     speaker = console()
+    if options.purge and not options.yes and not _agreed(options, speaker):
+        return FAILED
     repository = Repository(options.repository, options.revision)
     done = withdraw(options.source, repository, purge=options.purge)
     speaker.print(f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted")
@@ -236,11 +290,30 @@ def _withdraw(options: argparse.Namespace) -> int:
     for name, reason in done.unlisted.items():
         text = f"{reason}: the card leaves {name} out until it is published again"
         speaker.print(text, markup=False, highlight=False)
+    if done.forgotten is not None:
+        text = f"{done.forgotten}; it was written anew, without what else was withdrawn before"
+        speaker.print(text, markup=False, highlight=False)
     if done.purged:
         speaker.print(f"the history of {options.revision} is one commit")
     else:
         speaker.print("earlier commits still hold it (--purge makes the history one commit)")
     return DONE
+
+
+def _agreed(options: argparse.Namespace, speaker: Console) -> bool:
+    """Ask whether what cannot be undone is meant; where nobody can answer it is not."""
+    what = (
+        f"--purge deletes the tags of {options.repository} that hold {options.source}, and makes the history of "
+        f"{options.revision} one commit, which nobody can undo"
+    )
+    if not sys.stdin.isatty():
+        complain(speaker, f"{what}; where no terminal can be asked, say --yes. Nothing was changed")
+        return False
+    speaker.print(f"{what}. Go on? (y/N) ", end="", markup=False, highlight=False)
+    agreed = sys.stdin.readline().strip().lower() in ("y", "yes")
+    if not agreed:
+        speaker.print("nothing was changed")
+    return agreed
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -149,6 +149,15 @@ def tiers(license_id: str) -> tuple[str, ...]:
     return TIERS[:2] if row.share_alike else TIERS
 
 
+def is_shared(access: str) -> bool:
+    """Whether the holders of a source give it to others.
+
+    >>> is_shared("registration"), is_shared("private")
+    (True, False)
+    """
+    return access in _SHARED
+
+
 def refusal(license_id: str, evidence: str | None, access: str) -> str | None:
     """Why a source may not be published, or None where it may.
 
@@ -157,7 +166,7 @@ def refusal(license_id: str, evidence: str | None, access: str) -> str | None:
         evidence: Where the licence was read, see `is_evidence`.
         access: ``open``, ``registration`` or ``private``; anything else counts as private.
     """
-    private = None if access in _SHARED else f"its access is {access}"
+    private = None if is_shared(access) else f"its access is {access}"
     return _license_refusal(license_id) or private or _evidence_refusal(evidence)
 
 

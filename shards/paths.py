@@ -83,6 +83,11 @@ class ShardId:
         return f"{DATA}/{self.modality}/{self.license}/*/{self.split}-*.tar"
 
     @property
+    def source_glob(self) -> str:
+        """The shards of this split of the source alone, as a pattern for a card."""
+        return f"{DATA}/{self.modality}/{self.license}/{self.source}/{self.split}-*.tar"
+
+    @property
     def receipt(self) -> str:
         """Path of its receipt below the output folder."""
         return f"{RECEIPTS}/{self.stem}.json"

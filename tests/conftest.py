@@ -1,14 +1,19 @@
-"""What every test may ask for: the command line in this process, and the corpus if present."""
+"""What every test may ask for: the command line in this process, an object store, and the corpus if present."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from builder.command_line import main
 from tests.support.command import Command, Ran
 from tests.support.places import CORPUS
+
+if TYPE_CHECKING:
+    from tests.support.object_store import Store
 
 
 @pytest.fixture
@@ -25,6 +30,19 @@ def sa_med2d(capsys: pytest.CaptureFixture[str]) -> Command:
         return Ran(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An object store to build into."""
+    pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
+    from tests.support.object_store import Store  # noqa: PLC0415
+
+    made = Store()
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,9 @@ from builder.run.build import Summary, unknown_classes
 from builder.run.plan import SourcePlan
 from builder.run.result import source_result
 from builder.run.resume import Resumption
+from sa_med2d_20m import LOCAL, config_name
 from shards.console import plural, print_table, working
-from shards.license import refusal, tiers
+from shards.license import refusal
 from shards.receipt import Receipt, lost_shares
 
 _SHOWN = 10
@@ -149,9 +150,7 @@ def built_cases(summary: Summary) -> int:
 def _no_config(summary: Summary) -> str:
     if summary.quarantined and not built_cases(summary):
         return "every case is in quarantine"
-    if not any(receipt.samples for receipt in summary.receipts):
-        return "there is no sample"
-    return "there is no sample under a licence that may be redistributed"
+    return "there is no sample"
 
 
 def _print_losses(console: Console, plan: SourcePlan, summary: Summary) -> None:
@@ -216,8 +215,8 @@ def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[st
             notes.append(f"{plural(len(names), noun)}{what}: {shown}")
     refused = refusal(recipe.license, recipe.license_evidence, recipe.access)
     if refused:
-        listed = "it is listed in the card for your own use" if tiers(recipe.license) else "no config lists it"
-        notes.append(f"will not be published: {refused}; {listed}")
+        own = config_name(recipe.modality, LOCAL)
+        notes.append(f"will not be published: {refused}; the config {own} of the folder holds it, for your own use")
     for note in notes:
         console.print(f"[yellow]{recipe.name}:[/] ", end="")
         console.print(note, markup=False, highlight=False)

@@ -40,11 +40,12 @@ class SourceMetadata(Table):
         name: Goes into every key: letters, digits, underscores and single hyphens.
         title: Full name, for people, with any characters; names the edition where there are several.
         license: SPDX identifier, ``LicenseRef-...``, ``unknown`` or ``conflict``.
-        license_evidence: Where the licence was read.
+        license_evidence: Where the licence was read: an http(s) address with a host, or a DOI. Without it nothing is
+            published.
         modality: How the images were made.
         submodality: ``00`` where there is none or it is not known.
         homepage: Address of the source.
-        access: ``open``, ``registration`` or ``private``.
+        access: ``open``, ``registration`` or ``private``. What is private is never published.
         citation: How its authors want to be cited.
         patients: Name space of patients that several sources share, since they hold the same people; the name of the
             source where it is left out. The split of a patient is drawn from name space and patient.

@@ -24,6 +24,7 @@ from shards.hub.errors import PublishError
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
 from shards.hub.repository import Operation, RemoteFile, Repository
+from shards.hub.withdrawals import WITHDRAWN, left_out, remembered, withdrawn_from
 from shards.paths import CARD, DATA, INDEX, MANIFESTS, ShardId, manifest_file
 
 MOST_FILES: Final = 100_000
@@ -60,6 +61,7 @@ class Published:
         deleted: Number of files that were deleted.
         configs: Names of the configs, whose first samples were streamed.
         tag: The tag that was made, or None.
+        left_out: Sources that were withdrawn from there and were not asked for again.
     """
 
     commit: str
@@ -67,6 +69,7 @@ class Published:
     deleted: int
     configs: tuple[str, ...]
     tag: str | None
+    left_out: tuple[str, ...] = ()
 
 
 def offer(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> Offer:
@@ -88,28 +91,50 @@ def offer(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> Off
 
 
 def publish(
-    out: Path, offered: Offer, repository: Repository, *, private: bool = False, tag: str | None = None
+    out: Path,
+    offered: Offer,
+    repository: Repository,
+    *,
+    private: bool = False,
+    tag: str | None = None,
+    again: Collection[str] = (),
+    asked: Collection[str] = (),
 ) -> Published:
     """Bring a repository to hold what the gate allowed, besides the other sources that it holds already.
 
     Run again after any interruption it finishes the job: what is there already is neither sent nor changed.
 
+    Args:
+        out: Output folder.
+        offered: What the gate allowed.
+        repository: Where it goes.
+        private: Make a new repository private.
+        tag: Name of the release.
+        again: Sources that are published although they were withdrawn from there.
+        asked: Sources that must not be left out because they were withdrawn.
+
     Raises:
-        PublishError: The Hub refuses, somebody else published meanwhile, or what arrived is not what was sent.
+        PublishError: The Hub refuses, somebody else published meanwhile, what arrived is not what was sent, or all of
+            it, or something of ``asked``, was withdrawn from there.
     """
     if not offered.allowed:
         raise PublishError(f"{out}: nothing of what is asked for may be published")
-    ours = {verdict.name: _manifest(verdict) for verdict in offered.allowed}
     repository.create(private=private)
     head = repository.head()
     there = repository.files(head)
     _refuse_script(repository.name, there)
     if tag is not None and tag in repository.tags():
         raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
+    withdrawn = withdrawn_from(repository, head, there)
+    names = [verdict.name for verdict in offered.allowed]
+    left = left_out(names, withdrawn, repository.name, again=again, asked=asked)
+    going = [verdict for verdict in offered.allowed if verdict.name not in left]
+    ours = {verdict.name: _manifest(verdict) for verdict in going}
     manifests = {**_others(repository, head, there, ours), **ours}
     wanted: dict[str, Content] = {
-        **{file.path: file for verdict in offered.allowed for file in verdict.files},
+        **{file.path: file for verdict in going for file in verdict.files},
         **_texts(ours.values(), manifests, repository.name),
+        **({WITHDRAWN: remembered(withdrawn - set(again))} if WITHDRAWN in there else {}),
     }
     changes = _changes(wanted, there, ours)
     _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
@@ -121,10 +146,10 @@ def publish(
         if last:
             head = repository.commit(last, f"Publish {', '.join(ours)}", head)
     _verify_arrived(repository, head, wanted)
-    names = _stream_all(repository.name, head, manifests.values())
+    streamed = _stream_all(repository.name, head, manifests.values())
     if tag is not None:
         repository.tag(tag, head)
-    return Published(head, len(changes.first) + len(changes.last), len(changes.stale), names, tag)
+    return Published(head, len(changes.first) + len(changes.last), len(changes.stale), streamed, tag, tuple(left))
 
 
 def _others(

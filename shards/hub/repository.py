@@ -108,6 +108,12 @@ class Repository:
                 unreadable[source] = f"{self.name}: {path} is about {manifest.source.name}"
         return found, unreadable
 
+    def read(self, path: str, revision: str) -> bytes:
+        """The content of a file, for small files."""
+        with self._hub_errors():
+            local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
+        return Path(local).read_bytes()
+
     def send(self, additions: Sequence[CommitOperationAdd]) -> None:
         """Send the large ones of some files ahead of the commit that adds them.
 

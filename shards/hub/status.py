@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.hub.manifest import Manifest
 from shards.hub.repository import Repository
+from shards.hub.withdrawals import withdrawn_from
 from shards.receipt import Receipt, read_receipts
 
 
@@ -21,6 +22,7 @@ class SourceStatus:
         published: Receipts of its published shards by stem.
         built: Receipts of its shards in the output folder by stem; None where no folder was given.
         fault: Why its manifest cannot be read, or None.
+        withdrawn: Whether it was withdrawn from there.
     """
 
     name: str
@@ -28,6 +30,7 @@ class SourceStatus:
     published: Mapping[str, Receipt]
     built: Mapping[str, Receipt] | None
     fault: str | None = None
+    withdrawn: bool = False
 
     @property
     def state(self) -> str:
@@ -39,7 +42,7 @@ class SourceStatus:
         if not self.built:
             return "published, not built here"
         if not self.published:
-            return "built, not published"
+            return "built, withdrawn from there" if self.withdrawn else "built, not published"
         stems = self.built.keys() | self.published.keys()
         unlike = sum(_sha256(self.built, stem) != _sha256(self.published, stem) for stem in stems)
         return "up to date" if not unlike else f"{unlike} of {len(stems)} shards differ"
@@ -52,14 +55,17 @@ def status(repository: Repository, out: Path | None) -> list[SourceStatus]:
         PublishError: The repository cannot be read.
     """
     head = repository.head()
-    published, unreadable = repository.manifests(head, repository.files(head))
+    there = repository.files(head)
+    published, unreadable = repository.manifests(head, there)
+    withdrawn = withdrawn_from(repository, head, there)
     built: dict[str, dict[str, Receipt]] = {}
     for stem, receipt in (read_receipts(out) if out is not None else {}).items():
         built.setdefault(receipt.id.source, {})[stem] = receipt
-    return [
+    found = [
         _of_source(name, published.get(name), None if out is None else built.get(name, {}), unreadable.get(name))
         for name in sorted(published.keys() | unreadable.keys() | built.keys())
     ]
+    return [replace(one, withdrawn=one.name in withdrawn) for one in found]
 
 
 def _of_source(

@@ -9,7 +9,8 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 from shards.hub.errors import PublishError
 from shards.hub.publish import card_of, source_of
-from shards.hub.repository import Operation, Repository
+from shards.hub.repository import Operation, RemoteFile, Repository
+from shards.hub.withdrawals import WITHDRAWN, remembered, withdrawn_from
 from shards.paths import CARD
 
 
@@ -24,6 +25,7 @@ class Withdrawn:
         branches: Other branches that still hold it.
         purged: Whether the tags were deleted and the history squashed.
         unlisted: Other sources that the card leaves out now, and why: their manifests cannot be read.
+        forgotten: Why it is no longer known what else was withdrawn before, or None.
     """
 
     commit: str
@@ -32,10 +34,11 @@ class Withdrawn:
     branches: tuple[str, ...]
     purged: bool
     unlisted: Mapping[str, str]
+    forgotten: str | None = None
 
 
 def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Withdrawn:
-    """Remove a source; run again after an interruption it finishes the job.
+    """Remove a source, and have the repository remember that; run again after an interruption it finishes the job.
 
     Args:
         source: Its name.
@@ -58,12 +61,14 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
     if not (own or tags or branches or (purge and _in_history(repository, source))):
         raise PublishError(f"{repository.name} holds no source {source}")
     unlisted: dict[str, str] = {}
-    if own:
+    withdrawn, forgotten = _withdrawn_before(repository, head, there)
+    if own or source not in withdrawn:
         manifests, unreadable = repository.manifests(head, there)
         kept = {name: one for name, one in manifests.items() if name != source}
         unlisted = {name: why for name, why in unreadable.items() if name != source}
         operations: list[Operation] = [CommitOperationDelete(path) for path in own]
         operations.append(CommitOperationAdd(CARD, card_of((kept[name] for name in sorted(kept)), repository.name)))
+        operations.append(CommitOperationAdd(WITHDRAWN, remembered(withdrawn | {source})))
         head = repository.commit(operations, f"Withdraw {source}", head)
     if purge:
         for tag in tags:
@@ -77,7 +82,17 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
                 f"{repository.name}: somebody published {source} again meanwhile, {', '.join(again)} holds it; run the "
                 "same command again"
             )
-    return Withdrawn(head, len(own), tags, branches, purge, unlisted)
+    return Withdrawn(head, len(own), tags, branches, purge, unlisted, forgotten)
+
+
+def _withdrawn_before(
+    repository: Repository, head: str, there: Mapping[str, RemoteFile]
+) -> tuple[frozenset[str], str | None]:
+    """What was withdrawn before, and why that cannot be read: a take-down does not wait for it to be mended."""
+    try:
+        return withdrawn_from(repository, head, there), None
+    except PublishError as error:
+        return frozenset(), str(error)
 
 
 def _in_history(repository: Repository, source: str) -> bool:

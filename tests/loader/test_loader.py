@@ -103,7 +103,7 @@ def test_columns_are_those_of_the_schema(out: Path) -> None:
     [
         (
             {"config": "ct-"},
-            r"no config 'ct-' .* it has all-permissive, all, all-commercial, ct, ct-commercial, ct-permissive",
+            r"no config 'ct-' .* it has all-permissive, all, all-commercial, ct, ct-commercial, ct-permissive, all-local, ct-local",
         ),
         ({"config": "ct", "split": "val"}, r"config 'ct' of .* has no split 'val'; it has train, validation"),
         ({"config": "mr"}, r"no config 'mr' .* it has all-permissive, all, "),
@@ -142,6 +142,26 @@ def test_default_config_is_the_permissive_one(sa_med2d: Command, tmp_path: Path)
         rows = load(tmp_path / "out", config)
         assert {row["source"] for row in rows} == sources
         assert rows.num_shards == 48  # whatever the number of shards
+
+
+@pytest.mark.parametrize(
+    ("license_id", "access"), [("unknown", "open"), ("LicenseRef-OurHospital", "private"), ("CC-BY-4.0", "private")]
+)
+def test_own_data_under_no_licence(sa_med2d: Command, tmp_path: Path, license_id: str, access: str) -> None:
+    """What may never be published can be loaded from one's own disk, by default too, without a false licence."""
+    recipe = write_source(tmp_path / "raw", cases=2, license_id=license_id)
+    text = recipe.read_text().replace("[files]", f'access = "{access}"\n\n[files]', 1)
+    recipe.write_text(text + '[splits]\ntrain = ["*"]\n')
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-1] == "configs: all-local, ct-local"
+    keys = [name.removesuffix(".json") for name, _ in members(tmp_path / "out") if name.endswith(".json")]
+    for config in (None, "all-local", "ct-local"):
+        assert [row["key"] for row in load(tmp_path / "out", config)] == keys
+    stock = datasets.load_dataset(str(tmp_path / "out"), split="train", streaming=True)
+    assert [row["__key__"] for row in stock] == keys
+    with pytest.raises(DatasetError, match=r"no config 'ct' .* it has all-local, ct-local"):
+        load(tmp_path / "out", "ct")
 
 
 def test_three_readers_give_the_same_masks(built: Path) -> None:

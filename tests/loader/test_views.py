@@ -161,7 +161,7 @@ def test_modalities_are_mixed_by_weight(out: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "weights", "said"),
     [
-        ("ct", None, "config is 'ct', expected all, all-commercial or all-permissive"),
+        ("ct", None, "config is 'ct', expected all, all-commercial, all-permissive or all-local"),
         ("all", {"pet": 1}, "no modality 'pet' here; there are ct, mr|did you mean"),
         ("all", {"ct": 0}, "weights leave no modality; .* holds ct, mr"),
     ],

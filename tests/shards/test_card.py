@@ -11,7 +11,7 @@ import yaml
 from datasets import Features
 from datasets.info import DatasetInfo
 
-from sa_med2d_20m import CONFIGS, MODALITIES, features
+from sa_med2d_20m import CONFIGS, LOCAL_CONFIGS, MODALITIES, features
 from shards.card import write_card
 from shards.description import SourceDescription, write_source
 from shards.receipt import Receipt, write_receipt
@@ -20,14 +20,20 @@ from tests.support.command import Command
 
 
 def add(
-    out: Path, stem: str, license_id: str, *, samples: int = 2, evidence: str | None = "https://example.org/l"
+    out: Path,
+    stem: str,
+    license_id: str,
+    *,
+    samples: int = 2,
+    evidence: str | None = "https://example.org/l",
+    access: str = "open",
 ) -> None:
     """A receipt of a shard and what is known of its source; the shard itself is not needed."""
     receipt = Receipt(stem, license_id, "0" * 64, 10240, samples, 3 * samples, {"liver": 3 * samples}, ("case",))
     write_receipt(out, receipt)
     modality, _, name, _ = stem.split("/")
     source = SourceDescription(
-        name, f"Title of {name}", "https://example.org", license_id, evidence, "open", "Nobody", modality, ()
+        name, f"Title of {name}", "https://example.org", license_id, evidence, access, "Nobody", modality, ()
     )
     write_source(out, source)
 
@@ -39,7 +45,16 @@ def front(out: Path) -> dict[str, Any]:
 
 
 def globs(out: Path) -> dict[str, dict[str, list[str]]]:
-    """Config -> split -> patterns."""
+    """Config -> split -> patterns, but of those of the folder alone, which `local_globs` gives."""
+    return {name: files for name, files in all_globs(out).items() if not name.endswith("-local")}
+
+
+def local_globs(out: Path) -> dict[str, dict[str, list[str]]]:
+    """As `globs`, of the configs that hold everything built."""
+    return {name: files for name, files in all_globs(out).items() if name.endswith("-local")}
+
+
+def all_globs(out: Path) -> dict[str, dict[str, list[str]]]:
     return {
         config["config_name"]: {files["split"]: files["path"] for files in config["data_files"]}
         for config in front(out)["configs"]
@@ -62,6 +77,7 @@ def globs(out: Path) -> dict[str, dict[str, list[str]]]:
 def test_configs_of_one_licence(tmp_path: Path, license_id: str, expected: set[str]) -> None:
     add(tmp_path, f"ct/{license_id.lower()}/A/train-00000", license_id)
     assert set(globs(tmp_path)) == expected
+    assert set(local_globs(tmp_path)) == {"all-local", "ct-local"}
 
 
 def test_configs_of_several_sources(tmp_path: Path) -> None:
@@ -108,6 +124,8 @@ def test_every_modality_has_its_config(tmp_path: Path, modality: str) -> None:
 def test_names_of_configs() -> None:
     assert len(set(CONFIGS)) == len(CONFIGS) == 3 * (len(MODALITIES) + 1)
     assert CONFIGS[0] == "all-permissive"
+    assert {name.removesuffix("-local") for name in LOCAL_CONFIGS} == {"all", *MODALITIES}
+    assert LOCAL_CONFIGS[0] == "all-local"
 
 
 def test_a_new_source_under_a_known_licence_changes_no_config(tmp_path: Path) -> None:
@@ -129,13 +147,13 @@ def test_features_and_counts_of_every_config(tmp_path: Path) -> None:
     add(tmp_path, "ct/cc-by-4.0/A/train-00001", "CC-BY-4.0", samples=7)
     add(tmp_path, "ct/cc-by-nc-4.0/B/train-00000", "CC-BY-NC-4.0", samples=11)
     infos = {info["config_name"]: info for info in front(tmp_path)["dataset_info"]}
-    assert set(infos) == set(globs(tmp_path))
+    assert set(infos) == set(all_globs(tmp_path))
     for info in infos.values():
         read = DatasetInfo._from_yaml_dict(info).features
         assert isinstance(read, Features)
         assert read == features()
     counts = {name: info["splits"][0]["num_examples"] for name, info in infos.items()}
-    assert counts == {"all": 23, "ct": 23} | dict.fromkeys(
+    assert counts == dict.fromkeys(("all", "ct", "all-local", "ct-local"), 23) | dict.fromkeys(
         ("all-commercial", "all-permissive", "ct-commercial", "ct-permissive"), 12
     )
 
@@ -155,11 +173,45 @@ def test_sources_are_named_and_refusals_said(tmp_path: Path) -> None:
     assert "Not for publication: its recipe gives no license_evidence" in text
 
 
-def test_card_of_nothing_that_may_be_published(tmp_path: Path) -> None:
-    add(tmp_path, "ct/unknown/A/train-00000", "unknown")
+@pytest.mark.parametrize(
+    ("license_id", "access"), [("unknown", "open"), ("LicenseRef-Ours", "open"), ("CC-BY-4.0", "private")]
+)
+def test_card_of_nothing_that_may_be_published(tmp_path: Path, license_id: str, access: str) -> None:
+    stem = f"ct/{license_id.lower()}/A"
+    add(tmp_path, f"{stem}/train-00000", license_id, access=access)
+    add(tmp_path, f"{stem}/test-00000", license_id, access=access)
+    expected = {split: [f"data/ct/{license_id.lower()}/*/{split}-*.tar"] for split in ("train", "test")}
+    assert all_globs(tmp_path) == {"all-local": expected, "ct-local": expected}
+    configs = front(tmp_path)["configs"]
+    assert [config["config_name"] for config in configs if config.get("default")] == ["all-local"]
+    assert 'load_dataset("PATH OR REPOSITORY", "all-local", split="train"' in (tmp_path / "README.md").read_text()
+
+
+def test_configs_of_a_folder_come_last_and_hold_everything(tmp_path: Path) -> None:
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0", samples=5)
+    add(tmp_path, "ct/conflict/B/train-00000", "conflict", samples=7)
+    add(tmp_path, "mr/unknown/C/train-00000", "unknown", samples=11)
     head = front(tmp_path)
-    assert head["configs"] == []
-    assert "no source may be redistributed" in (tmp_path / "README.md").read_text()
+    assert [config["config_name"] for config in head["configs"]][-3:] == ["all-local", "ct-local", "mr-local"]
+    assert [config["config_name"] for config in head["configs"] if config.get("default")] == ["all-permissive"]
+    counts = {info["config_name"]: info["splits"][0]["num_examples"] for info in head["dataset_info"]}
+    assert {name: counts[name] for name in local_globs(tmp_path)} == {"all-local": 23, "ct-local": 12, "mr-local": 11}
+    assert counts["ct"] == 5
+
+
+def test_a_private_source_is_in_no_tier_beside_others_of_its_licence(tmp_path: Path) -> None:
+    for name, access in (("A", "open"), ("B", "private"), ("C", "registration")):
+        add(tmp_path, f"ct/cc-by-4.0/{name}/train-00000", "CC-BY-4.0", access=access)
+    add(tmp_path, "ct/cc-by-4.0/A/test-00000", "CC-BY-4.0")
+    for patterns in globs(tmp_path).values():
+        assert patterns["train"] == [f"data/ct/cc-by-4.0/{name}/train-*.tar" for name in ("A", "C")]
+        assert patterns["test"] == ["data/ct/cc-by-4.0/*/test-*.tar"]
+    assert local_globs(tmp_path)["ct-local"]["train"] == ["data/ct/cc-by-4.0/*/train-*.tar"]
+
+
+def test_card_of_an_empty_folder(tmp_path: Path) -> None:
+    assert front(tmp_path)["configs"] == []
+    assert "Configs: none, there is no image." in (tmp_path / "README.md").read_text()
 
 
 def test_same_receipts_give_the_same_card(tmp_path: Path) -> None:
@@ -191,6 +243,9 @@ def test_card_of_a_real_build_names_what_may_not_be_published(sa_med2d: Command,
     text = (tmp_path / "out/README.md").read_text()
     assert "**Nobody** (unknown)" in text
     assert "Nobody, 2026" in text
+    assert "the config ct-local of the folder holds it" in ran.err
     configs = yaml.safe_load(text.split("---\n")[1])["configs"]
-    patterns = {path for config in configs for files in config["data_files"] for path in files["path"]}
-    assert {pattern.split("/")[2] for pattern in patterns} == {"cc-by-4.0"}
+    for local, licences in ((False, {"cc-by-4.0"}), (True, {"cc-by-4.0", "cc-by-nd-4.0", "unknown"})):
+        listed = [config for config in configs if config["config_name"].endswith("-local") == local]
+        patterns = {path for config in listed for files in config["data_files"] for path in files["path"]}
+        assert {pattern.split("/")[2] for pattern in patterns} == licences

@@ -135,6 +135,7 @@ def test_loader_is_one_file(run: Installation, built: Path, tmp_path: Path) -> N
         ("", "index OUT", "publish"),
         ("", "verify OUT", "publish"),
         ("", "publish OUT a/b --dry-run", "publish"),
+        ("", "remove Small OUT --dry-run", "publish"),
         ("", "withdraw Small a/b", "publish"),
         ("", "status a/b", "publish"),
         ("", "demo --out OUT", "demo"),

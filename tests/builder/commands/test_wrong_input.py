@@ -26,6 +26,7 @@ COMMANDS = {
     "folder of verify": ("verify", "WRONG"),
     "folder of verify --deep": ("verify", "WRONG", "--deep"),
     "folder of index": ("index", "WRONG"),
+    "folder of remove": ("remove", "Small", "WRONG"),
     "folder of publish": ("publish", "WRONG", "owner/name", "--dry-run"),
     "folder of status": ("status", "owner/name", "WRONG"),
     "out of demo": ("demo", "--out", "WRONG", "--workers", "1"),

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from builder.command_line import main
@@ -27,6 +29,7 @@ from tests.support.sources import write_source
 from tests.support.volumes import ct_like
 
 REPO = "ann/scans"
+WITHDRAWN = {"withdrawn.json"}
 TOKEN = "hf_ann_secret"  # noqa: S105 - of the tests' own Hub
 
 
@@ -38,13 +41,16 @@ class Publisher:
     folder: Path
     runs: int = 0
 
-    def start(self, *arguments: object, token: str | None = TOKEN) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: object, token: str | None = TOKEN, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[str]:
         self.runs += 1
         home = self.folder / f"home-{self.runs}"
         return subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             env=self.hub.environment(home=home, token=token),
             cwd=self.folder,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -193,6 +199,37 @@ print(json.dumps([rows, chosen, sorted(default)]))
         assert words in card
 
 
+def add_own_data(folder: Path, license_id: str, access: str) -> None:
+    """Build a source into the folder that may not be published."""
+    recipe = write_source(folder / "raw", "Ours", cases=1, license_id=license_id, modality="pet")
+    recipe.write_text(recipe.read_text().replace("[files]", f'access = "{access}"\n\n[files]', 1))
+    build(folder, recipe)
+
+
+@pytest.mark.parametrize(("license_id", "access"), [("unknown", "open"), ("CC-BY-4.0", "private")])
+def test_configs_of_the_folder_stay_at_home(publisher: Publisher, out: Path, license_id: str, access: str) -> None:
+    """Neither the card of a repository nor any of its files names a config that holds everything, or what it holds."""
+    add_own_data(out.parent, license_id, access)
+    local = {"all-local", "ct-local", "mr-local", "pet-local"}
+    assert local <= set(re.findall(r"config_name: (\S+)", (out / "README.md").read_text()))
+    code, said = publisher.run("publish", out, REPO, "--source", "Ours", "--allowed-only")
+    assert code == 1
+    assert "nothing of what is asked for may be published" in said
+    code, said = publisher.run("publish", out, REPO, "--allowed-only")
+    assert code == 0, said
+    code, said = publisher.run("withdraw", "Free", REPO)  # which writes the card anew
+    assert code == 0, said
+    for revision in ("main", "main~1"):
+        names = set(re.findall(r"config_name: (\S+)", publisher.git("show", f"{revision}:README.md")))
+        assert {"all", "ct", "mr"} <= names
+        assert not {name for name in names if "local" in name or "pet" in name}
+        assert not {path for path in publisher.tree(revision) if "Ours" in path or "/pet/" in path}
+        for path in ("README.md", "index/sources/Share.json"):
+            text = publisher.git("show", f"{revision}:{path}")
+            assert "-local" not in text
+            assert "Ours" not in text
+
+
 def test_publish_again_changes_nothing(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
     before, sent = publisher.git("rev-parse", "main"), publisher.sent()
@@ -275,6 +312,29 @@ def forge_description(out: Path) -> None:
     (out / "build/sources/z.json").write_text(json.dumps({**record, "license_evidence": "https://example.org"}))
 
 
+def rebuild_as_private(folder: Path) -> None:
+    recipe = folder / "raw/Free.toml"
+    recipe.write_text('access = "private"\n' + recipe.read_text())
+    build(folder, recipe)
+
+
+def forge_access(out: Path) -> None:
+    """Beside the description of a private source one that says it is open."""
+    edit_source(out, "Free", access="private")
+    record = json.loads((out / "build/sources/Free.json").read_text())
+    for name in ("Free.open", "z", "A/Free"):
+        (out / "build/sources/A").mkdir(exist_ok=True)
+        (out / f"build/sources/{name}.json").write_text(json.dumps({**record, "access": "open"}))
+
+
+def edit_index(out: Path, license_id: str) -> None:
+    for path in out.glob("index/ct/cc-by-4.0/Free/*.parquet"):
+        table = pq.read_table(path)
+        at = table.column_names.index("license")
+        names = pa.array([license_id] * table.num_rows)
+        pq.write_table(table.set_column(at, "license", names), path)
+
+
 def edit_receipts(out: Path, license_id: str) -> None:
     for path in (out / "build/receipts/ct/cc-by-4.0/Free").iterdir():
         path.write_text(json.dumps({**json.loads(path.read_text()), "license": license_id}))
@@ -288,9 +348,15 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no evidence": (lambda out: edit_source(out, "Free", license_evidence=None), "its recipe gives no license_evidence"),
     "blank evidence": (lambda out: edit_source(out, "Free", license_evidence=" "), "its license_evidence is ' '"),
     "private": (lambda out: edit_source(out, "Free", access="private"), "its access is private"),
+    "private, as its recipe says": (lambda out: rebuild_as_private(out.parent), "its access is private"),
+    "access that nobody knows": (lambda out: edit_source(out, "Free", access="Open"), "its access is Open"),
+    "private, and an open copy": (forge_access, "its access is private"),
+    "evidence in a word": (lambda out: edit_source(out, "Free", license_evidence="none"), "its license_evidence is 'none'"),
+    "evidence without a host": (lambda out: edit_source(out, "Free", license_evidence="https://"), "its license_evidence is 'https://'"),
     "second receipt": (forge_receipts, "does not allow derivatives"),
     "second description": (forge_description, "its recipe gives no license_evidence"),
     "receipt of another licence": (lambda out: edit_receipts(out, "CC-BY-ND-4.0"), "does not allow derivatives"),
+    "index of another licence": (lambda out: edit_index(out, "unknown"), "differs from its shard"),
     "description that cannot be read": (lambda out: edit_source(out, "Free", license=4), "license is 4, expected str"),
     "no source": (lambda out: (out / "build/sources/Free.json").unlink(), "which tells licence and evidence, is missing"),
     "path of another licence": (move_to_other_licence, "its metadata says ct/cc-by-4.0/Free/"),
@@ -562,7 +628,7 @@ def test_withdraw(publisher: Publisher, out: Path) -> None:
     code, said = publisher.run("withdraw", "Free", REPO)
     assert code == 0, said
     assert "tags that still hold it (--purge deletes them): v1" in said
-    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    assert publisher.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     card = publisher.git("show", "main:README.md")
     assert "Free" not in card
     assert "all-permissive" not in card  # nothing else was permissive
@@ -570,15 +636,15 @@ def test_withdraw(publisher: Publisher, out: Path) -> None:
     assert code == 1
     assert f"{REPO} holds no source Fre" in said
     commits = publisher.commits()
-    code, said = publisher.run("withdraw", "Fre", REPO, "--purge")
+    code, said = publisher.run("withdraw", "Fre", REPO, "--purge", "--yes")
     assert code == 1
     assert f"{REPO} holds no source Fre" in said
     assert publisher.commits() == commits
-    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge", "--yes")
     assert code == 0, said
     assert publisher.commits() == 1
     assert publisher.git("tag") == ""
-    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    assert publisher.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     script = f"""
 import json, sa_med2d_20m as s
 print(json.dumps(sorted({{row["source"] for row in s.load({REPO!r}, "all")}})))
@@ -586,11 +652,100 @@ print(json.dumps(sorted({{row["source"] for row in s.load({REPO!r}, "all")}})))
     assert publisher.script(script) == ["Magnet", "Share"]
 
 
+def test_what_was_withdrawn_is_not_published_again_unasked(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO)[0] == 0
+    assert publisher.run("withdraw", "Free", REPO)[0] == 0
+    assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Free"]}
+    assert re.search("Free .* built, withdrawn from there", publisher.run("status", REPO, out)[1])
+    before = publisher.git("rev-parse", "main")
+    said_of_it = f"Free was withdrawn from {REPO}, and not published again without --again Free"
+    code, said = publisher.run("publish", out, REPO)
+    assert code == 0, said
+    assert said_of_it in said
+    assert publisher.git("rev-parse", "main") == before
+    for asked in (["Free"], ["Free", "Share"]):
+        code, said = publisher.run("publish", out, REPO, *(word for name in asked for word in ("--source", name)))
+        assert (code, said_of_it in said) == (1, True), said
+    assert publisher.run("withdraw", "Share", REPO, "--purge", "--yes")[0] == 0
+    assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Free", "Share"]}
+    code, said = publisher.run("publish", out, REPO)
+    assert f"Free, Share were withdrawn from {REPO}, and not published again without --again Free --again Share" in said
+    assert publisher.tree() == shards_of(out, "Magnet") | WITHDRAWN
+    code, said = publisher.run("publish", out, REPO, "--again", "Fre")
+    assert (code, "--again Fre: no source of this name may be published" in said) == (1, True), said
+    for _ in range(2):  # run again it finishes the job
+        code, said = publisher.run("publish", out, REPO, "--again", "Free")
+        assert code == 0, said
+        assert publisher.tree() == shards_of(out, "Free", "Magnet") | WITHDRAWN
+        assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Share"]}
+    card = publisher.git("show", "main:README.md")
+    assert ("Free" in card, "Share" in card) == (True, False)
+
+
+UNREADABLE = (
+    b"[" * 100_000,
+    b'{"sources": "Free"}',
+    b'{"sources": [1]}',
+    b"\xff\xfe",
+    b'{"sources": []}' + b" " * (1 << 20),
+)
+
+
+@pytest.mark.parametrize("content", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_list_of_what_was_withdrawn_that_cannot_be_read(publisher: Publisher, out: Path, content: bytes) -> None:
+    """Nothing is published past it, and no take-down waits for it."""
+    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    put(publisher, "withdrawn.json", content)
+    code, said = publisher.run("publish", out, REPO)
+    assert (code, f"{REPO}: withdrawn.json" in said) == (1, True), said
+    code, said = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, said
+    assert "it was written anew, without what else was withdrawn before" in said
+    assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
+    assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Free"]}
+
+
+def test_a_purge_that_nobody_agreed_to(publisher: Publisher, out: Path) -> None:
+    """Without a terminal it is refused, and at a terminal it asks: yes goes on, all else changes nothing."""
+    assert publisher.run("publish", out, REPO, "--tier", "commercial", "--tag", "v1")[0] == 0
+    before, asked = publisher.git("rev-parse", "main"), len(publisher.hub.requests)
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    assert code == 1
+    assert "where no terminal can be asked, say --yes. Nothing was changed" in said
+    for answer in ("n\n", "\n", "never\n", "\x04"):
+        code, said = at_a_terminal(publisher, answer, "withdraw", "Free", REPO, "--purge")
+        assert code == 1, said
+        assert f"deletes the tags of {REPO} that hold Free" in said
+        assert "nothing was changed" in said
+    assert (publisher.git("rev-parse", "main"), len(publisher.hub.requests)) == (before, asked)
+    code, said = at_a_terminal(publisher, "y\n", "withdraw", "Free", REPO, "--purge")
+    assert code == 0, said
+    assert (publisher.commits(), publisher.git("tag")) == (1, "")
+    assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
+
+
+def at_a_terminal(publisher: Publisher, answer: str, *arguments: object) -> tuple[int, str]:
+    """As `Publisher.run`, with a terminal where somebody types an answer when asked."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    try:
+        process = publisher.start("-m", "builder", *arguments, stdin=theirs)
+        os.write(ours, answer.encode())
+        out, err = process.communicate(timeout=120)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "Traceback" not in err, err
+    return process.returncode, " ".join((out + err).split())
+
+
 def put(publisher: Publisher, path: str, content: bytes) -> None:
     """Somebody else changes a file of the repository."""
+    file = publisher.folder / "put"
+    file.write_bytes(content)
     publisher.script(
         "import json; from huggingface_hub import HfApi; "
-        f"HfApi().upload_file(path_or_fileobj={content!r}, path_in_repo={path!r}, repo_id={REPO!r}, repo_type='dataset'); "
+        f"HfApi().upload_file(path_or_fileobj={str(file)!r}, path_in_repo={path!r}, repo_id={REPO!r}, repo_type='dataset'); "
         "print(json.dumps(1))"
     )
 
@@ -609,7 +764,7 @@ def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) 
     assert code == 0, said
     assert "Magnet.json is no JSON" in said
     assert "the card leaves Magnet out until it is published again" in said
-    assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    assert publisher.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     code, said = publisher.run("publish", out, REPO, "--source", "Magnet")
     assert code == 0, said
     card = publisher.git("show", "main:README.md")
@@ -621,19 +776,19 @@ def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Pat
     put(publisher, "index/sources/Free.json", b"[" * 100_000)
     code, said = publisher.run("withdraw", "Free", REPO)
     assert code == 0, said
-    assert publisher.tree() == shards_of(out, "Share")
+    assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
 
 
 def test_source_that_comes_back_while_it_is_purged(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
     before = publisher.git("rev-parse", "main")
     on_request(publisher, "super-squash", lambda: publisher.git("update-ref", "refs/heads/main", before))
-    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge", "--yes")
     assert code == 1
     assert "somebody published Free again meanwhile" in said
-    code, said = publisher.run("withdraw", "Free", REPO, "--purge")
+    code, said = publisher.run("withdraw", "Free", REPO, "--purge", "--yes")
     assert code == 0, said
-    assert publisher.tree() == shards_of(out, "Share")
+    assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
 
 
 def test_other_branch_and_taken_tag(publisher: Publisher, out: Path) -> None:
@@ -755,9 +910,9 @@ def test_by_xet(by_xet: Publisher, out: Path) -> None:
         for path in shards_of(out, "Free", "Share", "Magnet")
         if path.endswith((".tar", ".parquet"))
     }
-    code, said = by_xet.run("withdraw", "Free", REPO, "--purge")
+    code, said = by_xet.run("withdraw", "Free", REPO, "--purge", "--yes")
     assert code == 0, said
-    assert by_xet.tree() == shards_of(out, "Share", "Magnet")
+    assert by_xet.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     assert (by_xet.commits(), by_xet.git("tag")) == (1, "")
     rows = by_xet.script(READ_BACK, token=None)[0]
     assert rows["all"] == keys_of(out, "--Share--", "--Magnet--")
