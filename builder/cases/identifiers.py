@@ -35,8 +35,8 @@ _DIGITS: Final = 16
 """Hexadecimal digits of a hash: 64 bits, so that among a million names two agree with a chance of 3 in 100 million."""
 
 
-def identifier_key(out: Path | None) -> bytes:
-    """The key: from the environment, else of the output folder, made there once; of no folder one that nobody keeps.
+def identifier_key(out: Path) -> bytes:
+    """The key: from the environment, else of the output folder, made there once.
 
     Raises:
         RecipeError: The key in the environment is too short to keep a secret, or there is none for a folder in an
@@ -47,8 +47,6 @@ def identifier_key(out: Path | None) -> bytes:
         if len(given) < _SHORTEST_KEY:
             raise RecipeError([f"{KEY_VARIABLE}: expected at least {_SHORTEST_KEY} characters"])
         return given.encode()
-    if out is None:
-        return secrets.token_bytes()
     if not is_here(out):
         raise RecipeError([f"{KEY_VARIABLE}: set it, as hashed identifiers need a key, and none is kept in {out}"])
     path = out / _KEY_FILE
