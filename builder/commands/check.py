@@ -15,7 +15,7 @@ from builder.commands.exit_codes import BUILT, FAILED, code_of
 from builder.run.options import Options
 from sa_med2d_20m import SPLITS
 from shards.arguments import add_json
-from shards.console import console, plural, print_json, working
+from shards.console import console, plural, print_json, printable, working
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -288,14 +288,3 @@ def _write(path: Path, text: str) -> Path:
 
     write_atomic(path, text.encode(), private=True)
     return path
-
-
-def printable(text: str) -> str:
-    r"""A line as a terminal may get it: what a file name holds beside letters is escaped.
-
-    >>> printable("a\x1b[31m.png")
-    'a\\x1b[31m.png'
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
-    )

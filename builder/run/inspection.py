@@ -140,7 +140,8 @@ def choose(tasks: Sequence[CaseTask], headers: Headers) -> list[CaseTask]:
     for number, task in enumerate(tasks):
         kinds.setdefault(headers.signature(task.case), number)
     order = dict.fromkeys([*kinds.values(), *_spread(len(tasks))])
-    chosen, size = [], 0
+    chosen: list[int] = []
+    size = 0
     for number in order:
         if chosen and (len(chosen) == _MOST_CASES or size + tasks[number].size > _MOST_BYTES):
             continue
