@@ -163,6 +163,8 @@ def _inspected(planned: SourcePlan, inspection: Inspection) -> dict[str, Any]:
 
 
 def _verdict(inspection: Inspection) -> str:
+    from shards.receipt import summed  # noqa: PLC0415
+
     held = len(inspection.failing)
     total = inspection.cases + held - inspection.failing_of_plan
     opened = len(inspection.opened)
@@ -170,7 +172,8 @@ def _verdict(inspection: Inspection) -> str:
         tried = "" if opened == inspection.cases else f"; {opened:,} were opened"
         return f"nothing could be built: {held:,} of {plural(total, 'case')} cannot be converted{tried}"
     if opened and not inspection.samples:
-        return f"nothing would come out: the rules leave no slice of the {plural(opened, 'case')} that were opened"
+        left_out = _counted(summed(piece.dropped for piece in inspection.opened))
+        return f"nothing would come out: of {plural(opened, 'opened case')} rules leave no slice: {left_out}"
     unopened = inspection.cases - opened
     rest = f" (of {unopened:,} of them only headers were read)" if unopened else ""
     if not held:

@@ -190,7 +190,7 @@ def test_rules_that_leave_nothing_are_no_success(sa_med2d: Command, tmp_path: Pa
         write_nifti(tmp_path / f"raw/Small/labels/case{number:02d}.nii.gz", organ_map() * 0)
     ran = sa_med2d("sources", "check", recipe, "--raw", tmp_path / "raw")
     assert ran.code == 1
-    assert "verdict: nothing would come out: the rules leave no slice of the 2 cases that were opened" in ran.out
+    assert "verdict: nothing would come out: of 2 opened cases rules leave no slice: no_mask (200)" in ran.out
 
 
 def test_quick_opens_no_mask(sa_med2d: Command, tmp_path: Path) -> None:
