@@ -99,6 +99,28 @@ def _checked(recipe: Recipe, options: argparse.Namespace) -> tuple[dict[str, Any
     return _found(planned) | _inspected(planned, inspection), code
 
 
+def tried_draft(recipe: Recipe, root: Path) -> list[str]:
+    """What a check says of a draft, as sentences for its top.
+
+    Args:
+        recipe: The draft.
+        root: Folder of the source.
+    """
+    from builder.errors import RecipeError  # noqa: PLC0415
+    from builder.run.build import plan  # noqa: PLC0415
+    from builder.run.inspection import Step, inspect  # noqa: PLC0415
+
+    step = Step()
+    try:
+        with working(console(), lambda: str(step)):
+            inspection = inspect(plan([recipe], root, Options())[0], Options(workers=os.cpu_count() or 1), step)
+    except RecipeError as error:
+        return [f"TO DO: it does not work yet: {problem}" for problem in error.problems]
+    works = not inspection.failing and inspection.samples
+    faults = [f"TO DO: {entry.file}: {entry.stage}: {entry.reason}" for entry in inspection.failing[:_SHOWN]]
+    return [f"{'tried' if works else 'TO DO: tried'}: {_verdict(inspection)}", *faults]
+
+
 def _described(recipe: Recipe) -> dict[str, Any]:
     from shards.license import refusal, tiers  # noqa: PLC0415
 

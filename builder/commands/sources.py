@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -51,10 +51,11 @@ def _add_recipe(action: argparse.ArgumentParser, metavar: str) -> None:
 def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     init = actions.add_parser(
         "init",
-        help="write a recipe for a folder in a known layout",
+        help="draft a recipe for a folder",
         description="Write the recipe of a dataset to standard output, from what the dataset says of itself: a Medical "
         "Segmentation Decathlon or nnU-Net folder (dataset.json), BIDS derivatives (dataset_description.json), COCO "
-        "annotations (.json), YOLO polygons (data.yaml).",
+        "annotations (.json), YOLO polygons (data.yaml). For any other folder of images and masks draft one from names "
+        "and pixels, try it as 'sources check' does, and say at its top what came of it and what you must fill in.",
     )
     init.add_argument(
         "--from", dest="dataset", type=Path, required=True, metavar="PATH", help="its folder, or the file named above"
@@ -90,13 +91,18 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from builder.commands.check import tried_draft  # noqa: PLC0415
     from builder.layouts import sketch_of  # noqa: PLC0415
     from builder.layouts.sketch import recipe_text  # noqa: PLC0415
     from builder.sources.load import parse_recipe  # noqa: PLC0415
 
     found = sketch_of(options.dataset)
-    text = recipe_text(found, name=options.name, license_id=options.license, modality=options.modality)
-    parse_recipe(text, f"{options.name}.toml")
+    described = {"name": options.name, "license_id": options.license, "modality": options.modality}
+    text = recipe_text(found, **described)
+    recipe = parse_recipe(text, f"{options.name}.toml")
+    if found.root is not None:
+        tried = tried_draft(recipe, found.root)
+        text = recipe_text(replace(found, notes=(*tried, *found.notes)), **described)
     sys.stdout.write(text)
     return BUILT
 
