@@ -107,13 +107,14 @@ def tried_draft(recipe: Recipe, root: Path) -> list[str]:
         root: Folder of the source.
     """
     from builder.errors import RecipeError  # noqa: PLC0415
-    from builder.run.build import plan  # noqa: PLC0415
     from builder.run.inspection import Step, inspect  # noqa: PLC0415
+    from builder.run.plan import plan_source  # noqa: PLC0415
 
     step = Step()
     try:
         with working(console(), lambda: str(step)):
-            inspection = inspect(plan([recipe], root, Options())[0], Options(workers=os.cpu_count() or 1), step)
+            planned = plan_source(recipe, root, None, shard_size=Options.shard_size)
+            inspection = inspect(planned, Options(workers=os.cpu_count() or 1), step)
     except RecipeError as error:
         return [f"TO DO: it does not work yet: {problem}" for problem in error.problems]
     works = not inspection.failing and inspection.samples

@@ -16,7 +16,7 @@ from typing import Any, Final
 from builder.cases.discovery import scan
 from builder.cases.split import official_split
 from builder.errors import RecipeError
-from builder.layouts.names import NamedFile, named_file
+from builder.layouts.names import NamedFile, named_file, without_role
 from builder.layouts.probe import MaskCoding, frames_in, looks_like_mask, mask_coding
 from builder.layouts.sketch import Sketch, class_name
 from builder.sources.pattern import Pattern
@@ -24,7 +24,8 @@ from builder.sources.recipe import CLASS_NAME
 
 _SIGNS: Final = "_-. "
 _NUMBERED: Final = re.compile(r"[_\- .]?\d+$")
-_SLICE: Final = re.compile(r"(?P<patient>.*\d.*?)(?P<sign>[_-])(?P<word>[A-Za-z]*)(?P<number>\d+)")
+_SLICE: Final = re.compile(r"(?P<patient>.*?\d.*?)(?P<between>[_-](?:(?:slice|frame|sl|z|s|t)[_-]?)?)(?P<number>\d+)")
+_UNSPEAKABLE: Final = re.compile(r"[{}\\\ud800-\udfff]")
 _PROBED: Final = 64
 """Files whose pixels are looked at where names do not tell."""
 _CHANNELS: Final = 8
@@ -40,11 +41,20 @@ class _Pair:
         mask: The mask.
         rest: What the name of the mask says beyond that of its image, as ``_liver_000``; None where it belongs to the
             image because it lies in its folder.
+        class_folder: Number of the folder of the mask that is named after its class, None where none is.
     """
 
     image: NamedFile
     mask: NamedFile
     rest: str | None
+    class_folder: int | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The class that names say, None where they say none."""
+        if self.class_folder is not None:
+            return self.mask.folders[self.class_folder]
+        return _NUMBERED.sub("", self.rest[1:]) or self.rest[1:] if self.rest else None
 
 
 def description_of(path: Path) -> Path | None:
@@ -54,19 +64,21 @@ def description_of(path: Path) -> Path | None:
 
 def sketch(description: Path) -> Sketch:
     """See `builder.layouts.Layout`."""
-    files = _files_of(description)
+    files, unspeakable = _files_of(description)
     images, masks = _told_apart(description, files)
     pairs = _pairs(images, masks)
     if not pairs:
         raise RecipeError([_nothing_paired(description, images, masks)])
     image, patterns, used = _best(pairs)
     cases = sorted({pair.image.path for pair in used})
-    coding = _coding(description, patterns, [pair.mask.path for pair in used])
+    coding = _coding(description, patterns, used)
     further, notes = _files_keys(description, Pattern(image), cases)
     left = len(files) - len({file.path for pair in used for file in (pair.image, pair.mask)})
     if left:
         rest = sorted({file.path for file in files} - {f.path for pair in used for f in (pair.image, pair.mask)})
         notes.append(f"{left} of {len(files)} image files fit nothing and are left out, such as {', '.join(rest[:3])}")
+    if unspeakable:
+        notes.append(f"TO DO: {unspeakable} files whose names hold braces or a backslash, or are no UTF-8: rename them")
     if any(name.startswith("class_") for name in coding.labels.values()):
         notes.insert(0, "TO DO: [labels]: the files do not say what their masks show; write a class for each class_...")
     return Sketch(
@@ -80,10 +92,13 @@ def sketch(description: Path) -> Sketch:
     )
 
 
-def _files_of(root: Path) -> list[NamedFile]:
-    files = [file for path in scan(root) if (file := named_file(path)) is not None]
+def _files_of(root: Path) -> tuple[list[NamedFile], int]:
+    """The image files of a folder, and how many there are besides whose names no pattern can say."""
+    found = [file for path in scan(root) if (file := named_file(path)) is not None]
+    files = [file for file in found if not _UNSPEAKABLE.search(file.path)]
     headers = {file.path[: -len(file.ending)] for file in files if file.ending.lower() == ".hdr"}
-    return [file for file in files if file.ending.lower() != ".img" or file.path[: -len(file.ending)] not in headers]
+    files = [file for file in files if file.ending.lower() != ".img" or file.path[: -len(file.ending)] not in headers]
+    return files, len(found) - sum(not _UNSPEAKABLE.search(file.path) for file in found)
 
 
 def _told_apart(root: Path, files: Sequence[NamedFile]) -> tuple[list[NamedFile], list[NamedFile]]:
@@ -122,7 +137,11 @@ def _pairs_of(
     for end in range(len(mask.core) - 1, 0, -1):
         if mask.core[end] in _SIGNS and (mask.place, mask.core[:end]) in by_key:
             return [_Pair(by_key[mask.place, mask.core[:end]][0], mask, mask.core[end:])]
-    for end in range(len(mask.place), -1, -1):
+    for level, folder in enumerate(mask.folders):
+        place = replace(mask, folders=(*mask.folders[:level], *mask.folders[level + 1 :])).place
+        if without_role(folder) and (place, mask.core) in by_key:
+            return [_Pair(by_key[place, mask.core][0], mask, "", level)]
+    for end in range(len(mask.place), 0, -1):
         here = by_place.get(mask.place[:end], ())
         if here:
             # in a folder of one case lie its few images; a folder of many cases says nothing
@@ -213,6 +232,8 @@ def _mask_pattern(
         for folder in pair.mask.folders
     ]
     mask = pair.mask
+    if pair.class_folder is not None:
+        folders[pair.class_folder] = "{label}"
     if pair.rest is None:
         case = found.get("case", "")
         name = f"{mask.before}{mask.core}{mask.after}"
@@ -237,22 +258,21 @@ def _is_free(folder: str, pair: _Pair, levels: Mapping[int, str]) -> bool:
     return any(name == "{*}" and pair.image.folders[level] == folder for level, name in levels.items())
 
 
-def _coding(root: Path, patterns: Iterable[str], masks: Sequence[str]) -> MaskCoding:
+def _coding(root: Path, patterns: Iterable[str], pairs: Sequence[_Pair]) -> MaskCoding:
     """How masks say classes: by their own names where those capture ``{label}``, else by their values."""
     compiled = [Pattern(text) for text in patterns]
+    by_value = mask_coding(root, [pair.mask.path for pair in pairs])
     if not any("label" in pattern.captures for pattern in compiled):
-        return mask_coding(root, masks)
-    by_value = mask_coding(root, masks)
-    captured = sorted(
-        {
-            found["label"]
-            for path in masks
-            for pattern in compiled
-            if (found := pattern.match(path)) and "label" in found
-        }
-    )
-    strange = {label: class_name(label) for label in captured if not re.fullmatch(CLASS_NAME, label)}
-    notes = [f"each mask file is of one class, by its name: {', '.join(captured[:8])}{', ...' if captured[8:] else ''}"]
+        return by_value
+    captured = {
+        pair.label or found["label"]
+        for pair in pairs
+        for pattern in compiled
+        if (found := pattern.match(pair.mask.path)) and "label" in found
+    }
+    strange = {label: class_name(label) for label in sorted(captured) if not re.fullmatch(CLASS_NAME, label)}
+    names = ", ".join(sorted(captured)[:8]) + (", ..." if len(captured) > 8 else "")
+    notes = [f"each mask file is of one class, by its name: {names}"]
     threshold = {key: value for key, value in by_value.masks.items() if key == "threshold"}
     if len(by_value.labels) > 1:
         notes.append(f"mask files hold several values ({', '.join(by_value.labels)}): all but 0 count as their class")
@@ -286,12 +306,10 @@ def _files_keys(root: Path, image: Pattern, images: Sequence[str]) -> tuple[dict
 def _patient_pattern(cases: Sequence[str]) -> str | None:
     """A pattern of patients in names of cases, where several cases of several patients are named ``PATIENT_number``."""
     found = [match for case in set(cases) if (match := _SLICE.fullmatch(case))]
-    patients = Counter(match["patient"] for match in found)
-    ways = {(match["sign"], match["word"]) for match in found}
-    if len(found) < len(set(cases)) or len(ways) != 1 or len(patients) < 2 or len(patients) == len(found):
+    patients, between = Counter(match["patient"] for match in found), {match["between"] for match in found}
+    if len(found) < len(set(cases)) or len(between) != 1 or len(patients) < 2 or len(patients) == len(found):
         return None
-    sign, word = ways.pop()
-    return f"{{patient}}{sign}{word}{{*}}"
+    return f"{{patient}}{between.pop()}{{*}}"
 
 
 def _nothing_paired(root: Path, images: Sequence[NamedFile], masks: Sequence[NamedFile]) -> str:

@@ -22,8 +22,10 @@ _FEW: Final = 256
 """More different values than this has no map of classes."""
 _OBJECTS: Final = 12
 """From so many different values on a picture may be a map of objects."""
-_PURE: Final = 0.01
+_PURE: Final = 0.001
 """A colour that covers less of what is coloured is an edge that was blended."""
+_TURN: Final = 0.03
+"""Angle, in radians, within which two colours go the same way from the background."""
 _SAME: Final = 0.9
 _JPEG: Final = (".jpg", ".jpeg")
 
@@ -98,9 +100,7 @@ def _values(counts: Counter[float], masks: Sequence[npt.NDArray[Any]], *, lossy:
         return MaskCoding(
             {"1": "class_1"},
             {"threshold": high / 2},
-            (
-                f"masks hold fractions up to {high:g}: they are taken for probabilities, foreground from {high / 2:g} on",
-            ),
+            (f"masks hold fractions up to {high:g}: taken for probabilities, foreground from {high / 2:g} on",),
         )
     if len(counts) > 2 and high == 255 and (lossy or ends > _SAME * total):
         why = "JPEG blurs the edges of masks" if lossy else "edges of masks are blended"
@@ -142,7 +142,8 @@ def _colours(images: Sequence[Picture]) -> MaskCoding:
         counts.update(dict(zip(present.tolist(), times.tolist(), strict=True)))
     background = 0 if counts[0] else counts.most_common(1)[0][0]
     coloured = sum(counts.values()) - counts[background]
-    pure = sorted(value for value, count in counts.items() if value != background and count > _PURE * coloured)
+    frequent = [value for value, count in counts.items() if value != background and count > _PURE * coloured]
+    pure = sorted(value for value in frequent if not _is_blended(value, frequent, background))
     blended = len(counts) - len(pure) - 1
     masks: dict[str, Any] = {} if background == 0 else {"background": f"#{background:06x}"}
     notes = [f"the background of masks is taken to be #{background:06x}"]
@@ -153,6 +154,22 @@ def _colours(images: Sequence[Picture]) -> MaskCoding:
         )
     labels = {f"#{value:06x}": f"class_{number}" for number, value in enumerate(pure, 1)}
     return MaskCoding(labels, masks, tuple(notes))
+
+
+def _is_blended(colour: int, others: Sequence[int], background: int) -> bool:
+    """Whether a colour lies between the background and another one, as interpolation makes it."""
+    ground = _rgb(background)
+    own = _rgb(colour) - ground
+    for other in others:
+        whole = _rgb(other) - ground
+        lengths = float(np.linalg.norm(own)), float(np.linalg.norm(whole))
+        if lengths[0] < lengths[1] and float(own @ whole) > (1 - _TURN**2 / 2) * lengths[0] * lengths[1]:
+            return True
+    return False
+
+
+def _rgb(value: int) -> npt.NDArray[np.float64]:
+    return np.array([value >> 16, value >> 8 & 255, value & 255], np.float64)
 
 
 def _read(root: Path, path: str) -> Picture | Volume | None:
