@@ -258,13 +258,23 @@ def _opened(record: dict[str, Any]) -> list[str]:
 
 
 def _values(record: dict[str, Any]) -> list[str]:
-    return [
+    """A line for each thing that masks hold; blended colours, of which there may be thousands, are one."""
+    from builder.conversion.masks.census import NEAREST  # noqa: PLC0415
+
+    found = record.get("mask_values", ())
+    blended = [one for one in found if one["meaning"] == NEAREST]
+    lines = [
         f"  {one['key']}: "
         + (f"{plural(one['pixels'], 'pixel')} in " if one["pixels"] else "")
         + f"{plural(one['files'], 'file')}, "
         + (one["meaning"] or "NOT NAMED in [labels]")
-        for one in record.get("mask_values", ())
+        for one in found
+        if one["meaning"] != NEAREST
     ]
+    if blended:
+        pixels = plural(sum(one["pixels"] for one in blended), "pixel")
+        lines.append(f"  {plural(len(blended), 'further colour')}: {pixels}, each becomes the nearest in [labels]")
+    return lines
 
 
 def _size(count: int) -> str:

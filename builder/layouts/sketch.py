@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from shards.console import printable
+
 _NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -47,7 +49,7 @@ class Sketch:
 def recipe_text(found: Sketch, *, name: str, license_id: str, modality: str) -> str:
     """Write a sketch down as a recipe (TOML)."""
     lines = [
-        *(f"# {' '.join(note.split())}" for note in found.notes),
+        *(f"# {printable(' '.join(note.split()))}" for note in found.notes),
         _entry("name", name),
         _entry("title", found.title or name),
         _entry("homepage", found.homepage),

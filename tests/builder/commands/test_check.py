@@ -15,6 +15,7 @@ from tests.support.command import Command
 from tests.support.dicom_masks import square, write_rtstruct
 from tests.support.dicom_source import HASHED, write_case, write_ct_series
 from tests.support.nifti import lps_affine, write_nifti
+from tests.support.places import RECIPES
 from tests.support.sources import RECIPE, write_source
 from tests.support.volumes import ct_like, organ_map
 
@@ -244,3 +245,15 @@ def test_a_file_name_is_no_command_to_the_terminal(sa_med2d: Command, tmp_path: 
     ran = sa_med2d("sources", "check", recipe, "--raw", tmp_path / "raw")
     assert "\x1b" not in ran.out
     assert "\\x1b[31mred.nii.gz: image without a mask" in ran.out
+
+
+def test_blended_colours_are_one_line(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
+    recipe = RECIPES / "PanNuke.toml"
+    ran = sa_med2d("sources", "check", recipe, "--raw", corpus / "pannuke-histology")
+    colours = {
+        colour
+        for path in (corpus / "pannuke-histology/masks").iterdir()
+        for _, colour in PIL.Image.open(path).convert("RGB").getcolors(1 << 20) or ()
+    }
+    named = {(0, 0, 0), (0, 255, 0), (0, 0, 255), (255, 0, 0), (0, 255, 255), (255, 255, 0)}
+    assert f"  {len(colours - named)} further colours: " in ran.out
