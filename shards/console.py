@@ -80,7 +80,9 @@ def print_table(console: Console, table: Table) -> None:
 
 def print_json(record: Any) -> None:
     """Print the result of a command as one JSON document on standard output."""
-    sys.stdout.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    # halves of characters, as names of files may hold, as JSON escapes them
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 @contextmanager
