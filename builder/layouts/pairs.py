@@ -41,12 +41,14 @@ class _Pair:
         mask: The mask.
         rest: What the name of the mask says beyond that of its image, as ``_liver_000``; None where it belongs to the
             image because it lies in its folder.
+        beyond: What the name of the image says beyond that of its mask, as ``_0000`` or ``_flair``.
         class_folder: Number of the folder of the mask that is named after its class, None where none is.
     """
 
     image: NamedFile
     mask: NamedFile
     rest: str | None
+    beyond: str = ""
     class_folder: int | None = None
 
     @property
@@ -118,29 +120,37 @@ def _told_apart(root: Path, files: Sequence[NamedFile]) -> tuple[list[NamedFile]
 
 def _pairs(images: Sequence[NamedFile], masks: Sequence[NamedFile]) -> list[_Pair]:
     by_key: dict[tuple[tuple[str, ...], str], list[NamedFile]] = defaultdict(list)
+    by_beginning: dict[tuple[tuple[str, ...], str], list[NamedFile]] = defaultdict(list)
     by_place: dict[tuple[str, ...], list[NamedFile]] = defaultdict(list)
     for image in images:
         by_key[image.place, image.core].append(image)
         by_place[image.place].append(image)
-    return [pair for mask in masks for pair in _pairs_of(mask, by_key, by_place)]
+        for end, letter in enumerate(image.core):
+            if letter in _SIGNS:
+                by_beginning[image.place, image.core[:end]].append(image)
+    return [pair for mask in masks for pair in _pairs_of(mask, by_key, by_beginning, by_place)]
 
 
 def _pairs_of(
     mask: NamedFile,
     by_key: Mapping[tuple[tuple[str, ...], str], Sequence[NamedFile]],
+    by_beginning: Mapping[tuple[tuple[str, ...], str], Sequence[NamedFile]],
     by_place: Mapping[tuple[str, ...], Sequence[NamedFile]],
 ) -> list[_Pair]:
-    """The images of a mask: of its own name, of the longest name that its own begins with, or of its folder."""
+    """The images of a mask: of its name, of the longest beginning of it, of names that begin with it, or of its folder."""
     same = by_key.get((mask.place, mask.core), ())
     if same:
         return [_Pair(same[0], mask, "")]
     for end in range(len(mask.core) - 1, 0, -1):
         if mask.core[end] in _SIGNS and (mask.place, mask.core[:end]) in by_key:
             return [_Pair(by_key[mask.place, mask.core[:end]][0], mask, mask.core[end:])]
+    longer = by_beginning.get((mask.place, mask.core), ())
+    if 0 < len(longer) <= _CHANNELS:
+        return [_Pair(image, mask, "", beyond=image.core[len(mask.core) :]) for image in longer]
     for level, folder in enumerate(mask.folders):
         place = replace(mask, folders=(*mask.folders[:level], *mask.folders[level + 1 :])).place
         if without_role(folder) and (place, mask.core) in by_key:
-            return [_Pair(by_key[place, mask.core][0], mask, "", level)]
+            return [_Pair(by_key[place, mask.core][0], mask, "", class_folder=level)]
     for end in range(len(mask.place), 0, -1):
         here = by_place.get(mask.place[:end], ())
         if here:
@@ -154,7 +164,8 @@ def _best(pairs: Sequence[_Pair]) -> tuple[str, list[str], list[_Pair]]:
     groups: dict[tuple[object, ...], list[_Pair]] = defaultdict(list)
     for pair in pairs:
         image = pair.image
-        groups[len(image.folders), image.before, image.after, image.ending, pair.rest is None].append(pair)
+        kind = (pair.rest is None, pair.beyond != "")
+        groups[len(image.folders), image.before, image.after, image.ending, kind].append(pair)
     drafts = [draft for group in groups.values() if (draft := _patterns(group)) is not None]
     if not drafts:
         files = ", ".join(sorted({pair.image.path for pair in pairs})[:3])
@@ -164,7 +175,13 @@ def _best(pairs: Sequence[_Pair]) -> tuple[str, list[str], list[_Pair]]:
 
 def _patterns(group: Sequence[_Pair]) -> tuple[str, list[str], list[_Pair]] | None:
     """Patterns of pairs whose images are named alike; None where names do not tell cases apart."""
-    images = list({pair.image.path: pair.image for pair in group}.values())
+    beyond = {pair.beyond for pair in group}
+    tail = beyond.pop() if len(beyond) == 1 else f"{min(beyond)[:1]}{{submodality}}"
+    images = list(
+        {
+            pair.image.path: replace(pair.image, core=pair.image.core.removesuffix(pair.beyond)) for pair in group
+        }.values()
+    )
     depth = len(images[0].folders)
     varying = [level for level in range(depth) if len({image.folders[level] for image in images}) > 1]
     splits = [level for level in range(depth) if all(official_split(image.folders[level], "", {}) for image in images)]
@@ -173,7 +190,7 @@ def _patterns(group: Sequence[_Pair]) -> tuple[str, list[str], list[_Pair]] | No
     if names is None:
         return None
     levels, stem = names
-    pattern = _image_pattern(images[0], levels, stem)
+    pattern = _image_pattern(images[0], levels, stem + tail)
     fitting: Counter[str] = Counter()
     used: dict[str, list[_Pair]] = defaultdict(list)
     several = len({pair.mask.path for pair in group}) > len({(pair.image.folders, pair.image.core) for pair in group})
@@ -205,7 +222,9 @@ def _captures(
         return ({**levels, plain[-1]: "{case}"}, images[0].core) if plain else None
     own = free[-1]
     rests = [image.core.removeprefix(image.folders[own]) for image in images]
-    begins = all(image.core.startswith(image.folders[own]) for image in images)
+    # where each image of a folder has a mask of its own, they are cases and no sequences of one
+    alike = in_folder or len(set(rests)) == 1
+    begins = alike and all(image.core.startswith(image.folders[own]) for image in images)
     if len(cores) == 1 or begins or in_folder:
         levels |= dict.fromkeys(free[:-2], "{*}") | dict.fromkeys(free[-2:-1], "{patient}")
         levels[own] = "{case}"

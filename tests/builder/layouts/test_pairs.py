@@ -133,6 +133,27 @@ TREES = {
     "no word for masks": tree(
         "a/one.nii.gz b/one.nii.gz", "a/two.nii.gz b/two.nii.gz", "{case}/one.nii.gz", "{case}/two.nii.gz", 2
     ),
+    "nnU-Net folders without their description": tree(
+        "imagesTr/x_1_0000.nii.gz imagesTr/x_2_0000.nii.gz",
+        "labelsTr/x_1.nii.gz labelsTr/x_2.nii.gz",
+        "imagesTr/{case}_0000.nii.gz",
+        "labelsTr/{case}.nii.gz",
+        2,
+    ),
+    "channels of nnU-Net": tree(
+        "imagesTr/x_1_0000.nii.gz imagesTr/x_1_0001.nii.gz imagesTr/x_2_0000.nii.gz imagesTr/x_2_0001.nii.gz",
+        "labelsTr/x_1.nii.gz labelsTr/x_2.nii.gz",
+        "imagesTr/{case}_{submodality}.nii.gz",
+        "labelsTr/{case}.nii.gz",
+        2,
+    ),
+    "names that begin with their folder, each with a mask": tree(
+        "benign/benign(1).png benign/benign(2).png malignant/malignant(1).png",
+        "benign/benign(1)_mask.png benign/benign(2)_mask.png malignant/malignant(1)_mask.png",
+        "{patient}/{case}.png",
+        "{patient}/{case}_mask.png",
+        3,
+    ),
     "Decathlon folders without their description": tree(
         "imagesTr/x_1.nii.gz imagesTr/x_2.nii.gz",
         "labelsTr/x_1.nii.gz labelsTr/x_2.nii.gz",
