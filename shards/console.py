@@ -56,6 +56,17 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    r"""A line as a terminal may get it: what a file name holds beside letters is escaped.
+
+    >>> printable("a\x1b[31m.png")
+    'a\\x1b[31m.png'
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
+    )
+
+
 def print_table(console: Console, table: Table) -> None:
     """Print a table; where it is too narrow for a name in one piece, a line or more for each row instead."""
     if table.__rich_measure__(console, console.options).minimum <= console.width:
@@ -69,7 +80,9 @@ def print_table(console: Console, table: Table) -> None:
 
 def print_json(record: Any) -> None:
     """Print the result of a command as one JSON document on standard output."""
-    sys.stdout.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    # halves of characters, as names of files may hold, as JSON escapes them
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -131,6 +132,26 @@ def test_the_examples_run(built: Path) -> None:
     assert examples
     for example in examples:
         subprocess.run([sys.executable, "-c", example], cwd=built, check=True)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_commands_for_an_unknown_folder_run(number: int, corpus: Path, tmp_path: Path) -> None:
+    """As they stand on the page, but for where the corpus lies."""
+    commands = blocks("bash", (DOCS / "unknown-folder.md").read_text(encoding="utf-8"))
+    assert len(commands) == 3
+    (tmp_path / "corpus").symlink_to(corpus)
+    command = tmp_path / "bin" / "sa-med2d"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m builder "$@"\n')
+    command.chmod(0o755)
+    paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    script = f"set -e\n{commands[number]}"
+    ran = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env={**os.environ, **paths}, check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "class_" not in ran.stdout
+    assert "no findings" in ran.stdout
 
 
 def test_the_example_of_the_hub_runs() -> None:

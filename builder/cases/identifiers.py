@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,10 +34,12 @@ _KEY_FILE: Final = f"{BUILD}/identifier.key"
 _SHORTEST_KEY: Final = 16
 _DIGITS: Final = 16
 """Hexadecimal digits of a hash: 64 bits, so that among a million names two agree with a chance of 3 in 100 million."""
+_HASHES: Final = re.compile(rf"\b[0-9a-f]{{{_DIGITS}}}(?:/[0-9a-f]{{{_DIGITS}}})*/?")
+"""A hash, or a path of hashes."""
 
 
-def identifier_key(out: Path | None) -> bytes:
-    """The key: from the environment, else of the output folder, made there once; of no folder one that nobody keeps.
+def identifier_key(out: Path) -> bytes:
+    """The key: from the environment, else of the output folder, made there once.
 
     Raises:
         RecipeError: The key in the environment is too short to keep a secret, or there is none for a folder in an
@@ -47,8 +50,6 @@ def identifier_key(out: Path | None) -> bytes:
         if len(given) < _SHORTEST_KEY:
             raise RecipeError([f"{KEY_VARIABLE}: expected at least {_SHORTEST_KEY} characters"])
         return given.encode()
-    if out is None:
-        return secrets.token_bytes()
     if not is_here(out):
         raise RecipeError([f"{KEY_VARIABLE}: set it, as hashed identifiers need a key, and none is kept in {out}"])
     path = out / _KEY_FILE
@@ -107,6 +108,22 @@ def write_table(out: Path, source: str, table: Mapping[str, str]) -> None:
     text = json.dumps(dict(sorted(table.items())), indent=1, ensure_ascii=False)
     data = text.encode("utf-8", "surrogateescape") + b"\n"
     write_atomic(out / BUILD / "identifiers" / f"{source}.json", data, private=True)
+
+
+def with_own_names(text: str, table: Mapping[str, str]) -> str:
+    """A text for the eyes of whoever builds: where hashes stand, names and paths of the source.
+
+    Args:
+        text: Any text that names cases or files.
+        table: Hash -> what it stands for.
+    """
+
+    def named(found: re.Match[str]) -> str:
+        path = found[0].rstrip("/")
+        own = table.get(path.rsplit("/", 1)[-1])  # the hash of a path's end stands for the whole path
+        return found[0] if own is None else own + found[0][len(path) :]
+
+    return _HASHES.sub(named, text) if table else text
 
 
 def shown_error(case: Case, error: CaseError) -> CaseError:

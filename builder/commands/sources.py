@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from builder.commands.build import complete_recipe
+from builder.commands import check
 from builder.commands.catalogue import add_licences, add_list, add_overlaps, add_show
-from builder.commands.exit_codes import BUILT, code_of
+from builder.commands.exit_codes import BUILT
 from builder.commands.usage import help_of
-from builder.run.options import Options
-from sa_med2d_20m import MODALITIES, SPLITS
-from shards.arguments import add_json
-from shards.console import plural, print_json
-
-if TYPE_CHECKING:
-    from builder.run.plan import SourcePlan
-    from builder.sources.recipe import Recipe
+from sa_med2d_20m import MODALITIES
 
 EXTRA: Final = "build"
 """The extra of ``pyproject.toml`` that the command needs."""
@@ -41,27 +35,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "Even Better TOML, completes the keys of a recipe and checks them while it is typed.",
     )
     schema.set_defaults(run=_schema)
-    check = actions.add_parser("check", help="check a recipe, and with --raw what it would build")
-    _add_recipe(check, "RECIPE")
-    check.add_argument(
-        "--raw", type=Path, metavar="DIR", help="folder as for build; without it only the recipe is checked"
-    )
-    add_json(check)
-    check.set_defaults(run=_check)
-
-
-def _add_recipe(action: argparse.ArgumentParser, metavar: str) -> None:
-    recipe = action.add_argument("recipe", metavar=metavar)
-    recipe.completer = complete_recipe  # type: ignore[attr-defined]
+    check.add(actions, EXTRA)
 
 
 def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     init = actions.add_parser(
         "init",
-        help="write a recipe for a folder in a known layout",
+        help="draft a recipe for a folder",
         description="Write the recipe of a dataset to standard output, from what the dataset says of itself: a Medical "
         "Segmentation Decathlon or nnU-Net folder (dataset.json), BIDS derivatives (dataset_description.json), COCO "
-        "annotations (.json), YOLO polygons (data.yaml).",
+        "annotations (.json), YOLO polygons (data.yaml). For any other folder of images and masks draft one from names "
+        "and pixels, try it as 'sources check' does, and say at its top what came of it and what you must fill in.",
     )
     init.add_argument(
         "--from", dest="dataset", type=Path, required=True, metavar="PATH", help="its folder, or the file named above"
@@ -73,13 +57,18 @@ def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _init(options: argparse.Namespace) -> int:
+    from builder.commands.check import tried_draft  # noqa: PLC0415
     from builder.layouts import sketch_of  # noqa: PLC0415
     from builder.layouts.sketch import recipe_text  # noqa: PLC0415
     from builder.sources.load import parse_recipe  # noqa: PLC0415
 
     found = sketch_of(options.dataset)
-    text = recipe_text(found, name=options.name, license_id=options.license, modality=options.modality)
-    parse_recipe(text, f"{options.name}.toml")
+    described = {"name": options.name, "license_id": options.license, "modality": options.modality}
+    text = recipe_text(found, **described)
+    recipe = parse_recipe(text, f"{options.name}.toml")
+    if found.root is not None:
+        tried = tried_draft(recipe, found.root)
+        text = recipe_text(replace(found, notes=(*tried, *found.notes)), **described)
     sys.stdout.write(text)
     return BUILT
 
@@ -89,75 +78,3 @@ def _schema(_: argparse.Namespace) -> int:
 
     sys.stdout.write(schema_text())
     return BUILT
-
-
-def _check(options: argparse.Namespace) -> int:
-    from builder.run.build import plan  # noqa: PLC0415
-    from builder.sources.load import load_recipe  # noqa: PLC0415
-
-    recipe = load_recipe(options.recipe)
-    planned = None if options.raw is None else plan([recipe], options.raw, Options())[0]
-    record = _described(recipe) | ({} if planned is None else _found(planned))
-    if options.json:
-        print_json(record)
-    else:
-        sys.stdout.write("\n".join(_sentences(record)) + "\n")
-    return BUILT if planned is None else code_of(len(planned.discovery.quarantined), len(planned.discovery.cases))
-
-
-def _described(recipe: Recipe) -> dict[str, Any]:
-    from shards.license import refusal, tiers  # noqa: PLC0415
-
-    return {
-        "name": recipe.name,
-        "title": recipe.title,
-        "license": recipe.license,
-        "tiers": tiers(recipe.license),
-        "not_publishable": refusal(recipe.license, recipe.license_evidence, recipe.access),
-    }
-
-
-def _found(planned: SourcePlan) -> dict[str, Any]:
-    cases, classes = planned.discovery.cases, planned.source.classes.classes
-    return {
-        "cases": len(cases),
-        "splits": {split: sum(case.split == split for case in cases) for split in SPLITS},
-        "patients": len({case.patient for case in cases}),
-        "images": sum(len(case.images) for case in cases),
-        "masks": sum(len(case.masks) for case in cases),
-        "submodalities": sorted({image.submodality for case in cases for image in case.images}),
-        "classes": {entry.class_id: entry.label for entry in classes},
-        "problems": _problems(planned),
-    }
-
-
-def _sentences(record: dict[str, Any]) -> list[str]:
-    refused = record["not_publishable"]
-    lines = [
-        f"{record['name']}: {record['title']}",
-        f"licence: {record['license']}, tiers: {', '.join(record['tiers']) or 'none'}",
-        f"publishable: {'no: ' + refused if refused else 'yes'}",
-    ]
-    if "cases" not in record:
-        return [*lines, "recipe is valid; give --raw DIR to see what it would build"]
-    splits = ", ".join(f"{split} {count}" for split, count in record["splits"].items())
-    return [
-        *lines,
-        f"cases: {record['cases']} ({splits})",
-        f"patients: {record['patients']}",
-        f"files: {plural(record['images'], 'image')}, {plural(record['masks'], 'mask')}",
-        f"sub-modalities: {', '.join(record['submodalities'])}",
-        f"labels: {', '.join(f'{class_id} {label}' for class_id, label in record['classes'].items())}",
-        f"problems: {len(record['problems']) or 'none'}",
-        *(f"  {problem}" for problem in record["problems"]),
-    ]
-
-
-def _problems(planned: SourcePlan) -> list[str]:
-    from builder.run.build import unknown_classes  # noqa: PLC0415
-
-    found = planned.discovery
-    problems = [f"{entry.file}: {entry.stage}: {entry.reason}" for entry in found.quarantined]
-    problems += [f"{path}: image without a mask" for path in found.images_without_mask]
-    problems += [f"{path}: mask without an image" for path in found.masks_without_image]
-    return problems + unknown_classes(planned)

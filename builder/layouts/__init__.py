@@ -25,7 +25,7 @@ class Layout(Protocol):
         ...
 
 
-LAYOUTS: Final = ("bids", "yolo", "coco", "dataset_json")
+LAYOUTS: Final = ("bids", "yolo", "coco", "dataset_json", "pairs")
 """Modules, in the order in which they are asked."""
 
 
@@ -48,6 +48,6 @@ def sketch_of(path: Path) -> Sketch:
     raise RecipeError(
         [
             f"{path}: no known layout: expected dataset.json (Decathlon, nnU-Net), dataset_description.json (BIDS), "
-            "COCO annotations (.json) or the data.yaml of YOLO labels"
+            "COCO annotations (.json), the data.yaml of YOLO labels, or a folder of images and masks"
         ]
     )

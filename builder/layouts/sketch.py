@@ -6,7 +6,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+from shards.console import printable
 
 _NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -18,7 +21,7 @@ class Sketch:
 
     Attributes:
         image: Pattern of its images.
-        mask: Pattern of its masks.
+        mask: Pattern of its masks, or several.
         labels: Key of ``[labels]`` -> class name; empty where the mask pattern captures ``{label}``.
         title: Its name.
         homepage: Where it comes from.
@@ -27,10 +30,11 @@ class Sketch:
         files: Further keys of ``[files]``.
         tables: Further tables of the recipe, by name.
         notes: Sentences for the person who reads the recipe.
+        root: Folder of the source where the sketch is guessed from names, so that it must be tried; else None.
     """
 
     image: str
-    mask: str
+    mask: str | list[str]
     labels: Mapping[str, str]
     title: str = ""
     homepage: str = ""
@@ -39,12 +43,13 @@ class Sketch:
     files: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    root: Path | None = None
 
 
 def recipe_text(found: Sketch, *, name: str, license_id: str, modality: str) -> str:
     """Write a sketch down as a recipe (TOML)."""
     lines = [
-        *(f"# {' '.join(note.split())}" for note in found.notes),
+        *(f"# {printable(' '.join(note.split()))}" for note in found.notes),
         _entry("name", name),
         _entry("title", found.title or name),
         _entry("homepage", found.homepage),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -89,7 +89,7 @@ def build(
 def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | None = None) -> list[SourcePlan]:
     """Plan sources.
 
-    Hashed identifiers are those of the output folder; without one they mean nothing.
+    Hashed identifiers are those of the output folder. Without one nothing leaves the machine: names stay as they are.
 
     Raises:
         RecipeError: With the problems of all sources.
@@ -97,7 +97,7 @@ def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | Non
     names = Counter(recipe.name for recipe in recipes)
     problems = [f"{name}: named by {count} recipes" for name, count in names.items() if count > 1]
     plans = []
-    key = cache(lambda: identifier_key(out))
+    key = None if out is None else cache(partial(identifier_key, out))
     for recipe in recipes if not problems else ():
         root = source_root(recipe, raw, alone=len(recipes) == 1)
         try:

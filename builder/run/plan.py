@@ -75,12 +75,14 @@ class SourcePlan:
         discovery: What its folder holds.
         shards: Its shards.
         pseudonyms: Hash -> name that it stands for; empty where names stand as they are.
+        hashed: Whether a build writes hashes in place of the names of the source.
     """
 
     source: Source
     discovery: Discovery
     shards: tuple[ShardPlan, ...]
     pseudonyms: Mapping[str, str]
+    hashed: bool
 
 
 def source_root(recipe: Recipe, raw: Path, *, alone: bool) -> Path:
@@ -92,7 +94,7 @@ def source_root(recipe: Recipe, raw: Path, *, alone: bool) -> Path:
 def plan_source(
     recipe: Recipe,
     root: Path,
-    key: Callable[[], bytes],
+    key: Callable[[], bytes] | None,
     *,
     shard_size: int,
     limit_cases: int | None = None,
@@ -104,7 +106,8 @@ def plan_source(
     Args:
         recipe: Its recipe.
         root: Its folder.
-        key: Gives the key of hashed identifiers; asked only where the source needs it.
+        key: Gives the key of hashed identifiers; asked only where the source needs it. None where nothing is written:
+            then all names stay as they are.
         shard_size: Size of a shard in bytes of its images before compression.
         limit_cases: Only the first so many cases.
 
@@ -112,7 +115,8 @@ def plan_source(
         RecipeError: The folder holds nothing that the recipe describes.
     """
     discovery, pseudonyms = discover(recipe, root), {}
-    if recipe.identifiers == "hashed" and holds_identifiers(discovery, root):
+    hashed = recipe.identifiers == "hashed" and holds_identifiers(discovery, root)
+    if hashed and key is not None:
         names = Pseudonyms(key(), recipe.name)
         discovery, pseudonyms = without_identifiers(discovery, root, names), names.table
     # classes are numbered over the whole source, so that a limit changes no class id
@@ -125,7 +129,7 @@ def plan_source(
         for number, chosen in enumerate(_cut(_tasks(cases, source), shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             shards.append(ShardPlan(shard, chosen))
-    return SourcePlan(source, discovery, tuple(shards), pseudonyms)
+    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed)
 
 
 def write_plan(out: Path, plan: SourcePlan) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from builder.cases.identifiers import with_own_names
 from builder.run.batch import Outcome
 from builder.run.build import Summary, unknown_classes
 from builder.run.plan import SourcePlan
 from builder.run.result import source_result
 from builder.run.resume import Resumption
 from sa_med2d_20m import LOCAL, config_name
-from shards.console import plural, print_table, working
+from shards.console import plural, print_table, printable, working
 from shards.license import refusal
 from shards.receipt import Receipt, lost_shares
 
@@ -118,21 +119,27 @@ class BuildProgress:
 def print_summary(results: Console, console: Console, summary: Summary) -> None:
     """Print what was not built and why, what was built, and what can be streamed.
 
+    On a terminal cases have the names of the source's own folder; what goes to a file has the hashes of the build.
+
     Args:
         results: Where the table and the configs go.
         console: Where all else goes.
         summary: How the build ended.
     """
+    own = {plan.source.recipe.name: plan.pseudonyms for plan in summary.plans} if console.is_terminal else {}
     for source, entries in summary.quarantined.items():
         kept = f"all in build/quarantine/{source}.json" if len(entries) > _SHOWN else f"build/quarantine/{source}.json"
         console.print(f"[yellow]{source}: {plural(len(entries), 'case')} in quarantine[/], {kept}", highlight=False)
         for entry in entries[:_SHOWN]:
-            reason = entry.reason
+            case, file, reason = (
+                with_own_names(text, own.get(source, {})) for text in (entry.case, entry.file, entry.reason)
+            )
             if len(reason) > _LONGEST_REASON:
                 reason = f"{reason[:_LONGEST_REASON]}... (whole in build/quarantine/{source}.json)"
-            console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {reason}", markup=False, highlight=False)
+            console.print(printable(f"  {case}: {file}: {entry.stage}: {reason}"), markup=False, highlight=False)
     for plan in summary.plans:
-        _print_notes(console, plan, summary.without_sample[plan.source.recipe.name])
+        name = plan.source.recipe.name
+        _print_notes(console, plan, summary.without_sample[name], own.get(name, {}))
         _print_losses(console, plan, summary)
         _print_flags(console, plan, summary)
     for stem in summary.removed:
@@ -202,7 +209,7 @@ def _small_masks(count: int, receipts: Sequence[Receipt]) -> str:
     return f"{count:,} ({_percent(lost_shares(receipts)['small_mask'])})" if count else "0"
 
 
-def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[str]) -> None:
+def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[str], own: Mapping[str, str]) -> None:
     recipe, discovery = plan.source.recipe, plan.discovery
     notes = unknown_classes(plan)
     for noun, what, names in (
@@ -212,11 +219,16 @@ def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[st
     ):
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            notes.append(f"{plural(len(names), noun)}{what}: {shown}")
+            notes.append(f"{plural(len(names), noun)}{what}: {with_own_names(shown, own)}")
     refused = refusal(recipe.license, recipe.license_evidence, recipe.access)
     if refused:
-        own = config_name(recipe.modality, LOCAL)
-        notes.append(f"will not be published: {refused}; the config {own} of the folder holds it, for your own use")
+        config = config_name(recipe.modality, LOCAL)
+        notes.append(f"will not be published: {refused}; the config {config} of the folder holds it, for your own use")
+    if own:
+        notes.append(
+            "names here are those of your own folder and may name patients; what is written has hashes in their "
+            f"place, and build/identifiers/{recipe.name}.json, which is never published, says which is which"
+        )
     for note in notes:
         console.print(f"[yellow]{recipe.name}:[/] ", end="")
-        console.print(note, markup=False, highlight=False)
+        console.print(printable(note), markup=False, highlight=False)

@@ -122,7 +122,7 @@ def _segment_layers(
 
 def _named(segments: Iterable[Segment], labels: Mapping[str, int]) -> list[tuple[Segment, int | None]]:
     """Segments with the classes that ``[labels]`` gives their names, in any case and with its wildcards."""
-    keys = ((segment, _key_of(segment.name.lower(), labels)) for segment in segments)
+    keys = ((segment, key_of(segment.name.lower(), labels)) for segment in segments)
     return [(segment, None if key is None else labels[key]) for segment, key in keys]
 
 
@@ -134,7 +134,7 @@ def _unnamed(names: Iterable[str], encoding: MaskEncoding) -> str | None:
     return f"the file holds {unnamed}, which [labels] does not name (it names {listed(encoding.labels)})"
 
 
-def _key_of(name: str, labels: Iterable[str]) -> str | None:
+def key_of(name: str, labels: Iterable[str]) -> str | None:
     """The key that is the name itself, else the first pattern that fits it."""
     same = (key for key in labels if key.lower() == name)
     fitting = (key for key in labels if fnmatchcase(name, key.lower()))

@@ -15,6 +15,7 @@ from tests.support.command import Command, Ran
 from tests.support.dicom_source import CASE, HASHED, HEAD, write_case, write_ct_series
 from tests.support.output import members, tree
 from tests.support.sources import write_source
+from tests.support.terminal import on_a_terminal
 from tests.support.volumes import ct_like
 
 PATIENTS = {"Roe_Jane_19701231": "1.2.826.0.1.111", "Doe_John": "1.2.826.0.1.222"}
@@ -60,6 +61,23 @@ def test_no_name_of_a_folder_gets_out(sa_med2d: Command, tmp_path: Path) -> None
     assert table[quarantined[0]["file"].rstrip("/").rsplit("/", 1)[-1]] == "Broken_Bob/1.2.3.4/seg.nrrd"
     for name in ("identifier.key", "identifiers/Dicom.json"):
         assert stat.S_IMODE((tmp_path / "out/build" / name).stat().st_mode) == 0o600
+
+
+def test_a_terminal_shows_own_names_and_says_so(sa_med2d: Command, tmp_path: Path) -> None:
+    write_patients(tmp_path / "raw")
+    (tmp_path / "raw/Doe_John/1.2.826.0.1.222/seg.nrrd").write_bytes(b"no NRRD")
+    write_ct_series(tmp_path / "raw/Bare_Ann/1.2.3.5/ct", ct_like()[:4])
+    (tmp_path / "Dicom.toml").write_text(HASHED + FILES)
+    command = ("build", "Dicom.toml", "--raw", "raw", "--out", "out", "--workers", "1")
+    code, shown = on_a_terminal(tmp_path, *command)
+    assert code == 3
+    text = " ".join(shown.split())
+    assert "1.2.826.0.1.222: Doe_John/1.2.826.0.1.222/seg.nrrd: read: " in text
+    assert "Bare_Ann/1.2.3.5/ct/" in text
+    assert "what is written has hashes in their place" in text
+    logged = build(sa_med2d, tmp_path, HASHED + FILES)
+    assert "Doe_John" not in logged.err
+    assert "Bare_Ann" not in logged.err
 
 
 def test_the_split_does_not_depend_on_the_key(sa_med2d: Command, tmp_path: Path) -> None:

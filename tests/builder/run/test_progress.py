@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +14,7 @@ from rich.table import Table
 from shards import console
 from tests.support.command import Command
 from tests.support.sources import write_source
+from tests.support.terminal import on_a_terminal
 
 LONG = "A_source_with_a_name_of_forty_characters"
 
@@ -75,34 +72,13 @@ def test_the_documents_of_a_check_and_of_the_catalogue(sa_med2d: Command, tmp_pa
     assert {"name", "title", "license", "modality", "tiers"} == set(listed[0])
 
 
-def on_a_terminal(folder: Path, *arguments: object) -> str:
-    """What a command shows on a terminal of 80 columns, all streams together."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "builder", *map(str, arguments)]
-    with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                part = os.read(ours, 4096)
-            except OSError:  # the other end is closed
-                break
-            if not part:
-                break
-            shown += part
-    os.close(ours)
-    assert process.returncode == 0, shown.decode()
-    return shown.decode()
-
-
-def test_80_columns_keep_how_many_of_how_many_and_whole_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+def test_80_columns_keep_how_many_of_how_many_and_whole_names(tmp_path: Path) -> None:
     recipe = write_source(tmp_path, LONG, cases=3)
-    shown = on_a_terminal(tmp_path, "build", recipe, "--raw", tmp_path, "--out", "out", "--workers", "1")
+    code, shown = on_a_terminal(tmp_path, "build", recipe, "--raw", tmp_path, "--out", "out", "--workers", "1")
+    assert code == 0, shown
     assert "3/3 cases 0:00:" in shown
     assert f"source {LONG}" in shown
-    listed = on_a_terminal(tmp_path, "sources", "list")
+    _, listed = on_a_terminal(tmp_path, "sources", "list")
     assert "Totalsegmentator_dataset" in listed
     assert "LicenseRef-MNI-ICBM152" in listed
 
