@@ -144,8 +144,8 @@ def masks_alone(raw: Path) -> None:
 def damaged(raw: Path) -> None:
     """Masks whose damage quotes what they hold."""
     for person, content in {
-        f"{NAMES[0]}.mha": f"NDims = {NAMES[0]}\n",
-        f"{NAMES[1]}.mha": f"NDims = 3\nDimSize = {NAMES[0]}\n",
+        f"{NAMES[0]}.mha": f"NDims = {NAMES[0]}\nElementDataFile = LOCAL\n",
+        f"{NAMES[1]}.mha": f"NDims = 3\nDimSize = {NAMES[0]}\nElementDataFile = LOCAL\n",
         f"{NAMES[2]}.mha": f"NDims = 3\nDimSize = 4 4 4\nElementType = {NAMES[0]}\nElementDataFile = LOCAL\n",
     }.items():
         image(raw / person.removesuffix(".mha") / "ct")
