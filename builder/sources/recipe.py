@@ -336,7 +336,8 @@ class Recipe(_Table):
         splits: Official split: split -> captured ``{split}`` values, or patient names with ``*`` and ``?``.
         keep_empty: Keep slices without any mask.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
-            as they are, for collections that were de-identified at their source.
+            as they are, for collections that were de-identified at their source. Where they are hashed, a captured
+            ``{submodality}`` or ``{label}`` must stand in ``[submodalities]``, ``[labels]`` or the vocabulary.
         identifiers_evidence: Where it is written that they may be public.
     """
 
