@@ -253,6 +253,7 @@ class Gates(_Table):
             background.
         nonfinite_values: The image holds NaN or infinite values; flagged, they become its lowest finite value.
         burned_in_text: A DICOM image says that text, which may name a patient, is part of its pixels.
+            Pixels are not searched for text.
         modality_mismatch: A DICOM image says it is of another modality than the recipe.
         patient_mismatch: A DICOM mask names another patient, or another frame of reference, than its image, or refers
             to other series and images alone.
