@@ -921,6 +921,21 @@ def _without_secrets(text: str, secrets: frozenset[str] = frozenset()) -> str:
     return _SECRETS.sub("***", text)
 
 
+def redacted(text: str) -> str:
+    """A text that a server may have had a part in, without secrets: of the environment, logged in, or such by look."""
+    import huggingface_hub  # noqa: PLC0415 - only an error needs it
+
+    found = {value for name, value in os.environ.items() if _SECRET_VARIABLES.search(name)}
+    found.add(huggingface_hub.get_token() or "")
+    return _without_secrets(text, frozenset(secret for secret in found if len(secret) > 3))
+
+
+_SECRET_VARIABLES: Final = re.compile(
+    "(?i)^(AWS|AZURE|HF|HUGGING_?FACE)_.*(TOKEN|SECRET|PASSWORD|KEY|CONNECTION_STRING)|IDENTIFIER_KEY$"
+)
+"""Environment variables whose values are secret."""
+
+
 def _status(error: BaseException) -> int | None:
     """HTTP status of an error of any client: httpx, aiohttp, requests, botocore."""
     response = getattr(error, "response", None)

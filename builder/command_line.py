@@ -68,6 +68,9 @@ def _without_nul(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
 
 
 def _complain(text: str) -> None:
+    from sa_med2d_20m import redacted  # noqa: PLC0415 - only errors need it
+
+    text = redacted(text)
     try:
         complain(console(), text)
     except ModuleNotFoundError:  # Rich comes with the extras

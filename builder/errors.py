@@ -22,7 +22,17 @@ class RecipeError(SAMed2DError):
 
 
 class UnreadableError(SAMed2DError):
-    """A file cannot be read; the message says what was expected and what came."""
+    """A file cannot be read; the message says what was expected and what came.
+
+    Args:
+        message: The message.
+        withheld: The message without texts of the file, for sources whose names are not shown; None where it quotes
+            none.
+    """
+
+    def __init__(self, message: str, *, withheld: str | None = None) -> None:
+        super().__init__(message)
+        self.withheld = withheld
 
 
 class TransientError(UnreadableError):
@@ -37,11 +47,15 @@ class CaseError(SAMed2DError):
         file: File at fault, relative to the source's root.
         reason: What was expected, what came, what to do; without the file's name.
         transient: Whether another try may be luckier: input and output, a process or the time failed, not the file.
+        withheld: The reason without texts of the file or of its name, for sources whose names are not shown; None where
+            it quotes none.
     """
 
-    def __init__(self, stage: Stage, file: str, reason: str, *, transient: bool = False) -> None:
+    def __init__(
+        self, stage: Stage, file: str, reason: str, *, transient: bool = False, withheld: str | None = None
+    ) -> None:
         super().__init__(stage, file, reason)  # all three, so that it can come out of a worker process
-        self.stage, self.file, self.reason, self.transient = stage, file, reason, transient
+        self.stage, self.file, self.reason, self.transient, self.withheld = stage, file, reason, transient, withheld
 
     def __str__(self) -> str:
         return f"{self.file}: {self.stage}: {self.reason}"

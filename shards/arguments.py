@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from sa_med2d_20m import DatasetError
+from sa_med2d_20m import DatasetError, redacted
 
 _EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
 """Protocol of a URL -> the extra whose packages read it."""
@@ -37,9 +37,9 @@ def output_folder(text: str, *, write: bool = False) -> Path:
             fsspec.get_filesystem_class(protocol)
         return writable(text) if write else folder(text)
     except DatasetError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(redacted(str(error))) from None
     except ImportError as error:
-        raise argparse.ArgumentTypeError(missing(text, error, _EXTRAS.get(protocol, "publish"))) from None
+        raise argparse.ArgumentTypeError(redacted(missing(text, error, _EXTRAS.get(protocol, "publish")))) from None
 
 
 def positive(text: str) -> int:

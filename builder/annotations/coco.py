@@ -32,7 +32,6 @@ _TOO_LONG: Final = re.compile(r"[P-o]{13}")
 _MEMORY: Final = {b",": 40, b"[": 64, b"{": 240}
 """Sign in a JSON file -> most bytes that Python takes for what it stands for, next to the text itself."""
 _SURROGATE: Final = re.compile(rb"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
-_LONGEST_ID: Final = 40
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,10 @@ def _segments_on(found: _Annotated | None, image: Picture | Volume) -> list[Segm
         raise UnreadableError("COCO annotations are about pictures, but the image is a volume")
     shape = image.array.shape[0], image.array.shape[1]
     if shape != found.shape:
+        differs = f"{found.shape[1]} x {found.shape[0]} pixels, but the image has {shape[1]} x {shape[0]}"
         raise UnreadableError(
-            f"it says that {found.path} has {found.shape[1]} x {found.shape[0]} pixels, but the image has "
-            f"{shape[1]} x {shape[0]}: another version of the picture"
+            f"it says that {found.path} has {differs}: another version of the picture",
+            withheld=f"it says that the picture has {differs}: another version of it",
         )
     return [Segment(category, partial(_draw, stored, shape, what)) for category, stored, what in found.objects]
 
@@ -94,8 +94,9 @@ def _index(path: Path, _state: FileState | None, rules: ReadRules) -> _Index:
     objects: dict[Any, list[tuple[str, Any, str]]] = defaultdict(list)
     pictures: dict[str, list[_Annotated]] = defaultdict(list)
     try:
-        for annotation in record["annotations"]:
-            what = f"annotation {str(annotation.get('id', 'without an id'))[:_LONGEST_ID]}"
+        for number, annotation in enumerate(record["annotations"], 1):
+            named = annotation.get("id")
+            what = f"annotation {named}" if type(named) is int else f"annotation number {number} of the file"
             entry = names[annotation["category_id"]], annotation.get("segmentation"), what
             objects[annotation["image_id"]].append(entry)
         for entry in record["images"]:
@@ -103,9 +104,13 @@ def _index(path: Path, _state: FileState | None, rules: ReadRules) -> _Index:
             shape = int(entry["height"]), int(entry["width"])
             pictures[PurePosixPath(name).name].append(_Annotated(name, shape, tuple(objects.pop(entry["id"], ()))))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UnreadableError(f"damaged COCO file: an image or annotation lacks or contradicts {error}") from None
+        what = "damaged COCO file: an image or annotation lacks or contradicts"
+        raise UnreadableError(f"{what} {error}", withheld=f"{what} what belongs there") from None
     if objects:
-        raise UnreadableError(f"damaged COCO file: annotations of image {next(iter(objects))}, which it does not list")
+        raise UnreadableError(
+            f"damaged COCO file: annotations of image {next(iter(objects))}, which it does not list",
+            withheld="damaged COCO file: annotations of an image that it does not list",
+        )
     return {name: tuple(found) for name, found in pictures.items()}
 
 
@@ -131,7 +136,8 @@ def _category_names(record: Mapping[str, Any]) -> dict[Any, str]:
     try:
         return {category["id"]: str(category["name"]) for category in record["categories"]}
     except (KeyError, TypeError) as error:
-        raise UnreadableError(f"damaged COCO file: a category lacks {error}") from None
+        what = "damaged COCO file: a category lacks"
+        raise UnreadableError(f"{what} {error}", withheld=f"{what} its id or name") from None
 
 
 def _find(index: _Index, image_file: str) -> _Annotated | None:
@@ -149,7 +155,10 @@ def _find(index: _Index, image_file: str) -> _Annotated | None:
 
     first, second = sorted(named, key=shared, reverse=True)[:2]
     if shared(first) == shared(second):
-        raise UnreadableError(f"it lists {first.path} and {second.path}, and {image_file} may be either")
+        raise UnreadableError(
+            f"it lists {first.path} and {second.path}, and {image_file} may be either",
+            withheld="it lists several pictures of the name of the image, which may be either",
+        )
     return first
 
 
@@ -166,7 +175,10 @@ def _decode_runs(stored: Mapping[str, Any], shape: tuple[int, int], what: str) -
     """Run lengths of 0 and 1 in turn, down the columns from left to right; (1, H, W) bool."""
     counts = stored.get("counts")
     if stored.get("size") != list(shape):
-        raise UnreadableError(f"{what}: its RLE is for {stored.get('size')} pixels, the image has {list(shape)}")
+        raise UnreadableError(
+            f"{what}: its RLE is for {stored.get('size')} pixels, the image has {list(shape)}",
+            withheld=f"{what}: its RLE is for another number of pixels than the image has, {list(shape)}",
+        )
     if isinstance(counts, str) and _is_compressed(counts):
         counts = _decompressed(counts)
     if not isinstance(counts, list) or not all(isinstance(count, int) for count in counts):

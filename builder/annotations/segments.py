@@ -166,5 +166,8 @@ def _reader_of(path: Path) -> NamedMaskReader:
 
     modality = text_of(open_dicom(path, ["Modality"], pixels=False), "Modality")
     if modality not in BY_MODALITY:
-        raise UnreadableError(f"it is a DICOM object of modality {modality or 'unknown'}, expected SEG or RTSTRUCT")
+        raise UnreadableError(
+            f"it is a DICOM object of modality {modality or 'unknown'}, expected SEG or RTSTRUCT",
+            withheld="it is a DICOM object of another modality, expected SEG or RTSTRUCT",
+        )
     return BY_MODALITY[modality]()

@@ -25,20 +25,38 @@ _Match = tuple[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
+class HeldBack:
+    """A case that is not built, as matching found it.
+
+    Attributes:
+        entry: What is said of it.
+        withheld: Its reason without what a path captured; None where it quotes nothing of the kind.
+    """
+
+    entry: Quarantined
+    withheld: str | None = None
+
+
+@dataclass(frozen=True)
 class Discovery:
     """What a source's folder holds.
 
     Attributes:
         cases: Ordered by name.
-        quarantined: Cases that contradict each other or themselves (stage ``match``).
+        held_back: Cases that contradict each other or themselves (stage ``match``).
         images_without_mask: Paths; such images are not built.
         masks_without_image: Paths.
     """
 
     cases: tuple[Case, ...]
-    quarantined: tuple[Quarantined, ...]
+    held_back: tuple[HeldBack, ...]
     images_without_mask: tuple[str, ...]
     masks_without_image: tuple[str, ...]
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """What is said of the cases that are held back."""
+        return tuple(one.entry for one in self.held_back)
 
     @property
     def captured_labels(self) -> set[str]:
@@ -87,30 +105,31 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
     found = _join(recipe, images, masks)
-    found = replace(found, quarantined=(*nameless, *found.quarantined))
-    if not found.cases and not found.quarantined:
+    found = replace(found, held_back=(*nameless, *found.held_back))
+    if not found.cases and not found.held_back:
         raise RecipeError([_nothing_joined(recipe, found)])
     return found
 
 
-def _closed_folder(error: OSError, root: Path) -> Quarantined:
+def _closed_folder(error: OSError, root: Path) -> HeldBack:
     path = Path(error.filename).relative_to(root).as_posix() + "/"
     reason = f"the folder cannot be looked into: {error.strerror}; give yourself the right to read it"
-    return Quarantined(path, path, "match", reason)
+    return HeldBack(Quarantined(path, path, "match", reason))
 
 
-def _with_patients(recipe: Recipe, root: Path, images: list[_Match]) -> tuple[list[_Match], list[Quarantined]]:
+def _with_patients(recipe: Recipe, root: Path, images: list[_Match]) -> tuple[list[_Match], list[HeldBack]]:
     """Images with the patient that their files name; those that name none are held back."""
     named, nameless = [], []
     for path, found in images:
         try:
             patient = read_patient(root, path, read_rules(recipe))
         except CaseError as error:
-            nameless.append(Quarantined(_case_name(recipe, found), path, "read", error.reason))
+            entry = Quarantined(_case_name(recipe, found), path, "read", error.reason)
+            nameless.append(HeldBack(entry, error.withheld))
             continue
         if patient is None:
             reason = f"it names no patient, but files.patient is {PATIENT_ID}"
-            nameless.append(Quarantined(_case_name(recipe, found), path, "read", reason))
+            nameless.append(HeldBack(Quarantined(_case_name(recipe, found), path, "read", reason)))
         else:
             named.append((path, {**found, "patient": patient}))
     return named, nameless
@@ -212,38 +231,41 @@ def _submodality(recipe: Recipe, found: Mapping[str, str]) -> str:
     return recipe.submodalities.get(captured, captured.lower().replace("-", "_"))
 
 
-def _contradiction(recipe: Recipe, name: str, group: list[_Match]) -> Quarantined | None:
+def _contradiction(recipe: Recipe, name: str, group: list[_Match]) -> HeldBack | None:
     """Why images of one case name cannot be one case."""
     if not all(_is_utf8(path) for path, _ in group):
-        return Quarantined(_printable(name), _printable(group[0][0]), "match", "its name is no UTF-8; rename the file")
+        reason = "its name is no UTF-8; rename the file"
+        return HeldBack(Quarantined(_printable(name), _printable(group[0][0]), "match", reason))
     by_submodality: dict[str, str] = {}
     first = group[0]
     for path, found in group:
         submodality = _submodality(recipe, found)
         if not _SUBMODALITY.fullmatch(submodality):
-            reason = f"captured sub-modality {submodality!r}, expected letters, digits and single underscores"
-            return Quarantined(name, path, "match", reason)
+            expected = "expected letters, digits and single underscores"
+            reason = f"captured sub-modality {submodality!r}, {expected}"
+            return HeldBack(Quarantined(name, path, "match", reason), f"captured a sub-modality, {expected}")
         if submodality in by_submodality:
             reason = (
                 f"claims the same case and sub-modality as {by_submodality[submodality]}; capture what tells them "
                 "apart, or name the case from more captures with files.case"
             )
-            return Quarantined(name, path, "match", reason)
+            return HeldBack(Quarantined(name, path, "match", reason))
         by_submodality[submodality] = path
         if (_patient(recipe, name, found), found.get("split")) != (
             _patient(recipe, name, first[1]),
             first[1].get("split"),
         ):
             reason = f"has the case name of {first[0]}, but another patient or split; set files.case"
-            return Quarantined(name, path, "match", reason)
+            return HeldBack(Quarantined(name, path, "match", reason))
     captured, patient = first[1].get("split"), _patient(recipe, name, first[1])
     if captured is not None and official_split(captured, patient, recipe.splits) is None:
-        reason = f"captured the split {captured!r}, which is no known name; list it in [splits]"
-        return Quarantined(name, first[0], "match", reason)
+        advice = "which is no known name; list it in [splits]"
+        reason = f"captured the split {captured!r}, {advice}"
+        return HeldBack(Quarantined(name, first[0], "match", reason), f"captured a split, {advice}")
     return None
 
 
-def _unnamed_class(recipe: Recipe, name: str, masks: Iterable[MaskFile]) -> Quarantined | None:
+def _unnamed_class(recipe: Recipe, name: str, masks: Iterable[MaskFile]) -> HeldBack | None:
     """Why what ``{label}`` captured of a case's masks can name no class."""
     for mask in masks:
         if mask.label is None or mask.label in recipe.labels or re.fullmatch(CLASS_NAME, mask.label):
@@ -253,7 +275,8 @@ def _unnamed_class(recipe: Recipe, name: str, masks: Iterable[MaskFile]) -> Quar
             f"captured the label {label!r}, which is no class name: expected {CLASS_NAME_IN_WORDS}; name its class "
             f'in [labels]: {json.dumps(label, ensure_ascii=False)} = "..."'
         )
-        return Quarantined(name, _printable(mask.path), "match", reason)
+        withheld = f"captured a label that is no class name: expected {CLASS_NAME_IN_WORDS}; name its class in [labels]"
+        return HeldBack(Quarantined(name, _printable(mask.path), "match", reason), withheld)
     return None
 
 
@@ -281,20 +304,16 @@ def _images(recipe: Recipe, path: str, found: Mapping[str, str]) -> list[ImageFi
     return [ImageFile(path, name, number) for number, name in enumerate(recipe.files.channels)]
 
 
-def _separate_patients(cases: list[Case]) -> tuple[list[Case], list[Quarantined]]:
+def _separate_patients(cases: list[Case]) -> tuple[list[Case], list[HeldBack]]:
     """Hold back the cases of patients whom an official split puts on two sides."""
     splits: dict[str, set[str]] = defaultdict(set)
     for case in cases:
         splits[case.patient].add(case.split)
     kept = [case for case in cases if len(splits[case.patient]) == 1]
-    leaking = [
-        Quarantined(
-            case.name,
-            case.images[0].path,
-            "match",
-            f"the official split puts its patient into {' and '.join(sorted(splits[case.patient]))}; expected one",
-        )
-        for case in cases
-        if len(splits[case.patient]) > 1
-    ]
+    leaking = []
+    for case in cases:
+        if len(splits[case.patient]) > 1:
+            sides = " and ".join(sorted(splits[case.patient]))
+            reason = f"the official split puts its patient into {sides}; expected one"
+            leaking.append(HeldBack(Quarantined(case.name, case.images[0].path, "match", reason)))
     return kept, leaking

@@ -4,6 +4,9 @@ Folders of DICOM files, for one, are named after patients, dates, accession numb
 that its identifiers are public, none of them goes into a key, a metadata field, the plan or the quarantine: a hash
 stands there, and only the local table ``build/identifiers/SOURCE.json`` tells what it stands for. Without the key
 nobody can find out by trying names.
+
+A person's name may stand wherever somebody typed: in the part of a path that is taken for a sub-modality or a class, in
+the label of a segment. So what neither the recipe nor the vocabulary names is held back, and reasons quote none of it.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
+from builder.annotations.segments import BY_ENDING
 from builder.cases.case import Case
-from builder.cases.discovery import Discovery, scan
+from builder.cases.discovery import Discovery, HeldBack, scan
 from builder.errors import CaseError, RecipeError
 from builder.readers.files import carries_identifiers
+from builder.sources.recipe import Recipe
+from builder.sources.vocabulary import vocabulary
 from shards.atomic import write_atomic
 from shards.paths import BUILD
 from shards.receipt import Quarantined
@@ -79,23 +85,39 @@ class Pseudonyms:
         return hashed
 
 
-def holds_identifiers(found: Discovery, root: Path) -> bool:
-    """Whether any image of a source is of a kind that usually names patients; then none of its names is trusted."""
-    images = [case.images[0].path for case in found.cases]
-    return any(carries_identifiers(root, path) for path in (*images, *found.images_without_mask))
+def holds_identifiers(found: Discovery, recipe: Recipe, root: Path) -> bool:
+    """Whether any file of a source is of a kind that usually names patients; then none of its names is trusted.
+
+    What is not built counts too. Of a folder that cannot be looked into the pattern tells what it would hold.
+    """
+    cases, pattern = found.cases, recipe.files.image.text
+    held = (pattern if one.entry.file.endswith("/") else one.entry.file for one in found.held_back)
+    images = (image.path for case in cases for image in case.images)
+    masks = (mask.path for case in cases for mask in case.masks)
+    return any(
+        carries_identifiers(root, path)
+        for path in dict.fromkeys((*images, *found.images_without_mask, *held, *masks, *found.masks_without_image))
+        if PurePosixPath(path).suffix.lower() not in BY_ENDING  # annotations of pictures
+    )
 
 
-def without_identifiers(found: Discovery, root: Path, names: Pseudonyms) -> Discovery:
+def without_identifiers(found: Discovery, recipe: Recipe, root: Path, names: Pseudonyms) -> Discovery:
     """A discovery that shows hashes instead of names of cases, patients and files."""
+    unnamed = {case.name: reason for case in found.cases if (reason := _unnamed_capture(case, recipe)) is not None}
+    held = [
+        *found.held_back,
+        *(
+            HeldBack(Quarantined(case.name, case.images[0].path, "match", unnamed[case.name]))
+            for case in found.cases
+            if case.name in unnamed
+        ),
+    ]
     # reasons may name any file of the source
-    shown = {path: _shown_path(path, names) for path in scan(root)} if found.quarantined else {}
-    cases = [_hashed(case, names) for case in found.cases]
+    shown = {path: _shown_path(path, names) for path in scan(root)} if held else {}
+    cases = [_hashed(case, names) for case in found.cases if case.name not in unnamed]
     return Discovery(
         cases=tuple(sorted(cases, key=lambda case: case.name)),
-        quarantined=tuple(
-            Quarantined(names.of(one.case), _shown_path(one.file, names), one.stage, _replaced(one.reason, shown))
-            for one in found.quarantined
-        ),
+        held_back=tuple(_hashed_entry(one, shown, names) for one in held),
         images_without_mask=tuple(_shown_path(path, names) for path in found.images_without_mask),
         masks_without_image=tuple(_shown_path(path, names) for path in found.masks_without_image),
     )
@@ -128,10 +150,34 @@ def with_own_names(text: str, table: Mapping[str, str]) -> str:
 
 def shown_error(case: Case, error: CaseError) -> CaseError:
     """An error of a case as it may be shown."""
+    if not case.shown:
+        return error
     shown = dict(case.shown)
-    return CaseError(
-        error.stage, shown.get(error.file, error.file), _replaced(error.reason, shown), transient=error.transient
-    )
+    reason = _replaced(error.withheld or error.reason, shown)
+    return CaseError(error.stage, shown.get(error.file, error.file), reason, transient=error.transient)
+
+
+def _unnamed_capture(case: Case, recipe: Recipe) -> str | None:
+    """Why what a path captured may not be shown: it would stand in keys, metadata and the list of classes."""
+    told = {recipe.submodality, *recipe.submodalities.values(), *(recipe.files.channels or ())}
+    if not all(image.submodality in told for image in case.images):
+        return f"captured a sub-modality, {_UNNAMED.format('[submodalities]', 'submodality')}"
+    labels = {mask.label for mask in case.masks if mask.label is not None} - recipe.labels.keys()
+    if not all(vocabulary().find(label) for label in labels):
+        return f"captured a label that is no class of the vocabulary, {_UNNAMED.format('[labels]', 'label')}"
+    return None
+
+
+_UNNAMED: Final = (
+    "which the recipe does not name; as it may be a person's name it is not shown in a source of hashed identifiers: "
+    "name it in {0}, or match it with {{*}} instead of {{{1}}}"
+)
+
+
+def _hashed_entry(one: HeldBack, shown: Mapping[str, str], names: Pseudonyms) -> HeldBack:
+    entry = one.entry
+    reason = _replaced(one.withheld or entry.reason, shown)
+    return HeldBack(Quarantined(names.of(entry.case), _shown_path(entry.file, names), entry.stage, reason))
 
 
 def _shown_path(path: str, names: Pseudonyms) -> str:

@@ -35,7 +35,7 @@ class Tally:
         return Tally(self.dropped + other.dropped, self.flagged + other.flagged, self.lost_pixels + other.lost_pixels)
 
 
-def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None) -> Tally:
+def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None, withheld: str | None = None) -> Tally:
     """Do what the recipe says about something that a gate found.
 
     Args:
@@ -43,6 +43,7 @@ def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None) -> T
         gate: The gate.
         file: File that it was found in, relative to the source's root.
         reason: What was found; None for nothing.
+        withheld: The same without texts of the file; None where it quotes none.
 
     Returns:
         One ``dropped`` or one ``flagged``. What was found in must be left out where the tally has a ``dropped``.
@@ -54,7 +55,9 @@ def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None) -> T
     if reason is None or action == "off":
         return Tally()
     if action == "quarantine":
-        raise CaseError("gate", file, f"{gate}: {reason}; [gates] {gate} in the recipe says what to do with such")
+        advice = f"[gates] {gate} in the recipe says what to do with such"
+        hidden = None if withheld is None else f"{gate}: {withheld}; {advice}"
+        raise CaseError("gate", file, f"{gate}: {reason}; {advice}", withheld=hidden)
     counted = Counter[str]({gate: 1})
     return Tally(dropped=counted) if action == "drop" else Tally(flagged=counted)
 

@@ -23,7 +23,8 @@ def check_identity(image: Identity, file: str, modality: str, gates: Gates) -> T
     tally = apply_gate(gates, "burned_in_text", file, text)
     unlike = bool(image.modality) and modality not in image.fits
     reason = f"the image says it is {image.modality}, the recipe {modality}" if unlike else None
-    return tally + apply_gate(gates, "modality_mismatch", file, reason)
+    withheld = f"the image says it is of another modality than the recipe, which says {modality}"
+    return tally + apply_gate(gates, "modality_mismatch", file, reason, None if image.is_known else withheld)
 
 
 def check_same_patient(image: Identity, mask: Identity, file: str, gates: Gates) -> Tally:

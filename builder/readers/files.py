@@ -200,12 +200,15 @@ def read_patient(root: Path, file: str, rules: ReadRules) -> str | None:
 
 
 def carries_identifiers(root: Path, file: str) -> bool:
-    """Whether a file of a source is of a kind that usually names patients; what cannot be opened may be of any."""
+    """Whether a file of a source is of a kind that usually names patients.
+
+    What cannot be opened may be of any kind, and what no reader knows may be DICOM that has lost its mark.
+    """
     try:
         reader = reader_of(root / file)
     except OSError:
         return True
-    return reader is not None and reader.CARRIES_IDENTIFIERS
+    return reader is None or reader.CARRIES_IDENTIFIERS
 
 
 def path_below(root: Path, file: str) -> Path:
@@ -273,4 +276,4 @@ def read_error(file: str, error: UnreadableError | OSError) -> CaseError:
     """What is said of a file of a source that could not be read."""
     if isinstance(error, OSError):
         return CaseError("read", file, f"it cannot be opened: {error.strerror or error}", transient=True)
-    return CaseError("read", file, str(error), transient=isinstance(error, TransientError))
+    return CaseError("read", file, str(error), transient=isinstance(error, TransientError), withheld=error.withheld)

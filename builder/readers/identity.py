@@ -32,6 +32,11 @@ class Identity:
     series: frozenset[str] = frozenset()
     instances: frozenset[str] = frozenset()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether its modality is a term of the standard, and no other text that somebody put there."""
+        return bool(self.fits)
+
 
 ANONYMOUS: Final = Identity()
 """Of a file that says nothing of itself."""

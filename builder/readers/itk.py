@@ -72,7 +72,8 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Vol
         with caught_stderr() as said:
             image = reader.Execute()
     except RuntimeError as error:
-        raise UnreadableError(f"ITK cannot read its pixels: {_reason(error, said, path)}") from None
+        what = "ITK cannot read its pixels"
+        raise UnreadableError(f"{what}: {_reason(error, said, path)}", withheld=f"{what}; {_WITHHELD}") from None
     array = sitk.GetArrayFromImage(image)
     if dimensions == 2:
         column, row = image.GetSpacing()
@@ -86,6 +87,9 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Vol
     if _is_colour(reader):
         return Volume(array[..., :3], affine, stored_axes=axes)
     return VolumeSeries(np.moveaxis(array, -1, 0), affine, stored_axes=axes)
+
+
+_WITHHELD: Final = "why is not shown, as ITK may quote the file; fetch it again from its source"
 
 
 def _is_colour(reader: sitk.ImageFileReader) -> bool:
@@ -120,7 +124,8 @@ def _information(path: Path) -> sitk.ImageFileReader:
         with caught_stderr() as said:
             reader.ReadImageInformation()
     except RuntimeError as error:
-        raise UnreadableError(f"ITK cannot read its header: {_reason(error, said, path)}") from None
+        what = "ITK cannot read its header"
+        raise UnreadableError(f"{what}: {_reason(error, said, path)}", withheld=f"{what}; {_WITHHELD}") from None
     return reader
 
 

@@ -92,7 +92,8 @@ class _Fields:
         """The value of a field, 0 where there is none."""
         values = self.values.get(name, ["0"])
         if len(values) != 1 or not re.fullmatch(r"[0-9]{1,18}", values[0]):
-            raise UnreadableError(f"damaged header: expected one whole number as {name}, got {', '.join(values)}")
+            expected = f"damaged header: expected one whole number as {name}"
+            raise UnreadableError(f"{expected}, got {', '.join(values)}", withheld=expected)
         return int(values[0])
 
 
@@ -108,9 +109,8 @@ def parse_header(path: Path) -> ItkHeader:
         fields = _nrrd(file) if is_nrrd else _metaimage(file)
     dimensions = fields.values.get("dimension" if is_nrrd else "NDims", [])
     if len(dimensions) != 1 or not dimensions[0].isdecimal() or not 1 <= int(dimensions[0]) <= MOST_DIMENSIONS:
-        raise UnreadableError(
-            f"damaged header: expected one number of dimensions, got {', '.join(dimensions) or 'none'}"
-        )
+        expected = "damaged header: expected one number of dimensions"
+        raise UnreadableError(f"{expected}, got {', '.join(dimensions) or 'none'}", withheld=expected)
     if not is_nrrd:
         _check_sides(fields.values.get("DimSize", []), int(dimensions[0]))
     files = tuple(file for name in fields.names for file in _files(path.parent, name))
@@ -122,9 +122,8 @@ def _check_sides(values: Sequence[str], dimensions: int) -> None:
     sides = values[0].split() if len(values) == 1 else []
     if len(sides) != dimensions or not all(_SIDE.fullmatch(side) and int(side) < 2**31 for side in sides):
         got = ", ".join(values) or "none"
-        raise UnreadableError(
-            f"damaged MetaImage header: expected DimSize with {dimensions} numbers above 0, got {got}"
-        )
+        expected = f"damaged MetaImage header: expected DimSize with {dimensions} numbers above 0"
+        raise UnreadableError(f"{expected}, got {got}", withheld=expected)
 
 
 def _metaimage(file: BinaryIO) -> _Fields:

@@ -122,7 +122,7 @@ def _header_path(path: Path) -> Path:
     header, pixels = path.with_suffix(".hdr"), path.with_suffix(".img")
     for part in (header, pixels):
         if not part.is_file():
-            raise UnreadableError(f"a pair of .hdr and .img, but {part.name} is missing")
+            raise UnreadableError(f"a pair of .hdr and .img, but the {part.suffix.lower()} is missing")
     return header
 
 

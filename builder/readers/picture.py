@@ -119,7 +119,8 @@ def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise UnreadableError(f"its header cannot be read: {error}") from None
+        what = "its header cannot be read"
+        raise UnreadableError(f"{what}: {error}", withheld=what) from None
 
 
 def _check_png(content: bytes) -> None:
@@ -155,9 +156,10 @@ def _tiff_shape(path: Path, rules: ReadRules) -> tuple[int, ...]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise UnreadableError(f"damaged TIFF: {error}") from None
+        raise UnreadableError(f"damaged TIFF: {error}", withheld="damaged TIFF") from None
     except Exception as error:  # what a damaged directory raises is not documented
-        raise UnreadableError(f"damaged TIFF, or none: {error}") from None
+        what = "damaged TIFF, or none"
+        raise UnreadableError(f"{what}: {error}", withheld=what) from None
     if not pages:
         raise UnreadableError("damaged TIFF: it has no page")
     if len({page[:2] for page in pages}) > 1:
@@ -232,7 +234,8 @@ def _check_tiff(content: bytes) -> None:
         return
     except Exception as error:  # what Pillow raises for a damaged directory is not documented
         _refuse_lost_pixels(said)
-        raise UnreadableError(f"damaged TIFF ({error}); fetch it again from its source") from None
+        withheld = "damaged TIFF; fetch it again from its source"
+        raise UnreadableError(f"damaged TIFF ({error}); fetch it again from its source", withheld=withheld) from None
     _refuse_lost_pixels(said)
 
 

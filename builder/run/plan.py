@@ -115,10 +115,10 @@ def plan_source(
         RecipeError: The folder holds nothing that the recipe describes.
     """
     discovery, pseudonyms = discover(recipe, root), {}
-    hashed = recipe.identifiers == "hashed" and holds_identifiers(discovery, root)
+    hashed = recipe.identifiers == "hashed" and holds_identifiers(discovery, recipe, root)
     if hashed and key is not None:
         names = Pseudonyms(key(), recipe.name)
-        discovery, pseudonyms = without_identifiers(discovery, root, names), names.table
+        discovery, pseudonyms = without_identifiers(discovery, recipe, root, names), names.table
     # classes are numbered over the whole source, so that a limit changes no class id
     source = Source(root, recipe, source_classes(recipe, discovery.captured_labels, vocabulary()))
     by_split: dict[str, list[Case]] = defaultdict(list)

@@ -241,6 +241,7 @@ class Gates(Table):
             background.
         nonfinite_values: The image holds NaN or infinite values; flagged, they become its lowest finite value.
         burned_in_text: A DICOM image says that text, which may name a patient, is part of its pixels.
+            Pixels are not searched for text.
         modality_mismatch: A DICOM image says it is of another modality than the recipe.
         patient_mismatch: A DICOM mask names another patient, or another frame of reference, than its image, or refers
             to other series and images alone.
@@ -333,7 +334,8 @@ class Recipe(SourceMetadata):
         splits: Official split: split -> captured ``{split}`` values, or patient names with ``*`` and ``?``.
         keep_empty: Keep slices without any mask.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
-            as they are, for collections that were de-identified at their source.
+            as they are, for collections that were de-identified at their source. Where they are hashed, a captured
+            ``{submodality}`` or ``{label}`` must stand in ``[submodalities]``, ``[labels]`` or the vocabulary.
         identifiers_evidence: Where it is written that they may be public.
         examples: See `Example`.
     """

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -20,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from sa_med2d_20m import DatasetError
+from sa_med2d_20m import DatasetError, redacted
 from shards.hub.content import Content, git_oid, size_of
 from shards.hub.errors import PublishError
 from shards.hub.manifest import Manifest, read_manifest
@@ -218,7 +217,5 @@ _STATUSES: Final = {
 
 
 def _first_line(error: Exception) -> str:
-    """The sentence of an error, without any token that it may quote."""
-    text = (str(error).strip() or "no reason given").splitlines()[0]
-    token = huggingface_hub.get_token()
-    return text.replace(token, "(token)") if token else text
+    """The sentence of an error, without any token, whatever a server says."""
+    return redacted((str(error).strip() or "no reason given").splitlines()[0])

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from builder.conversion.masks.values import foreground, instance_numbers, listed
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume
 from builder.sources.recipe import ANY_INSTANCE, Gates
+from shards.console import plural
 
 ReadNamed = Callable[[str], tuple[list[Segment] | None, Tally]]
 """Path of a file -> its named masks on the grid of the image, None where it has none for it, and what gates did."""
@@ -115,7 +116,7 @@ def _segment_layers(
             elif number is not None:
                 layers.add(segment.mask, number)
         unnamed = _unnamed((segment.name for segment, number in named if number is None), encoding)
-        tally += counted + apply_gate(gates, "unnamed_values", file.path, unnamed)
+        tally += counted + apply_gate(gates, "unnamed_values", file.path, *unnamed)
     single = [ClassLayer(array, number) for number in sorted(objects) for array in objects[number].arrays]
     return single or layers.finished(encoding.regions), tally
 
@@ -126,12 +127,20 @@ def _named(segments: Iterable[Segment], labels: Mapping[str, int]) -> list[tuple
     return [(segment, None if key is None else labels[key]) for segment, key in keys]
 
 
-def _unnamed(names: Iterable[str], encoding: MaskEncoding) -> str | None:
-    """What is wrong with names that ``[labels]`` has not, None if there are none but ignored ones."""
-    unnamed = listed(dict.fromkeys(name for name in names if name not in encoding.rule.ignore))
+def _unnamed(names: Iterable[str], encoding: MaskEncoding) -> tuple[str | None, str | None]:
+    """What is wrong with names that ``[labels]`` has not, with these and without; None if there are but ignored ones.
+
+    Labels of segments and names of ROIs are typed in by hand, and now and then hold the patient's name.
+    """
+    unnamed = dict.fromkeys(name for name in names if name not in encoding.rule.ignore)
     if not unnamed:
-        return None
-    return f"the file holds {unnamed}, which [labels] does not name (it names {listed(encoding.labels)})"
+        return None, None
+    which = f"which [labels] does not name (it names {listed(encoding.labels)})"
+    withheld = f"the file holds {plural(len(unnamed), 'named mask')}, {which}; {_WITHHELD}"
+    return f"the file holds {listed(unnamed)}, {which}", withheld
+
+
+_WITHHELD: Final = "their names are not shown, as they may be a person's: look at them in a viewer of such files"
 
 
 def key_of(name: str, labels: Iterable[str]) -> str | None:

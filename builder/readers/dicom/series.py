@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from builder.errors import UnreadableError
 from builder.readers.dicom.file import kind_of, open_dicom, text_of
+from builder.readers.dicom.identity import MODALITIES
 from builder.readers.files import is_dicom
 from builder.readers.rules import ReadRules
 
@@ -59,13 +60,14 @@ def series_files(folder: Path, rules: ReadRules) -> list[Path]:
     if len(chosen) == 1:
         return [file for file, _ in chosen[0]]
     held = f"{len(found)} image series" if len(found) > 1 else "one image series"
-    names = "; ".join(sorted(_name(series) for series in found))
+    told, withheld = ("; ".join(sorted(_name(series, known=known) for series in found)) for known in (False, True))
     if rules.series is None:
         wanted = "say which is meant with files.series (its number, or a pattern over its description)"
-        raise UnreadableError(f"the folder holds {held}, expected one: {names}; {wanted}, or give each its own folder")
-    raise UnreadableError(
-        f"the folder holds {held} ({names}), of which {len(chosen)} fit files.series = {rules.series!r}; expected one"
-    )
+        reason = f"the folder holds {held}, expected one: {{}}; {wanted}, or give each its own folder"
+    else:
+        which = f"of which {len(chosen)} fit files.series = {rules.series!r}".replace("{", "{{").replace("}", "}}")
+        reason = f"the folder holds {held} ({{}}), {which}; expected one"
+    raise UnreadableError(reason.format(told), withheld=reason.format(withheld))
 
 
 @contextmanager
@@ -74,7 +76,8 @@ def place_named(place: str) -> Iterator[None]:
     try:
         yield
     except UnreadableError as error:
-        raise UnreadableError(f"{place}: {error}") from None
+        withheld = None if error.withheld is None else f"{place}: {error.withheld}"
+        raise UnreadableError(f"{place}: {error}", withheld=withheld) from None
 
 
 def _by_series(folder: Path, rules: ReadRules) -> dict[str, _Series]:
@@ -115,11 +118,19 @@ def _is_meant(series: _Series, wanted: int | str) -> bool:
     return fnmatchcase(text_of(first, "SeriesDescription").lower(), wanted.lower())
 
 
-def _name(series: _Series) -> str:
-    """What tells a series from others; not its description, which is free text and may name anyone."""
+def _name(series: _Series, *, known: bool) -> str:
+    """What tells a series from others; not its description, which is free text and may name anyone.
+
+    Args:
+        series: Its images.
+        known: Only modalities of the standard; what stands there instead may be anything.
+    """
     first = series[0][1]
     count = sum(int(text_of(dataset, "NumberOfFrames") or 1) for _, dataset in series)
     size = f"{text_of(first, 'Rows')} x {text_of(first, 'Columns')}"
     number = text_of(first, "SeriesNumber")
     images = f"{count} {'image' if count == 1 else 'images'} of {size}"
-    return f"{f'number {number}, ' if number else ''}{text_of(first, 'Modality') or 'unknown modality'}, {images}"
+    modality = text_of(first, "Modality")
+    if known and not any(modality in fitting for fitting in MODALITIES.values()):
+        modality = ""
+    return f"{f'number {number}, ' if number else ''}{modality or 'unknown modality'}, {images}"
