@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 
 from sa_med2d_20m import DatasetError
+from shards.foreign_json import LARGEST, too_large
 from shards.hub.content import Content, git_oid, size_of
 from shards.hub.errors import PublishError
 from shards.hub.manifest import Manifest, read_manifest
@@ -95,6 +96,9 @@ class Repository:
         found, unreadable = {}, {}
         for path in sorted(path for path in files if path.startswith(f"{MANIFESTS}/")):
             source = PurePosixPath(path).stem
+            if files[path].size > LARGEST:
+                unreadable[source] = str(too_large(f"{self.name}: {path}", files[path].size))
+                continue
             with self._hub_errors():
                 local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
             try:
