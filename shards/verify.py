@@ -28,6 +28,8 @@ _MOST_IDS: Final = 255
 """Objects in a layer of a label map of 8 bit."""
 _COUNTED_AT_ONCE: Final = 2**22
 """Pixels."""
+_HASHED_IF_BROKEN: Final = 2**32
+"""Bytes up to which a file that is no shard is compared with its receipt all the same."""
 
 
 def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Iterator[str]:
@@ -73,7 +75,7 @@ class VerifiedShard:
     Attributes:
         findings: A sentence each.
         receipt: Its receipt, None where there is none that can be read.
-        sha256: Of the tar that was read; empty where that is no shard.
+        sha256: Of the tar that was read; empty where that is large and no shard.
         size: Of that tar, in bytes.
         index_sha256: Of the index that was read, None where there is none.
         index_size: Of that index, in bytes.
@@ -98,14 +100,19 @@ def verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardChe
         receipt, reason = _receipt_of(path, near / shard.receipt)
         index = _bytes_of(near / shard.index)
         with path.open("rb") as file:
+            size = file.seek(0, io.SEEK_END)
             try:
-                # from its headers alone: what is no shard, of whatever size, is not read to its end
+                # from its headers alone: a file of any size that is no shard is not read to its end
                 rows = rows_of(file, path, shard)
             except (BrokenShardError, OSError) as error:
-                content, (sha256, size) = [str(error)], ("", file.seek(0, io.SEEK_END))
+                content = [str(error)]
+                sha256 = sha256_of(file)[0] if size <= _HASHED_IF_BROKEN else ""
             else:
-                content = list(_check_content(file, near, shard, receipt, index, rows, deep=deep, across=across))
                 sha256, size = sha256_of(file)
+                content = list(_check_content(path, shard, receipt, rows, across))
+                content += _check_index(near, shard, index, rows)
+                if deep:
+                    content += _check_samples(file, path, shard, rows)
             findings = [*(_check_receipt(shard, path, receipt, sha256, size) if receipt else [reason]), *content]
         return VerifiedShard(
             findings=tuple(finding.replace(str(near), str(out)) for finding in findings),
@@ -125,26 +132,18 @@ def _bytes_of(path: Path) -> bytes | None:
 
 
 def _check_content(
-    file: BinaryIO,
-    out: Path,
-    shard: ShardId,
-    receipt: Receipt | None,
-    index: bytes | None,
-    rows: list[dict[str, Any]],
-    *,
-    deep: bool,
-    across: CrossShardChecks,
+    path: Path, shard: ShardId, receipt: Receipt | None, rows: list[dict[str, Any]], across: CrossShardChecks
 ) -> Iterator[str]:
-    path = out / shard.tar
     if receipt is not None:
         yield from (f"{path}: {fault}" for fault in count_faults(receipt, shard, index_table(rows)))
     for row in rows:
         across.add(row)
         yield from (f"{shard.tar}: {row['key']}: {finding}" for finding in _check_row(shard, row))
-    yield from _check_index(out, shard, index, rows)
-    if deep:
-        for (sample, _), row in zip(read_open_shard(file, path), rows, strict=True):
-            yield from (f"{shard.tar}: {sample.key}: {finding}" for finding in check_sample(sample, row))
+
+
+def _check_samples(file: BinaryIO, path: Path, shard: ShardId, rows: list[dict[str, Any]]) -> Iterator[str]:
+    for (sample, _), row in zip(read_open_shard(file, path), rows, strict=True):
+        yield from (f"{shard.tar}: {sample.key}: {finding}" for finding in check_sample(sample, row))
 
 
 class CrossShardChecks:
@@ -235,8 +234,12 @@ def check_sample(sample: Sample, record: dict[str, Any]) -> Iterator[str]:
     if len(layers) > max(1, len(record["masks"])):
         yield f"the label map has {len(layers):,} layers, more than its {len(record['masks']):,} masks"
         return
+    yield from _check_layers(layers, record["masks"])
+
+
+def _check_layers(layers: npt.NDArray[Any], masks_of_all: list[dict[str, Any]]) -> Iterator[str]:
     held: list[list[dict[str, Any]]] = [[] for _ in layers]
-    for mask in record["masks"]:
+    for mask in masks_of_all:
         held[mask["layer"]].append(mask)
     for number, masks in enumerate(held):
         where = f"layer {number}: " if len(layers) > 1 else ""
@@ -263,7 +266,7 @@ def _some(values: list[int]) -> str:
 
 
 def _pixels_of_values(layer: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Number of pixels of each value of a layer; a few rows at a time, because counting makes each pixel eight bytes."""
+    """Number of pixels of each value of a layer; by a few rows, because counting makes each pixel eight bytes."""
     counts = np.zeros(max(_MOST_IDS, int(layer.max())) + 1, np.int64)
     step = max(1, _COUNTED_AT_ONCE // layer.shape[1])
     for row in range(0, layer.shape[0], step):
