@@ -231,17 +231,15 @@ def check_sample(sample: Sample, record: dict[str, Any]) -> Iterator[str]:
     if any(not 0 <= mask["layer"] < len(layers) for mask in record["masks"]):
         yield f"a mask lies outside the {len(layers)} layers of the label map"
         return
-    if len(layers) > max(1, len(record["masks"])):
-        yield f"the label map has {len(layers):,} layers, more than its {len(record['masks']):,} masks"
-        return
     yield from _check_layers(layers, record["masks"])
 
 
 def _check_layers(layers: npt.NDArray[Any], masks_of_all: list[dict[str, Any]]) -> Iterator[str]:
-    held: list[list[dict[str, Any]]] = [[] for _ in layers]
+    held: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for mask in masks_of_all:
         held[mask["layer"]].append(mask)
-    for number, masks in enumerate(held):
+    for number, layer in enumerate(layers):
+        masks = held[number]
         where = f"layer {number}: " if len(layers) > 1 else ""
         ids = [mask["id"] for mask in masks]
         if ids != list(range(1, len(ids) + 1)) or len(ids) > _MOST_IDS:
@@ -249,7 +247,8 @@ def _check_layers(layers: npt.NDArray[Any], masks_of_all: list[dict[str, Any]]) 
             return
         if len(layers) > 1 and not ids:
             yield f"{where}the label map has a layer without a mask"
-        counts = _pixels_of_values(layers[number])
+            return
+        counts = _pixels_of_values(layer)
         stray = np.setdiff1d(np.flatnonzero(counts), [0, *ids])
         if stray.size:
             yield f"{where}label map holds the values {_some(stray.tolist())}, which no mask has"
@@ -257,7 +256,7 @@ def _check_layers(layers: npt.NDArray[Any], masks_of_all: list[dict[str, Any]]) 
             here = int(counts[mask["id"]])
             if here != mask["area"]:
                 yield f"{_named(mask, layers)}: {here} pixels, metadata says {mask['area']}"
-            yield from (f"{_named(mask, layers)}: {finding}" for finding in _check_mask(mask, layers[number]))
+            yield from (f"{_named(mask, layers)}: {finding}" for finding in _check_mask(mask, layer))
 
 
 def _some(values: list[int]) -> str:
