@@ -59,7 +59,8 @@ class Published:
         changed: Number of files that were added or replaced.
         deleted: Number of files that were deleted.
         configs: Names of the configs, whose first samples were streamed.
-        tag: The tag that was made, or None.
+        tag: The tag that was asked for, or None.
+        was_tagged: Whether it was there already, for the same: an earlier run was interrupted after it.
     """
 
     commit: str
@@ -67,6 +68,7 @@ class Published:
     deleted: int
     configs: tuple[str, ...]
     tag: str | None
+    was_tagged: bool
 
 
 def offer(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> Offer:
@@ -104,14 +106,17 @@ def publish(
     head = repository.head()
     there = repository.files(head)
     _refuse_script(repository.name, there)
-    if tag is not None and tag in repository.tags():
-        raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
+    tagged = repository.commit_of(tag) if tag is not None and tag in repository.tags() else None
+    if tagged not in (None, head):
+        raise _taken(repository, tag)
     manifests = {**_others(repository, head, there, ours), **ours}
     wanted: dict[str, Content] = {
         **{file.path: file for verdict in offered.allowed for file in verdict.files},
         **_texts(ours.values(), manifests, repository.name),
     }
     changes = _changes(wanted, there, ours)
+    if tagged is not None and (changes.first or changes.last or changes.stale):
+        raise _taken(repository, tag)
     _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
     for group in _groups(changes.first):
         with _sent(repository, dict(group)) as operations:
@@ -122,9 +127,15 @@ def publish(
             head = repository.commit(last, f"Publish {', '.join(ours)}", head)
     _verify_arrived(repository, head, wanted)
     names = _stream_all(repository.name, head, manifests.values())
-    if tag is not None:
+    if tag is not None and tagged is None:
         repository.tag(tag, head)
-    return Published(head, len(changes.first) + len(changes.last), len(changes.stale), names, tag)
+    changed = len(changes.first) + len(changes.last)
+    return Published(head, changed, len(changes.stale), names, tag, was_tagged=tagged is not None)
+
+
+def _taken(repository: Repository, tag: str | None) -> PublishError:
+    """The error of a tag that names something else; one that names the very same is there from an interrupted run."""
+    return PublishError(f"{repository.name}: the tag {tag} exists already, for something else; choose another")
 
 
 def _others(

@@ -12,6 +12,7 @@ from typing import Final
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -74,8 +75,7 @@ class Repository:
 
     def head(self) -> str:
         """The commit that the branch is at."""
-        with self._hub_errors():
-            return str(self._api.dataset_info(self.name, revision=self.revision).sha)
+        return self.commit_of(self.revision)
 
     def files(self, revision: str) -> dict[str, RemoteFile]:
         """All files at a commit, branch or tag."""
@@ -100,7 +100,11 @@ class Repository:
                 unreadable[source] = str(too_large(f"{self.name}: {path}", files[path].size))
                 continue
             with self._hub_errors():
-                local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
+                try:
+                    local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
+                except EntryNotFoundError:
+                    unreadable[source] = f"{self.name}: {path} is listed, but its content is not there"
+                    continue
             try:
                 manifest = read_manifest(Path(local).read_bytes(), f"{self.name}: {path}")
             except DatasetError as error:
@@ -162,6 +166,11 @@ class Repository:
         """Names of the branches."""
         with self._hub_errors():
             return sorted(one.name for one in self._api.list_repo_refs(self.name, repo_type=_DATASET).branches)
+
+    def commit_of(self, revision: str) -> str:
+        """The commit that a branch or tag is at."""
+        with self._hub_errors():
+            return str(self._api.dataset_info(self.name, revision=revision).sha)
 
     def tag(self, name: str, revision: str) -> None:
         """Give a commit a name."""
