@@ -15,6 +15,7 @@ from shards.atomic import write_atomic
 from shards.description import SourceDescription, read_sources
 from shards.license import is_shared, refusal, tiers
 from shards.paths import CARD
+from shards.plain_text import link, markdown
 from shards.receipt import Receipt, lost_shares, read_receipts
 
 _SIZES: Final = (
@@ -233,7 +234,7 @@ def _license_table(receipts: list[Receipt], no_tier: str) -> str:
     lines = ["## Licences", "", "| licence | in the configs | images | masks |", "|---|---|--:|--:|"]
     for name, count in sorted(counts.items()):
         tiers_of = ", ".join(tiers(name)) or no_tier
-        lines.append(f"| {name} | {tiers_of} | {count['images']:,} | {count['masks']:,} |")
+        lines.append(f"| {markdown(name)} | {tiers_of} | {count['images']:,} | {count['masks']:,} |")
     return "\n".join(lines) + "\n"
 
 
@@ -244,7 +245,7 @@ def _label_table(receipts: list[Receipt]) -> str:
             labels[label][receipt.id.split] += count
     lines = ["## Masks by class and split", "", f"| class | {' | '.join(SPLITS)} |", f"|---|{'--:|' * len(SPLITS)}"]
     for label, by_split in sorted(labels.items()):
-        lines.append(f"| {label} | {' | '.join(f'{by_split[split]:,}' for split in SPLITS)} |")
+        lines.append(f"| {markdown(label)} | {' | '.join(f'{by_split[split]:,}' for split in SPLITS)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -304,11 +305,13 @@ def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescripti
     for name, count in sorted(counts.items()):
         source = sources.get(name)
         small = _left_out([receipt for receipt in receipts if receipt.id.source == name])
-        lines.append(f"- **{name}** ({licenses[name]}): {count['images']:,} images, {count['masks']:,} masks{small}.")
+        lines.append(
+            f"- **{name}** ({markdown(licenses[name])}): {count['images']:,} images, {count['masks']:,} masks{small}."
+        )
         if source is not None:
-            lines.append(f"  [{source.title}]({source.homepage}). {source.citation}")
+            lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
         evidence, access = (source.license_evidence, source.access) if source else (None, "open")
         refused = refusal(licenses[name], evidence, access)
         if refused:
-            lines.append(f"  Not for publication: {refused}.")
+            lines.append(f"  Not for publication: {markdown(refused)}.")
     return "\n".join(lines) + "\n"

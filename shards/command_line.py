@@ -242,10 +242,13 @@ def _publish(options: argparse.Namespace) -> int:
     )
     if done.left_out:
         speaker.print(words_of(done.left_out, options.repository), markup=False, highlight=False)
-    speaker.print(f"{options.repository} is at {done.commit}: {done.changed} files changed, {done.deleted} deleted")
+    speaker.print(
+        f"{options.repository} is at {done.commit}: {done.changed} files changed, {done.deleted} deleted", markup=False
+    )
     speaker.print(f"all files verified, the first samples of {', '.join(done.configs)} streamed")
     if done.tag is not None:
-        speaker.print(f"tagged {done.tag}")
+        said = f"the tag {done.tag} was there already, for the same" if done.was_tagged else f"tagged {done.tag}"
+        speaker.print(said, markup=False)
     return DONE
 
 
@@ -281,12 +284,15 @@ def _withdraw(options: argparse.Namespace) -> int:
         return FAILED
     repository = Repository(options.repository, options.revision)
     done = withdraw(options.source, repository, purge=options.purge)
-    speaker.print(f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted")
+    speaker.print(
+        f"{options.repository} is at {done.commit}: {done.deleted} files of {options.source} deleted", markup=False
+    )
     if done.tags:
         state = "tags deleted" if done.purged else "tags that still hold it (--purge deletes them)"
-        speaker.print(f"{state}: {', '.join(done.tags)}")
+        speaker.print(f"{state}: {', '.join(done.tags)}", markup=False)
     if done.branches:
-        speaker.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
+        said = f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}"
+        speaker.print(said, markup=False)
     for name, reason in done.unlisted.items():
         text = f"{reason}: the card leaves {name} out until it is published again"
         speaker.print(text, markup=False, highlight=False)

@@ -6,6 +6,7 @@ Rich is imported when a command first speaks, so that ``--help`` does not wait f
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+from shards.plain_text import CONTROL, visible
 
 LOG_WIDTH: Final = 160
 """Columns of what goes to a file or a pipe, which have no width of their own."""
@@ -25,9 +29,7 @@ PERIOD: Final = 30.0
 
 def console() -> Console:
     """The console for everything that is no result: standard error."""
-    from rich.console import Console  # noqa: PLC0415 - see above
-
-    return Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
+    return _console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 
 
 def results(*, quiet: bool = False) -> Console:
@@ -36,9 +38,18 @@ def results(*, quiet: bool = False) -> Console:
     Args:
         quiet: Nothing is printed, because the result is printed as JSON.
     """
+    return _console(quiet=quiet, width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+def _console(**options: Any) -> Console:
+    """A console that shows control characters in texts, and does not obey them: names may be somebody else's."""
     from rich.console import Console  # noqa: PLC0415 - see above
 
-    return Console(quiet=quiet, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    class PlainConsole(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(visible(text), **how)
+
+    return PlainConsole(**options)
 
 
 def complain(console: Console, text: str) -> None:
@@ -82,7 +93,13 @@ def print_json(record: Any) -> None:
     """Print the result of a command as one JSON document on standard output."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
     # halves of characters, as names of files may hold, as JSON escapes them
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+    text = text.encode("utf-8", "backslashreplace").decode()
+    sys.stdout.write("\n".join(CONTROL.sub(_spelled, line) for line in text.split("\n")) + "\n")
+
+
+def _spelled(found: re.Match[str]) -> str:
+    """A character of a text as JSON spells it."""
+    return json.dumps(found[0])[1:-1] if ord(found[0]) > 0x9F else f"\\u{ord(found[0]):04x}"
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, Literal
 
 from sa_med2d_20m import SCHEMA, Metadata
 
@@ -24,12 +27,13 @@ def type_faults(value: Any, expected: Any = Metadata, where: str = "") -> Iterat
 
     Args:
         value: The value.
-        expected: A dataclass, ``str``, ``int``, ``float``, ``bool``, a tuple or dict of one of them, or any of these or
-            None.
+        expected: A dataclass, ``str``, ``int``, ``float``, ``bool``, literals, a tuple or dict of one of them, or any
+            of these or None.
         where: Path of the value, for the message.
 
     Yields:
-        A sentence for each field that is missing, unknown or of another type.
+        A sentence for each field that is missing, unknown, of another type, or beyond what Arrow and files can hold.
+        They are made as they are asked for, and each is short.
     """
     if is_dataclass(expected):
         yield from _record_faults(value, typing.cast("type", expected), where)
@@ -42,10 +46,36 @@ def type_faults(value: Any, expected: Any = Metadata, where: str = "") -> Iterat
         yield from _table_faults(value, typing.get_args(expected)[1], where)
     elif typing.get_origin(expected) is tuple:
         yield from _list_faults(value, typing.get_args(expected), where)
+    elif typing.get_origin(expected) is Literal:
+        if value not in typing.get_args(expected):
+            yield f"{where} is {_SHOWN.repr(value)}, expected {' or '.join(map(repr, typing.get_args(expected)))}"
     elif isinstance(value, bool) != (expected is bool) or not isinstance(
         value, int | float if expected is float else expected
     ):
-        yield f"{where} is {value!r}, expected {expected.__name__}"
+        yield f"{where} is {_SHOWN.repr(value)}, expected {expected.__name__}"
+    elif (limit := _beyond(value, expected)) is not None:
+        yield f"{where} is {_SHOWN.repr(value)}, expected {limit}"
+
+
+def _beyond(value: Any, expected: type) -> str | None:
+    """Which limit a value of the right type does not keep to; None for none."""
+    if expected is str:
+        return None if len(value) <= LONGEST_TEXT else f"at most {LONGEST_TEXT:,} characters, got {len(value):,}"
+    if expected is float:
+        # Arrow takes whole numbers for a float only where it holds them exactly
+        exact = math.isfinite(value) if isinstance(value, float) else abs(value) <= 2**53
+        return None if exact else "a finite number of 64 bit"
+    return None if value in _INT64 else "a number of 64 bit"
+
+
+LONGEST_TEXT: Final = 2**16
+"""Characters of one text, such as a citation."""
+_INT64: Final = range(-(2**63), 2**63)
+_SHOWN: Final = reprlib.Repr()
+"""What came, in a message: short, however large it is."""
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 80
+_SHOWN.maxlist = _SHOWN.maxdict = 9
+_SHOWN.maxlevel = 3
 
 
 @cache
@@ -54,35 +84,45 @@ def _types_of(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+@cache
+def _required(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING)
+
+
 def _record_faults(value: Any, expected: type, where: str) -> Iterator[str]:
     prefix = f"{where}." if where else ""
     if not isinstance(value, Mapping):
-        yield f"{where or 'metadata'} is {value!r}, expected a record"
+        yield f"{where or 'metadata'} is {_SHOWN.repr(value)}, expected a record"
         return
     hints = _types_of(expected)
-    names = [field.name for field in fields(expected)]
-    yield from (f"{prefix}{name} is missing" for name in names if name not in value)
-    yield from (f"{prefix}{name} is no field of this version" for name in value if name not in names)
-    for name in names:
+    yield from (f"{prefix}{name} is missing" for name in _required(expected) if name not in value)
+    yield from (f"{prefix}{name:.80} is no field of this version" for name in value if name not in hints)
+    for name, hint in hints.items():
         if name in value:
-            yield from type_faults(value[name], hints[name], f"{prefix}{name}")
+            yield from type_faults(value[name], hint, f"{prefix}{name}")
 
 
 def _table_faults(value: Any, item: Any, where: str) -> Iterator[str]:
     if not isinstance(value, Mapping):
-        yield f"{where} is {value!r}, expected a table"
+        yield f"{where} is {_SHOWN.repr(value)}, expected a table"
         return
     for name, entry in value.items():
-        yield from type_faults(entry, item, f"{where}.{name}")
+        yield from type_faults(name, str, f"a name in {where}")
+        yield from type_faults(entry, item, f"{where}.{name:.80}")
 
 
 def _list_faults(value: Any, items: tuple[Any, ...], where: str) -> Iterator[str]:
     any_length = items[-1] is Ellipsis
     if not isinstance(value, list) or (not any_length and len(value) != len(items)):
-        yield f"{where} is {value!r}, expected {'a list' if any_length else f'{len(items)} numbers'}"
+        yield f"{where} is {_SHOWN.repr(value)}, expected {'a list' if any_length else f'{len(items)} numbers'}"
         return
     for number, item in enumerate(value):
         yield from type_faults(item, items[0], f"{where}[{number}]")
+
+
+def first_faults(faults: Iterable[str]) -> str:
+    """The first three of any number of faults, in one sentence; empty for none."""
+    return "; ".join(islice(faults, 3))
 
 
 def meaning_faults(record: Mapping[str, Any]) -> Iterator[str]:

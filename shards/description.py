@@ -11,7 +11,8 @@ from typing import Any
 
 from sa_med2d_20m import DatasetError
 from shards.atomic import write_atomic
-from shards.contract import type_faults
+from shards.contract import first_faults, type_faults
+from shards.foreign_json import LARGEST, json_in, too_large
 from shards.paths import SOURCES, source_file
 from shards.store import contents
 
@@ -60,9 +61,9 @@ def source_from(record: Any, where: str) -> SourceDescription:
     Raises:
         DatasetError: It is none of this version; the message begins with ``where``.
     """
-    faults = list(type_faults(record, SourceDescription))
+    faults = first_faults(type_faults(record, SourceDescription, "the record"))
     if faults:
-        raise DatasetError(f"{where}: no description of a source that this version reads ({'; '.join(faults[:3])})")
+        raise DatasetError(f"{where}: no description of a source that this version reads ({faults})")
     return SourceDescription(**{**record, "classes": tuple(SourceClass(**entry) for entry in record["classes"])})
 
 
@@ -77,14 +78,15 @@ def source_faults(out: Path) -> list[str]:
 
 
 def _descriptions(out: Path) -> Iterator[SourceDescription | DatasetError]:
-    for name, data in contents(out, SOURCES, ".json").items():
+    for name, data in contents(out, SOURCES, ".json", LARGEST):
         where = f"{out / SOURCES / name}"
+        if isinstance(data, int):
+            yield too_large(f"{where}:", data)
+            continue
         try:
-            source = source_from(json.loads(data), where)
+            source = source_from(json_in(data, f"{where}:"), where)
         except DatasetError as error:
-            yield error
-        except (ValueError, RecursionError) as error:
-            yield DatasetError(f"{where}: is no JSON ({error}); build the source again")
+            yield DatasetError(f"{error}; build the source again")
         else:
-            misnamed = DatasetError(f"{where}: is about {source.name!r}; delete it, and build that source again")
+            misnamed = DatasetError(f"{where}: is about {source.name!r:.80}; delete it, and build that source again")
             yield source if name == f"{source.name}.json" else misnamed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 from sa_med2d_20m import PLACES, DatasetError, metadata_types
 from shards.atomic import open_atomic
 from shards.card import write_card
-from shards.contract import type_faults
+from shards.contract import first_faults, type_faults
+from shards.foreign_index import difference
+from shards.foreign_json import LARGEST, json_in, too_large
 from shards.lock import locked
 from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipts, write_receipt
 from shards.store import copied, is_here
-from shards.tar import BrokenShardError, Located, read_open_shard, sha256_of
+from shards.tar import BrokenShardError, Located, places_in, read_member, sha256_of
 
 
 def _arrow(described: Any) -> pa.DataType:
@@ -77,7 +79,13 @@ def moved(table: pa.Table, shard: str, bytes_on: int) -> pa.Table:
 def write_index(path: Path, table: pa.Table) -> None:
     """Write the rows of one shard; the same rows give the same bytes, whatever pieces they came in."""
     with open_atomic(path) as file:
-        pq.write_table(table.combine_chunks(), file, compression="zstd")
+        file.write(_parquet(table))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table.combine_chunks(), sink, compression="zstd")
+    return sink.getvalue()
 
 
 def rows_of(file: BinaryIO, path: Path, shard: ShardId) -> list[dict[str, Any]]:
@@ -92,16 +100,29 @@ def rows_of(file: BinaryIO, path: Path, shard: ShardId) -> list[dict[str, Any]]:
         BrokenShardError: The shard cannot be read.
     """
     rows = []
-    for sample, located in read_open_shard(file, path):
+    for key, located in places_in(file, path):
+        if located.record.size > LARGEST:
+            raise BrokenShardError(str(too_large(f"{path}: {key}.json", located.record.size)))
         try:
-            record = json.loads(sample.record)
-        except ValueError as error:
-            raise BrokenShardError(f"{path}: {sample.key}.json is no JSON ({error})") from None
-        faults = list(type_faults(record))
+            record = json_in(read_member(file, located.record), f"{path}: {key}.json")
+        except DatasetError as error:
+            raise BrokenShardError(str(error)) from None
+        faults = first_faults(type_faults(record))
         if faults:
-            raise BrokenShardError(f"{path}: {sample.key}: its metadata is wrong: {'; '.join(faults[:3])}")
+            raise BrokenShardError(f"{path}: {key}: its metadata is wrong: {faults}")
         rows.append(index_row(record, shard.tar, located))
     return rows
+
+
+def index_fault(data: bytes, rows: list[dict[str, Any]]) -> str | None:
+    """What is wrong with an index, in words; None for nothing.
+
+    Args:
+        data: The Parquet file.
+        rows: What it should hold, see `rows_of`.
+    """
+    own = _parquet(index_table(rows))
+    return None if data == own else difference(own, data)
 
 
 def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[str]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sa_med2d_20m import SCHEMA, DatasetError
 from shards.atomic import write_atomic
+from shards.contract import first_faults, type_faults
+from shards.foreign_json import LARGEST, json_in, too_large
 from shards.paths import RECEIPTS, ShardId
 from shards.stage import Stage
 from shards.store import contents
@@ -67,9 +70,20 @@ class Piece:
     quarantined: Quarantined | None = None
 
 
-def piece_from(record: dict[str, Any]) -> Piece:
-    """A piece from its record; `TypeError` or `KeyError` where it is none."""
-    reason = record["quarantined"]
+def piece_from(record: Any, where: str) -> Piece:
+    """A piece from its record.
+
+    Raises:
+        DatasetError: It is none; the message begins with ``where``.
+    """
+    faults = first_faults(type_faults(record, Piece, where))
+    if faults:
+        raise DatasetError(faults)
+    return _piece(record)
+
+
+def _piece(record: dict[str, Any]) -> Piece:
+    reason = record.get("quarantined")
     return Piece(**{**record, "quarantined": None if reason is None else Quarantined(**reason)})
 
 
@@ -145,20 +159,54 @@ def read_receipt(path: Path) -> Receipt:
     Raises:
         DatasetError: The file is no receipt of this version.
     """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise too_large(str(path), size)
     return _receipt_from(path.read_bytes(), str(path))
 
 
 def _receipt_from(data: bytes, where: str) -> Receipt:
-    try:
-        record: dict[str, Any] = json.loads(data.decode("utf-8", "surrogateescape"))
-        record["cases"] = tuple(record["cases"])
-        record["quarantined"] = tuple(Quarantined(**entry) for entry in record["quarantined"])
-        record["pieces"] = tuple(piece_from(entry) for entry in record["pieces"])
-        receipt = Receipt(**record)
-        ShardId.parse(receipt.shard)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DatasetError(f"{where} is no receipt that this version reads ({error})") from None
+    record = json_in(data, where, any_names=True)
+    faults = first_faults(type_faults(record, Receipt, "the record"))
+    if faults:
+        raise DatasetError(f"{where} is no receipt that this version reads: {faults}")
+    parts = {
+        "cases": tuple(record["cases"]),
+        "quarantined": tuple(Quarantined(**entry) for entry in record.get("quarantined", ())),
+        "pieces": tuple(_piece(entry) for entry in record.get("pieces", ())),
+    }
+    receipt = Receipt(**{**record, **parts})
+    refuse_impossible(receipt, where)
     return receipt
+
+
+def refuse_impossible(receipt: Receipt, where: str) -> None:
+    """Refuse what no shard can be, of a receipt whose fields have the right types.
+
+    Raises:
+        DatasetError: The message begins with ``where``.
+    """
+    try:
+        ShardId.parse(receipt.shard)
+    except DatasetError as error:
+        raise DatasetError(f"{where}: shard: {error}") from None
+    if not re.fullmatch("[0-9a-f]{64}", receipt.sha256):
+        raise DatasetError(f"{where}: sha256: expected 64 digits of 0-9 and a-f, got {receipt.sha256!r:.80}")
+    for name, counts in _counts_of(receipt):
+        least = min(counts, default=0)
+        if least < 0:
+            raise DatasetError(f"{where}: {name}: expected 0 or more, got {least}")
+
+
+def _counts_of(receipt: Receipt) -> Iterator[tuple[str, Collection[int]]]:
+    for name in ("bytes", "samples", "masks", "mask_pixels"):
+        yield name, (getattr(receipt, name),)
+    for name in ("labels", "dropped", "flagged", "lost_pixels"):
+        yield name, getattr(receipt, name).values()
+    for number, piece in enumerate(receipt.pieces):
+        yield f"pieces[{number}]", (piece.offset, piece.bytes, piece.samples, piece.masks)
+        for table in (piece.dropped, piece.flagged, piece.lost_pixels):
+            yield f"pieces[{number}]", table.values()
 
 
 def read_receipts(out: Path) -> dict[str, Receipt]:
@@ -167,7 +215,9 @@ def read_receipts(out: Path) -> dict[str, Receipt]:
     One that cannot be read counts as missing, and so does one that is about another shard than its path says.
     """
     found = {}
-    for name, data in contents(out, RECEIPTS, ".json").items():
+    for name, data in contents(out, RECEIPTS, ".json", LARGEST):
+        if isinstance(data, int):
+            continue
         try:
             receipt = _receipt_from(data, name)
         except DatasetError:

@@ -22,6 +22,8 @@ PART: Final = 16 << 20
 """Bytes of a part of an upload: a shard of 1 GiB is 64 parts, and S3 takes 10,000."""
 _REFUSED: Final = {"hf": "publish it there with 'sa-med2d publish', which asks the licences first"}
 """Protocol -> why nothing is written there."""
+_AT_ONCE: Final = 256
+"""Small objects that are read at once."""
 _CLIENTS: Final = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "httpx", "httpx2", "requests")
 """Packages whose errors say that a store failed."""
 
@@ -87,19 +89,30 @@ def listing(out: Path, below: str) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def contents(out: Path, below: str, suffix: str) -> dict[str, bytes]:
-    """All files with a suffix below a folder of an output folder; from an object store many at a time.
+def contents(out: Path, below: str, suffix: str, largest: int) -> Iterator[tuple[str, bytes | int]]:
+    """All files with a suffix below a folder of an output folder, sorted; from an object store many at a time.
 
-    Returns:
-        Path below that folder -> content, sorted by path.
+    Args:
+        out: Output folder.
+        below: Folder in it.
+        suffix: End of their names.
+        largest: Bytes up to which a file is read.
+
+    Yields:
+        Path below that folder, and the content; of a file that is larger its size.
     """
     root = out / below
-    names = [name for name in listing(out, below) if name.endswith(suffix)]
-    if is_here(root):
-        return {name: (root / name).read_bytes() for name in names}
-    paths = {name: f"{_name(root)}/{name}" for name in names}
-    read: Mapping[str, bytes] = _system(root).cat(list(paths.values())) if paths else {}
-    return {name: read[path] for name, path in paths.items()}
+    sizes = {name: size for name, size in listing(out, below).items() if name.endswith(suffix)}
+    listed, step = list(sizes), 1 if is_here(root) else _AT_ONCE
+    for names in (listed[first : first + step] for first in range(0, len(listed), step)):
+        small = [name for name in names if sizes[name] <= largest]
+        if is_here(root):
+            read = {name: (root / name).read_bytes() for name in small}
+        else:
+            paths = {name: f"{_name(root)}/{name}" for name in small}
+            got: Mapping[str, bytes] = _system(root).cat(list(paths.values())) if paths else {}
+            read = {name: got[path] for name, path in paths.items()}
+        yield from ((name, read.get(name, sizes[name])) for name in names)
 
 
 @contextmanager

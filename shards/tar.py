@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sa_med2d_20m import MEMBERS, DatasetError
+from sa_med2d_20m import MEMBERS, MEMORY_LIMIT, DatasetError
 
 _BLOCK: Final = 512
 _RECORD: Final = 10240
 _MODE: Final = 0o444
 _LONGEST_NAME: Final = 100
+_LONGEST_EXTENSION: Final = 2**16
+"""Bytes of a pax header: a name that an operating system can write is shorter."""
 _OWNER: Final = b"%07o\0" % _MODE + b"0000000\0" * 2
 _TIME: Final = b"\0" + b"00000000000\0"
 _REST: Final = b"\0 0" + bytes(100) + b"ustar\00000" + bytes(247)
@@ -145,10 +148,8 @@ def samples_in(blocks: bytes) -> Iterator[Sample]:
     Raises:
         BrokenShardError: They are not whole samples.
     """
-    with tarfile.open(fileobj=io.BytesIO(blocks + bytes(2 * _BLOCK)), mode="r:") as tar:
-        members = [(info, _content(tar, info, Path("piece"))) for info in tar]
-    for first in range(0, len(members), len(MEMBERS)):
-        yield _sample(members[first : first + len(MEMBERS)], Path("piece"))[0]
+    for sample, _ in read_open_shard(io.BytesIO(blocks + bytes(2 * _BLOCK)), Path("piece")):
+        yield sample
 
 
 def read_shard(path: Path) -> Iterator[tuple[Sample, Located]]:
@@ -171,52 +172,125 @@ def read_open_shard(file: BinaryIO, path: Path) -> Iterator[tuple[Sample, Locate
         file: Its content, from the start.
         path: Its name, for messages.
     """
+    for key, located in places_in(file, path):
+        members = (located.image, located.mask, located.record)
+        yield Sample(key, *(read_member(file, member) for member in members)), located
+
+
+def read_member(file: BinaryIO, member: Member) -> bytes:
+    """The bytes of a member that `places_in` found."""
+    file.seek(member.offset)
+    return file.read(member.size)
+
+
+def places_in(file: BinaryIO, path: Path) -> Iterator[tuple[str, Located]]:
+    """Where the samples of a shard lie, from its headers alone; nothing of a size that they claim is taken.
+
+    Args:
+        file: The tar, open.
+        path: Its name, for messages.
+
+    Yields:
+        Key and places of each sample, in order; each lies within the file.
+
+    Raises:
+        BrokenShardError: See there.
+    """
+    length = file.seek(0, io.SEEK_END)
+    members: list[tuple[str, Member]] = []
     end = 0
-    file.seek(0)
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            members: list[tuple[tarfile.TarInfo, bytes]] = []
-            for info in tar:
-                members.append((info, _content(tar, info, path)))
-                end = info.offset_data + info.size + -info.size % _BLOCK
-                if len(members) == len(MEMBERS):
-                    yield _sample(members, path)
-                    members = []
-    except tarfile.TarError as error:
-        raise BrokenShardError(f"{path}: no readable tar ({error})") from None
+    while (found := _member_at(file, path, end, length)) is not None:
+        members.append(found)
+        end = found[1].offset + found[1].size + -found[1].size % _BLOCK
+        if len(members) == len(MEMBERS):
+            yield _located(members, path)
+            members = []
     if members:
-        raise BrokenShardError(f"{path}: ends within a sample, after {members[-1][0].name}")
-    _check_end(file, path, end)
+        raise BrokenShardError(f"{path}: ends within a sample, after {members[-1][0]!r:.200}")
+    _check_end(file, path, end, length)
 
 
-def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:
-    file = tar.extractfile(info) if info.isreg() else None
-    if file is None:
-        raise BrokenShardError(f"{path}: {info.name} is not a regular file")
-    return file.read()
+def _member_at(file: BinaryIO, path: Path, start: int, length: int) -> tuple[str, Member] | None:
+    """Name and place of the member whose header stands at a byte; None at the end-of-archive mark."""
+    header = _header_at(file, path, start)
+    if header is None:
+        return None
+    said: dict[str, str] = {}
+    if header.type == tarfile.XHDTYPE:
+        if not 0 < header.size <= _LONGEST_EXTENSION:
+            raise BrokenShardError(
+                f"{path}: byte {start}: size of a pax header: expected 1 to {_LONGEST_EXTENSION}, got {header.size}"
+            )
+        said = _pax_fields(file.read(header.size), f"{path}: byte {start}")
+        start += _BLOCK + header.size + -header.size % _BLOCK
+        header = _header_at(file, path, start)
+    if header is None:
+        raise BrokenShardError(f"{path}: byte {start}: expected the header of a file, the file is truncated")
+    name, size = said.get("path", header.name), int(said.get("size", header.size))
+    if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise BrokenShardError(f"{path}: {name!r:.200} is not a regular file")
+    place = Member(start + _BLOCK, size)
+    if not 0 <= size <= length - place.offset:
+        raise BrokenShardError(
+            f"{path}: {name!r:.200}: its header says {size:,} bytes, {max(0, length - place.offset):,} follow; it is "
+            "truncated or damaged"
+        )
+    if size > MEMORY_LIMIT:
+        raise BrokenShardError(f"{path}: {name!r:.200}: expected at most {MEMORY_LIMIT:,} bytes, got {size:,}")
+    return name, place
 
 
-def _check_end(file: BinaryIO, path: Path, end: int) -> None:
-    """Whether nothing but the end-of-archive mark follows; tarfile stops silently at a header that it cannot read."""
+def _header_at(file: BinaryIO, path: Path, start: int) -> tarfile.TarInfo | None:
+    file.seek(start)
+    try:
+        return tarfile.TarInfo.frombuf(file.read(_BLOCK), "utf-8", "strict")
+    except (tarfile.EmptyHeaderError, tarfile.EOFHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]
+        return None  # what else stands there is told by `_check_end`
+    except (tarfile.TarError, ValueError) as error:
+        what = "a damaged header" if start else "no readable tar, a damaged header"
+        raise BrokenShardError(f"{path}: {what} at byte {start} ({error}), what follows cannot be read") from None
+
+
+def _pax_fields(data: bytes, where: str) -> dict[str, str]:
+    """The records of a pax extended header (POSIX.1-2024, pax, "pax Extended Header"): of those that we write."""
+    fields = {}
+    while data:
+        record = re.match(rb"(\d{1,5}) (path|size)=", data)
+        length = int(record[1]) if record else 0
+        if record is None or not record.end() < length <= len(data) or data[length - 1 : length] != b"\n":
+            raise BrokenShardError(f"{where}: expected a pax header of path and size, got {data[:60]!r}")
+        value, data = data[record.end() : length - 1], data[length:]
+        if record[2] == b"size" and not re.fullmatch(rb"\d{1,18}", value):
+            raise BrokenShardError(f"{where}: size: expected a number of bytes, got {value[:60]!r}")
+        try:
+            fields[record[2].decode()] = value.decode()
+        except UnicodeDecodeError:
+            raise BrokenShardError(f"{where}: path: expected UTF-8, got {value[:60]!r}") from None
+    return fields
+
+
+def _check_end(file: BinaryIO, path: Path, end: int, length: int) -> None:
+    """Whether nothing but the end-of-archive mark follows, which fills the last record."""
     file.seek(end)
-    rest = file.read()
+    rest = file.read(_RECORD + 2 * _BLOCK)
     if any(rest):
-        raise BrokenShardError(f"{path}: a damaged header at byte {end}, what follows cannot be read")
+        what = "a damaged header" if end else "no readable tar, a damaged header"
+        raise BrokenShardError(f"{path}: {what} at byte {end}, what follows cannot be read")
+    if length > end + len(rest):
+        raise BrokenShardError(
+            f"{path}: expected its end after the end-of-archive mark at byte {end}, {length - end:,} bytes follow"
+        )
     if len(rest) < 2 * _BLOCK:
         raise BrokenShardError(f"{path}: the end-of-archive mark is missing, the file is truncated")
 
 
-def _sample(members: list[tuple[tarfile.TarInfo, bytes]], path: Path) -> tuple[Sample, Located]:
-    key = members[0][0].name.split(".")[0]
-    names = tuple(info.name for info, _ in members)
+def _located(members: list[tuple[str, Member]], path: Path) -> tuple[str, Located]:
+    key = members[0][0].split(".")[0]
+    names = tuple(name for name, _ in members)
     expected = tuple(f"{key}.{member}" for member in MEMBERS)
     if names != expected:
-        raise BrokenShardError(f"{path}: expected the members {', '.join(expected)}, got {', '.join(names)}")
-    for info, data in members:
-        if len(data) != info.size:
-            raise BrokenShardError(f"{path}: {info.name} has {len(data)} of {info.size} bytes, the file is truncated")
-    sample = Sample(key, *(data for _, data in members))
-    return sample, Located(*(Member(info.offset_data, info.size) for info, _ in members))
+        raise BrokenShardError(f"{path}: expected the members {', '.join(expected):.600}, got {', '.join(names):.600}")
+    return key, Located(*(place for _, place in members))
 
 
 def sha256_of(file: BinaryIO) -> tuple[str, int]:

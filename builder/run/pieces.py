@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 import pyarrow as pa
 from isal import isal_zlib
 
+from sa_med2d_20m import DatasetError
 from shards.index import index_table
 from shards.paths import PIECES, ShardId
 from shards.receipt import Piece, piece_from
@@ -119,7 +120,7 @@ def _cases_in(out: Path, name: str, size: int) -> Iterator[LoggedCase]:
             return
         try:
             found = _logged(name, start, about[:record_size], rows_size)
-        except (TypeError, KeyError):  # a record of another version, whose cases are converted anew
+        except (TypeError, KeyError, DatasetError):  # a record of another version, whose cases are converted anew
             return
         if crc32_of(parts_of(out / name, found.piece.offset, found.piece.bytes)) == found.piece.crc32:
             yield found
@@ -137,7 +138,7 @@ def _logged(name: str, start: int, record: bytes, rows_size: int) -> LoggedCase:
     """A case by its record, which begins at a byte of the log."""
     about = json.loads(record.decode("utf-8", "surrogateescape"))
     rows_offset = start + len(record)
-    piece = piece_from({**about["piece"], "offset": rows_offset + rows_size})
+    piece = piece_from({**about["piece"], "offset": rows_offset + rows_size}, "the piece")
     return LoggedCase(piece, about["license"], name, rows_offset, rows_size)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from sa_med2d_20m import DatasetError
-from shards.contract import type_faults
+from shards.contract import first_faults, type_faults
 from shards.description import SourceDescription, source_from
-from shards.paths import ShardId
-from shards.receipt import Receipt
+from shards.foreign_json import json_in
+from shards.receipt import Receipt, refuse_impossible
 
 _COUNTS = ("samples", "masks", "labels", "dropped", "mask_pixels", "lost_pixels")
+_TYPES: Final = get_type_hints(Receipt)
 _KEPT = ("shard", "license", "sha256", "bytes", *_COUNTS, "schema")
 
 
@@ -44,10 +45,7 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     Raises:
         DatasetError: It is none of this version; the message begins with ``where``.
     """
-    try:
-        record: Any = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{where} is no JSON ({error})") from None
+    record = json_in(data, where)
     if not isinstance(record, dict) or not isinstance(record.get("shards"), list):
         raise DatasetError(f"{where} is no manifest that this version reads: expected 'source' and a list of 'shards'")
     source = source_from(record.get("source"), where)
@@ -61,9 +59,9 @@ def read_manifest(data: bytes, where: str) -> Manifest:
 def _receipt(record: Any, where: str) -> Receipt:
     if not isinstance(record, dict) or record.keys() != set(_KEPT):
         raise DatasetError(f"{where}: expected a record of {', '.join(_KEPT)}")
-    types = get_type_hints(Receipt)
-    faults = [fault for name in _KEPT for fault in type_faults(record[name], types[name], name)]
+    faults = first_faults(fault for name in _KEPT for fault in type_faults(record[name], _TYPES[name], name))
     if faults:
-        raise DatasetError(f"{where}: {'; '.join(faults[:3])}")
-    ShardId.parse(record["shard"])
-    return Receipt(**record, cases=())
+        raise DatasetError(f"{where}: {faults}")
+    receipt = Receipt(**record, cases=())
+    refuse_impossible(receipt, where)
+    return receipt

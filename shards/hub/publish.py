@@ -60,7 +60,8 @@ class Published:
         changed: Number of files that were added or replaced.
         deleted: Number of files that were deleted.
         configs: Names of the configs, whose first samples were streamed.
-        tag: The tag that was made, or None.
+        tag: The tag that was asked for, or None.
+        was_tagged: Whether it was there already, for the same: an earlier run was interrupted after it.
         left_out: Sources that were withdrawn from there and were not asked for again.
     """
 
@@ -69,6 +70,7 @@ class Published:
     deleted: int
     configs: tuple[str, ...]
     tag: str | None
+    was_tagged: bool
     left_out: tuple[str, ...] = ()
 
 
@@ -123,8 +125,9 @@ def publish(
     head = repository.head()
     there = repository.files(head)
     _refuse_script(repository.name, there)
-    if tag is not None and tag in repository.tags():
-        raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
+    tagged = repository.commit_of(tag) if tag is not None and tag in repository.tags() else None
+    if tagged not in (None, head):
+        raise _taken(repository, tag)
     withdrawn = withdrawn_from(repository, head, there)
     names = [verdict.name for verdict in offered.allowed]
     left = left_out(names, withdrawn, repository.name, again=again, asked=asked)
@@ -137,6 +140,8 @@ def publish(
         **({WITHDRAWN: remembered(withdrawn - set(again))} if WITHDRAWN in there else {}),
     }
     changes = _changes(wanted, there, ours)
+    if tagged is not None and (changes.first or changes.last or changes.stale):
+        raise _taken(repository, tag)
     _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
     for group in _groups(changes.first):
         with _sent(repository, dict(group)) as operations:
@@ -147,9 +152,23 @@ def publish(
             head = repository.commit(last, f"Publish {', '.join(ours)}", head)
     _verify_arrived(repository, head, wanted)
     streamed = _stream_all(repository.name, head, manifests.values())
-    if tag is not None:
+    if tag is not None and tagged is None:
         repository.tag(tag, head)
-    return Published(head, len(changes.first) + len(changes.last), len(changes.stale), streamed, tag, tuple(left))
+    changed = len(changes.first) + len(changes.last)
+    return Published(
+        head,
+        changed,
+        len(changes.stale),
+        streamed,
+        tag,
+        was_tagged=tagged is not None,
+        left_out=tuple(left),
+    )
+
+
+def _taken(repository: Repository, tag: str | None) -> PublishError:
+    """The error of a tag that names something else; one that names the very same is there from an interrupted run."""
+    return PublishError(f"{repository.name}: the tag {tag} exists already, for something else; choose another")
 
 
 def _others(

@@ -11,6 +11,7 @@ from typing import Final
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -20,6 +21,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 
 from sa_med2d_20m import DatasetError, redacted
+from shards.foreign_json import LARGEST, too_large
 from shards.hub.content import Content, git_oid, size_of
 from shards.hub.errors import PublishError
 from shards.hub.manifest import Manifest, read_manifest
@@ -72,8 +74,7 @@ class Repository:
 
     def head(self) -> str:
         """The commit that the branch is at."""
-        with self._hub_errors():
-            return str(self._api.dataset_info(self.name, revision=self.revision).sha)
+        return self.commit_of(self.revision)
 
     def files(self, revision: str) -> dict[str, RemoteFile]:
         """All files at a commit, branch or tag."""
@@ -94,8 +95,15 @@ class Repository:
         found, unreadable = {}, {}
         for path in sorted(path for path in files if path.startswith(f"{MANIFESTS}/")):
             source = PurePosixPath(path).stem
+            if files[path].size > LARGEST:
+                unreadable[source] = str(too_large(f"{self.name}: {path}", files[path].size))
+                continue
             with self._hub_errors():
-                local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
+                try:
+                    local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
+                except EntryNotFoundError:
+                    unreadable[source] = f"{self.name}: {path} is listed, but its content is not there"
+                    continue
             try:
                 manifest = read_manifest(Path(local).read_bytes(), f"{self.name}: {path}")
             except DatasetError as error:
@@ -163,6 +171,11 @@ class Repository:
         """Names of the branches."""
         with self._hub_errors():
             return sorted(one.name for one in self._api.list_repo_refs(self.name, repo_type=_DATASET).branches)
+
+    def commit_of(self, revision: str) -> str:
+        """The commit that a branch or tag is at."""
+        with self._hub_errors():
+            return str(self._api.dataset_info(self.name, revision=revision).sha)
 
     def tag(self, name: str, revision: str) -> None:
         """Give a commit a name."""

@@ -791,6 +791,23 @@ def test_source_that_comes_back_while_it_is_purged(publisher: Publisher, out: Pa
     assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
 
 
+def test_killed_after_the_tag(publisher: Publisher, out: Path) -> None:
+    """The tag was made, and its answer never came: the same command says so and succeeds; for anything else it is taken."""
+    publisher.hub.faults.add("POST .*/tag/", lose_answer=True)
+    code, said = publisher.run("publish", out, REPO, "--source", "Free", "--tag", "v1")
+    tagged = publisher.git("rev-parse", "v1^{commit}")
+    assert tagged == publisher.git("rev-parse", "main")
+    commits = publisher.commits()
+    code, said = publisher.run("publish", out, REPO, "--source", "Free", "--tag", "v1")
+    assert code == 0, said
+    assert "the tag v1 was there already, for the same" in said
+    assert (publisher.commits(), publisher.git("rev-parse", "v1^{commit}")) == (commits, tagged)
+    code, said = publisher.run("publish", out, REPO, "--source", "Share", "--tag", "v1")
+    assert code == 1
+    assert "the tag v1 exists already, for something else" in said
+    assert publisher.tree() == shards_of(out, "Free")
+
+
 def test_other_branch_and_taken_tag(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--source", "Free", "--tag", "v1")[0] == 0
     code, said = publisher.run("publish", out, REPO, "--source", "Share", "--revision", "next")
