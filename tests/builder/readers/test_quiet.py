@@ -76,7 +76,9 @@ def test_a_build_says_of_each_what_its_decoder_said(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     for number, (name, content, _) in enumerate(DAMAGED.values()):
         (tmp_path / f"raw/case{number}{Path(name).suffix}").write_bytes(content())
-        (tmp_path / f"raw/case{number}_mask.png").write_bytes(cv2.imencode(".png", (PICTURE > 9).astype(np.uint8))[1])
+        (tmp_path / f"raw/case{number}_mask.png").write_bytes(
+            cv2.imencode(".png", (PICTURE > 9).astype(np.uint8))[1].tobytes()
+        )
     head = RECIPE.format(name="Small", license="CC-BY-4.0", modality="ct").split("[files]")[0]
     files = '[files]\nimage = "{case}.{*}"\nmask = "{case}_mask.png"\n[labels]\n1 = "liver"\n'
     (tmp_path / "Small.toml").write_text(head + files)
