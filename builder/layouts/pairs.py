@@ -137,7 +137,7 @@ def _pairs_of(
     by_beginning: Mapping[tuple[tuple[str, ...], str], Sequence[NamedFile]],
     by_place: Mapping[tuple[str, ...], Sequence[NamedFile]],
 ) -> list[_Pair]:
-    """The images of a mask: of its name, of the longest beginning of it, of names that begin with it, or of its folder."""
+    """The images of a mask: of its name, of its longest beginning, of names that begin with it, or of its folder."""
     same = by_key.get((mask.place, mask.core), ())
     if same:
         return [_Pair(same[0], mask, "")]

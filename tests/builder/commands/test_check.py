@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,13 @@ def test_a_file_name_is_no_command_to_the_terminal(sa_med2d: Command, tmp_path: 
     ran = sa_med2d("sources", "check", recipe, "--raw", tmp_path / "raw")
     assert "\x1b" not in ran.out
     assert "\\x1b[31mred.nii.gz: image without a mask" in ran.out
+
+
+def test_a_document_names_files_that_are_no_utf8(sa_med2d: Command, tmp_path: Path) -> None:
+    recipe = write_source(tmp_path / "raw", cases=2)
+    (tmp_path / "raw/Small/images" / os.fsdecode(b"\xff.nii.gz")).write_bytes(b"x")
+    _, record = checked(sa_med2d, recipe, tmp_path / "raw")
+    assert any("udcff" in problem or "\udcff" in problem for problem in record["problems"])
 
 
 def test_blended_colours_are_one_line(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
