@@ -160,7 +160,7 @@ def unfolding_index(out: Path) -> None:
             writer.write_table(pa.concat_tables([many] * 1000), row_group_size=10**6)
 
 
-SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "size beyond the file": (with_header(sized(2**40)), "its header says 1,099,511,627,776 bytes"),
     "size below nothing": (with_header(sized(-5)), "its header says -5 bytes"),
     "sparse member": (with_header(typed(tarfile.GNUTYPE_SPARSE)), "is not a regular file"),
