@@ -2,7 +2,7 @@
 VENV := .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install test lint types quick docs loading-script cluster
+.PHONY: help install test lint types quick docs newest loading-script cluster
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,16 @@ quick:  ## the tests of one stage: make quick STAGE=readers (a folder of tests/b
 
 docs:  ## what docs/ and the README say against the code
 	pytest -q tests/test_docs.py tests/builder/sources/test_schema.py
+
+# the newest Python that is here: on the path, or among pyenv's
+NEWEST = $(lastword $(shell for python in python3 python3.12 python3.13 python3.14 python3.15 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python3); do \
+	$$python -c 'import sys; print("%d.%02d.%02d" % sys.version_info[:3], sys.executable)' 2>/dev/null; done | sort | tail -1))
+newest:  ## a quick part of the tests on the newest Python that is here
+	$(NEWEST) --version
+	$(NEWEST) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/pip install --quiet --editable '.[test]'
+	$(VENV)-newest/bin/pytest -q -n 2 tests/shards/test_tar.py tests/shards/test_png.py tests/shards/test_verify.py \
+		tests/loader/test_loader.py tests/loader/test_hostile.py tests/builder/conversion tests/test_imports.py
 
 loading-script:  ## the loader as a loading script, with the last release of datasets that has these
 	python3 -m venv --clear $(VENV)-script
