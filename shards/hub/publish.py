@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 from sa_med2d_20m import DatasetError
 from shards.card import card, configs
+from shards.documents import documents
 from shards.hub.content import Content, JudgedFile, size_of
 from shards.hub.errors import PublishError
 from shards.hub.gate import Choice, Verdict, judge
@@ -107,12 +108,11 @@ def publish(
     if tag is not None and tag in repository.tags():
         raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
     manifests = {**_others(repository, head, there, ours), **ours}
-    wanted: dict[str, Content] = {
-        **{file.path: file for verdict in offered.allowed for file in verdict.files},
-        **_texts(ours.values(), manifests, repository.name),
-    }
+    texts = _texts(ours.values(), manifests, repository.name)
+    wanted: dict[str, Content] = {**{file.path: file for verdict in offered.allowed for file in verdict.files}, **texts}
     changes = _changes(wanted, there, ours)
     _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
+    repository.check_card(texts[CARD].decode())
     for group in _groups(changes.first):
         with _sent(repository, dict(group)) as operations:
             head = repository.commit(operations, f"Add {_named(path for path, _ in group)}", head)
@@ -196,12 +196,12 @@ def _batches(files: Iterable[JudgedFile]) -> Iterator[list[JudgedFile]]:
         yield batch
 
 
-def card_of(manifests: Iterable[Manifest], repository: str) -> bytes:
-    """The card of a repository that holds these sources."""
-    held = list(manifests)
+def card_of(manifests: Mapping[str, Manifest], repository: str) -> dict[str, bytes]:
+    """The card of a repository that holds these sources, and the files that it refers to, by path."""
+    held = [manifests[name] for name in sorted(manifests)]
     receipts = [receipt for manifest in held for receipt in manifest.receipts]
-    text = card(receipts, {manifest.source.name: manifest.source for manifest in held}, repository)
-    return str(DatasetCard(text)).encode()
+    sources = {manifest.source.name: manifest.source for manifest in held}
+    return {**documents(receipts, sources), CARD: card(receipts, sources, repository).encode()}
 
 
 def source_of(path: str) -> str | None:
@@ -218,9 +218,9 @@ def _manifest(verdict: Verdict) -> Manifest:
 
 
 def _texts(ours: Iterable[Manifest], all_of_them: Mapping[str, Manifest], repository: str) -> dict[str, bytes]:
-    """The files that are written for the repository: manifests, and the card."""
+    """The files that are written for the repository: manifests, and the card with what it refers to."""
     texts = {manifest_file(manifest.source.name): manifest.to_json() for manifest in ours}
-    return {**texts, CARD: card_of((all_of_them[name] for name in sorted(all_of_them)), repository)}
+    return {**texts, **card_of(all_of_them, repository)}
 
 
 def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:

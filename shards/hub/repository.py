@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 import huggingface_hub
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -27,6 +27,7 @@ from shards.hub.manifest import Manifest, read_manifest
 from shards.paths import MANIFESTS, manifest_file
 
 _DATASET = "dataset"
+_TOO_LARGE: Final = 413
 Operation = CommitOperationAdd | CommitOperationDelete
 
 
@@ -107,6 +108,26 @@ class Repository:
             else:
                 unreadable[source] = f"{self.name}: {path} is about {manifest.source.name}"
         return found, unreadable
+
+    def check_card(self, text: str) -> None:
+        """Ask the Hub whether it takes a card, which it otherwise says when all else has gone up.
+
+        Raises:
+            PublishError: It does not: the card is too large, or its front matter is not what the Hub knows.
+        """
+        with self._hub_errors():
+            try:
+                DatasetCard(text).validate(repo_type=_DATASET)
+            except ValueError as error:
+                raise PublishError(f"{self.name}: the Hub does not take the card: {_first_line(error)}") from None
+            except HfHubHTTPError as error:
+                if error.response is None or error.response.status_code != _TOO_LARGE:
+                    raise
+                size = f"{len(text.encode()):,} bytes"
+                raise PublishError(
+                    f"{self.name}: the Hub does not take the card: its {size} are too many; publish fewer modalities "
+                    "or one tier in a repository, with --modality or --tier"
+                ) from None
 
     def send(self, additions: Sequence[CommitOperationAdd]) -> None:
         """Send the large ones of some files ahead of the commit that adds them.

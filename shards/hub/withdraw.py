@@ -10,7 +10,6 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from shards.hub.errors import PublishError
 from shards.hub.publish import card_of, source_of
 from shards.hub.repository import Operation, Repository
-from shards.paths import CARD
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
         kept = {name: one for name, one in manifests.items() if name != source}
         unlisted = {name: why for name, why in unreadable.items() if name != source}
         operations: list[Operation] = [CommitOperationDelete(path) for path in own]
-        operations.append(CommitOperationAdd(CARD, card_of((kept[name] for name in sorted(kept)), repository.name)))
+        operations += [CommitOperationAdd(path, text) for path, text in card_of(kept, repository.name).items()]
         head = repository.commit(operations, f"Withdraw {source}", head)
     if purge:
         for tag in tags:

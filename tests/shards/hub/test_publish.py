@@ -139,6 +139,10 @@ def by_xet(tmp_path: Path) -> Iterator[Publisher]:
         yield Publisher(hub, tmp_path)
 
 
+CARD = {"README.md", "LICENSE.md", "SOURCES.md", "CLASSES.md", "id2label.json"}
+"""The card, and the files that it refers to."""
+
+
 def shards_of(out: Path, *sources: str) -> set[str]:
     """What should be in a repository that holds some sources."""
     files = {
@@ -148,7 +152,7 @@ def shards_of(out: Path, *sources: str) -> set[str]:
         if path.is_file()
     }
     own = {path for path in files if path.split("/")[3] in sources}
-    return own | {f"index/sources/{name}.json" for name in sources} | {"README.md"}
+    return own | {f"index/sources/{name}.json" for name in sources} | CARD
 
 
 def test_publish_and_read_back(publisher: Publisher, out: Path) -> None:
@@ -183,14 +187,34 @@ print(json.dumps([rows, chosen, sorted(default)]))
     assert default == ["Free"]
     card = publisher.git("show", "main:README.md")
     for words in (
-        "license_link",
+        "license: [cc-by-4.0, cc-by-nc-4.0, cc-by-sa-4.0]",
+        "license_link: LICENSE.md",
         f'load_dataset("{REPO}"',
         "## Take-down",
         "| CC-BY-NC-4.0 | all |",
-        "Nobody, 2026",
-        "| liver |",
     ):
         assert words in card
+    assert "Nobody, 2026" in publisher.git("show", "main:SOURCES.md")
+    assert "| liver |" in publisher.git("show", "main:CLASSES.md")
+    assert "| Magnet | [CC-BY-NC-4.0]" in publisher.git("show", "main:LICENSE.md")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (413, r"the Hub does not take the card: its [\d,]+ bytes are too many; publish fewer"),
+        (400, "does not take the card"),
+    ],
+)
+def test_a_card_that_the_hub_refuses_is_known_before_data_goes_up(
+    publisher: Publisher, out: Path, status: int, said: str
+) -> None:
+    publisher.hub.faults.add("POST /api/validate-yaml", status=status)
+    code, words = publisher.run("publish", out, REPO)
+    assert code == 1
+    assert re.search(said, words), words
+    assert (publisher.tree(), publisher.sent()) == (set(), 0)
+    assert publisher.run("publish", out, REPO)[0] == 0
 
 
 def test_publish_again_changes_nothing(publisher: Publisher, out: Path) -> None:
@@ -224,9 +248,9 @@ def test_publish_more_then_less(publisher: Publisher, out: Path) -> None:
     assert publisher.commits() == commits + 1  # so nobody meets old and new shards of one source together
     assert publisher.tree() == shards_of(out, "Free", "Share")
     assert re.search(r"Free .* up to date", publisher.run("status", REPO, out)[1])
-    card = publisher.git("show", "main:README.md")
-    assert "Share" in card
-    assert "Magnet" not in card
+    listed = publisher.git("show", "main:SOURCES.md")
+    assert "Share" in listed
+    assert "Magnet" not in listed
 
 
 def edit_source(out: Path, name: str, **changes: Any) -> None:
@@ -553,8 +577,8 @@ def test_two_at_once(publisher: Publisher, out: Path) -> None:
     loser = ("Share", "Magnet")[codes.index(1)]
     assert publisher.run("publish", out, REPO, "--source", loser)[0] == 0
     assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
-    card = publisher.git("show", "main:README.md")
-    assert all(name in card for name in ("Free", "Share", "Magnet"))
+    listed = publisher.git("show", "main:SOURCES.md")
+    assert all(name in listed for name in ("Free", "Share", "Magnet"))
 
 
 def test_withdraw(publisher: Publisher, out: Path) -> None:
@@ -563,8 +587,8 @@ def test_withdraw(publisher: Publisher, out: Path) -> None:
     assert code == 0, said
     assert "tags that still hold it (--purge deletes them): v1" in said
     assert publisher.tree() == shards_of(out, "Share", "Magnet")
+    assert not [path for path in CARD if "Free" in publisher.git("show", f"main:{path}")]
     card = publisher.git("show", "main:README.md")
-    assert "Free" not in card
     assert "all-permissive" not in card  # nothing else was permissive
     code, said = publisher.run("withdraw", "Fre", REPO)
     assert code == 1
@@ -612,8 +636,8 @@ def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) 
     assert publisher.tree() == shards_of(out, "Share", "Magnet")
     code, said = publisher.run("publish", out, REPO, "--source", "Magnet")
     assert code == 0, said
-    card = publisher.git("show", "main:README.md")
-    assert ("Free" in card, "Share" in card, "Magnet" in card) == (False, True, True)
+    listed = publisher.git("show", "main:SOURCES.md")
+    assert ("Free" in listed, "Share" in listed, "Magnet" in listed) == (False, True, True)
 
 
 def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Path) -> None:
