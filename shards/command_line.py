@@ -38,7 +38,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("index", help="write index, receipts and card anew from the shards alone")
+    command = commands.add_parser("index", help="write index, receipts, card and tables anew from the shards alone")
     command.add_argument("out", type=partial(output_folder, write=True), metavar="OUT")
     command.set_defaults(run=_index, extra=EXTRA)
 
@@ -54,7 +54,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "publish",
-        help="put shards, index and card on the Hugging Face Hub",
+        help="put shards, index, tables and card on the Hugging Face Hub",
         description="Bring a dataset repository to hold what is built and may be published. Every shard is verified "
         "and its licence read from its own samples; if anything that is asked for must be held back, nothing is "
         "uploaded and the exit code is 1. Run the same command again after any interruption: nothing is uploaded "
@@ -235,6 +235,9 @@ def _withdraw(options: argparse.Namespace) -> int:
         speaker.print(f"branches that still hold it (--revision BRANCH withdraws from one): {', '.join(done.branches)}")
     for name, reason in done.unlisted.items():
         text = f"{reason}: the card leaves {name} out until it is published again"
+        speaker.print(text, markup=False, highlight=False)
+    if done.no_tables is not None:
+        text = f"{done.no_tables}: the tables are deleted until the next publish writes them again"
         speaker.print(text, markup=False, highlight=False)
     if done.purged:
         speaker.print(f"the history of {options.revision} is one commit")

@@ -25,7 +25,8 @@ from shards.hub.errors import PublishError
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
 from shards.hub.repository import Operation, RemoteFile, Repository
-from shards.paths import CARD, DATA, INDEX, MANIFESTS, ShardId, manifest_file
+from shards.hub.repository_tables import repository_tables
+from shards.paths import CARD, DATA, INDEX, MANIFESTS, TABLES, ShardId, manifest_file
 
 MOST_FILES: Final = 100_000
 MOST_IN_FOLDER: Final = 10_000
@@ -109,10 +110,44 @@ def publish(
         raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
     manifests = {**_others(repository, head, there, ours), **ours}
     texts = _texts(ours.values(), manifests, repository.name)
-    wanted: dict[str, Content] = {**{file.path: file for verdict in offered.allowed for file in verdict.files}, **texts}
+    repository.check_card(texts[CARD].decode())
+    files = [file for verdict in offered.allowed for file in verdict.files]
+    others = {name: manifest for name, manifest in manifests.items() if name not in ours}
+    with _tables(files, others, repository, head) as tables:
+        wanted: dict[str, Content] = {**{file.path: file for file in files}, **tables, **texts}
+        head, changes = _bring(wanted, repository, head, there, ours)
+    names = _stream_all(repository.name, head, manifests.values())
+    if tag is not None:
+        repository.tag(tag, head)
+    return Published(head, len(changes.first) + len(changes.last), len(changes.stale), names, tag)
+
+
+@contextmanager
+def _tables(
+    files: Sequence[JudgedFile], others: Mapping[str, Manifest], repository: Repository, head: str
+) -> Iterator[dict[str, JudgedFile]]:
+    with tempfile.TemporaryDirectory(prefix="sa-med2d-") as folder:
+        try:
+            tables = repository_tables(Path(folder), files, others, repository, head)
+        except DatasetError as error:
+            raise PublishError(f"{error}; publish that source too, which writes it again, or withdraw it") from None
+        yield tables
+
+
+def _bring(
+    wanted: Mapping[str, Content],
+    repository: Repository,
+    head: str,
+    there: Mapping[str, RemoteFile],
+    ours: Collection[str],
+) -> tuple[str, _Changes]:
+    """Commit what is new or other than it is there, and look whether it arrived.
+
+    Returns:
+        The last commit, and what was changed.
+    """
     changes = _changes(wanted, there, ours)
     _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
-    repository.check_card(texts[CARD].decode())
     for group in _groups(changes.first):
         with _sent(repository, dict(group)) as operations:
             head = repository.commit(operations, f"Add {_named(path for path, _ in group)}", head)
@@ -121,10 +156,7 @@ def publish(
         if last:
             head = repository.commit(last, f"Publish {', '.join(ours)}", head)
     _verify_arrived(repository, head, wanted)
-    names = _stream_all(repository.name, head, manifests.values())
-    if tag is not None:
-        repository.tag(tag, head)
-    return Published(head, len(changes.first) + len(changes.last), len(changes.stale), names, tag)
+    return head, changes
 
 
 def _others(
@@ -145,7 +177,7 @@ class _Changes:
     Attributes:
         first: Shards, and their indexes, of sources of which nothing that is there must change: added in steps.
         last: All else that is new or other than it is there: added at once.
-        stale: Files of the published sources that are no longer theirs: deleted with the last.
+        stale: Files of the published sources, and tables, that are no longer wanted: deleted with the last.
     """
 
     first: dict[str, JudgedFile]
@@ -154,14 +186,20 @@ class _Changes:
 
 
 def _changes(wanted: Mapping[str, Content], there: Mapping[str, RemoteFile], ours: Collection[str]) -> _Changes:
-    stale = tuple(sorted(path for path in there if source_of(path) in ours and path not in wanted))
+    stale = tuple(sorted(path for path in there if _is_made(path, ours) and path not in wanted))
     other = [path for path, data in wanted.items() if path in there and not there[path].is_same(data)]
     # a reader must not meet old and new shards of one source side by side: a patient could be in two splits
     moving = {source_of(path) for path in (*stale, *other) if path.startswith((f"{DATA}/", f"{INDEX}/"))}
     news = {path: data for path, data in wanted.items() if path not in there}
-    first = {path: data for path, data in news.items() if not isinstance(data, bytes) and source_of(path) not in moving}
+    still = {None, *moving}  # a table belongs to no source: it comes when all that it names is there
+    first = {path: data for path, data in news.items() if not isinstance(data, bytes) and source_of(path) not in still}
     last = {path: data for path, data in news.items() if path not in first}
     return _Changes(first, {**last, **{path: wanted[path] for path in other}}, stale)
+
+
+def _is_made(path: str, ours: Collection[str]) -> bool:
+    """Whether a publish of these sources writes a file, or removes it."""
+    return source_of(path) in ours or path.startswith(f"{TABLES}/")
 
 
 @contextmanager

@@ -109,6 +109,13 @@ class Repository:
                 unreadable[source] = f"{self.name}: {path} is about {manifest.source.name}"
         return found, unreadable
 
+    def download(self, patterns: Sequence[str], revision: str, folder: Path) -> None:
+        """Get the files at a commit that match one of some patterns, to their paths below a folder."""
+        with self._hub_errors():
+            self._api.snapshot_download(
+                self.name, repo_type=_DATASET, revision=revision, allow_patterns=list(patterns), local_dir=folder
+            )
+
     def check_card(self, text: str) -> None:
         """Ask the Hub whether it takes a card, which it otherwise says when all else has gone up.
 

@@ -145,6 +145,7 @@ CARD = {"README.md", "LICENSE.md", "SOURCES.md", "CLASSES.md", "id2label.json"}
 
 def shards_of(out: Path, *sources: str) -> set[str]:
     """What should be in a repository that holds some sources."""
+    splits = {path.name.split("-")[0] for name in sources for path in out.glob(f"data/*/*/{name}/*.tar")}
     files = {
         path.relative_to(out).as_posix()
         for name in ("data", "index")
@@ -152,7 +153,12 @@ def shards_of(out: Path, *sources: str) -> set[str]:
         if path.is_file()
     }
     own = {path for path in files if path.split("/")[3] in sources}
-    return own | {f"index/sources/{name}.json" for name in sources} | CARD
+    return (
+        own
+        | {f"sources/{name}.json" for name in sources}
+        | CARD
+        | {f"tables/{kind}-{split}.parquet" for kind in ("index", "masks") for split in splits}
+    )
 
 
 def test_publish_and_read_back(publisher: Publisher, out: Path) -> None:
@@ -244,7 +250,7 @@ def test_publish_more_then_less(publisher: Publisher, out: Path) -> None:
     commits = publisher.commits()
     code, said = publisher.run("publish", out, REPO, "--source", "Free")
     assert code == 0, said
-    assert "2 deleted" in said  # the shard of case01, and its index
+    assert "4 deleted" in said  # the shard of case01, its index, and the tables of its split
     assert publisher.commits() == commits + 1  # so nobody meets old and new shards of one source together
     assert publisher.tree() == shards_of(out, "Free", "Share")
     assert re.search(r"Free .* up to date", publisher.run("status", REPO, out)[1])
@@ -344,7 +350,7 @@ def replace_as_a_build_does(path: Path, content: bytes) -> None:
 
 def manifest_of(publisher: Publisher, source: str) -> dict[str, str]:
     """Path -> sha256 of the published shards of a source, as its manifest says."""
-    manifest = json.loads(publisher.git("show", f"main:index/sources/{source}.json"))
+    manifest = json.loads(publisher.git("show", f"main:sources/{source}.json"))
     return {f"data/{shard['shard']}.tar": shard["sha256"] for shard in manifest["shards"]}
 
 
@@ -622,7 +628,7 @@ def put(publisher: Publisher, path: str, content: bytes) -> None:
 def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) -> None:
     """It blocks no take-down; it is named, and publishing that source again mends it."""
     assert publisher.run("publish", out, REPO)[0] == 0
-    put(publisher, "index/sources/Magnet.json", b'{"source": "somebody else wrote this')
+    put(publisher, "sources/Magnet.json", b'{"source": "somebody else wrote this')
     code, said = publisher.run("status", REPO)
     assert code == 0, said
     assert "Magnet.json is no JSON" in said
@@ -642,7 +648,7 @@ def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) 
 
 def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
-    put(publisher, "index/sources/Free.json", b"[" * 100_000)
+    put(publisher, "sources/Free.json", b"[" * 100_000)
     code, said = publisher.run("withdraw", "Free", REPO)
     assert code == 0, said
     assert publisher.tree() == shards_of(out, "Share")
