@@ -63,7 +63,12 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("out", type=output_folder, metavar="OUT")
     command.add_argument("repository", metavar="REPO_ID", help="owner/name; made if it is not there")
     command.add_argument("--private", action="store_true", help="make a new repository private")
-    command.add_argument("--tier", choices=TIERS, default=TIERS[0], help="only licences of this tier (default: all)")
+    command.add_argument(
+        "--tier",
+        choices=TIERS,
+        default=TIERS[0],
+        help="only licences of this tier, in a repository that holds no others (default: all)",
+    )
     command.add_argument(
         "--modality", action="append", default=[], choices=MODALITIES, help="only this; may be repeated"
     )
@@ -189,7 +194,7 @@ def _publish(options: argparse.Namespace) -> int:
     if options.dry_run:
         return DONE
     repository = Repository(options.repository, options.revision)
-    done = publish(options.out, offered, repository, private=options.private, tag=options.tag)
+    done = publish(options.out, offered, repository, private=options.private, tag=options.tag, tier=options.tier)
     speaker.print(f"{options.repository} is at {done.commit}: {done.changed} files changed, {done.deleted} deleted")
     speaker.print(f"all files verified, the first samples of {', '.join(done.configs)} streamed")
     if done.tag is not None:

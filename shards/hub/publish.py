@@ -17,7 +17,7 @@ from typing import Final
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-from sa_med2d_20m import DatasetError
+from sa_med2d_20m import TIERS, DatasetError
 from shards.card import card, configs
 from shards.documents import documents
 from shards.hub.content import Content, JudgedFile, size_of
@@ -26,6 +26,7 @@ from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
 from shards.hub.repository import Operation, RemoteFile, Repository
 from shards.hub.repository_tables import repository_tables
+from shards.license import tiers
 from shards.paths import CARD, DATA, INDEX, MANIFESTS, TABLES, ShardId, manifest_file
 
 MOST_FILES: Final = 100_000
@@ -90,14 +91,28 @@ def offer(out: Path, choice: Choice, on_shard: Callable[[ShardId], None]) -> Off
 
 
 def publish(
-    out: Path, offered: Offer, repository: Repository, *, private: bool = False, tag: str | None = None
+    out: Path,
+    offered: Offer,
+    repository: Repository,
+    *,
+    private: bool = False,
+    tag: str | None = None,
+    tier: str = TIERS[0],
 ) -> Published:
     """Bring a repository to hold what the gate allowed, besides the other sources that it holds already.
 
     Run again after any interruption it finishes the job: what is there already is neither sent nor changed.
 
+    Args:
+        out: Output folder.
+        offered: What the gate said of what is asked for.
+        repository: Where it goes.
+        private: Whether a new repository is private.
+        tag: Name of the release.
+        tier: What the repository may hold, from this folder or another.
+
     Raises:
-        PublishError: The Hub refuses, somebody else published meanwhile, or what arrived is not what was sent.
+        PublishError: The repository holds what is not of the tier, the Hub refuses, somebody else published meanwhile, or what arrived is not what was sent.
     """
     if not offered.allowed:
         raise PublishError(f"{out}: nothing of what is asked for may be published")
@@ -109,10 +124,11 @@ def publish(
     if tag is not None and tag in repository.tags():
         raise PublishError(f"{repository.name}: the tag {tag} exists already; choose another")
     manifests = {**_others(repository, head, there, ours), **ours}
+    others = {name: manifest for name, manifest in manifests.items() if name not in ours}
+    _refuse_wider(repository.name, others.values(), tier)
     texts = _texts(ours.values(), manifests, repository.name)
     repository.check_card(texts[CARD].decode())
     files = [file for verdict in offered.allowed for file in verdict.files]
-    others = {name: manifest for name, manifest in manifests.items() if name not in ours}
     with _tables(files, others, repository, head) as tables:
         wanted: dict[str, Content] = {**{file.path: file for file in files}, **tables, **texts}
         head, changes = _bring(wanted, repository, head, there, ours)
@@ -269,6 +285,17 @@ def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:
             f"{name} holds {script}: releases of datasets from 4 on take it for a loading script and refuse the whole "
             "repository; delete it there first"
         )
+
+
+def _refuse_wider(name: str, others: Iterable[Manifest], tier: str) -> None:
+    """A repository of a tier is one that people take for it, and that is gated, or not, as a whole."""
+    for manifest in others:
+        for receipt in manifest.receipts:
+            if tier != TIERS[0] and tier not in tiers(receipt.license):
+                raise PublishError(
+                    f"{name} holds {manifest.source.name} ({receipt.license}), which is not of the tier {tier}; choose "
+                    "another repository for this tier, or withdraw that source"
+                )
 
 
 def _check_limits(paths: Sequence[str], wanted: Mapping[str, Content]) -> None:

@@ -223,6 +223,21 @@ def test_a_card_that_the_hub_refuses_is_known_before_data_goes_up(
     assert publisher.run("publish", out, REPO)[0] == 0
 
 
+def test_a_repository_of_a_tier_holds_no_other(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    head = publisher.git("rev-parse", "main")
+    code, said = publisher.run("publish", out, REPO, "--tier", "commercial")
+    assert code == 1
+    assert f"{REPO} holds Magnet (CC-BY-NC-4.0), which is not of the tier commercial" in said
+    assert publisher.git("rev-parse", "main") == head
+    other = "ann/permissive"
+    assert publisher.run("publish", out, other, "--tier", "permissive")[0] == 0
+    assert set(publisher.git("ls-tree", "-r", "--name-only", "main", repo=other).splitlines()) - {
+        ".gitattributes"
+    } == shards_of(out, "Free")
+    assert "license: cc-by-4.0\n" in publisher.git("show", "main:README.md", repo=other)
+
+
 def test_publish_again_changes_nothing(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
     before, sent = publisher.git("rev-parse", "main"), publisher.sent()
@@ -654,6 +669,84 @@ def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Pat
     assert publisher.tree() == shards_of(out, "Share")
 
 
+def sources_in_tables(publisher: Publisher, revision: str = "main") -> dict[str, list[str]]:
+    """Path of each published table -> the sources that it has rows of."""
+    return publisher.script(
+        f"""
+import json, pyarrow.parquet as pq
+from huggingface_hub import HfFileSystem
+files = HfFileSystem()
+found = files.glob("datasets/{REPO}@{revision}/tables/*")
+read = {{path.split("/", 3)[3]: set(pq.read_table(files.open(path))["source"].to_pylist()) for path in found}}
+print(json.dumps({{path: sorted(names) for path, names in read.items()}}))
+"""
+    )
+
+
+def test_tables_hold_what_is_published_and_nothing_else(publisher: Publisher, out: Path) -> None:
+    """Tables of the folder, which hold everything, do not go up; a source that goes takes its rows with it."""
+    edit_source(out, "Share", license_evidence=None)
+    assert main(["index", str(out)]) == 0
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    code, said = publisher.run("publish", out, REPO, "--allowed-only", "--source", "Magnet", "--source", "Share")
+    assert code == 0, said
+    test = {f"tables/{kind}-test.parquet": ["Free"] for kind in ("index", "masks")}
+    train = {f"tables/{kind}-train.parquet": ["Free", "Magnet"] for kind in ("index", "masks")}
+    assert sources_in_tables(publisher) == {**test, **train}
+    assert publisher.run("withdraw", "Free", REPO)[0] == 0
+    assert sources_in_tables(publisher) == {path: ["Magnet"] for path in train}
+    assert publisher.run("withdraw", "Magnet", REPO)[0] == 0
+    assert publisher.tree() == CARD
+
+
+def another_index(publisher: Publisher, out: Path, damage: str) -> None:
+    """Put another index in the place of Magnet's."""
+    (path,) = (one.relative_to(out).as_posix() for one in out.glob("index/mr/*/Magnet/*.parquet"))
+    publisher.script(
+        f"""
+import io, json, pyarrow as pa, pyarrow.parquet as pq
+from huggingface_hub import HfApi
+table = pq.read_table({str(out / path)!r}, partitioning=None)
+data = io.BytesIO()
+pq.write_table({damage}, data)
+HfApi().upload_file(path_or_fileobj=data.getvalue(), path_in_repo={path!r}, repo_id={REPO!r}, repo_type="dataset")
+print(json.dumps(1))
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("table.slice(1)", "its manifest says"),
+        ("table.drop_columns('key')", "is no index of this version"),
+        (
+            "table.set_column(table.column_names.index('license'), 'license', pa.array(['CC0-1.0'] * len(table)))",
+            "has rows whose license is 'cc0-1.0', expected 'cc-by-nc-4.0'",
+        ),
+        (
+            "table.set_column(table.column_names.index('shard'), 'shard', pa.array(['data/x.tar'] * len(table)))",
+            "has rows whose shard is 'data/x.tar'",
+        ),
+    ],
+)
+def test_an_index_that_somebody_changed_gives_no_rows(publisher: Publisher, out: Path, damage: str, said: str) -> None:
+    """It blocks no take-down; it is named, and publishing that source again mends it."""
+    assert publisher.run("publish", out, REPO, "--source", "Free", "--source", "Magnet")[0] == 0
+    another_index(publisher, out, damage)
+    code, words = publisher.run("publish", out, REPO, "--source", "Share")
+    assert code == 1
+    assert said in words
+    assert "publish that source too, which writes it again, or withdraw it" in words
+    code, words = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, words
+    assert said in words
+    assert "the tables are deleted until the next publish writes them again" in words
+    assert not [path for path in publisher.tree() if path.startswith("tables/")]
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    assert publisher.tree() == shards_of(out, "Magnet")
+
+
 def test_source_that_comes_back_while_it_is_purged(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
     before = publisher.git("rev-parse", "main")
@@ -780,6 +873,7 @@ def test_by_xet(by_xet: Publisher, out: Path) -> None:
     records = [json.loads(data) for name, data in members(out) if name.endswith(".json")]
     assert ours == sorted(record["key"] for record in records if record["split"] == "train")
     assert chosen == ["Free", "Magnet", "Share"]
+    assert main(["index", str(out)]) == 0  # all of the folder is published, so its tables are those of the repository
     assert hashes == {
         path: hashlib.sha256((out / path).read_bytes()).hexdigest()
         for path in shards_of(out, "Free", "Share", "Magnet")
