@@ -112,7 +112,8 @@ def publish(
         tier: What the repository may hold, from this folder or another.
 
     Raises:
-        PublishError: The repository holds what is not of the tier, the Hub refuses, somebody else published meanwhile, or what arrived is not what was sent.
+        PublishError: The repository holds what is not of the tier, the Hub refuses, somebody else published
+            meanwhile, or what arrived is not what was sent.
     """
     if not offered.allowed:
         raise PublishError(f"{out}: nothing of what is asked for may be published")
