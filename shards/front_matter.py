@@ -14,7 +14,7 @@ import yaml
 
 from sa_med2d_20m import DATA, metadata_types
 from shards.documents import LICENSES
-from shards.hub_license import OTHER, hub_licenses
+from shards.license_names import OTHER, hub_licenses
 from shards.receipt import Receipt
 
 if TYPE_CHECKING:
