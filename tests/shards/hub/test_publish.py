@@ -671,7 +671,7 @@ def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Pat
 
 def sources_in_tables(publisher: Publisher, revision: str = "main") -> dict[str, list[str]]:
     """Path of each published table -> the sources that it has rows of."""
-    return publisher.script(
+    read: dict[str, list[str]] = publisher.script(
         f"""
 import json, pyarrow.parquet as pq
 from huggingface_hub import HfFileSystem
@@ -681,6 +681,7 @@ read = {{path.split("/", 3)[3]: set(pq.read_table(files.open(path))["source"].to
 print(json.dumps({{path: sorted(names) for path, names in read.items()}}))
 """
     )
+    return read
 
 
 def test_tables_hold_what_is_published_and_nothing_else(publisher: Publisher, out: Path) -> None:
