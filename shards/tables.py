@@ -77,16 +77,15 @@ def masks_of(rows: pa.Table) -> pa.Table:
 _MADE: Final[Mapping[str, Callable[[pa.Table], pa.Table]]] = {SAMPLES: lambda rows: rows, MASKS: masks_of}
 
 
-def read_index(path: Path, shard: ShardId, name: str) -> pa.Table:
-    """The index of a shard, after a look at whether it is about that shard alone.
+def read_index(path: Path, name: str) -> pa.Table:
+    """An index, as it is.
 
     Args:
         path: The file.
-        shard: The shard.
-        name: What messages call the file.
+        name: What messages call it.
 
     Raises:
-        DatasetError: It is no index of this version, or has a row of another shard.
+        DatasetError: It is no index of this version.
     """
     try:
         rows = pq.read_table(path, partitioning=None)
@@ -94,21 +93,34 @@ def read_index(path: Path, shard: ShardId, name: str) -> pa.Table:
         raise DatasetError(f"{name}: is no Parquet that can be read ({str(error).splitlines()[0]})") from None
     if not rows.schema.equals(INDEX_SCHEMA):
         raise DatasetError(f"{name}: is no index of this version: its columns or their types are others")
+    return rows
+
+
+def refuse_other_rows(rows: pa.Table, shard: ShardId, name: str) -> None:
+    """Let nothing pass but rows of one shard.
+
+    Args:
+        rows: Of an index.
+        shard: The shard.
+        name: What messages call the index.
+
+    Raises:
+        DatasetError: A row says another shard, source, split, modality or licence.
+    """
     said = {"shard": shard.tar, "source": shard.source, "split": shard.split, "modality": shard.modality}
     columns = {column: rows[column] for column in said} | {"license": pc.utf8_lower(rows["license"])}
     for column, expected in {**said, "license": shard.license}.items():
         others = [value for value in pc.unique(columns[column]).to_pylist() if value != expected]
         if others:
             raise DatasetError(f"{name}: has rows whose {column} is {others[0]!r}, expected {expected!r}")
-    return rows
 
 
 def folder_rows(out: Path) -> Rows:
-    """The indexes of an output folder, wherever it lies."""
+    """The indexes of an output folder, wherever it lies. Whether their rows are right is for `shards.verify` to say."""
 
     def rows(shard: ShardId) -> pa.Table:
         with copied(out, [shard.index]) as near:
-            return read_index(near / shard.index, shard, f"{out / shard.index}")
+            return read_index(near / shard.index, f"{out / shard.index}")
 
     return rows
 

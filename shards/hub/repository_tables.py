@@ -14,7 +14,7 @@ from shards.hub.repository import Repository
 from shards.license import tiers
 from shards.paths import INDEX, ShardId
 from shards.receipt import Receipt
-from shards.tables import read_index, write_tables
+from shards.tables import read_index, refuse_other_rows, write_tables
 from shards.tar import sha256_of
 
 
@@ -53,11 +53,13 @@ def repository_tables(
     def rows(shard: ShardId) -> pa.Table:
         if shard.index in judged:
             copy = judged[shard.index].copy_to(folder)
-            table = read_index(copy, shard, shard.index)
+            table = read_index(copy, shard.index)
+            refuse_other_rows(table, shard, shard.index)
             copy.unlink()
             return table
         name = f"{repository.name}: {shard.index}"
-        table = read_index(folder / shard.index, shard, name)
+        table = read_index(folder / shard.index, name)
+        refuse_other_rows(table, shard, name)
         if table.num_rows != listed[shard].samples:
             raise DatasetError(f"{name}: has {table.num_rows} rows, its manifest says {listed[shard].samples} samples")
         return table

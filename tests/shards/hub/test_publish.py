@@ -578,8 +578,8 @@ def test_killed_at_any_moment(publisher: Publisher, out: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         if publisher.hub.git_folder(REPO).is_dir() and "README.md" in publisher.tree():
-            card = publisher.git("show", "main:README.md")
-            assert ("Share" in card) == (shards_of(out, "Share") <= publisher.tree())
+            listed = publisher.git("show", "main:SOURCES.md")
+            assert ("Share" in listed) == (shards_of(out, "Share") <= publisher.tree())
     code, said = publisher.run("publish", out, REPO, "--tier", "commercial")
     assert code == 0, said
     assert publisher.tree() == shards_of(out, "Free", "Share")
