@@ -673,11 +673,11 @@ def sources_in_tables(publisher: Publisher, revision: str = "main") -> dict[str,
     """Path of each published table -> the sources that it has rows of."""
     read: dict[str, list[str]] = publisher.script(
         f"""
-import json, pyarrow.parquet as pq
+import io, json, pyarrow.parquet as pq
 from huggingface_hub import HfFileSystem
 files = HfFileSystem()
 found = files.glob("datasets/{REPO}@{revision}/tables/*")
-read = {{path.split("/", 3)[3]: set(pq.read_table(files.open(path))["source"].to_pylist()) for path in found}}
+read = {{path.split("/", 3)[3]: set(pq.read_table(io.BytesIO(files.cat_file(path)))["source"].to_pylist()) for path in found}}
 print(json.dumps({{path: sorted(names) for path, names in read.items()}}))
 """
     )
