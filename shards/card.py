@@ -6,25 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import yaml
-
-from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, SPLITS, config_name, metadata_types
+from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, SPLITS, config_name
 from shards.atomic import write_atomic
 from shards.description import SourceDescription, read_sources
-from shards.license import is_shared, refusal, tiers
+from shards.documents import documents, refused_by
+from shards.front_matter import front_matter
+from shards.license import is_shared, tiers
 from shards.paths import CARD
-from shards.plain_text import link, markdown
-from shards.receipt import Receipt, lost_shares, read_receipts
-
-_SIZES: Final = (
-    (10**3, "n<1K"),
-    (10**4, "1K<n<10K"),
-    (10**5, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-)
+from shards.plain_text import markdown
+from shards.receipt import Receipt, read_receipts
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def _config(name: str, receipts: list[Receipt], mixed: Collection[str] = ()) -> 
 
 
 def write_card(out: Path, *, without: str | None = None) -> list[Config]:
-    """Write README.md from the receipts and sources of an output folder.
+    """Write README.md, and the files that it refers to, from the receipts and sources of an output folder.
 
     Args:
         out: Output folder.
@@ -112,12 +104,14 @@ def write_card(out: Path, *, without: str | None = None) -> list[Config]:
     """
     receipts = [receipt for receipt in read_receipts(out).values() if receipt.id.source != without]
     sources = {name: source for name, source in read_sources(out).items() if name != without}
+    for name, text in documents(receipts, sources).items():
+        write_atomic(out / name, text)
     write_atomic(out / CARD, card(receipts, sources).encode())
     return folder_configs(receipts, sources)
 
 
 def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repository: str | None = None) -> str:
-    """The text of the card.
+    """The text of the card, which refers to `shards.documents`.
 
     Args:
         receipts: Of all shards that it is about.
@@ -125,78 +119,16 @@ def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repo
         repository: Its name on the Hub; None for a folder that is not published.
     """
     listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
-    head = yaml.safe_dump(_front_matter(receipts, listed), sort_keys=False, allow_unicode=True, width=110)
     sections = [
         _introduction(receipts, listed, repository),
         _modality_table(receipts),
         _license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
-        _source_table(receipts, sources),
-        _label_table(receipts),
+        _further(receipts, sources),
         _limits(),
     ]
     if repository is not None:
         sections.append(_take_down(repository))
-    return f"---\n{head}---\n\n" + "\n".join(sections)
-
-
-def _front_matter(receipts: list[Receipt], listed: list[Config]) -> dict[str, Any]:
-    default = listed[0].name if listed else None
-    samples = sum(receipt.samples for receipt in receipts)
-    return {
-        "pretty_name": "SA-Med2D-20M, rebuilt in the open",
-        "license": "other",
-        "license_name": "per-source",
-        "license_link": "#sources",
-        "task_categories": ["image-segmentation", "mask-generation"],
-        "tags": ["medical", "webdataset", *sorted({receipt.id.modality for receipt in receipts})],
-        "size_categories": [next((name for limit, name in _SIZES if samples < limit), "10M<n<100M")],
-        "configs": [
-            {
-                "config_name": config.name,
-                **({"default": True} if config.name == default else {}),
-                "data_files": [{"split": split, "path": list(globs)} for split, globs in config.files.items()],
-            }
-            for config in listed
-        ],
-        "dataset_info": _dataset_info(listed),
-    }
-
-
-def _dataset_info(listed: list[Config]) -> list[dict[str, Any]]:
-    """Features and sizes of each config, in the form that `datasets` reads out of a card.
-
-    All configs share one list of features, so YAML writes it once and refers to it after that.
-    """
-    columns = _features()
-    return [
-        {
-            "config_name": config.name,
-            "features": columns,
-            "splits": [
-                {"name": split, "num_bytes": config.bytes[split], "num_examples": config.samples[split]}
-                for split in config.files
-            ],
-            "download_size": sum(config.bytes.values()),
-            "dataset_size": sum(config.bytes.values()),
-        }
-        for config in listed
-    ]
-
-
-def _features() -> list[dict[str, Any]]:
-    """The columns that the WebDataset reader of `datasets` yields: `sa_med2d_20m.features` as a card spells them."""
-    pictures = [{"name": f"{member}png", "dtype": "image"} for member in ("", "mask.")]
-    texts = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
-    return [*pictures, {"name": "json", **_feature(metadata_types())}, *texts]
-
-
-def _feature(described: Any) -> dict[str, Any]:
-    if isinstance(described, dict):
-        return {"struct": [{"name": name, **_feature(item)} for name, item in described.items()]}
-    if isinstance(described, list):
-        inner = _feature(described[0])
-        return {"list": next(iter(inner.values()))}
-    return {"dtype": described}
+    return f"---\n{front_matter(receipts, listed)}---\n\n" + "\n".join(sections)
 
 
 def _introduction(receipts: list[Receipt], listed: list[Config], repository: str | None) -> str:
@@ -238,25 +170,14 @@ def _license_table(receipts: list[Receipt], no_tier: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _label_table(receipts: list[Receipt]) -> str:
-    labels: dict[str, Counter[str]] = defaultdict(Counter)
-    for receipt in receipts:
-        for label, count in receipt.labels.items():
-            labels[label][receipt.id.split] += count
-    lines = ["## Masks by class and split", "", f"| class | {' | '.join(SPLITS)} |", f"|---|{'--:|' * len(SPLITS)}"]
-    for label, by_split in sorted(labels.items()):
-        lines.append(f"| {markdown(label)} | {' | '.join(f'{by_split[split]:,}' for split in SPLITS)} |")
-    return "\n".join(lines) + "\n"
-
-
 def _limits() -> str:
     return """## Known limits
 
 - Images are 2D slices scaled to 8 bit each by its own range, unless `intensity` in their metadata says otherwise; its
   `slope` and `intercept` give source values back. Slices of an axis whose shorter edge is less than half the longer are
   left out, and so are objects below 0.15 % of the image's area where their source sets no other bound; `dropped` in
-  the metadata counts those of the image, and [Sources](#sources) all of them. `not_annotated` names the classes that
-  nobody looked for in a case.
+  the metadata counts those of the image, and [SOURCES.md](SOURCES.md) all of them. `not_annotated` names the classes
+  that nobody looked for in a case.
 - Masks are the sources' own: drawn by experts in some, by models in others. A class that a source does not annotate is
   not marked where it is visible.
 - Modalities and classes are far from balanced; most images are CT and MR.
@@ -288,30 +209,14 @@ def _modality_table(receipts: list[Receipt]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _left_out(receipts: list[Receipt]) -> str:
-    """What the area rule left out of a source, as the end of a sentence."""
-    masks = sum(receipt.dropped.get("small_mask", 0) for receipt in receipts)
-    share = lost_shares(receipts).get("small_mask", 0)
-    return f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
+def _further(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
+    held = {receipt.id.source: receipt for receipt in receipts}
+    held_back = [name for name, receipt in sorted(held.items()) if refused_by(receipt.license, sources.get(name))]
+    kept = f"\nNot for publication: {', '.join(held_back)}; [LICENSE.md](LICENSE.md) says why.\n" if held_back else ""
+    return f"""## Sources and classes
 
-
-def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    licenses = {}
-    for receipt in receipts:
-        counts[receipt.id.source].update({"images": receipt.samples, "masks": receipt.masks})
-        licenses[receipt.id.source] = receipt.license
-    lines = ["## Sources", ""]
-    for name, count in sorted(counts.items()):
-        source = sources.get(name)
-        small = _left_out([receipt for receipt in receipts if receipt.id.source == name])
-        lines.append(
-            f"- **{name}** ({markdown(licenses[name])}): {count['images']:,} images, {count['masks']:,} masks{small}."
-        )
-        if source is not None:
-            lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
-        evidence, access = (source.license_evidence, source.access) if source else (None, "open")
-        refused = refusal(licenses[name], evidence, access)
-        if refused:
-            lines.append(f"  Not for publication: {markdown(refused)}.")
-    return "\n".join(lines) + "\n"
+- [SOURCES.md](SOURCES.md): who made each source, how to cite it, and what of it is here
+- [LICENSE.md](LICENSE.md): the licence of each source, and where that is stated
+- [CLASSES.md](CLASSES.md): masks by class and split
+- [id2label.json](id2label.json): the numbers of classes in semantic maps
+{kept}"""

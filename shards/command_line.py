@@ -40,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("index", help="write index, receipts and card anew from the shards alone")
+    command = commands.add_parser("index", help="write index, receipts, card and tables anew from the shards alone")
     command.add_argument("out", type=partial(output_folder, write=True), metavar="OUT")
     command.set_defaults(run=_index, extra=EXTRA)
 
@@ -70,7 +70,7 @@ def _add_remove(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "publish",
-        help="put shards, index and card on the Hugging Face Hub",
+        help="put shards, index, tables and card on the Hugging Face Hub",
         description="Bring a dataset repository to hold what is built and may be published. Every shard is verified "
         "and its licence read from its own samples; if anything that is asked for must be held back, nothing is "
         "uploaded and the exit code is 1. Run the same command again after any interruption: nothing is uploaded "
@@ -79,7 +79,12 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("out", type=output_folder, metavar="OUT")
     command.add_argument("repository", metavar="REPO_ID", help="owner/name; made if it is not there")
     command.add_argument("--private", action="store_true", help="make a new repository private")
-    command.add_argument("--tier", choices=TIERS, default=TIERS[0], help="only licences of this tier (default: all)")
+    command.add_argument(
+        "--tier",
+        choices=TIERS,
+        default=TIERS[0],
+        help="only licences of this tier, in a repository that holds no others (default: all)",
+    )
     command.add_argument(
         "--modality", action="append", default=[], choices=MODALITIES, help="only this; may be repeated"
     )
@@ -237,6 +242,7 @@ def _publish(options: argparse.Namespace) -> int:
         repository,
         private=options.private,
         tag=options.tag,
+        tier=options.tier,
         again=options.again,
         asked=() if options.allowed_only else options.source,
     )
@@ -298,6 +304,8 @@ def _withdraw(options: argparse.Namespace) -> int:
         speaker.print(text, markup=False, highlight=False)
     if done.forgotten is not None:
         text = f"{done.forgotten}; it was written anew, without what else was withdrawn before"
+    if done.no_tables is not None:
+        text = f"{done.no_tables}: the tables are deleted until the next publish writes them again"
         speaker.print(text, markup=False, highlight=False)
     if done.purged:
         speaker.print(f"the history of {options.revision} is one commit")

@@ -5,41 +5,25 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import PLACES, DatasetError, metadata_types
+from sa_med2d_20m import PLACES, DatasetError
 from shards.atomic import open_atomic
 from shards.card import write_card
 from shards.contract import first_faults, type_faults
 from shards.foreign_index import difference
 from shards.foreign_json import LARGEST, json_in, too_large
+from shards.index_schema import INDEX_SCHEMA
 from shards.lock import locked
 from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipts, write_receipt
 from shards.store import copied, is_here
+from shards.tables import folder_rows, write_tables
 from shards.tar import BrokenShardError, Located, places_in, read_member, sha256_of
-
-
-def _arrow(described: Any) -> pa.DataType:
-    if isinstance(described, dict):
-        return pa.struct([(name, _arrow(item)) for name, item in described.items()])
-    if isinstance(described, list):
-        return pa.list_(_arrow(described[0]))
-    scalar: pa.DataType = pa.type_for_alias(described)
-    return scalar
-
-
-INDEX_SCHEMA: Final = pa.schema(
-    [(name, _arrow(described)) for name, described in metadata_types().items()]
-    + [("shard", pa.string())]
-    + [(place, pa.int64()) for place in PLACES]
-)
-"""Columns of the index: the fields of `sa_med2d_20m.Metadata`, the shard's path below the output folder, and offset
-and size in bytes of each member within the shard."""
 
 
 def index_row(record: dict[str, Any], shard: str, located: Located) -> dict[str, Any]:
@@ -126,7 +110,7 @@ def index_fault(data: bytes, rows: list[dict[str, Any]]) -> str | None:
 
 
 def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[str]]:
-    """Write all indexes, all receipts and the card anew from the tars alone.
+    """Write all indexes, all receipts, the card and the tables anew from the tars alone.
 
     A receipt that agrees with its tar is kept: it also knows the quarantined cases and lets a build resume. Indexes and
     receipts of shards that are gone are removed.
@@ -143,7 +127,8 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
     """
     with locked(out, "index"):
         known = read_receipts(out)
-        done, findings = 0, []
+        done: list[ShardId] = []
+        findings = []
         for stem, path in stems(out, DATA, ".tar").items():
             try:
                 shard = ShardId.parse(stem)
@@ -152,10 +137,11 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
             except DatasetError as error:
                 findings.append(f"{path}: {error}" if not is_here(out) else str(error))
             else:
-                done += 1
+                done.append(shard)
         _remove_orphans(out)
         write_card(out)
-    return done, findings
+        write_tables(out, done, folder_rows(out))
+    return len(done), findings
 
 
 def _index_shard(out: Path, shard: ShardId, known: Receipt | None) -> None:

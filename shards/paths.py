@@ -20,6 +20,7 @@ __all__ = [
     "PREVIOUS",
     "RECEIPTS",
     "SOURCES",
+    "TABLES",
     "ShardId",
     "manifest_file",
     "source_file",
@@ -30,7 +31,10 @@ BUILD: Final = "build"
 """What stays at home; the card, data and index are published."""
 RECEIPTS: Final = f"{BUILD}/receipts"
 SOURCES: Final = f"{BUILD}/sources"
-MANIFESTS: Final = f"{INDEX}/sources"
+MANIFESTS: Final = "sources"
+"""In a repository: not below the index, which readers of Parquet take as a whole."""
+TABLES: Final = "tables"
+"""The rows of all indexes together, for SQL."""
 PIECES: Final = f"{BUILD}/pieces"
 """Cases that are converted and not yet in a shard."""
 PREVIOUS: Final = f"{BUILD}/previous"

@@ -15,6 +15,7 @@ from shards.lock import locked
 from shards.paths import BUILD, DATA, INDEX, MANIFESTS, PIECES, PREVIOUS, RECEIPTS, SOURCES
 from shards.receipt import read_receipts
 from shards.store import listing, remove_empty_folders
+from shards.tables import refresh_tables
 
 _SHARED_FOLDERS: Final = {RECEIPTS: 2, DATA: 2, INDEX: 2, PIECES: 2, PREVIOUS: 3}
 """Folder -> where in a path below it the name of the source stands. Receipts come first: without them no card lists a
@@ -99,6 +100,7 @@ def remove(out: Path, source: str) -> Holding:
             (out / path).unlink(missing_ok=True)
         for folder in _SHARED_FOLDERS:
             remove_empty_folders(out, folder)
+        refresh_tables(out)
     return held
 
 

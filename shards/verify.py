@@ -22,6 +22,7 @@ from shards.key import SampleKey
 from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
 from shards.receipt import Receipt, read_receipt
 from shards.store import copied
+from shards.tables import table_faults
 from shards.tar import BrokenShardError, Sample, read_open_shard, sha256_of
 
 _MOST_IDS: Final = 255
@@ -36,8 +37,9 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
     """Check an output folder.
 
     Always: names and paths, receipt, size and sha256, index against the tar, keys unique over the whole folder, one
-    split per patient. With ``deep``: every picture decodes, has the size that its metadata says, and every mask
-    has the id, area, bounding box and 8-connectedness that its metadata says.
+    split per patient, tables against the indexes where there are any. With ``deep``: every picture decodes, has the
+    size that its metadata says, and every mask has the id, area, bounding box and 8-connectedness that its metadata
+    says.
 
     Args:
         out: Output folder.
@@ -56,6 +58,7 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
     for stem in sorted(indexes.keys() - tars.keys()):
         yield f"{indexes[stem]}: its shard {DATA}/{stem}.tar is missing"
     across = CrossShardChecks()
+    shards = []
     for stem, path in tars.items():
         try:
             shard = ShardId.parse(stem)
@@ -63,9 +66,11 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
             yield f"{path}: {error}"
             continue
         on_shard(shard)
+        shards.append(shard)
         yield from verify_shard(out, shard, deep=deep, across=across).findings
     yield from across.findings()
     yield from source_faults(out)
+    yield from table_faults(out, shards)
 
 
 @dataclass(frozen=True)

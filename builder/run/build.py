@@ -28,6 +28,7 @@ from shards.lock import OutputError, locked
 from shards.paths import BUILD, DATA, INDEX
 from shards.receipt import Quarantined, Receipt
 from shards.store import discard_unfinished, is_here
+from shards.tables import refresh_tables
 
 
 class Listener(Protocol):
@@ -168,6 +169,7 @@ class _Build:
         discard_shards(self.out, (receipt.id for receipt in receipts if receipt.id.source in bare))
         quarantined = _quarantine(self.plans, receipts)
         _write_quarantine(self.out, self.plans, quarantined)
+        refresh_tables(self.out)
         return Summary(
             receipts=receipts,
             removed=resumption.removed,

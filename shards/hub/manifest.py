@@ -1,4 +1,4 @@
-"""What is published of a source, kept beside the index: so that a card can be written from the repository alone."""
+"""What is published of a source, kept beside the shards: so that a card can be written from the repository alone."""
 
 from __future__ import annotations
 

@@ -15,17 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-from sa_med2d_20m import DatasetError
+from sa_med2d_20m import TIERS, DatasetError
 from shards.card import card, configs
+from shards.documents import documents
 from shards.hub.content import Content, JudgedFile, size_of
 from shards.hub.errors import PublishError
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
 from shards.hub.repository import Operation, RemoteFile, Repository
+from shards.hub.repository_tables import repository_tables
 from shards.hub.withdrawals import WITHDRAWN, left_out, remembered, withdrawn_from
-from shards.paths import CARD, DATA, INDEX, MANIFESTS, ShardId, manifest_file
+from shards.license import tiers
+from shards.paths import CARD, DATA, INDEX, MANIFESTS, TABLES, ShardId, manifest_file
 
 MOST_FILES: Final = 100_000
 MOST_IN_FOLDER: Final = 10_000
@@ -99,6 +102,7 @@ def publish(
     *,
     private: bool = False,
     tag: str | None = None,
+    tier: str = TIERS[0],
     again: Collection[str] = (),
     asked: Collection[str] = (),
 ) -> Published:
@@ -108,16 +112,18 @@ def publish(
 
     Args:
         out: Output folder.
-        offered: What the gate allowed.
+        offered: What the gate said of what is asked for.
         repository: Where it goes.
-        private: Make a new repository private.
+        private: Whether a new repository is private.
         tag: Name of the release.
+        tier: What the repository may hold, from this folder or another.
         again: Sources that are published although they were withdrawn from there.
         asked: Sources that must not be left out because they were withdrawn.
 
     Raises:
-        PublishError: The Hub refuses, somebody else published meanwhile, what arrived is not what was sent, or all of
-            it, or something of ``asked``, was withdrawn from there.
+        PublishError: The repository holds what is not of the tier, the Hub refuses, somebody else published
+            meanwhile, what arrived is not what was sent, or all of it, or something of ``asked``, was withdrawn from
+            there.
     """
     if not offered.allowed:
         raise PublishError(f"{out}: nothing of what is asked for may be published")
@@ -134,15 +140,55 @@ def publish(
     going = [verdict for verdict in offered.allowed if verdict.name not in left]
     ours = {verdict.name: _manifest(verdict) for verdict in going}
     manifests = {**_others(repository, head, there, ours), **ours}
-    wanted: dict[str, Content] = {
-        **{file.path: file for verdict in going for file in verdict.files},
-        **_texts(ours.values(), manifests, repository.name),
-        **({WITHDRAWN: remembered(withdrawn - set(again))} if WITHDRAWN in there else {}),
-    }
-    changes = _changes(wanted, there, ours)
-    if tagged is not None and (changes.first or changes.last or changes.stale):
-        raise _taken(repository, tag)
-    _check_limits([*(there.keys() - set(changes.stale)), *wanted], wanted)
+    others = {name: manifest for name, manifest in manifests.items() if name not in ours}
+    _refuse_wider(repository.name, others.values(), tier)
+    texts = _texts(ours.values(), manifests, repository.name)
+    repository.check_card(texts[CARD].decode())
+    memory = {WITHDRAWN: remembered(withdrawn - set(again))} if WITHDRAWN in there else {}
+    files = [file for verdict in going for file in verdict.files]
+    with _tables(files, others, repository, head) as tables:
+        wanted: dict[str, Content] = {**{file.path: file for file in files}, **tables, **texts, **memory}
+        changes = _changes(wanted, there, ours)
+        if tagged is not None and (changes.first or changes.last or changes.stale):
+            raise _taken(repository, tag)
+        head = _bring(wanted, changes, repository, head, there=there, ours=ours)
+    streamed = _stream_all(repository.name, head, manifests.values())
+    if tag is not None and tagged is None:
+        repository.tag(tag, head)
+    changed = len(changes.first) + len(changes.last)
+    return Published(
+        head, changed, len(changes.stale), streamed, tag, was_tagged=tagged is not None, left_out=tuple(left)
+    )
+
+
+def _taken(repository: Repository, tag: str | None) -> PublishError:
+    """The error of a tag that names something else; one that names the very same is there from an interrupted run."""
+    return PublishError(f"{repository.name}: the tag {tag} exists already, for something else; choose another")
+
+
+@contextmanager
+def _tables(
+    files: Sequence[JudgedFile], others: Mapping[str, Manifest], repository: Repository, head: str
+) -> Iterator[dict[str, JudgedFile]]:
+    with tempfile.TemporaryDirectory(prefix="sa-med2d-") as folder:
+        try:
+            tables = repository_tables(Path(folder), files, others, repository, head)
+        except DatasetError as error:
+            raise PublishError(f"{error}; publish that source too, which writes it again, or withdraw it") from None
+        yield tables
+
+
+def _bring(
+    wanted: Mapping[str, Content],
+    changes: _Changes,
+    repository: Repository,
+    head: str,
+    *,
+    there: Collection[str],
+    ours: Collection[str],
+) -> str:
+    """Commit what is new or other than it is there, and look whether it arrived; the last commit."""
+    _check_limits([*(set(there) - set(changes.stale)), *wanted], wanted)
     for group in _groups(changes.first):
         with _sent(repository, dict(group)) as operations:
             head = repository.commit(operations, f"Add {_named(path for path, _ in group)}", head)
@@ -151,24 +197,7 @@ def publish(
         if last:
             head = repository.commit(last, f"Publish {', '.join(ours)}", head)
     _verify_arrived(repository, head, wanted)
-    streamed = _stream_all(repository.name, head, manifests.values())
-    if tag is not None and tagged is None:
-        repository.tag(tag, head)
-    changed = len(changes.first) + len(changes.last)
-    return Published(
-        head,
-        changed,
-        len(changes.stale),
-        streamed,
-        tag,
-        was_tagged=tagged is not None,
-        left_out=tuple(left),
-    )
-
-
-def _taken(repository: Repository, tag: str | None) -> PublishError:
-    """The error of a tag that names something else; one that names the very same is there from an interrupted run."""
-    return PublishError(f"{repository.name}: the tag {tag} exists already, for something else; choose another")
+    return head
 
 
 def _others(
@@ -189,7 +218,7 @@ class _Changes:
     Attributes:
         first: Shards, and their indexes, of sources of which nothing that is there must change: added in steps.
         last: All else that is new or other than it is there: added at once.
-        stale: Files of the published sources that are no longer theirs: deleted with the last.
+        stale: Files of the published sources, and tables, that are no longer wanted: deleted with the last.
     """
 
     first: dict[str, JudgedFile]
@@ -198,14 +227,20 @@ class _Changes:
 
 
 def _changes(wanted: Mapping[str, Content], there: Mapping[str, RemoteFile], ours: Collection[str]) -> _Changes:
-    stale = tuple(sorted(path for path in there if source_of(path) in ours and path not in wanted))
+    stale = tuple(sorted(path for path in there if _is_made(path, ours) and path not in wanted))
     other = [path for path, data in wanted.items() if path in there and not there[path].is_same(data)]
     # a reader must not meet old and new shards of one source side by side: a patient could be in two splits
     moving = {source_of(path) for path in (*stale, *other) if path.startswith((f"{DATA}/", f"{INDEX}/"))}
     news = {path: data for path, data in wanted.items() if path not in there}
-    first = {path: data for path, data in news.items() if not isinstance(data, bytes) and source_of(path) not in moving}
+    still = {None, *moving}  # a table belongs to no source: it comes when all that it names is there
+    first = {path: data for path, data in news.items() if not isinstance(data, bytes) and source_of(path) not in still}
     last = {path: data for path, data in news.items() if path not in first}
     return _Changes(first, {**last, **{path: wanted[path] for path in other}}, stale)
+
+
+def _is_made(path: str, ours: Collection[str]) -> bool:
+    """Whether a publish of these sources writes a file, or removes it."""
+    return source_of(path) in ours or path.startswith(f"{TABLES}/")
 
 
 @contextmanager
@@ -240,12 +275,12 @@ def _batches(files: Iterable[JudgedFile]) -> Iterator[list[JudgedFile]]:
         yield batch
 
 
-def card_of(manifests: Iterable[Manifest], repository: str) -> bytes:
-    """The card of a repository that holds these sources."""
-    held = list(manifests)
+def card_of(manifests: Mapping[str, Manifest], repository: str) -> dict[str, bytes]:
+    """The card of a repository that holds these sources, and the files that it refers to, by path."""
+    held = [manifests[name] for name in sorted(manifests)]
     receipts = [receipt for manifest in held for receipt in manifest.receipts]
-    text = card(receipts, {manifest.source.name: manifest.source for manifest in held}, repository)
-    return str(DatasetCard(text)).encode()
+    sources = {manifest.source.name: manifest.source for manifest in held}
+    return {**documents(receipts, sources), CARD: card(receipts, sources, repository).encode()}
 
 
 def source_of(path: str) -> str | None:
@@ -262,9 +297,9 @@ def _manifest(verdict: Verdict) -> Manifest:
 
 
 def _texts(ours: Iterable[Manifest], all_of_them: Mapping[str, Manifest], repository: str) -> dict[str, bytes]:
-    """The files that are written for the repository: manifests, and the card."""
+    """The files that are written for the repository: manifests, and the card with what it refers to."""
     texts = {manifest_file(manifest.source.name): manifest.to_json() for manifest in ours}
-    return {**texts, CARD: card_of((all_of_them[name] for name in sorted(all_of_them)), repository)}
+    return {**texts, **card_of(all_of_them, repository)}
 
 
 def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:
@@ -275,6 +310,17 @@ def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:
             f"{name} holds {script}: releases of datasets from 4 on take it for a loading script and refuse the whole "
             "repository; delete it there first"
         )
+
+
+def _refuse_wider(name: str, others: Iterable[Manifest], tier: str) -> None:
+    """A repository of a tier is one that people take for it, and that is gated, or not, as a whole."""
+    for manifest in others:
+        for receipt in manifest.receipts:
+            if tier != TIERS[0] and tier not in tiers(receipt.license):
+                raise PublishError(
+                    f"{name} holds {manifest.source.name} ({receipt.license}), which is not of the tier {tier}; choose "
+                    "another repository for this tier, or withdraw that source"
+                )
 
 
 def _check_limits(paths: Sequence[str], wanted: Mapping[str, Content]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -28,6 +28,7 @@ from shards.hub.manifest import Manifest, read_manifest
 from shards.paths import MANIFESTS, manifest_file
 
 _DATASET = "dataset"
+_TOO_LARGE: Final = 413
 Operation = CommitOperationAdd | CommitOperationDelete
 
 
@@ -120,6 +121,33 @@ class Repository:
         with self._hub_errors():
             local = self._api.hf_hub_download(self.name, path, revision=revision, repo_type=_DATASET)
         return Path(local).read_bytes()
+
+    def download(self, patterns: Sequence[str], revision: str, folder: Path) -> None:
+        """Get the files at a commit that match one of some patterns, to their paths below a folder."""
+        with self._hub_errors():
+            self._api.snapshot_download(
+                self.name, repo_type=_DATASET, revision=revision, allow_patterns=list(patterns), local_dir=folder
+            )
+
+    def check_card(self, text: str) -> None:
+        """Ask the Hub whether it takes a card, which it otherwise says when all else has gone up.
+
+        Raises:
+            PublishError: It does not: the card is too large, or its front matter is not what the Hub knows.
+        """
+        with self._hub_errors():
+            try:
+                DatasetCard(text).validate(repo_type=_DATASET)
+            except ValueError as error:
+                raise PublishError(f"{self.name}: the Hub does not take the card: {_first_line(error)}") from None
+            except HfHubHTTPError as error:
+                if error.response is None or error.response.status_code != _TOO_LARGE:
+                    raise
+                size = f"{len(text.encode()):,} bytes"
+                raise PublishError(
+                    f"{self.name}: the Hub does not take the card: its {size} are too many; publish fewer modalities "
+                    "or one tier in a repository, with --modality or --tier"
+                ) from None
 
     def send(self, additions: Sequence[CommitOperationAdd]) -> None:
         """Send the large ones of some files ahead of the commit that adds them.

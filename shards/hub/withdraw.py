@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+from sa_med2d_20m import DatasetError
 from shards.hub.errors import PublishError
+from shards.hub.manifest import Manifest
 from shards.hub.publish import card_of, source_of
 from shards.hub.repository import Operation, RemoteFile, Repository
+from shards.hub.repository_tables import repository_tables
 from shards.hub.withdrawals import WITHDRAWN, remembered, withdrawn_from
-from shards.paths import CARD
+from shards.paths import TABLES
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Withdrawn:
         purged: Whether the tags were deleted and the history squashed.
         unlisted: Other sources that the card leaves out now, and why: their manifests cannot be read.
         forgotten: Why it is no longer known what else was withdrawn before, or None.
+        no_tables: Why the tables were deleted, which the next publish writes again; None where they were not.
     """
 
     commit: str
@@ -34,6 +40,7 @@ class Withdrawn:
     branches: tuple[str, ...]
     purged: bool
     unlisted: Mapping[str, str]
+    no_tables: str | None = None
     forgotten: str | None = None
 
 
@@ -61,15 +68,21 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
     if not (own or tags or branches or (purge and _in_history(repository, source))):
         raise PublishError(f"{repository.name} holds no source {source}")
     unlisted: dict[str, str] = {}
+    no_tables = None
     withdrawn, forgotten = _withdrawn_before(repository, head, there)
     if own or source not in withdrawn:
         manifests, unreadable = repository.manifests(head, there)
         kept = {name: one for name, one in manifests.items() if name != source}
         unlisted = {name: why for name, why in unreadable.items() if name != source}
         operations: list[Operation] = [CommitOperationDelete(path) for path in own]
-        operations.append(CommitOperationAdd(CARD, card_of((kept[name] for name in sorted(kept)), repository.name)))
+        operations += [CommitOperationAdd(path, text) for path, text in card_of(kept, repository.name).items()]
         operations.append(CommitOperationAdd(WITHDRAWN, remembered(withdrawn | {source})))
-        head = repository.commit(operations, f"Withdraw {source}", head)
+        with tempfile.TemporaryDirectory(prefix="sa-med2d-") as folder:
+            tables, no_tables = _tables(Path(folder), kept, repository, head)
+            operations += [CommitOperationAdd(path, str(file)) for path, file in tables.items()]
+            gone = sorted(path for path in there if path.startswith(f"{TABLES}/") and path not in tables)
+            operations += [CommitOperationDelete(path) for path in gone]
+            head = repository.commit(operations, f"Withdraw {source}", head)
     if purge:
         for tag in tags:
             repository.delete_tag(tag)
@@ -82,7 +95,7 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
                 f"{repository.name}: somebody published {source} again meanwhile, {', '.join(again)} holds it; run the "
                 "same command again"
             )
-    return Withdrawn(head, len(own), tags, branches, purge, unlisted, forgotten)
+    return Withdrawn(head, len(own), tags, branches, purge, unlisted, no_tables, forgotten)
 
 
 def _withdrawn_before(
@@ -93,6 +106,17 @@ def _withdrawn_before(
         return withdrawn_from(repository, head, there), None
     except PublishError as error:
         return frozenset(), str(error)
+
+
+def _tables(
+    folder: Path, kept: Mapping[str, Manifest], repository: Repository, head: str
+) -> tuple[dict[str, Path], str | None]:
+    """The tables without the source; none, and why, where an index cannot be read: nothing stops a take-down."""
+    try:
+        tables = repository_tables(folder, (), kept, repository, head)
+    except DatasetError as error:
+        return {}, str(error)
+    return {path: folder / path for path in tables}, None
 
 
 def _in_history(repository: Repository, source: str) -> bool:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from sa_med2d_20m import DatasetError
+from shards.foreign_json import json_in
 from shards.hub.errors import PublishError
 
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ def withdrawn_from(repository: Repository, revision: str, files: Mapping[str, Re
     if files[WITHDRAWN].size > _LARGEST:
         raise PublishError(f"{where}: expected at most {_LARGEST:,} bytes, got {files[WITHDRAWN].size:,}")
     try:
-        record: Any = json.loads(repository.read(WITHDRAWN, revision))
-    except (ValueError, RecursionError) as error:
-        raise PublishError(f"{where} is no JSON ({error}); mend or delete it there") from None
+        record: Any = json_in(repository.read(WITHDRAWN, revision), where)
+    except DatasetError as error:
+        raise PublishError(f"{error}; mend or delete it there") from None
     names = record.get("sources") if isinstance(record, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise PublishError(f"{where}: sources: expected a list of names, got {names!r:.80}; mend or delete it there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import yaml
 from datasets import Features
 from datasets.info import DatasetInfo
 
-from sa_med2d_20m import CONFIGS, LOCAL_CONFIGS, MODALITIES, features
+from sa_med2d_20m import CONFIGS, LABELS, LOCAL_CONFIGS, MODALITIES, SPLITS, features
 from shards.card import write_card
 from shards.description import SourceDescription, write_source
 from shards.receipt import Receipt, write_receipt
 from tests.support import sources
 from tests.support.command import Command
+from tests.support.output import tree
 
 
 def add(
@@ -164,13 +166,16 @@ def test_sources_are_named_and_refusals_said(tmp_path: Path) -> None:
     add(tmp_path, "mr/unknown/C/train-00000", "unknown")
     add(tmp_path, "mr/mit/D/train-00000", "MIT", evidence=None)
     write_card(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "SOURCES.md").read_text()
     assert (
         "- **A** (CC-BY-4.0): 1,234 images, 3,702 masks.\n  [Title of A](https://example.org). Nobody\n- **B**" in text
     )
-    assert "Not for publication: CC-BY-ND-4.0 does not allow derivatives" in text
-    assert "Not for publication: its licence is unknown" in text
-    assert "Not for publication: its recipe gives no license_evidence" in text
+    assert "Not for publication: B, C, D;" in (tmp_path / "README.md").read_text()
+    text = (tmp_path / "LICENSE.md").read_text()
+    assert "| A | [CC-BY-4.0](https://spdx.org/licenses/CC-BY-4.0.html) | https://example.org/l |" in text
+    assert "- B: CC-BY-ND-4.0 does not allow derivatives" in text
+    assert "- C: its licence is unknown" in text
+    assert "- D: its recipe gives no license_evidence" in text
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_same_receipts_give_the_same_card(tmp_path: Path) -> None:
         for stem, license_id in order:
             add(tmp_path / name, stem, license_id)
         write_card(tmp_path / name)
-    assert (tmp_path / "one/README.md").read_bytes() == (tmp_path / "other/README.md").read_bytes()
+    assert tree(tmp_path / "one") == tree(tmp_path / "other")
 
 
 def test_path_and_metadata_that_disagree_are_in_no_wider_config(tmp_path: Path) -> None:
@@ -240,12 +245,95 @@ def test_card_of_a_real_build_names_what_may_not_be_published(sa_med2d: Command,
     ran = sa_med2d("build", *recipes, "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
     assert ran.code == 0
     assert "Fixed: will not be published: CC-BY-ND-4.0 does not allow derivatives" in ran.err
-    text = (tmp_path / "out/README.md").read_text()
+    text = (tmp_path / "out/SOURCES.md").read_text()
     assert "**Nobody** (unknown)" in text
     assert "Nobody, 2026" in text
+    text = (tmp_path / "out/README.md").read_text()
     assert "the config ct-local of the folder holds it" in ran.err
     configs = yaml.safe_load(text.split("---\n")[1])["configs"]
     for local, licences in ((False, {"cc-by-4.0"}), (True, {"cc-by-4.0", "cc-by-nd-4.0", "unknown"})):
         listed = [config for config in configs if config["config_name"].endswith("-local") == local]
         patterns = {path for config in listed for files in config["data_files"] for path in files["path"]}
         assert {pattern.split("/")[2] for pattern in patterns} == licences
+
+
+LICENSES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0")
+
+
+def add_many(out: Path) -> None:
+    """Each modality under each of five licences, in three splits: all 36 configs hold data."""
+    for modality in MODALITIES:
+        for license_id in LICENSES:
+            for number, split in enumerate(SPLITS):
+                stem = f"{modality}/{license_id.lower()}/{modality}_{license_id.replace('.', '_')}/{split}-00000"
+                add(out, stem, license_id, samples=1000 + number)
+
+
+def test_a_card_of_all_configs_is_small(tmp_path: Path) -> None:
+    """It was 109 kB with a list of features for each config, 74 kB with one; twelve configs are the folder's own."""
+    add_many(tmp_path)
+    assert set(globs(tmp_path)) == set(CONFIGS)
+    assert (tmp_path / "README.md").stat().st_size < 34_000
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_globs_match_the_shards_of_their_config_and_no_others(tmp_path: Path, config: str) -> None:
+    add_many(tmp_path)
+    scope, _, tier = config.partition("-")
+    of_tier = {"": LICENSES, "commercial": LICENSES[:3], "permissive": LICENSES[:2]}[tier]
+    paths = [path.relative_to(tmp_path / "build/receipts") for path in tmp_path.rglob("receipts/**/*.json")]
+    for path in paths:
+        shard = tmp_path / "data" / path.with_suffix(".tar")
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        shard.touch()
+    for split, patterns in globs(tmp_path)[config].items():
+        found = [path.relative_to(tmp_path / "data").as_posix() for glob in patterns for path in tmp_path.glob(glob)]
+        assert sorted(found) == sorted(
+            f"{path.as_posix().removesuffix('.json')}.tar"
+            for path in paths
+            if path.parts[0] == scope or scope == "all"
+            if path.parts[1] in [name.lower() for name in of_tier] and path.name.startswith(split)
+        )
+
+
+def test_no_glob_is_wider_than_its_config(tmp_path: Path) -> None:
+    """A shard that no config may hold keeps the glob over all modalities away."""
+    add(tmp_path, "ct/cc-by-4.0/A/train-00000", "CC-BY-4.0")
+    add(tmp_path, "mr/cc-by-4.0/B/train-00000", "CC-BY-4.0")
+    assert globs(tmp_path)["all"] == {"train": ["data/*/cc-by-4.0/*/train-*.tar"]}
+    add(tmp_path, "oct/cc-by-4.0/C/train-00000", "CC-BY-ND-4.0")
+    assert globs(tmp_path)["all"] == {"train": ["data/ct/cc-by-4.0/*/train-*.tar", "data/mr/cc-by-4.0/*/train-*.tar"]}
+
+
+@pytest.mark.parametrize(
+    ("licenses", "expected"),
+    [
+        (["CC-BY-4.0"], "cc-by-4.0"),
+        (["CC-BY-SA-4.0", "CC-BY-4.0"], ["cc-by-4.0", "cc-by-sa-4.0"]),
+        (["ODbL-1.0", "PDDL-1.0", "GPL-3.0-only"], ["gpl-3.0", "odbl", "pddl"]),
+        (["MIT", "LicenseRef-MNI-ICBM152"], ["mit", "other"]),
+        (["OGL-UK-3.0"], "other"),
+    ],
+)
+def test_licences_as_the_hub_names_them(tmp_path: Path, licenses: list[str], expected: Any) -> None:
+    for number, license_id in enumerate(licenses):
+        add(tmp_path, f"ct/{license_id.lower()}/S{number}/train-00000", license_id)
+    head = front(tmp_path)
+    assert head["license"] == expected
+    assert head["license_link"] == "LICENSE.md"
+    assert (tmp_path / "LICENSE.md").is_file()
+    assert ("license_name" in head) == ("other" in expected)
+
+
+def test_numbers_of_classes(tmp_path: Path) -> None:
+    add(tmp_path, "ct/mit/A/train-00000", "MIT")
+    write_card(tmp_path)
+    numbers = json.loads((tmp_path / "id2label.json").read_text())
+    assert numbers["0"] == "background"
+    assert [numbers[str(number)] for number in range(1, len(numbers))] == list(LABELS)
+
+
+def test_evidence_does_not_break_the_table(tmp_path: Path) -> None:
+    add(tmp_path, "ct/mit/A/train-00000", "MIT", evidence="https://example.org/a|b\n| c")
+    write_card(tmp_path)
+    assert "| https://example.org/a&#124;b &#124; c |\n" in (tmp_path / "LICENSE.md").read_text()

@@ -136,7 +136,7 @@ def test_index_is_made_again_from_the_shards_alone(sa_med2d: Command, out: Path)
 def test_receipts_that_agree_are_kept(sa_med2d: Command, out: Path) -> None:
     before = tree(out)
     assert sa_med2d("index", out).code == 0
-    assert tree(out) == before
+    assert {path: data for path, data in tree(out).items() if not path.startswith("tables/")} == before
 
 
 def test_shard_with_a_damaged_header_is_not_indexed_in_part(sa_med2d: Command, out: Path) -> None:
@@ -175,7 +175,7 @@ def test_metadata_of_other_types_is_named_and_the_rest_indexed(sa_med2d: Command
     ran = sa_med2d("index", out)
     assert ran.code == 1
     assert tars[0].name in ran.err
-    assert len(list(out.rglob("*.parquet"))) == len(tars) - 1
+    assert len(list((out / "index").rglob("*.parquet"))) == len(tars) - 1
 
 
 def test_shard_at_no_shard_name_is_named_and_left_alone(sa_med2d: Command, out: Path) -> None:
@@ -201,4 +201,4 @@ def test_shard_that_cannot_be_read_is_named_and_the_rest_indexed(sa_med2d: Comma
     ran = sa_med2d("index", out)
     assert ran.code == 1
     assert tars[0].name in ran.err
-    assert len(list(out.rglob("*.parquet"))) == len(tars) - 1
+    assert len(list((out / "index").rglob("*.parquet"))) == len(tars) - 1

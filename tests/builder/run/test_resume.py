@@ -143,8 +143,8 @@ def test_words_about_a_source_cost_no_conversion(tmp_path: Path, raw: Path, sa_m
     again = sa_med2d("build", recipe(raw), "--raw", raw, "--out", out)
     assert "are finished already and kept" in again.err
     assert tree(out, "data") == shards
-    assert "A better title" in (out / "README.md").read_text()
-    assert "Somebody, 2026" in (out / "README.md").read_text()
+    assert "A better title" in (out / "SOURCES.md").read_text()
+    assert "Somebody, 2026" in (out / "SOURCES.md").read_text()
 
 
 def test_a_changed_licence_rewrites_metadata_alone(tmp_path: Path, raw: Path, sa_med2d: Command) -> None:

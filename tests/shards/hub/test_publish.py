@@ -145,8 +145,13 @@ def by_xet(tmp_path: Path) -> Iterator[Publisher]:
         yield Publisher(hub, tmp_path)
 
 
+CARD = {"README.md", "LICENSE.md", "SOURCES.md", "CLASSES.md", "id2label.json"}
+"""The card, and the files that it refers to."""
+
+
 def shards_of(out: Path, *sources: str) -> set[str]:
     """What should be in a repository that holds some sources."""
+    splits = {path.name.split("-")[0] for name in sources for path in out.glob(f"data/*/*/{name}/*.tar")}
     files = {
         path.relative_to(out).as_posix()
         for name in ("data", "index")
@@ -154,7 +159,12 @@ def shards_of(out: Path, *sources: str) -> set[str]:
         if path.is_file()
     }
     own = {path for path in files if path.split("/")[3] in sources}
-    return own | {f"index/sources/{name}.json" for name in sources} | {"README.md"}
+    return (
+        own
+        | {f"sources/{name}.json" for name in sources}
+        | CARD
+        | {f"tables/{kind}-{split}.parquet" for kind in ("index", "masks") for split in splits}
+    )
 
 
 def test_publish_and_read_back(publisher: Publisher, out: Path) -> None:
@@ -189,14 +199,49 @@ print(json.dumps([rows, chosen, sorted(default)]))
     assert default == ["Free"]
     card = publisher.git("show", "main:README.md")
     for words in (
-        "license_link",
+        "license: [cc-by-4.0, cc-by-nc-4.0, cc-by-sa-4.0]",
+        "license_link: LICENSE.md",
         f'load_dataset("{REPO}"',
         "## Take-down",
         "| CC-BY-NC-4.0 | all |",
-        "Nobody, 2026",
-        "| liver |",
     ):
         assert words in card
+    assert "Nobody, 2026" in publisher.git("show", "main:SOURCES.md")
+    assert "| liver |" in publisher.git("show", "main:CLASSES.md")
+    assert "| Magnet | [CC-BY-NC-4.0]" in publisher.git("show", "main:LICENSE.md")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (413, r"the Hub does not take the card: its [\d,]+ bytes are too many; publish fewer"),
+        (400, "does not take the card"),
+    ],
+)
+def test_a_card_that_the_hub_refuses_is_known_before_data_goes_up(
+    publisher: Publisher, out: Path, status: int, said: str
+) -> None:
+    publisher.hub.faults.add("POST /api/validate-yaml", status=status)
+    code, words = publisher.run("publish", out, REPO)
+    assert code == 1
+    assert re.search(said, words), words
+    assert (publisher.tree(), publisher.sent()) == (set(), 0)
+    assert publisher.run("publish", out, REPO)[0] == 0
+
+
+def test_a_repository_of_a_tier_holds_no_other(publisher: Publisher, out: Path) -> None:
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    head = publisher.git("rev-parse", "main")
+    code, said = publisher.run("publish", out, REPO, "--tier", "commercial")
+    assert code == 1
+    assert f"{REPO} holds Magnet (CC-BY-NC-4.0), which is not of the tier commercial" in said
+    assert publisher.git("rev-parse", "main") == head
+    other = "ann/permissive"
+    assert publisher.run("publish", out, other, "--tier", "permissive")[0] == 0
+    assert set(publisher.git("ls-tree", "-r", "--name-only", "main", repo=other).splitlines()) - {
+        ".gitattributes"
+    } == shards_of(out, "Free")
+    assert "license: cc-by-4.0\n" in publisher.git("show", "main:README.md", repo=other)
 
 
 def add_own_data(folder: Path, license_id: str, access: str) -> None:
@@ -224,7 +269,7 @@ def test_configs_of_the_folder_stay_at_home(publisher: Publisher, out: Path, lic
         assert {"all", "ct", "mr"} <= names
         assert not {name for name in names if "local" in name or "pet" in name}
         assert not {path for path in publisher.tree(revision) if "Ours" in path or "/pet/" in path}
-        for path in ("README.md", "index/sources/Share.json"):
+        for path in ("README.md", "sources/Share.json"):
             text = publisher.git("show", f"{revision}:{path}")
             assert "-local" not in text
             assert "Ours" not in text
@@ -257,13 +302,13 @@ def test_publish_more_then_less(publisher: Publisher, out: Path) -> None:
     commits = publisher.commits()
     code, said = publisher.run("publish", out, REPO, "--source", "Free")
     assert code == 0, said
-    assert "2 deleted" in said  # the shard of case01, and its index
+    assert "4 deleted" in said  # the shard of case01, its index, and the tables of its split
     assert publisher.commits() == commits + 1  # so nobody meets old and new shards of one source together
     assert publisher.tree() == shards_of(out, "Free", "Share")
     assert re.search(r"Free .* up to date", publisher.run("status", REPO, out)[1])
-    card = publisher.git("show", "main:README.md")
-    assert "Share" in card
-    assert "Magnet" not in card
+    listed = publisher.git("show", "main:SOURCES.md")
+    assert "Share" in listed
+    assert "Magnet" not in listed
 
 
 def edit_source(out: Path, name: str, **changes: Any) -> None:
@@ -386,7 +431,7 @@ def replace_as_a_build_does(path: Path, content: bytes) -> None:
 
 def manifest_of(publisher: Publisher, source: str) -> dict[str, str]:
     """Path -> sha256 of the published shards of a source, as its manifest says."""
-    manifest = json.loads(publisher.git("show", f"main:index/sources/{source}.json"))
+    manifest = json.loads(publisher.git("show", f"main:sources/{source}.json"))
     return {f"data/{shard['shard']}.tar": shard["sha256"] for shard in manifest["shards"]}
 
 
@@ -599,8 +644,8 @@ def test_killed_at_any_moment(publisher: Publisher, out: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         if publisher.hub.git_folder(REPO).is_dir() and "README.md" in publisher.tree():
-            card = publisher.git("show", "main:README.md")
-            assert ("Share" in card) == (shards_of(out, "Share") <= publisher.tree())
+            listed = publisher.git("show", "main:SOURCES.md")
+            assert ("Share" in listed) == (shards_of(out, "Share") <= publisher.tree())
     code, said = publisher.run("publish", out, REPO, "--tier", "commercial")
     assert code == 0, said
     assert publisher.tree() == shards_of(out, "Free", "Share")
@@ -619,8 +664,8 @@ def test_two_at_once(publisher: Publisher, out: Path) -> None:
     loser = ("Share", "Magnet")[codes.index(1)]
     assert publisher.run("publish", out, REPO, "--source", loser)[0] == 0
     assert publisher.tree() == shards_of(out, "Free", "Share", "Magnet")
-    card = publisher.git("show", "main:README.md")
-    assert all(name in card for name in ("Free", "Share", "Magnet"))
+    listed = publisher.git("show", "main:SOURCES.md")
+    assert all(name in listed for name in ("Free", "Share", "Magnet"))
 
 
 def test_withdraw(publisher: Publisher, out: Path) -> None:
@@ -629,8 +674,8 @@ def test_withdraw(publisher: Publisher, out: Path) -> None:
     assert code == 0, said
     assert "tags that still hold it (--purge deletes them): v1" in said
     assert publisher.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
+    assert not [path for path in CARD if "Free" in publisher.git("show", f"main:{path}")]
     card = publisher.git("show", "main:README.md")
-    assert "Free" not in card
     assert "all-permissive" not in card  # nothing else was permissive
     code, said = publisher.run("withdraw", "Fre", REPO)
     assert code == 1
@@ -678,8 +723,8 @@ def test_what_was_withdrawn_is_not_published_again_unasked(publisher: Publisher,
         assert code == 0, said
         assert publisher.tree() == shards_of(out, "Free", "Magnet") | WITHDRAWN
         assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Share"]}
-    card = publisher.git("show", "main:README.md")
-    assert ("Free" in card, "Share" in card) == (True, False)
+    listed = publisher.git("show", "main:SOURCES.md")
+    assert ("Free" in listed, "Share" in listed) == (True, False)
 
 
 UNREADABLE = (
@@ -753,7 +798,7 @@ def put(publisher: Publisher, path: str, content: bytes) -> None:
 def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) -> None:
     """It blocks no take-down; it is named, and publishing that source again mends it."""
     assert publisher.run("publish", out, REPO)[0] == 0
-    put(publisher, "index/sources/Magnet.json", b'{"source": "somebody else wrote this')
+    put(publisher, "sources/Magnet.json", b'{"source": "somebody else wrote this')
     code, said = publisher.run("status", REPO)
     assert code == 0, said
     assert "Magnet.json is no JSON" in said
@@ -767,16 +812,95 @@ def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) 
     assert publisher.tree() == shards_of(out, "Share", "Magnet") | WITHDRAWN
     code, said = publisher.run("publish", out, REPO, "--source", "Magnet")
     assert code == 0, said
-    card = publisher.git("show", "main:README.md")
-    assert ("Free" in card, "Share" in card, "Magnet" in card) == (False, True, True)
+    listed = publisher.git("show", "main:SOURCES.md")
+    assert ("Free" in listed, "Share" in listed, "Magnet" in listed) == (False, True, True)
 
 
 def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Path) -> None:
     assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
-    put(publisher, "index/sources/Free.json", b"[" * 100_000)
+    put(publisher, "sources/Free.json", b"[" * 100_000)
     code, said = publisher.run("withdraw", "Free", REPO)
     assert code == 0, said
     assert publisher.tree() == shards_of(out, "Share") | WITHDRAWN
+
+
+def sources_in_tables(publisher: Publisher, revision: str = "main") -> dict[str, list[str]]:
+    """Path of each published table -> the sources that it has rows of."""
+    read: dict[str, list[str]] = publisher.script(
+        f"""
+import io, json, pyarrow.parquet as pq
+from huggingface_hub import HfFileSystem
+files = HfFileSystem()
+found = files.glob("datasets/{REPO}@{revision}/tables/*")
+read = {{path.split("/", 3)[3]: set(pq.read_table(io.BytesIO(files.cat_file(path)))["source"].to_pylist()) for path in found}}
+print(json.dumps({{path: sorted(names) for path, names in read.items()}}))
+"""
+    )
+    return read
+
+
+def test_tables_hold_what_is_published_and_nothing_else(publisher: Publisher, out: Path) -> None:
+    """Tables of the folder, which hold everything, do not go up; a source that goes takes its rows with it."""
+    edit_source(out, "Share", license_evidence=None)
+    assert main(["index", str(out)]) == 0
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    code, said = publisher.run("publish", out, REPO, "--allowed-only", "--source", "Magnet", "--source", "Share")
+    assert code == 0, said
+    test = {f"tables/{kind}-test.parquet": ["Free"] for kind in ("index", "masks")}
+    train = {f"tables/{kind}-train.parquet": ["Free", "Magnet"] for kind in ("index", "masks")}
+    assert sources_in_tables(publisher) == {**test, **train}
+    assert publisher.run("withdraw", "Free", REPO)[0] == 0
+    assert sources_in_tables(publisher) == {path: ["Magnet"] for path in train}
+    assert publisher.run("withdraw", "Magnet", REPO)[0] == 0
+    assert publisher.tree() == CARD
+
+
+def another_index(publisher: Publisher, out: Path, damage: str) -> None:
+    """Put another index in the place of Magnet's."""
+    (path,) = (one.relative_to(out).as_posix() for one in out.glob("index/mr/*/Magnet/*.parquet"))
+    publisher.script(
+        f"""
+import io, json, pyarrow as pa, pyarrow.parquet as pq
+from huggingface_hub import HfApi
+table = pq.read_table({str(out / path)!r}, partitioning=None)
+data = io.BytesIO()
+pq.write_table({damage}, data)
+HfApi().upload_file(path_or_fileobj=data.getvalue(), path_in_repo={path!r}, repo_id={REPO!r}, repo_type="dataset")
+print(json.dumps(1))
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("table.slice(1)", "its manifest says"),
+        ("table.drop_columns('key')", "is no index of this version"),
+        (
+            "table.set_column(table.column_names.index('license'), 'license', pa.array(['CC0-1.0'] * len(table)))",
+            "has rows whose license is 'cc0-1.0', expected 'cc-by-nc-4.0'",
+        ),
+        (
+            "table.set_column(table.column_names.index('shard'), 'shard', pa.array(['data/x.tar'] * len(table)))",
+            "has rows whose shard is 'data/x.tar'",
+        ),
+    ],
+)
+def test_an_index_that_somebody_changed_gives_no_rows(publisher: Publisher, out: Path, damage: str, said: str) -> None:
+    """It blocks no take-down; it is named, and publishing that source again mends it."""
+    assert publisher.run("publish", out, REPO, "--source", "Free", "--source", "Magnet")[0] == 0
+    another_index(publisher, out, damage)
+    code, words = publisher.run("publish", out, REPO, "--source", "Share")
+    assert code == 1
+    assert said in words
+    assert "publish that source too, which writes it again, or withdraw it" in words
+    code, words = publisher.run("withdraw", "Free", REPO)
+    assert code == 0, words
+    assert said in words
+    assert "the tables are deleted until the next publish writes them again" in words
+    assert not [path for path in publisher.tree() if path.startswith("tables/")]
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    assert publisher.tree() == shards_of(out, "Magnet")
 
 
 def test_source_that_comes_back_while_it_is_purged(publisher: Publisher, out: Path) -> None:
@@ -922,6 +1046,7 @@ def test_by_xet(by_xet: Publisher, out: Path) -> None:
     records = [json.loads(data) for name, data in members(out) if name.endswith(".json")]
     assert ours == sorted(record["key"] for record in records if record["split"] == "train")
     assert chosen == ["Free", "Magnet", "Share"]
+    assert main(["index", str(out)]) == 0  # all of the folder is published, so its tables are those of the repository
     assert hashes == {
         path: hashlib.sha256((out / path).read_bytes()).hexdigest()
         for path in shards_of(out, "Free", "Share", "Magnet")

@@ -88,7 +88,7 @@ def test_what_is_left_out_stands_in_table_and_card(sa_med2d: Command, tmp_path: 
         (ran.err + ran.out).split()
     )
     assert "1 images, 1 masks; 3 small masks, 50.0 % of the mask pixels, are left out." in (
-        tmp_path / "out/README.md"
+        tmp_path / "out/SOURCES.md"
     ).read_text(encoding="utf-8")
 
 

@@ -1,0 +1,109 @@
+"""The files that the card refers to: what grows with sources and classes, so that the card does not.
+
+The Hub reads a card in one request, of limited size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from sa_med2d_20m import LABELS, SPLITS
+from shards.description import SourceDescription
+from shards.license import UNPUBLISHED, refusal, terms
+from shards.plain_text import link, markdown
+from shards.receipt import Receipt, lost_shares
+
+LICENSES: Final = "LICENSE.md"
+"""The name that the Hub looks for."""
+SOURCES: Final = "SOURCES.md"
+CLASSES: Final = "CLASSES.md"
+NUMBERS: Final = "id2label.json"
+DOCUMENTS: Final = (LICENSES, SOURCES, CLASSES, NUMBERS)
+
+
+def documents(receipts: Collection[Receipt], sources: Mapping[str, SourceDescription]) -> dict[str, bytes]:
+    """The files by name; the same receipts and sources give the same bytes.
+
+    Args:
+        receipts: Of all shards that the card is about.
+        sources: What is known of their sources.
+    """
+    by_source: dict[str, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        by_source[receipt.id.source].append(receipt)
+    held = dict(sorted(by_source.items()))
+    texts = {LICENSES: _licenses(held, sources), SOURCES: _sources(held, sources), CLASSES: _classes(receipts)}
+    return {**{name: text.encode() for name, text in texts.items()}, NUMBERS: _numbers()}
+
+
+def _licenses(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDescription]) -> str:
+    """Which source is under which licence, and where that was read."""
+    rows, refusals = [], []
+    for name, receipts in held.items():
+        source, license_id = sources.get(name), receipts[0].license
+        evidence = source.license_evidence if source else None
+        rows.append(f"| {name} | {_license(license_id)} | {markdown(evidence or 'nowhere')} |")
+        refused = refused_by(license_id, source)
+        refusals += [f"- {name}: {markdown(refused)}"] if refused else []
+    lines = [
+        "# Licences",
+        "",
+        "Each image and its masks are under the licence of their source, which their path and their metadata name. Who "
+        "passes them on names the authors as [SOURCES.md](SOURCES.md) does, and keeps to these licences.",
+        "",
+        "| source | licence | where that is stated |",
+        "|---|---|---|",
+        *rows,
+    ]
+    return "\n".join([*lines, *(["", "## Not for publication", "", *refusals] if refusals else [])]) + "\n"
+
+
+def refused_by(license_id: str, source: SourceDescription | None) -> str | None:
+    """Why a source may not be published, or None where it may; nothing is known of one without a description."""
+    evidence, access = (source.license_evidence, source.access) if source else (None, "open")
+    return refusal(license_id, evidence, access)
+
+
+def _license(license_id: str) -> str:
+    """A licence with a link to its text, where SPDX has it."""
+    has_text = license_id not in UNPUBLISHED and terms(license_id) is not None and "LicenseRef" not in license_id
+    return f"[{license_id}](https://spdx.org/licenses/{license_id}.html)" if has_text else markdown(license_id)
+
+
+def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDescription]) -> str:
+    lines = ["# Sources", ""]
+    for name, receipts in held.items():
+        samples, masks = sum(receipt.samples for receipt in receipts), sum(receipt.masks for receipt in receipts)
+        small = _left_out(receipts)
+        lines.append(f"- **{name}** ({markdown(receipts[0].license)}): {samples:,} images, {masks:,} masks{small}.")
+        source = sources.get(name)
+        if source is not None:
+            lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
+    return "\n".join(lines) + "\n"
+
+
+def _left_out(receipts: Collection[Receipt]) -> str:
+    """What the area rule left out of a source, as the end of a sentence."""
+    masks = sum(receipt.dropped.get("small_mask", 0) for receipt in receipts)
+    share = lost_shares(receipts).get("small_mask", 0)
+    return f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
+
+
+def _classes(receipts: Collection[Receipt]) -> str:
+    labels: dict[str, Counter[str]] = defaultdict(Counter)
+    for receipt in receipts:
+        for label, count in receipt.labels.items():
+            labels[label][receipt.id.split] += count
+    lines = ["# Masks by class and split", "", f"| class | {' | '.join(SPLITS)} |", f"|---|{'--:|' * len(SPLITS)}"]
+    for label, by_split in sorted(labels.items()):
+        lines.append(f"| {markdown(label)} | {' | '.join(f'{by_split[split]:,}' for split in SPLITS)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _numbers() -> bytes:
+    """The values of a semantic map: those of `sa_med2d_20m.load` with ``view="semantic"``."""
+    names = {"0": "background", **{str(number): label for number, label in enumerate(LABELS, 1)}}
+    return json.dumps(names, indent=1).encode() + b"\n"
