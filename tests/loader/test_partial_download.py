@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils._paths import filter_repo_objects
 
 from builder.command_line import main
 from sa_med2d_20m import DatasetError, interleave, load
@@ -90,7 +90,8 @@ def test_what_is_there_is_named_and_loads(out: Path, tmp_path: Path) -> None:
     assert sources(load(part, "mr")) == {"Magnet"}
     assert sources(load(part, "all", sources="Magnet")) == {"Magnet"}
     assert sources(load(part, "all", licenses="CC0-1.0")) == {"Magnet"}
-    for options in ({"sources": ["Magnet", "Free"]}, {"licenses": ["CC0-1.0", "CC-BY-4.0"]}):
+    further: list[dict[str, Any]] = [{"sources": ["Magnet", "Free"]}, {"licenses": ["CC0-1.0", "CC-BY-4.0"]}]
+    for options in further:
         with pytest.raises(DatasetError, match=r"no file data/ct/cc-by-4\.0"):
             load(part, "all", **options)
 
