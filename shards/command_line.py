@@ -304,6 +304,7 @@ def _withdraw(options: argparse.Namespace) -> int:
         speaker.print(text, markup=False, highlight=False)
     if done.forgotten is not None:
         text = f"{done.forgotten}; it was written anew, without what else was withdrawn before"
+        speaker.print(text, markup=False, highlight=False)
     if done.no_tables is not None:
         text = f"{done.no_tables}: the tables are deleted until the next publish writes them again"
         speaker.print(text, markup=False, highlight=False)

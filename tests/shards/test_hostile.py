@@ -263,7 +263,7 @@ def test_markup_reaches_neither_card_nor_terminal(sa_med2d: Command, out: Path) 
     label[2] = label[2][0], json.dumps(record).encode()
     write_tar(out / TAR, label)
     ran = [sa_med2d("index", out), sa_med2d("verify", out, "--json"), sa_med2d("publish", out, "a/b", "--dry-run")]
-    card = (out / "README.md").read_text()
+    card = "".join((out / name).read_text() for name in ("README.md", "SOURCES.md", "LICENSE.md", "CLASSES.md"))
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in card
     for text in (card, *(one.out + one.err for one in ran)):
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
