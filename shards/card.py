@@ -254,10 +254,13 @@ def _modality_table(receipts: list[Receipt]) -> str:
 
 
 def _left_out(receipts: list[Receipt]) -> str:
-    """What the area rule left out of a source, as the end of a sentence."""
+    """What the area rule and the gate over mask files left out of a source, as the end of a sentence."""
+    bad = sum(receipt.dropped.get("bad_mask", 0) for receipt in receipts)
+    files = f"; {bad:,} mask {'file' if bad == 1 else 'files'} could not be used, see `not_annotated`" if bad else ""
     masks = sum(receipt.dropped.get("small_mask", 0) for receipt in receipts)
     share = lost_shares(receipts).get("small_mask", 0)
-    return f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
+    small = f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
+    return small + files
 
 
 def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:

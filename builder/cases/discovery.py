@@ -85,7 +85,10 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     if not (images or nameless) or not masks:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
-    found = _join(recipe, images, masks)
+    wanted = [match for match in masks if "label" not in match[2] or not recipe.leaves_out(match[2]["label"])]
+    if not wanted:
+        raise RecipeError([_all_left_out(recipe, {found["label"] for _, _, found in masks})])
+    found = _join(recipe, images, wanted)
     found = replace(found, quarantined=(*nameless, *found.quarantined))
     if not found.cases and not found.quarantined:
         raise RecipeError([_nothing_joined(recipe, found)])
@@ -142,6 +145,13 @@ def _nothing(recipe: Recipe, root: Path, key: str, pattern: Pattern, files: list
     alike = [path for path in files if path.endswith(ending)][:3] or files[:3]
     seen = f"{len(files)} files are there, such as {', '.join(alike)}" if files else "the folder is empty"
     return f"{recipe.name}: files.{key}: {pattern.text!r} matches nothing below {root}; {seen}"
+
+
+def _all_left_out(recipe: Recipe, captured: set[str]) -> str:
+    key = "masks.only_named" if recipe.masks.only_named else "masks.ignore"
+    shown = ", ".join(map(_printable, sorted(captured)[:10])) + (", ..." if len(captured) > 10 else "")
+    named = ", ".join(recipe.labels) or "nothing"
+    return f"{recipe.name}: {key} leaves every mask out: {{label}} captures {shown}; [labels] names {named}"
 
 
 def _nothing_joined(recipe: Recipe, found: Discovery) -> str:

@@ -39,8 +39,8 @@ class Converted:
 
     Attributes:
         samples: Ordered by sub-modality, axis and slice.
-        tally: What was left out and what was flagged. ``small_mask`` counts masks, anew in each image of the case; all
-            others count slices: ``emptied`` those of whose masks none was large enough.
+        tally: What was left out and what was flagged. ``small_mask`` counts masks, anew in each image of the case,
+            ``bad_mask`` files; all others count slices: ``emptied`` those of whose masks none was large enough.
     """
 
     samples: list[EncodedSample]
@@ -91,7 +91,7 @@ def convert(case: Case, source: Source) -> Converted:
         raise CaseError("convert", case.masks[0].path, str(error)) from None
     del layers
     tally += counted
-    missing = not_annotated(case, source)
+    missing = not_annotated(case, source, {fault.file for fault in tally.bad_masks})
     samples: list[EncodedSample] = []
     for number, file in enumerate(case.images):
         image, counted = (first, Tally()) if number == 0 else read_further_image(case, file, source, first)

@@ -25,14 +25,21 @@ class Tally:
         dropped: Rule or gate -> number of slices (or masks) that were left out.
         flagged: Gate -> number of slices (or files) that were kept in spite of it.
         lost_pixels: Rule or gate -> mask pixels that it left out, counted anew in each image and along each axis.
+        bad_masks: Mask files that were left out, and why.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
     lost_pixels: Counter[str] = field(default_factory=Counter)
+    bad_masks: tuple[CaseError, ...] = ()
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.dropped + other.dropped, self.flagged + other.flagged, self.lost_pixels + other.lost_pixels)
+        return Tally(
+            self.dropped + other.dropped,
+            self.flagged + other.flagged,
+            self.lost_pixels + other.lost_pixels,
+            self.bad_masks + other.bad_masks,
+        )
 
 
 def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None) -> Tally:

@@ -137,10 +137,10 @@ def _parts(values: npt.NDArray[Any], recipe: Recipe) -> dict[str, int]:
         return {"the mask": int(np.count_nonzero(inside != rule.inverted))}
     counts = count_values(values)
     if rule.instances:
-        return {f"object {value}": count for value, count in counts.items() if value not in (0, *rule.ignore)}
+        return {f"object {value}": count for value, count in counts.items() if value not in {0, *rule.ignored_values}}
     parts = Counter[str]()
     for key, label in recipe.labels.items():
-        parts[label.label] += counts.get(int(key), 0)
+        parts[label.label] += 0 if recipe.leaves_out(key) else counts.get(int(key), 0)
     return parts
 
 

@@ -20,7 +20,7 @@ from builder.run.result import source_result
 from builder.run.resume import Resumption
 from shards.console import plural, print_table, working
 from shards.license import refusal, tiers
-from shards.receipt import Receipt, lost_shares
+from shards.receipt import Quarantined, Receipt, lost_shares
 
 _SHOWN = 10
 _MUCH: Final = 0.2
@@ -125,12 +125,9 @@ def print_summary(results: Console, console: Console, summary: Summary) -> None:
     for source, entries in summary.quarantined.items():
         kept = f"all in build/quarantine/{source}.json" if len(entries) > _SHOWN else f"build/quarantine/{source}.json"
         console.print(f"[yellow]{source}: {plural(len(entries), 'case')} in quarantine[/], {kept}", highlight=False)
-        for entry in entries[:_SHOWN]:
-            reason = entry.reason
-            if len(reason) > _LONGEST_REASON:
-                reason = f"{reason[:_LONGEST_REASON]}... (whole in build/quarantine/{source}.json)"
-            console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {reason}", markup=False, highlight=False)
+        _print_reasons(console, entries, f"build/quarantine/{source}.json")
     for plan in summary.plans:
+        _print_bad_masks(console, plan, summary)
         _print_notes(console, plan, summary.without_sample[plan.source.recipe.name])
         _print_losses(console, plan, summary)
         _print_flags(console, plan, summary)
@@ -139,6 +136,27 @@ def print_summary(results: Console, console: Console, summary: Summary) -> None:
     print_table(results, _table(summary))
     names = ", ".join(config.name for config in summary.configs)
     results.print(f"configs: {names or f'none: {_no_config(summary)}'}", highlight=False, soft_wrap=True)
+
+
+def _print_reasons(console: Console, entries: Sequence[Quarantined], file: str) -> None:
+    for entry in entries[:_SHOWN]:
+        reason = entry.reason
+        if len(reason) > _LONGEST_REASON:
+            reason = f"{reason[:_LONGEST_REASON]}... (whole in {file})"
+        console.print(f"  {entry.case}: {entry.file}: {entry.stage}: {reason}", markup=False, highlight=False)
+
+
+def _print_bad_masks(console: Console, plan: SourcePlan, summary: Summary) -> None:
+    """Name mask files that their cases were built without."""
+    made = source_result(plan, summary)
+    if made.bad_masks:
+        count = plural(len(made.bad_masks), "mask file")
+        console.print(
+            f"[yellow]{made.name}: {count} left out by the gate bad_mask[/], the receipts name each; "
+            "not_annotated of the images says which classes that may be",
+            highlight=False,
+        )
+        _print_reasons(console, made.bad_masks, f"build/receipts/**/{made.name}")
 
 
 def built_cases(summary: Summary) -> int:
@@ -179,7 +197,7 @@ def _receipts_of(plan: SourcePlan, summary: Summary) -> list[Receipt]:
 
 
 def _table(summary: Summary) -> Table:
-    counted = ("shards", "cases", "images", "masks", "MB", "quarantined", "dropped slices", "small masks")
+    counted = ("shards", "cases", "images", "masks", "MB", "quarantined", "dropped", "small masks")
     table = Table("source", "licence", *counted)
     for plan in summary.plans:
         made = source_result(plan, summary)

@@ -67,7 +67,8 @@ frames = true
 instances = false
 background = "#010203"
 color_match = "nearest"
-ignore = [9, "10"]
+ignore = [9, "10", "spleen"]
+only_named = true
 grid_tolerance = 0.5
 min_area = 0.001
 pair = "space"
@@ -83,6 +84,7 @@ burned_in_text = "off"
 modality_mismatch = "flag"
 patient_mismatch = "off"
 resampling_loss = "flag"
+bad_mask = "drop"
 
 [limits]
 pixels = 1000
