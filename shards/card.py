@@ -12,7 +12,7 @@ import yaml
 
 from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, SPLITS, config_name, metadata_types
 from shards.atomic import write_atomic
-from shards.description import SourceDescription, read_sources
+from shards.description import HASHED_RATIOS, SourceDescription, read_sources
 from shards.license import refusal, tiers
 from shards.paths import CARD
 from shards.receipt import Receipt, lost_shares, read_receipts
@@ -263,6 +263,15 @@ def _left_out(receipts: list[Receipt]) -> str:
     return small + files
 
 
+def _own_split(source: SourceDescription) -> list[str]:
+    """How patients are dealt whom the source puts into no split, where that is not as everywhere."""
+    if (source.split_ratios, source.split_seed) == (HASHED_RATIOS, 0):
+        return []
+    shares = ", ".join(f"{name} {100 * share:g} %" for name, share in zip(SPLITS, source.split_ratios, strict=True))
+    seed = f", seed {source.split_seed}" if source.split_seed else ""
+    return [f"  Splits are not the source's own where `official_split` is false: {shares}{seed}."]
+
+
 def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     licenses = {}
@@ -276,6 +285,7 @@ def _source_table(receipts: list[Receipt], sources: Mapping[str, SourceDescripti
         lines.append(f"- **{name}** ({licenses[name]}): {count['images']:,} images, {count['masks']:,} masks{small}.")
         if source is not None:
             lines.append(f"  [{source.title}]({source.homepage}). {source.citation}")
+            lines += _own_split(source)
         evidence, access = (source.license_evidence, source.access) if source else (None, "open")
         refused = refusal(licenses[name], evidence, access)
         if refused:

@@ -246,7 +246,7 @@ def _contradiction(recipe: Recipe, name: str, group: list[_Match]) -> Quarantine
             reason = f"has the case name of {first[0]}, but another patient or split; set files.case"
             return Quarantined(name, path, "match", reason)
     captured, patient = first[1].get("split"), _patient(recipe, name, first[1])
-    if captured is not None and official_split(captured, patient, recipe.splits) is None:
+    if captured is not None and official_split(captured, patient, recipe.splits.official) is None:
         reason = f"captured the split {captured!r}, which is no known name; list it in [splits]"
         return Quarantined(name, first[0], "match", reason)
     return None
@@ -277,8 +277,8 @@ def _printable(name: str) -> str:
 def _case(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
     found = group[0][1]
     patient = _patient(recipe, name, found)
-    official = official_split(found.get("split"), patient, recipe.splits)
-    split = official or hashed_split(recipe.name, patient)
+    official = official_split(found.get("split"), patient, recipe.splits.official)
+    split = official or hashed_split(recipe.name, patient, recipe.splits.ratios, recipe.splits.seed)
     images = [image for path, own in group for image in _images(recipe, path, own)]
     images.sort(key=lambda image: image.submodality)
     return Case(name, patient, split, tuple(images), masks, official_split=official is not None)

@@ -201,6 +201,7 @@ class _Build:
 
 def _describe(planned: SourcePlan) -> SourceDescription:
     recipe = planned.source.recipe
+    train, validation, test = recipe.splits.ratios
     return SourceDescription(
         name=recipe.name,
         title=recipe.title,
@@ -211,6 +212,8 @@ def _describe(planned: SourcePlan) -> SourceDescription:
         citation=recipe.citation,
         modality=recipe.modality,
         classes=planned.source.classes.classes,
+        split_ratios=(train, validation, test),
+        split_seed=recipe.splits.seed,
     )
 
 

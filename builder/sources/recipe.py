@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -21,7 +22,8 @@ from pydantic import (
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.sources.pattern import Pattern
 from builder.sources.vocabulary import GROUPS, ORGANS, normalise
-from sa_med2d_20m import MODALITIES, SPLITS
+from sa_med2d_20m import MODALITIES
+from shards.description import HASHED_RATIOS
 from shards.license import canonical
 
 NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
@@ -41,7 +43,7 @@ PATIENT_ID: Final = "PatientID"
 
 # fmt: off
 CONVERSION_KEYS: Final = frozenset({
-    "name", "modality", "submodality", "submodalities", "resample_masks", "axes", "splits", "keep_empty", "identifiers",
+    "name", "modality", "submodality", "submodalities", "resample_masks", "axes", "keep_empty", "identifiers",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
@@ -51,6 +53,7 @@ CONVERSION_KEYS: Final = frozenset({
     "gates.resampling_loss", "gates.bad_mask",
     "limits.pixels", "limits.bytes",
     "intensity.mode", "intensity.center", "intensity.width",
+    "splits.train", "splits.validation", "splits.test", "splits.ratios", "splits.seed",
 })
 """Keys that shape the samples of a source: which there are, their keys, pixels and metadata.
 
@@ -330,6 +333,46 @@ class IntensityRule(_Table):
         return self
 
 
+class Splits(_Table):
+    """``[splits]``: which patients are in which split; no patient is ever in two.
+
+    Attributes:
+        train: Official split: captured ``{split}`` values, or patient names with ``*`` and ``?``. Of several that fit a
+            patient, the one with the most other characters counts.
+        validation: As ``train``.
+        test: As ``train``.
+        ratios: Shares of train, validation and test, in this order, of the patients whom no official split places. They
+            add up to 1. A hash of the patient decides, so small sources come near the shares only by chance.
+        seed: Another number deals these patients anew.
+    """
+
+    train: list[str] = []
+    validation: list[str] = []
+    test: list[str] = []
+    ratios: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)] = [*HASHED_RATIOS]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def official(self) -> dict[str, list[str]]:
+        """Split -> what names it."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @field_validator("ratios")
+    @classmethod
+    def _whole(cls, ratios: list[float]) -> list[float]:
+        total = sum(Decimal(repr(ratio)) for ratio in ratios)
+        if total != 1:
+            raise ValueError(f"expected shares of train, validation and test that add up to 1, these give {total}")
+        return ratios
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        values = [value for listed in self.official.values() for value in listed]
+        if len(values) != len(set(values)):
+            raise ValueError("one value stands in two splits")
+        return self
+
+
 class Recipe(_Table):
     """A source dataset: what its files are, what is in them, and what may be done with them.
 
@@ -353,7 +396,7 @@ class Recipe(_Table):
         resample_masks: Bring masks that lie on another grid to the image's, by nearest neighbour.
         intensity: See `IntensityRule`.
         axes: Axes to slice: ``x`` gives axial, ``y`` coronal, ``z`` sagittal slices.
-        splits: Official split: split -> captured ``{split}`` values, or patient names with ``*`` and ``?``.
+        splits: See `Splits`.
         keep_empty: Keep slices without any mask.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
             as they are, for collections that were de-identified at their source.
@@ -379,7 +422,7 @@ class Recipe(_Table):
     resample_masks: bool = False
     intensity: IntensityRule = IntensityRule()
     axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] = ["x", "y", "z"]
-    splits: dict[Literal[SPLITS], list[str]] = {}  # type: ignore[valid-type]
+    splits: Splits = Splits()
     keep_empty: bool = False
     identifiers: Literal["hashed", "public"] = "hashed"
     identifiers_evidence: str | None = None
@@ -411,7 +454,6 @@ class Recipe(_Table):
             self._check_ignored,
             self._check_pair,
             self._check_regions,
-            self._check_splits,
             self._check_identifiers,
         ):
             check()
@@ -536,11 +578,6 @@ class Recipe(_Table):
                 'identifiers: "public" needs identifiers_evidence, an address where it is written that the collection '
                 "was de-identified, and nothing else does"
             )
-
-    def _check_splits(self) -> None:
-        values = [value for listed in self.splits.values() for value in listed]
-        if len(values) != len(set(values)):
-            raise ValueError("splits: one value stands in two splits")
 
 
 def _canonical(value: Any, key: str) -> Any:

@@ -50,7 +50,7 @@ resample_masks = true
 axes = ["x", "z"]
 keep_empty = true
 regions = { both = [1, "2"] }
-splits = { train = ["Tr"], test = ["Ts", "val*"] }
+splits = { train = ["Tr"], validation = [], test = ["Ts", "val*"], ratios = [0.7, 0.1, 0.2], seed = 3 }
 
 [files]
 image = "images{split}/{patient}/{case}_{submodality}.nii.gz"
@@ -215,6 +215,9 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ('2 = "spleen"', '2 = "spleen"\n[limits]\npixels = 0', "$.limits.pixels"),
         ('2 = "spleen"', '2 = "spleen"\n[intensity]\nmode = "hu"', "$.intensity.mode"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\ndev = ["a"]', "$.splits"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nratios = [0.9, 0.1]', "$.splits.ratios"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nratios = [1.5, 0.1, 0.1]', "$.splits.ratios[0]"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nseed = -1', "$.splits.seed"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\ntest = "a"', "$.splits.test"),
         ("[files]", 'axes = ["w"]\n[files]', "$.axes[0]"),
         ("[files]", "axes = []\n[files]", "$.axes"),
