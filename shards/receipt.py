@@ -136,9 +136,15 @@ def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def lost_shares(receipts: Collection[Receipt]) -> dict[str, float]:
-    """What part of the mask pixels each rule and gate left out, of all that would be there without them; sorted."""
+    """What part of the mask pixels each rule and gate left out, of all that would be there without them; sorted.
+
+    Axes that the edge rule leaves out do not count where others are left: they would show the same objects once more.
+    """
+    kept = sum(receipt.mask_pixels for receipt in receipts)
     lost = summed(receipt.lost_pixels for receipt in receipts)
-    annotated = sum(receipt.mask_pixels for receipt in receipts) + sum(lost.values())
+    if kept or len(lost) > 1:
+        lost.pop("edge", None)
+    annotated = kept + sum(lost.values())
     return {reason: pixels / annotated for reason, pixels in lost.items()}
 
 

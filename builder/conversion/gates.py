@@ -16,6 +16,9 @@ from builder.sources.recipe import GateName, Gates
 NEARLY_ALL: Final = 0.95
 """Share of the pixels of a slice. A mask that covers more may be inverted; the release holds such a set."""
 
+TISSUE: Final = (-1500.0, 4095.0)
+"""HU between which tissue and air lie, with the noise of sharp kernels; padding and metal lie beyond."""
+
 
 @dataclass(frozen=True)
 class Tally:

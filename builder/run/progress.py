@@ -26,9 +26,14 @@ _SHOWN = 10
 _MUCH: Final = 0.2
 """A part of the mask pixels of a source beyond which their loss is said."""
 _REMEDIES: Final = {
-    "edge": "the edge rule (whole axes whose slices are too narrow; other axes may show the same objects)",
+    "edge": "the edge rule (the slices of every axis are too narrow)",
     "small_mask": "the area rule (masks.min_area)",
 }
+_MEANING: Final = {
+    "beyond_tissue": ": CT images with values that no tissue has (padding, metal), which take grey levels from tissue; "
+    '[intensity] mode = "window" does not',
+}
+"""Gate -> what its flag means for whoever trains, where its name does not say it."""
 _LONGEST_REASON = 500
 """Characters of a reason that are shown; the file has all."""
 
@@ -189,7 +194,8 @@ def _percent(share: float) -> str:
 def _print_flags(console: Console, plan: SourcePlan, summary: Summary) -> None:
     made = source_result(plan, summary)
     for gate, count in made.flagged.items():
-        console.print(f"[yellow]{made.name}:[/] the gate {gate} found {count:,} and kept them", highlight=False)
+        why = _MEANING.get(gate, "")
+        console.print(f"[yellow]{made.name}:[/] the gate {gate} found {count:,} and kept them{why}", highlight=False)
 
 
 def _receipts_of(plan: SourcePlan, summary: Summary) -> list[Receipt]:
@@ -197,7 +203,7 @@ def _receipts_of(plan: SourcePlan, summary: Summary) -> list[Receipt]:
 
 
 def _table(summary: Summary) -> Table:
-    counted = ("shards", "cases", "images", "masks", "MB", "quarantined", "dropped", "small masks")
+    counted = ("shards", "cases", "images", "masks", "MB", "quarantined", "dropped", "small masks", "flagged")
     table = Table("source", "licence", *counted)
     for plan in summary.plans:
         made = source_result(plan, summary)
@@ -212,6 +218,7 @@ def _table(summary: Summary) -> Table:
             f"{len(made.quarantined):,}",
             ", ".join(f"{rule} {count:,}" for rule, count in made.dropped.items() if rule != "small_mask"),
             _small_masks(made.dropped.get("small_mask", 0), _receipts_of(plan, summary)),
+            ", ".join(f"{gate} {count:,}" for gate, count in made.flagged.items()),
         )
     return table
 

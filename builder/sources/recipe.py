@@ -50,7 +50,7 @@ CONVERSION_KEYS: Final = frozenset({
     "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
-    "gates.resampling_loss", "gates.bad_mask",
+    "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue",
     "limits.pixels", "limits.bytes",
     "intensity.mode", "intensity.center", "intensity.width",
     "splits.train", "splits.validation", "splits.test", "splits.ratios", "splits.seed",
@@ -249,6 +249,7 @@ GateName = Literal[
     "patient_mismatch",
     "resampling_loss",
     "bad_mask",
+    "beyond_tissue",
 ]
 """A quality gate: a key of ``[gates]``."""
 
@@ -279,6 +280,8 @@ class Gates(_Table):
         bad_mask: A mask file cannot be used: it is damaged, lies on another grid, holds what ``[labels]`` does not
             name, or another gate holds it back. ``drop`` leaves out this file alone where its case has others;
             ``not_annotated`` then has its classes, since what it shows is not known.
+        beyond_tissue: A CT slice that is scaled by its own range, or by its volume's, holds values that no tissue has,
+            below -1500 HU (padding) or above 4095 HU (metal): its tissue gets fewer grey levels.
     """
 
     constant_slice: Literal["drop", "quarantine"] = "drop"
@@ -292,6 +295,7 @@ class Gates(_Table):
     patient_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
     resampling_loss: Literal["off", "flag", "quarantine"] = "quarantine"
     bad_mask: Literal["drop", "quarantine"] = "quarantine"
+    beyond_tissue: Literal["off", "flag", "quarantine"] = "flag"
 
     def action(self, gate: GateName) -> GateAction:
         """What the recipe says about what a gate finds."""

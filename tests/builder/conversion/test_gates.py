@@ -53,6 +53,20 @@ def with_nan() -> npt.NDArray[np.float32]:
     return image
 
 
+def with_padding() -> npt.NDArray[np.int16]:
+    """One voxel, in an axial slice that has masks, and in a coronal and a sagittal one that have none."""
+    image, mask = ct_like(), organ_map()
+    at = [next(int(index) for index in np.argsort(mask.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1))]
+    at[0] = int(np.argmax(mask.any(axis=(1, 2))))
+    assert [mask.any(axis=others)[index] for others, index in zip(((1, 2), (0, 2), (0, 1)), at, strict=True)] == [
+        True,
+        False,
+        False,
+    ]
+    image[tuple(at)] = -3024
+    return image
+
+
 def nearly_full() -> npt.NDArray[np.uint8]:
     mask = organ_map()
     mask[8] = 1
@@ -72,6 +86,7 @@ FOUND: dict[str, tuple[Callable[[], npt.NDArray[Any]], Callable[[], npt.NDArray[
     "full_mask": (ct_like, nearly_full),
     "unnamed_values": (ct_like, with_a_third_value),
     "nonfinite_values": (with_nan, organ_map),
+    "beyond_tissue": (with_padding, organ_map),
 }
 DEFAULTS = {
     "constant_slice": "drop",
@@ -79,6 +94,7 @@ DEFAULTS = {
     "full_mask": "flag",
     "unnamed_values": "quarantine",
     "nonfinite_values": "quarantine",
+    "beyond_tissue": "flag",
 }
 
 

@@ -85,6 +85,7 @@ modality_mismatch = "flag"
 patient_mismatch = "off"
 resampling_loss = "flag"
 bad_mask = "drop"
+beyond_tissue = "off"
 
 [limits]
 pixels = 1000
