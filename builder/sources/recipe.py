@@ -550,6 +550,8 @@ class Recipe(_Table):
             raise ValueError(f"masks: ignore: {', '.join(wrong)}: expected {expected}, or names that [labels] has")
 
     def _check_pair(self) -> None:
+        if self.resample_masks and "0" in self.labels:
+            raise ValueError("resample_masks: [labels] names 0, so no value is left for what lies outside of a mask")
         if self.masks.pair == "index" and (self.resample_masks or self.masks.segments):
             raise ValueError(
                 'masks: pair = "index" ignores where masks lie, and goes neither with resample_masks nor with segments'

@@ -213,16 +213,22 @@ def _key_of(name: str, labels: Iterable[str]) -> str | None:
 
 
 class _InstanceLayers:
-    """Instance maps of one class while they are filled: objects that overlap go to further layers."""
+    """Instance maps of one class while they are filled: objects that overlap go to further layers.
+
+    So do objects beyond what 16 bit can number.
+    """
 
     def __init__(self) -> None:
         self.arrays: list[npt.NDArray[np.uint16]] = []
+        self._full = 0  # layers before this one have all their numbers given away
         self._count = 0
 
     def add(self, binary: npt.NDArray[np.bool_]) -> None:
         """Add one object."""
+        if self._count == np.iinfo(np.uint16).max:
+            self._full, self._count = len(self.arrays), 0
         self._count += 1
-        _add_mask(self.arrays, binary, np.uint16(self._count))
+        _add_mask(self.arrays, binary, np.uint16(self._count), self._full)
 
 
 class _ClassLayers:
@@ -270,11 +276,14 @@ class _ClassLayers:
         self._layer_of[number] = _add_mask(self.arrays, binary, self._dtype(number))
 
 
-def _add_mask(layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16) -> int:
-    """Add a mask to the first layer where it covers nothing, or to a new one; returns the number of the layer."""
+def _add_mask(
+    layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16, first: int = 0
+) -> int:
+    """Add a mask to the first layer from ``first`` on where it covers nothing, or to a new one; returns which it is."""
     box = bounding_box(binary)
     mask = binary[box]
-    free = next((at for at, layer in enumerate(layers) if not np.minimum(layer[box], mask).any()), len(layers))
+    open_layers = enumerate(layers[first:], first)
+    free = next((at for at, layer in open_layers if not np.minimum(layer[box], mask).any()), len(layers))
     if free == len(layers):
         layers.append(np.zeros(binary.shape, number.dtype))
     room = layers[free][box]

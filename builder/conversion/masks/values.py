@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -89,6 +90,17 @@ def foreground(image: Picture | Volume, file: MaskFile, rule: Masks) -> npt.NDAr
     values = _grey(image, file, mix=rule.threshold is not None)
     foreground = values != 0 if rule.threshold is None else values >= rule.threshold
     return ~foreground if rule.inverted else foreground
+
+
+def background_value(rule: Masks) -> int:
+    """A value that `foreground` takes for background; 0 in label maps.
+
+    Args:
+        rule: ``[masks]`` of the recipe.
+    """
+    if rule.threshold is None:
+        return int(rule.inverted)
+    return math.ceil(rule.threshold) if rule.inverted else min(0, math.ceil(rule.threshold) - 1)
 
 
 def _integers(values: npt.NDArray[Any], file: MaskFile) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ import math
 import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pycocotools.mask
@@ -170,3 +171,34 @@ def test_compressed_run_lengths_are_those_of_pycocotools(seed: int, height: int,
     encoded = pycocotools.mask.encode(np.asfortranarray(mask, np.uint8))
     stored = {"size": [height, width], "counts": encoded["counts"].decode()}
     assert np.array_equal(coco_reader._draw(stored, (height, width), "annotation 1")[0], mask)
+
+
+@pytest.mark.slow
+def test_objects_beyond_what_16_bit_can_number(sa_med2d: Command, tmp_path: Path) -> None:
+    """65,600 objects of a pixel each, each of them with a number of its own."""
+    side = 520
+    pixels = (np.arange(side * side).reshape(side, side) % 251).astype(np.uint8)
+    (tmp_path / "raw/images").mkdir(parents=True)
+    assert cv2.imwrite(str(tmp_path / "raw/images/a.png"), pixels)
+    places = [column * side + row for row in range(0, side - 1, 2) for column in range(0, side - 1, 2)][:65600]
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": 1,
+            "iscrowd": 1,
+            "segmentation": {"size": [side, side], "counts": [place, 1, side * side - place - 1]},
+        }
+        for number, place in enumerate(places, 1)
+    ]
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": side, "height": side}],
+        "categories": [{"id": 1, "name": "polyp"}],
+        "annotations": annotations,
+    }
+    (tmp_path / "raw/annotations").mkdir()
+    (tmp_path / "raw/annotations/all.json").write_text(json.dumps(document))
+    ran = build(sa_med2d, tmp_path, COCO_TABLES + "instances = true\nmin_area = 0\n")
+    assert ran.code == 0, ran.err
+    (receipt,) = (json.loads(path.read_text()) for path in (tmp_path / "out/build/receipts").rglob("*.json"))
+    assert receipt["masks"] == receipt["mask_pixels"] == 65600
