@@ -56,14 +56,10 @@ def with_nan() -> npt.NDArray[np.float32]:
 def with_padding() -> npt.NDArray[np.int16]:
     """One voxel, in an axial slice that has masks, and in a coronal and a sagittal one that have none."""
     image, mask = ct_like(), organ_map()
-    at = [next(int(index) for index in np.argsort(mask.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1))]
-    at[0] = int(np.argmax(mask.any(axis=(1, 2))))
-    assert [mask.any(axis=others)[index] for others, index in zip(((1, 2), (0, 2), (0, 1)), at, strict=True)] == [
-        True,
-        False,
-        False,
-    ]
-    image[tuple(at)] = -3024
+    shown = [np.bincount(axis, minlength=side) for axis, side in zip(mask.nonzero(), mask.shape, strict=True)]
+    z, y, x = int(shown[0].argmax()), int(shown[1].argmin()), int(shown[2].argmin())
+    assert (shown[0][z] > 0, shown[1][y], shown[2][x]) == (True, 0, 0)
+    image[z, y, x] = -3024
     return image
 
 

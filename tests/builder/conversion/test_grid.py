@@ -126,7 +126,10 @@ def test_an_image_with_geometry_and_a_mask_without_are_not_laid_on_each_other(
     sa_med2d: Command, tmp_path: Path, placed: str
 ) -> None:
     """A RAS volume is turned to LPS, a stack of TIFF pages is not: without a word the mask lay mirrored."""
-    files = {"image": ("images", ct_like()), "mask": ("labels", organ_map())}
+    files: dict[str, tuple[str, npt.NDArray[Any]]] = {
+        "image": ("images", ct_like()),
+        "mask": ("labels", organ_map()),
+    }
     turn = ornt_transform(axcodes2ornt("LPS"), axcodes2ornt("RAS"))
     endings = {}
     for kind, (folder, array) in files.items():
