@@ -260,7 +260,7 @@ def _unnamed_class(recipe: Recipe, name: str, masks: Iterable[MaskFile]) -> Quar
         label = _printable(mask.label)
         reason = (
             f"captured the label {label!r}, which is no class name: expected {CLASS_NAME_IN_WORDS}; name its class "
-            f'in [labels]: {json.dumps(label, ensure_ascii=False)} = "..."'
+            f'in [labels]: {json.dumps(label, ensure_ascii=False)} = "...", or leave it out with masks.ignore'
         )
         return Quarantined(name, _printable(mask.path), "match", reason)
     return None

@@ -50,7 +50,7 @@ CONVERSION_KEYS: Final = frozenset({
     "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
-    "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue",
+    "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue", "gates.contours_without_slice",
     "limits.pixels", "limits.bytes",
     "intensity.mode", "intensity.center", "intensity.width",
     "splits.train", "splits.validation", "splits.test", "splits.ratios", "splits.seed",
@@ -250,6 +250,7 @@ GateName = Literal[
     "resampling_loss",
     "bad_mask",
     "beyond_tissue",
+    "contours_without_slice",
 ]
 """A quality gate: a key of ``[gates]``."""
 
@@ -282,6 +283,8 @@ class Gates(_Table):
             ``not_annotated`` then has its classes, since what it shows is not known.
         beyond_tissue: A CT slice that is scaled by its own range, or by its volume's, holds values that no tissue has,
             below -1500 HU (padding) or above 4095 HU (metal): its tissue gets fewer grey levels.
+        contours_without_slice: A ROI of an RTSTRUCT was drawn on planes that are no slice of the image, as where slices
+            of the series are missing; flagged, the contours on slices are taken.
     """
 
     constant_slice: Literal["drop", "quarantine"] = "drop"
@@ -296,6 +299,7 @@ class Gates(_Table):
     resampling_loss: Literal["off", "flag", "quarantine"] = "quarantine"
     bad_mask: Literal["drop", "quarantine"] = "quarantine"
     beyond_tissue: Literal["off", "flag", "quarantine"] = "flag"
+    contours_without_slice: Literal["flag", "quarantine"] = "quarantine"
 
     def action(self, gate: GateName) -> GateAction:
         """What the recipe says about what a gate finds."""

@@ -162,6 +162,8 @@ def _segment_layers(
         unnamed = _unnamed((segment.name for segment, number in found if number is None), encoding)
         counted += apply_gate(gates, "unnamed_values", file.path, unnamed)
         named = [(segment, number) for segment, number in found if number]
+        for segment, _ in named:
+            counted += apply_gate(gates, "contours_without_slice", file.path, segment.without_slice)
         if gates.bad_mask == "drop":  # a file is left out as a whole, so damage must show before any of it is used
             for segment, _ in named:
                 segment.draw()

@@ -86,6 +86,7 @@ patient_mismatch = "off"
 resampling_loss = "flag"
 bad_mask = "drop"
 beyond_tissue = "off"
+contours_without_slice = "flag"
 
 [limits]
 pixels = 1000
