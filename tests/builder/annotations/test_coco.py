@@ -22,6 +22,7 @@ from builder.errors import CaseError
 from builder.readers.rules import ReadRules
 from tests.support.command import Command
 from tests.support.outlines import BOX, NEIGHBOUR, SIZE, TRIANGLE, build, built_masks, coco, write_picture
+from tests.support.output import members
 
 
 def disc() -> npt.NDArray[np.uint8]:
@@ -171,6 +172,40 @@ def test_compressed_run_lengths_are_those_of_pycocotools(seed: int, height: int,
     encoded = pycocotools.mask.encode(np.asfortranarray(mask, np.uint8))
     stored = {"size": [height, width], "counts": encoded["counts"].decode()}
     assert np.array_equal(coco_reader._draw(stored, (height, width), "annotation 1")[0], mask)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ('ignore = ["Surgical_tool"]', ["polyp"]),
+        ('ignore = ["surg*"]', ["polyp"]),
+        ('ignore = ["polyp"]', ["surgical_instrument"]),
+        ("only_named = true", ["polyp", "surgical_instrument"]),
+    ],
+)
+def test_categories_are_left_out_by_name(sa_med2d: Command, tmp_path: Path, rule: str, kept: list[str]) -> None:
+    """Nothing names the category "light" but the key that leaves out whatever nothing names."""
+    write_picture(tmp_path / "raw/images/a.png", 0)
+    (tmp_path / "raw/annotations").mkdir()
+    objects = [("a.png", "polyp", [TRIANGLE]), ("a.png", "surgical tool", [BOX])]
+    objects += [("a.png", "light", [NEIGHBOUR])] if rule == "only_named = true" else []
+    (tmp_path / "raw/annotations/all.json").write_text(json.dumps(coco(*objects)))
+    ran = build(sa_med2d, tmp_path, f"{COCO_TABLES}{rule}\n")
+    assert ran.code == 0, ran.err
+    assert sorted({label for label, _ in built_masks(tmp_path / "out")["a"]}) == kept
+
+
+def test_a_damaged_file_of_annotations_is_left_out_alone(sa_med2d: Command, tmp_path: Path) -> None:
+    write_picture(tmp_path / "raw/images/a.png", 0)
+    (tmp_path / "raw/annotations").mkdir()
+    (tmp_path / "raw/annotations/all.json").write_text(json.dumps(coco(("a.png", "polyp", [TRIANGLE]))))
+    (tmp_path / "raw/annotations/bad.json").write_text("{")
+    assert build(sa_med2d, tmp_path, COCO_TABLES).code == 1
+    ran = build(sa_med2d, tmp_path, COCO_TABLES + '[gates]\nbad_mask = "drop"\n')
+    assert ran.code == 0, ran.err
+    assert [label for label, _ in built_masks(tmp_path / "out")["a"]] == ["polyp"]
+    (record,) = (json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json"))
+    assert record["not_annotated"] == ["polyp", "surgical_instrument"]
 
 
 @pytest.mark.slow
