@@ -247,7 +247,7 @@ def test_one_slice_of_a_series_is_built_where_the_recipe_says_so(sa_med2d: Comma
         if pydicom.dcmread(path).ImagePositionPatient[2] != 50:
             path.unlink()
     square_mm = [(-5, -10), (5, -10), (5, 0), (-5, 0)]
-    contours = [("CLOSED_PLANAR", [(x, y, 30 + 2 * k) for x, y in square_mm]) for k in range(24)]
+    contours: list[Contour] = [("CLOSED_PLANAR", [(x, y, 30 + 2 * k) for x, y in square_mm]) for k in range(24)]
     write_rtstruct(raw / "p1/rs.dcm", {"Liver": contours})
     text = (
         '[files]\nimage = "{case}/ct/"\nmask = "{case}/rs.dcm"\n[labels]\nliver = "liver"\n[masks]\nsegments = true\n'
