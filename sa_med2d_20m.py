@@ -1118,6 +1118,13 @@ class _Wanted:
         """Whether anything about samples is asked."""
         return any(getattr(self, name) is not None for name in self.OF_SAMPLES)
 
+    def __str__(self) -> str:
+        asked = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {name: value for name, value in asked.items() if value is not None}
+        return " and ".join(
+            f"{name} {', '.join(value) if isinstance(value, tuple) else value}" for name, value in named.items()
+        )
+
     def keeps(self, mask: Mapping[str, Any]) -> bool:
         """Whether a mask is wanted."""
         return (self.min_area is None or mask["area"] >= self.min_area) and all(
@@ -1349,6 +1356,10 @@ class _UnknownValueError(DatasetError):
         self.name, self.values = name, tuple(values)
 
 
+class _NoMatchError(DatasetError):
+    """No image of the split has all that is wanted; another split may."""
+
+
 def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Iterable[str], where: str) -> None:
     known = sorted(known)
     for value in asked or ():
@@ -1368,10 +1379,12 @@ def _refuse_what_nothing_has(reading: _Reading, survey: _Survey) -> None:
     for name, values in held.items():
         _refuse_unknown(name, getattr(wanted, name), values, where)
     if wanted.min_area is not None and wanted.min_area > survey.largest:
-        raise DatasetError(
+        raise _NoMatchError(
             f"{where}: no mask of {wanted.min_area} pixels here, which min_area asks for; the largest has "
             f"{survey.largest}"
         )
+    if (wanted.over_masks or wanted.over_samples) and not any(survey.counts):
+        raise _NoMatchError(f"{where}: no image here has {wanted} at once, though some have each")
     shown = held.get("labels", set())
     if reading.classes is not None:
         _refuse_unknown("classes", reading.classes, shown.union(LABELS), where)
@@ -2013,7 +2026,7 @@ def load(
     """Load one split of one config.
 
     Filters are evaluated on the index: shards without a match are never opened, and of the others only matching samples
-    are read. A value that nothing has is an error that names near ones.
+    are read. A value that nothing has is an error that names near ones, or the split that has it.
 
     Args:
         path: Folder that `sa-med2d build` wrote, repository of the Hugging Face Hub (``org/name``), or any address that
@@ -2079,11 +2092,14 @@ def load(
     try:
         dealt = _dealt(_shards(place, config, split, sources, licenses), reading, balance)
     except _UnknownValueError as error:
-        others = _splits_with(place, config, split, error)
+        others = _splits_with(_other_splits(place, config, split, sources, licenses), place, error)
         if others:
             values = ", ".join(map(repr, error.values))
             raise DatasetError(f"{place.name}: split {split!r} has no {error.name} {values}; {others}") from None
         raise
+    except _NoMatchError as error:
+        others = _splits_that_match(_other_splits(place, config, split, sources, licenses), place, wanted)
+        raise DatasetError(f"{error}, in split {split!r}; {others or 'no other split has such an image'}") from None
     described = features(view, decode, prompts, _listed("classes", classes))
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
@@ -2232,24 +2248,38 @@ def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
     return listed
 
 
-def _splits_with(place: _Place, config: str | None, split: str, unknown: _UnknownValueError) -> str:
+def _other_splits(
+    place: _Place, config: str | None, split: str, sources: Sequence[str] | None, licenses: Sequence[str] | None
+) -> Iterator[tuple[str, list[_Shard]]]:
+    """The other splits of a config, and their shards of the wanted sources and licences, where they have such."""
+    for other in (files["split"] for files in _config(place, config)["data_files"]):
+        try:
+            shards = [] if other == split else _shards(place, config, other, sources, licenses)
+        except DatasetError:  # it has no such source or licence, or was not downloaded
+            continue
+        if shards:
+            yield other, shards
+
+
+def _splits_with(others: Iterable[tuple[str, list[_Shard]]], place: _Place, unknown: _UnknownValueError) -> str:
     """Which other splits have one of the values, in words; empty for none."""
     found = []
-    for other in (files["split"] for files in _config(place, config)["data_files"]):
-        if other != split:
-            try:
-                shards = _shards(place, config, other, None, None)
-            except _PartialDownloadError:  # nobody can say
-                continue
-            part = _PARTS_OF_PATHS.get(unknown.name)
-            if part is not None:
-                held = {shard.path.split("/")[part] for shard in shards}
-            else:
-                kind = "labels" if unknown.name in ("classes", "overlap") else unknown.name
-                held = _survey(place, shards, _Wanted()).values.get(kind, set())
-            if not held.isdisjoint(unknown.values):
-                found.append(f"split {other!r} has {'it' if len(unknown.values) == 1 else 'one'}")
+    for other, shards in others:
+        part = _PARTS_OF_PATHS.get(unknown.name)
+        if part is not None:
+            held = {shard.path.split("/")[part] for shard in shards}
+        else:
+            kind = "labels" if unknown.name in ("classes", "overlap") else unknown.name
+            held = _survey(place, shards, _Wanted()).values.get(kind, set())
+        if not held.isdisjoint(unknown.values):
+            found.append(f"split {other!r} has {'it' if len(unknown.values) == 1 else 'one'}")
     return ", ".join(found)
+
+
+def _splits_that_match(others: Iterable[tuple[str, list[_Shard]]], place: _Place, wanted: _Wanted) -> str:
+    """How many images of other splits have all that is wanted, in words; empty for none."""
+    counts = {other: sum(_survey(place, shards, wanted).counts) for other, shards in others}
+    return ", ".join(f"split {other!r} has {count:,} such" for other, count in counts.items() if count)
 
 
 _PARTS_OF_PATHS: Final = {"modalities": 1, "licenses": 2, "sources": 3}

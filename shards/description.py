@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sa_med2d_20m import DatasetError
 from shards.atomic import write_atomic
@@ -15,6 +15,9 @@ from shards.contract import first_faults, type_faults
 from shards.foreign_json import LARGEST, json_in, too_large
 from shards.paths import SOURCES, source_file
 from shards.store import contents
+
+HASHED_RATIOS: Final = (0.8, 0.1, 0.1)
+"""Shares of train, validation and test that patients are dealt in where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,11 @@ class SourceClass:
 
 @dataclass(frozen=True)
 class SourceDescription:
-    """A source dataset as its recipe describes it; the fields are those of design section 2."""
+    """A source dataset as its recipe describes it; the fields are those of design section 2.
+
+    ``split_ratios`` (of train, validation, test) and ``split_seed`` say how patients are dealt whom the source itself
+    puts into no split.
+    """
 
     name: str
     title: str
@@ -47,6 +54,8 @@ class SourceDescription:
     citation: str
     modality: str
     classes: tuple[SourceClass, ...]
+    split_ratios: tuple[float, float, float] = HASHED_RATIOS
+    split_seed: int = 0
 
 
 def write_source(out: Path, source: SourceDescription) -> None:
@@ -64,7 +73,8 @@ def source_from(record: Any, where: str) -> SourceDescription:
     faults = first_faults(type_faults(record, SourceDescription, "the record"))
     if faults:
         raise DatasetError(f"{where}: no description of a source that this version reads ({faults})")
-    return SourceDescription(**{**record, "classes": tuple(SourceClass(**entry) for entry in record["classes"])})
+    classes = tuple(SourceClass(**entry) for entry in record["classes"])
+    return SourceDescription(**{**record, "classes": classes, "split_ratios": tuple(record["split_ratios"])})
 
 
 def read_sources(out: Path) -> dict[str, SourceDescription]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from sa_med2d_20m import LABELS, SPLITS
-from shards.description import SourceDescription
+from shards.description import HASHED_RATIOS, SourceDescription
 from shards.license import UNPUBLISHED, refusal, terms
 from shards.plain_text import link, markdown
 from shards.receipt import Receipt, lost_shares
@@ -82,14 +82,27 @@ def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDesc
         source = sources.get(name)
         if source is not None:
             lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
+            lines += _own_split(source)
     return "\n".join(lines) + "\n"
 
 
 def _left_out(receipts: Collection[Receipt]) -> str:
-    """What the area rule left out of a source, as the end of a sentence."""
+    """What the area rule and the gate over mask files left out of a source, as the end of a sentence."""
+    bad = sum(receipt.dropped.get("bad_mask", 0) for receipt in receipts)
+    files = f"; {bad:,} mask {'file' if bad == 1 else 'files'} could not be used, see `not_annotated`" if bad else ""
     masks = sum(receipt.dropped.get("small_mask", 0) for receipt in receipts)
     share = lost_shares(receipts).get("small_mask", 0)
-    return f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
+    small = f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
+    return small + files
+
+
+def _own_split(source: SourceDescription) -> list[str]:
+    """How patients are dealt whom the source puts into no split, where that is not as everywhere."""
+    if (source.split_ratios, source.split_seed) == (HASHED_RATIOS, 0):
+        return []
+    shares = ", ".join(f"{name} {100 * share:g} %" for name, share in zip(SPLITS, source.split_ratios, strict=True))
+    seed = f", seed {source.split_seed}" if source.split_seed else ""
+    return [f"  Splits are not the source's own where `official_split` is false: {shares}{seed}."]
 
 
 def _classes(receipts: Collection[Receipt]) -> str:

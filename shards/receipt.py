@@ -22,10 +22,10 @@ from shards.store import contents
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A case that could not be built.
+    """A case that could not be built, or a mask file that its case was built without.
 
     Attributes:
-        case: Its name.
+        case: Name of the case.
         file: The file at fault, relative to the source's root.
         stage: Where it stopped.
         reason: What was expected, what came, what to do.
@@ -54,6 +54,7 @@ class Piece:
         flagged: As in `Receipt`.
         lost_pixels: As in `Receipt`.
         quarantined: Why it has none, or null.
+        bad_masks: Mask files that could not be used, without which it was built.
     """
 
     case: str
@@ -68,6 +69,7 @@ class Piece:
     flagged: dict[str, int] = field(default_factory=dict)
     lost_pixels: dict[str, int] = field(default_factory=dict)
     quarantined: Quarantined | None = None
+    bad_masks: tuple[Quarantined, ...] = ()
 
 
 def piece_from(record: Any, where: str) -> Piece:
@@ -84,7 +86,13 @@ def piece_from(record: Any, where: str) -> Piece:
 
 def _piece(record: dict[str, Any]) -> Piece:
     reason = record.get("quarantined")
-    return Piece(**{**record, "quarantined": None if reason is None else Quarantined(**reason)})
+    return Piece(
+        **{
+            **record,
+            "quarantined": None if reason is None else Quarantined(**reason),
+            "bad_masks": tuple(Quarantined(**bad) for bad in record.get("bad_masks", ())),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,8 @@ class Receipt:
         cases: Cases that have samples in it.
         quarantined: Cases that could not be built.
         dropped: Reason -> slices left out by rule: ``edge``, ``no_mask``, ``emptied`` (none of its masks was large
-            enough) and gates; ``small_mask`` -> masks left out by the area rule.
+            enough) and gates; ``small_mask`` -> masks left out by the area rule; ``bad_mask`` -> mask files that could
+            not be used.
         flagged: Quality gate -> slices (or files) kept in spite of it.
         mask_pixels: Sum of the areas of the masks.
         lost_pixels: Reason -> pixels of masks left out by it; they and ``mask_pixels`` are all that would have been.
@@ -141,9 +150,15 @@ def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def lost_shares(receipts: Collection[Receipt]) -> dict[str, float]:
-    """What part of the mask pixels each rule and gate left out, of all that would be there without them; sorted."""
+    """What part of the mask pixels each rule and gate left out, of all that would be there without them; sorted.
+
+    Axes that the edge rule leaves out do not count where others are left: they would show the same objects once more.
+    """
+    kept = sum(receipt.mask_pixels for receipt in receipts)
     lost = summed(receipt.lost_pixels for receipt in receipts)
-    annotated = sum(receipt.mask_pixels for receipt in receipts) + sum(lost.values())
+    if kept or len(lost) > 1:
+        lost.pop("edge", None)
+    annotated = kept + sum(lost.values())
     return {reason: pixels / annotated for reason, pixels in lost.items()}
 
 

@@ -76,7 +76,8 @@ def read_named_masks(path: Path, request: AnnotationRequest = DEFAULT_REQUEST) -
 
     Several contours of a ROI on one slice combine by the even-odd rule: one inside another is a hole, one beside
     another is a second region. Nothing is interpolated between slices. Open contours and points enclose no pixel and
-    are left out. What a contour has beyond the edge of its slice is cut off.
+    are left out. What a contour has beyond the edge of its slice is cut off. Contours on planes without a slice are not
+    drawn; `Segment.without_slice` says so.
 
     Args:
         path: The file.
@@ -108,7 +109,10 @@ def _segments_on(rois: list[_Roi], image: Picture | Volume) -> list[Segment]:
             "its image says nothing of where it lies in the patient, so contours cannot be placed on it"
         )
     inverse: _Floats = np.linalg.inv(image.affine).astype(np.float64)
-    return [Segment(roi.name, partial(_mask, roi, inverse, image.shape)) for roi in rois]
+    return [
+        Segment(roi.name, partial(_mask, roi, inverse, image.shape), _without_slice(roi, inverse, image.shape))
+        for roi in rois
+    ]
 
 
 def _parse(dataset: Dataset) -> list[_Roi]:
@@ -156,10 +160,32 @@ def _points(contour: Dataset, roi: int) -> _Floats:
     return numbers.reshape(-1, 3)
 
 
+def _in_voxels(roi: _Roi, inverse: _Floats) -> list[_Floats]:
+    """The contours of a ROI that enclose something, (points, 3) each, in voxel coordinates (x, y, z)."""
+    return [points @ inverse[:3, :3].T + inverse[:3, 3] for points in roi.contours if len(points) > 2]
+
+
+def _without_slice(roi: _Roi, inverse: _Floats, shape: tuple[int, ...]) -> str | None:
+    """How many of the planes that a ROI was drawn on are no slice of the image, in words; None where all are."""
+    contours = _in_voxels(roi, inverse)
+    if not contours:
+        return None
+    axis = _normal(contours)
+    slices = shape[::-1][axis]
+    planes = {round(float(points[:, axis].mean()), 2) for points in contours}
+    missing = sum(not 0 <= round(plane) < slices for plane in planes)
+    if not missing:
+        return None
+    return (
+        f"{missing:,} of {len(planes):,} planes that ROI number {roi.number} was drawn on have no slice in the image, "
+        f"which has {slices:,}: slices are missing, or it was drawn on another image"
+    )
+
+
 def _mask(roi: _Roi, inverse: _Floats, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """The pixels of a ROI; (Z, Y, X)."""
     mask = np.zeros(shape, np.bool_)
-    contours = [points @ inverse[:3, :3].T + inverse[:3, 3] for points in roi.contours if len(points) > 2]
+    contours = _in_voxels(roi, inverse)
     if not contours:
         return mask
     axis = _normal(contours)
@@ -177,7 +203,7 @@ def _normal(contours: list[_Floats]) -> int:
 
 
 def _by_slice(roi: int, contours: list[_Floats], axis: int, shape: tuple[int, ...]) -> dict[int, list[_Floats]]:
-    """Contours by the slice they lie on.
+    """Contours by the slice they lie on, but for those that lie on none.
 
     Args:
         roi: Its number, for messages.
@@ -191,6 +217,8 @@ def _by_slice(roi: int, contours: list[_Floats], axis: int, shape: tuple[int, ..
     for points in contours:
         plane = float(points[:, axis].mean())
         index = round(plane)
+        if not 0 <= index < shape[0]:
+            continue
         off = float(np.abs(points[:, axis] - index).max())
         if off > _HALF + 10**-_DECIMALS:
             raise UnreadableError(
@@ -198,11 +226,9 @@ def _by_slice(roi: int, contours: list[_Floats], axis: int, shape: tuple[int, ..
                 f"slices off, allowed are {_HALF}; perhaps it was drawn on another image or on oblique planes"
             )
         within = np.delete(points, axis, 1)
-        beside = (within.max(axis=0) < -_HALF).any() or (within.min(axis=0) > sides - _HALF).any()
-        if not 0 <= index < shape[0] or beside:
+        if (within.max(axis=0) < -_HALF).any() or (within.min(axis=0) > sides - _HALF).any():
             raise UnreadableError(
-                f"a contour of ROI number {roi} lies outside the image, at slice {index} of 0 to {shape[0] - 1}"
-                f"{' and beside it' if beside else ''}: perhaps it was drawn on another image"
+                f"a contour of ROI number {roi} lies beside the image, at slice {index}: perhaps it is of another image"
             )
         if abs(planes.setdefault(index, plane) - plane) > _SAME_PLANE:
             raise UnreadableError(
@@ -210,6 +236,10 @@ def _by_slice(roi: int, contours: list[_Floats], axis: int, shape: tuple[int, ..
                 "the image: perhaps it was drawn on an image with thinner slices"
             )
         slices[index].append(points)
+    if not slices:
+        raise UnreadableError(
+            f"no contour of ROI number {roi} lies on a slice of the image: perhaps it was drawn on another image"
+        )
     return slices
 
 

@@ -7,7 +7,7 @@ to a table below.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
@@ -31,10 +31,12 @@ class Segment:
     Attributes:
         name: Segment label, ROI name or category, as the file has it.
         draw: Makes its mask; raises UnreadableError where its pixels are damaged.
+        without_slice: What of it lies on no slice of the image and is not drawn, in words; None for nothing.
     """
 
     name: str
     draw: Callable[[], npt.NDArray[Any]]
+    without_slice: str | None = None
 
     @property
     def mask(self) -> npt.NDArray[Any]:
@@ -139,7 +141,7 @@ def read_named_masks(root: Path, file: str, request: AnnotationRequest) -> Named
 
     def on(image: Picture | Volume) -> list[Segment] | None:
         found = _as_case_error(file, named.on, image)
-        return None if found is None else [Segment(one.name, partial(_as_case_error, file, one.draw)) for one in found]
+        return None if found is None else [replace(one, draw=partial(_as_case_error, file, one.draw)) for one in found]
 
     return NamedMasks(on, named.identity)
 

@@ -104,7 +104,10 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     if not (images or nameless) or not masks:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
-    found = _join(recipe, images, masks)
+    wanted = [match for match in masks if "label" not in match[2] or not recipe.leaves_out(match[2]["label"])]
+    if not wanted:
+        raise RecipeError([_all_left_out(recipe, {found["label"] for _, _, found in masks})])
+    found = _join(recipe, images, wanted)
     found = replace(found, held_back=(*nameless, *found.held_back))
     if not found.cases and not found.held_back:
         raise RecipeError([_nothing_joined(recipe, found)])
@@ -162,6 +165,13 @@ def _nothing(recipe: Recipe, root: Path, key: str, pattern: Pattern, files: list
     alike = [path for path in files if path.endswith(ending)][:3] or files[:3]
     seen = f"{len(files)} files are there, such as {', '.join(alike)}" if files else "the folder is empty"
     return f"{recipe.name}: files.{key}: {pattern.text!r} matches nothing below {root}; {seen}"
+
+
+def _all_left_out(recipe: Recipe, captured: set[str]) -> str:
+    key = "masks.only_named" if recipe.masks.only_named else "masks.ignore"
+    shown = ", ".join(map(_printable, sorted(captured)[:10])) + (", ..." if len(captured) > 10 else "")
+    named = ", ".join(recipe.labels) or "nothing"
+    return f"{recipe.name}: {key} leaves every mask out: {{label}} captures {shown}; [labels] names {named}"
 
 
 def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
@@ -258,7 +268,7 @@ def _contradiction(recipe: Recipe, name: str, group: list[_Match]) -> HeldBack |
             reason = f"has the case name of {first[0]}, but another patient or split; set files.case"
             return HeldBack(Quarantined(name, path, "match", reason))
     captured, patient = first[1].get("split"), _patient(recipe, name, first[1])
-    if captured is not None and official_split(captured, patient, recipe.splits) is None:
+    if captured is not None and official_split(captured, patient, recipe.splits.official) is None:
         advice = "which is no known name; list it in [splits]"
         reason = f"captured the split {captured!r}, {advice}"
         return HeldBack(Quarantined(name, first[0], "match", reason), f"captured a split, {advice}")
@@ -273,7 +283,7 @@ def _unnamed_class(recipe: Recipe, name: str, masks: Iterable[MaskFile]) -> Held
         label = _printable(mask.label)
         reason = (
             f"captured the label {label!r}, which is no class name: expected {CLASS_NAME_IN_WORDS}; name its class "
-            f'in [labels]: {json.dumps(label, ensure_ascii=False)} = "..."'
+            f'in [labels]: {json.dumps(label, ensure_ascii=False)} = "...", or leave it out with masks.ignore'
         )
         withheld = f"captured a label that is no class name: expected {CLASS_NAME_IN_WORDS}; name its class in [labels]"
         return HeldBack(Quarantined(name, _printable(mask.path), "match", reason), withheld)
@@ -291,8 +301,8 @@ def _printable(name: str) -> str:
 def _case(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
     found = group[0][1]
     patient = _patient(recipe, name, found)
-    official = official_split(found.get("split"), patient, recipe.splits)
-    split = official or hashed_split(recipe.patient_space, patient)
+    official = official_split(found.get("split"), patient, recipe.splits.official)
+    split = official or hashed_split(recipe.patient_space, patient, recipe.splits.ratios, recipe.splits.seed)
     images = [image for path, own in group for image in _images(recipe, path, own)]
     images.sort(key=lambda image: image.submodality)
     return Case(name, patient, split, tuple(images), masks, official_split=official is not None)

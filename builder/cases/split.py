@@ -5,7 +5,12 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from itertools import accumulate
 from typing import Final
+
+from sa_med2d_20m import SPLITS
+from shards.description import HASHED_RATIOS
 
 _ALIASES: Final = {
     "train": ("train", "training", "tr"),
@@ -14,14 +19,22 @@ _ALIASES: Final = {
 }
 
 
-def hashed_split(space: str, patient: str) -> str:
-    """80 % train, 10 % validation, 10 % test, by sha256 of name space and patient.
+def hashed_split(space: str, patient: str, ratios: Sequence[float] = HASHED_RATIOS, seed: int = 0) -> str:
+    """80 % train, 10 % validation, 10 % test, or other ratios, by sha256 of name space and patient.
 
     The same patient gets the same split wherever and whenever it is built; adding patients moves none.
+
+    Args:
+        space: Name space of patients.
+        patient: The patient.
+        ratios: Shares of train, validation and test, which add up to 1.
+        seed: Deals all patients anew; 0 is the default, which adds nothing to what is hashed.
     """
-    digest = hashlib.sha256(f"{space}\0{patient}".encode("utf-8", "surrogateescape")).digest()
+    text = f"{space}\0{patient}" + (f"\0{seed}" if seed else "")
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
-    return "train" if share < 0.8 else "validation" if share < 0.9 else "test"
+    borders = accumulate(Decimal(repr(ratio)) for ratio in ratios)  # as they are written: 0.8 and 0.1 are 0.9
+    return next((split for split, border in zip(SPLITS, borders, strict=True) if share < float(border)), SPLITS[-1])
 
 
 def official_split(captured: str | None, patient: str, splits: Mapping[str, Sequence[str]]) -> str | None:
@@ -30,7 +43,8 @@ def official_split(captured: str | None, patient: str, splits: Mapping[str, Sequ
     Args:
         captured: What ``{split}`` captured in its path, or None.
         patient: Its patient.
-        splits: ``[splits]`` of the recipe: split -> captured texts, or patient names with ``*`` and ``?``.
+        splits: ``[splits]`` of the recipe: split -> captured texts, or patient names with ``*`` and ``?``. Of several
+            that fit, the one with the most other characters counts.
 
     Returns:
         The split; None where the source has no official one, or does not place this case.
@@ -38,7 +52,10 @@ def official_split(captured: str | None, patient: str, splits: Mapping[str, Sequ
     if captured is not None:
         named = next((split for split, texts in splits.items() if captured in texts), None)
         return named or next((split for split, names in _ALIASES.items() if captured.lower() in names), None)
-    for split, patterns in splits.items():
-        if any(fnmatch.fnmatchcase(patient, pattern) for pattern in patterns):
-            return split
-    return None
+    fitting = [
+        (len(pattern) - pattern.count("*") - pattern.count("?"), split)
+        for split, patterns in splits.items()
+        for pattern in patterns
+        if fnmatch.fnmatchcase(patient, pattern)
+    ]
+    return max(fitting, key=lambda found: found[0])[1] if fitting else None

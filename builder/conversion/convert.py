@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from builder.cases.case import Case, ImageFile
 from builder.conversion.extent import Extent
-from builder.conversion.gates import NEARLY_ALL, Tally, apply_gate
+from builder.conversion.gates import NEARLY_ALL, TISSUE, Tally, apply_gate
 from builder.conversion.geometry import Geometry, geometry_of
 from builder.conversion.inputs import read_case_image, read_case_masks, read_further_image
 from builder.conversion.intensity import IntensityError, Scaled, scaling_of
@@ -39,8 +39,8 @@ class Converted:
 
     Attributes:
         samples: Ordered by sub-modality, axis and slice.
-        tally: What was left out and what was flagged. ``small_mask`` counts masks, anew in each image of the case; all
-            others count slices: ``emptied`` those of whose masks none was large enough.
+        tally: What was left out and what was flagged. ``small_mask`` counts masks, anew in each image of the case,
+            ``bad_mask`` files; all others count slices: ``emptied`` those of whose masks none was large enough.
     """
 
     samples: list[EncodedSample]
@@ -91,7 +91,7 @@ def convert(case: Case, source: Source) -> Converted:
         raise CaseError("convert", case.masks[0].path, str(error)) from None
     del layers
     tally += counted
-    missing = not_annotated(case, source)
+    missing = not_annotated(case, source, {fault.file for fault in tally.bad_masks})
     samples: list[EncodedSample] = []
     for number, file in enumerate(case.images):
         image, counted = (first, Tally()) if number == 0 else read_further_image(case, file, source, first)
@@ -233,7 +233,17 @@ def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> t
         else:
             metadata = _metadata(subject, position, scaled, found, recipe)
             samples.append(EncodedSample(metadata, encode_image(scaled.pixels), found.label_map))
+            tally += apply_gate(recipe.gates, "beyond_tissue", subject.file.path, _beyond_tissue(metadata))
     return samples, tally
+
+
+def _beyond_tissue(metadata: Metadata) -> str | None:
+    """What is beyond tissue in the range that a CT slice is scaled by."""
+    intensity = metadata.intensity
+    if metadata.modality != "ct" or intensity.scaling not in ("slice", "volume"):
+        return None
+    low, high = TISSUE
+    return "it holds values that no tissue has" if intensity.min < low or intensity.max > high else None
 
 
 def _slices(

@@ -16,6 +16,9 @@ from builder.sources.recipe import GateName, Gates
 NEARLY_ALL: Final = 0.95
 """Share of the pixels of a slice. A mask that covers more may be inverted; the release holds such a set."""
 
+TISSUE: Final = (-1500.0, 4095.0)
+"""HU between which tissue and air lie, with the noise of sharp kernels; padding and metal lie beyond."""
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -25,14 +28,21 @@ class Tally:
         dropped: Rule or gate -> number of slices (or masks) that were left out.
         flagged: Gate -> number of slices (or files) that were kept in spite of it.
         lost_pixels: Rule or gate -> mask pixels that it left out, counted anew in each image and along each axis.
+        bad_masks: Mask files that were left out, and why.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
     lost_pixels: Counter[str] = field(default_factory=Counter)
+    bad_masks: tuple[CaseError, ...] = ()
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.dropped + other.dropped, self.flagged + other.flagged, self.lost_pixels + other.lost_pixels)
+        return Tally(
+            self.dropped + other.dropped,
+            self.flagged + other.flagged,
+            self.lost_pixels + other.lost_pixels,
+            self.bad_masks + other.bad_masks,
+        )
 
 
 def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None, withheld: str | None = None) -> Tally:

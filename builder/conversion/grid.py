@@ -17,6 +17,7 @@ _DIRECTIONS: Final = {
     "L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1),
 }  # fmt: skip
 """Axis code -> direction in LPS."""
+_BY_INDEX: Final = 'if their arrays belong to each other as both are stored, x as the columns, set masks.pair = "index"'
 
 
 def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: float) -> str | None:
@@ -24,7 +25,8 @@ def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: 
 
     The corners of the mask's grid are placed in the image's grid. If none is off by more than a fraction of a voxel,
     then size, spacing, origin and direction agree. A voxel means the same for every scanner, as a millimetre does not.
-    Files without geometry are compared by size.
+    Files without geometry are compared by size. Where one of the two has geometry, it is turned and the other is not:
+    they would lie mirrored on each other.
 
     Args:
         image: The image; a volume in LPS axes.
@@ -35,17 +37,17 @@ def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: 
         None if the grids agree; else what differs and what to do.
     """
     if isinstance(image, Picture) != isinstance(mask, Picture):
-        series = "; if it is one slice of a DICOM series, name the folder that holds all of it: files.image ends in /"
-        advice = series if isinstance(image, Picture) else ""
-        return f"the image is {_form(image)}, the mask {_form(mask)}; they cannot belong together{advice}"
+        return f"the image is {_form(image)}, the mask {_form(mask)}; {_advice_on_form(image, mask)}"
     shape, mask_shape = _size(image), _size(mask)
     if shape != mask_shape:
         return (
             f"the image has {_text(shape)} pixels, the mask {_text(mask_shape)}; "
             "check that the patterns pair the right files (masks are never resized)"
         )
-    if not (isinstance(image, Volume) and isinstance(mask, Volume)) or image.affine is None or mask.affine is None:
+    if not (isinstance(image, Volume) and isinstance(mask, Volume)):
         return None
+    if image.affine is None or mask.affine is None:
+        return None if image.affine is mask.affine else _half_placed(image)
     offset = corner_offset(image.affine, mask.affine, image.shape[::-1])
     if offset <= tolerance:
         return None
@@ -55,22 +57,46 @@ def grid_difference(image: Picture | Volume, mask: Picture | Volume, tolerance: 
     )
 
 
+def _half_placed(image: Volume) -> str:
+    known, other = ("mask", "image") if image.affine is None else ("image", "mask")
+    return f"same size, but only the {known} says where it lies in space, the {other} does not; {_BY_INDEX}"
+
+
+def _advice_on_form(image: Picture | Volume, mask: Picture | Volume) -> str:
+    if image.identity.modality:
+        return (
+            "if the image is one slice of a DICOM series, name the folder that holds all of it: files.image ends in /"
+        )
+    sizes = [one.array.shape[:2] if isinstance(one, Picture) else one.shape[1:] for one in (image, mask)]
+    single = all(isinstance(one, Picture) or one.shape[0] == 1 for one in (image, mask))
+    return _BY_INDEX if single and sizes[0] == sizes[1] else "they cannot belong together"
+
+
 def _advice(offset: float) -> str:
     if offset <= MOST_GRID_TOLERANCE:
         return "if the files do belong together, raise masks.grid_tolerance"
     return "that is more than masks.grid_tolerance may allow; check that the patterns pair the right files"
 
 
-def as_stored_like(mask: Volume, image: Volume) -> Volume:
+def as_stored_like(mask: Picture | Volume, image: Picture | Volume) -> Picture | Volume:
     """Lay a mask on its image voxel by voxel, as both are stored, wherever its header says it lies.
 
+    A volume of one slice is a picture beside a picture, and the other way round.
+
     Args:
-        mask: (Z, Y, X) in the order of its file.
-        image: (Z, Y, X) in LPS axes.
+        mask: (Z, Y, X) or (H, W) in the order of its file.
+        image: (Z, Y, X) in LPS axes, or (H, W).
 
     Returns:
-        The mask, turned as the image was, with the affine of the image.
+        The mask, turned as the image was, with the affine of the image; as it is where the image is of another form.
     """
+    if isinstance(image, Picture):
+        single = isinstance(mask, Volume) and len(mask.array) == 1
+        return Picture(mask.array[0], None, mask.slope, mask.intercept) if single else mask
+    if isinstance(mask, Picture):
+        if mask.array.ndim > 2 or len(image.array) > 1:
+            return mask
+        mask = Volume(mask.array[np.newaxis], None, mask.slope, mask.intercept)
     if image.stored_axes is None:
         return replace(mask, affine=None, stored_axes=None)
     stored = np.eye(4)

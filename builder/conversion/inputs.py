@@ -17,7 +17,7 @@ from builder.conversion.grid import as_stored_like, grid_difference
 from builder.conversion.identity_gates import check_identity, check_same_patient
 from builder.conversion.masks.class_layers import ClassLayer, class_layers
 from builder.conversion.masks.encoding import mask_encoding
-from builder.conversion.masks.values import count_values
+from builder.conversion.masks.values import background_value, count_values
 from builder.conversion.orientation import to_lps
 from builder.errors import CaseError
 from builder.readers.files import read_again, read_header, read_image
@@ -81,9 +81,8 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
             mask = _frame_of_mask(read_again(source.root, path, rules), path, case, source)
         if isinstance(mask, PictureSeries | VolumeSeries):
             raise CaseError("read", path, f"the mask holds {len(mask.array)} images, expected one")
-        if by_index and isinstance(mask, Volume) and isinstance(image, Volume):
-            mask = as_stored_like(mask, image)
-        mask, counted = _on_grid(_oriented(mask), image, path, source)
+        mask = as_stored_like(mask, image) if by_index else _oriented(mask)
+        mask, counted = _on_grid(mask, image, path, source)
         resampled.append(counted)
         return mask
 
@@ -123,7 +122,7 @@ def _on_grid(
 
     if not (isinstance(mask, Volume) and isinstance(image, Volume) and may_be_resampled(image, mask, tolerance)):
         raise CaseError("grid", path, f"{difference}; it cannot be resampled")
-    resampled, lost = resample_nearest(mask, image), None
+    resampled, lost = resample_nearest(mask, image, background_value(source.recipe.masks)), None
     if source.recipe.gates.resampling_loss != "off":
         lost = resampling_loss(mask, resampled, partial(_parts, recipe=source.recipe))
     return resampled, apply_gate(source.recipe.gates, "resampling_loss", path, lost)
@@ -137,10 +136,10 @@ def _parts(values: npt.NDArray[Any], recipe: Recipe) -> dict[str, int]:
         return {"the mask": int(np.count_nonzero(inside != rule.inverted))}
     counts = count_values(values)
     if rule.instances:
-        return {f"object {value}": count for value, count in counts.items() if value not in (0, *rule.ignore)}
+        return {f"object {value}": count for value, count in counts.items() if value not in {0, *rule.ignored_values}}
     parts = Counter[str]()
     for key, label in recipe.labels.items():
-        parts[label.label] += counts.get(int(key), 0)
+        parts[label.label] += 0 if recipe.leaves_out(key) else counts.get(int(key), 0)
     return parts
 
 

@@ -33,20 +33,22 @@ def may_be_resampled(image: Volume, mask: Volume, tolerance: float) -> bool:
     return corner_offset(image.affine, mask.affine, common) > tolerance or image.array.shape == mask.array.shape
 
 
-def resample_nearest(mask: Volume, image: Volume) -> Volume:
+def resample_nearest(mask: Volume, image: Volume, outside: int = 0) -> Volume:
     """Bring a mask to the grid of an image by nearest neighbour.
 
     Args:
         mask: (Z, Y, X) with an affine.
         image: (Z, Y, X) with an affine.
+        outside: Source value of background, which 0 is not in a mask that is drawn the wrong way round.
 
     Returns:
-        The mask on the grid of the image, 0 outside its own.
+        The mask on the grid of the image, background outside its own.
     """
     assert image.affine is not None
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
     resampler = sitk.ResampleImageFilter()
     resampler.SetInterpolator(sitk.sitkNearestNeighbor)
+    resampler.SetDefaultPixelValue(outside)
     resampler.SetSize([int(side) for side in image.array.shape[::-1]])
     resampler.SetOutputSpacing(spacing.tolist())
     resampler.SetOutputDirection((image.affine[:3, :3] / spacing).ravel().tolist())

@@ -203,6 +203,7 @@ class _Build:
 
 def _describe(planned: SourcePlan) -> SourceDescription:
     recipe = planned.source.recipe
+    train, validation, test = recipe.splits.ratios
     return SourceDescription(
         name=recipe.name,
         title=recipe.title,
@@ -213,6 +214,8 @@ def _describe(planned: SourcePlan) -> SourceDescription:
         citation=recipe.citation,
         modality=recipe.modality,
         classes=planned.source.classes.classes,
+        split_ratios=(train, validation, test),
+        split_seed=recipe.splits.seed,
     )
 
 

@@ -22,15 +22,20 @@ from builder.run.resume import Resumption
 from sa_med2d_20m import LOCAL, config_name
 from shards.console import plural, print_table, printable, working
 from shards.license import refusal
-from shards.receipt import Receipt, lost_shares
+from shards.receipt import Quarantined, Receipt, lost_shares
 
 _SHOWN = 10
 _MUCH: Final = 0.2
 """A part of the mask pixels of a source beyond which their loss is said."""
 _REMEDIES: Final = {
-    "edge": "the edge rule (whole axes whose slices are too narrow; other axes may show the same objects)",
+    "edge": "the edge rule (the slices of every axis are too narrow)",
     "small_mask": "the area rule (masks.min_area)",
 }
+_MEANING: Final = {
+    "beyond_tissue": ": CT images with values that no tissue has (padding, metal), which take grey levels from tissue; "
+    '[intensity] mode = "window" does not',
+}
+"""Gate -> what its flag means for whoever trains, where its name does not say it."""
 _LONGEST_REASON = 500
 """Characters of a reason that are shown; the file has all."""
 
@@ -130,15 +135,10 @@ def print_summary(results: Console, console: Console, summary: Summary) -> None:
     for source, entries in summary.quarantined.items():
         kept = f"all in build/quarantine/{source}.json" if len(entries) > _SHOWN else f"build/quarantine/{source}.json"
         console.print(f"[yellow]{source}: {plural(len(entries), 'case')} in quarantine[/], {kept}", highlight=False)
-        for entry in entries[:_SHOWN]:
-            case, file, reason = (
-                with_own_names(text, own.get(source, {})) for text in (entry.case, entry.file, entry.reason)
-            )
-            if len(reason) > _LONGEST_REASON:
-                reason = f"{reason[:_LONGEST_REASON]}... (whole in build/quarantine/{source}.json)"
-            console.print(printable(f"  {case}: {file}: {entry.stage}: {reason}"), markup=False, highlight=False)
+        _print_reasons(console, entries, f"build/quarantine/{source}.json", own.get(source, {}))
     for plan in summary.plans:
         name = plan.source.recipe.name
+        _print_bad_masks(console, plan, summary, own.get(name, {}))
         _print_notes(console, plan, summary.without_sample[name], own.get(name, {}))
         _print_losses(console, plan, summary)
         _print_flags(console, plan, summary)
@@ -147,6 +147,35 @@ def print_summary(results: Console, console: Console, summary: Summary) -> None:
     print_table(results, _table(summary))
     names = ", ".join(config.name for config in summary.configs)
     results.print(f"configs: {names or f'none: {_no_config(summary)}'}", highlight=False, soft_wrap=True)
+
+
+def _print_reasons(console: Console, entries: Sequence[Quarantined], kept: str, own: Mapping[str, str]) -> None:
+    """Print the first of some reasons.
+
+    Args:
+        console: Where.
+        entries: The reasons.
+        kept: The file that holds them whole.
+        own: Hash -> name that it stands for, where names are shown as they are.
+    """
+    for entry in entries[:_SHOWN]:
+        case, file, reason = (with_own_names(text, own) for text in (entry.case, entry.file, entry.reason))
+        if len(reason) > _LONGEST_REASON:
+            reason = f"{reason[:_LONGEST_REASON]}... (whole in {kept})"
+        console.print(printable(f"  {case}: {file}: {entry.stage}: {reason}"), markup=False, highlight=False)
+
+
+def _print_bad_masks(console: Console, plan: SourcePlan, summary: Summary, own: Mapping[str, str]) -> None:
+    """Name mask files that their cases were built without."""
+    made = source_result(plan, summary)
+    if made.bad_masks:
+        count = plural(len(made.bad_masks), "mask file")
+        console.print(
+            f"[yellow]{made.name}: {count} left out by the gate bad_mask[/], the receipts name each; "
+            "not_annotated of the images says which classes that may be",
+            highlight=False,
+        )
+        _print_reasons(console, made.bad_masks, f"build/receipts/**/{made.name}", own)
 
 
 def built_cases(summary: Summary) -> int:
@@ -177,7 +206,8 @@ def _percent(share: float) -> str:
 def _print_flags(console: Console, plan: SourcePlan, summary: Summary) -> None:
     made = source_result(plan, summary)
     for gate, count in made.flagged.items():
-        console.print(f"[yellow]{made.name}:[/] the gate {gate} found {count:,} and kept them", highlight=False)
+        why = _MEANING.get(gate, "")
+        console.print(f"[yellow]{made.name}:[/] the gate {gate} found {count:,} and kept them{why}", highlight=False)
 
 
 def _receipts_of(plan: SourcePlan, summary: Summary) -> list[Receipt]:
@@ -185,7 +215,7 @@ def _receipts_of(plan: SourcePlan, summary: Summary) -> list[Receipt]:
 
 
 def _table(summary: Summary) -> Table:
-    counted = ("shards", "cases", "images", "masks", "MB", "quarantined", "dropped slices", "small masks")
+    counted = ("shards", "cases", "images", "masks", "MB", "quarantined", "dropped", "small masks", "flagged")
     table = Table("source", "licence", *counted)
     for plan in summary.plans:
         made = source_result(plan, summary)
@@ -200,6 +230,7 @@ def _table(summary: Summary) -> Table:
             f"{len(made.quarantined):,}",
             ", ".join(f"{rule} {count:,}" for rule, count in made.dropped.items() if rule != "small_mask"),
             _small_masks(made.dropped.get("small_mask", 0), _receipts_of(plan, summary)),
+            ", ".join(f"{gate} {count:,}" for gate, count in made.flagged.items()),
         )
     return table
 

@@ -26,6 +26,7 @@ class SourceResult:
     dropped: dict[str, int]
     flagged: dict[str, int]
     quarantined: tuple[Quarantined, ...]
+    bad_masks: tuple[Quarantined, ...]
     without_sample: tuple[str, ...]
     images_without_mask: tuple[str, ...]
     masks_without_image: tuple[str, ...]
@@ -48,6 +49,7 @@ def source_result(plan: SourcePlan, summary: Summary) -> SourceResult:
         dropped=summed(receipt.dropped for receipt in own),
         flagged=summed(receipt.flagged for receipt in own),
         quarantined=summary.quarantined.get(recipe.name, ()),
+        bad_masks=tuple(bad for receipt in own for piece in receipt.pieces for bad in piece.bad_masks),
         without_sample=summary.without_sample[recipe.name],
         images_without_mask=discovery.images_without_mask,
         masks_without_image=discovery.masks_without_image,

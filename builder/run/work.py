@@ -86,6 +86,7 @@ def _piece(task: CaseTask, content: str | None, converted: Converted) -> Piece:
         dropped=dict(sorted((+tally.dropped).items())),
         flagged=dict(sorted(tally.flagged.items())),
         lost_pixels=dict(sorted(tally.lost_pixels.items())),
+        bad_masks=tuple(_as_quarantined(task, fault) for fault in tally.bad_masks),
     )
 
 
@@ -101,9 +102,12 @@ def _quarantined(
 
 def _bare_piece(task: CaseTask, fault: CaseError, content: str | None) -> Piece:
     """What a case became that has no sample, and why."""
+    return Piece(task.case.name, task.settings, content, 0, 0, 0, 0, 0, quarantined=_as_quarantined(task, fault))
+
+
+def _as_quarantined(task: CaseTask, fault: CaseError) -> Quarantined:
     error = shown_error(task.case, fault)
-    reason = Quarantined(task.case.name, error.file, error.stage, error.reason)
-    return Piece(task.case.name, task.settings, content, 0, 0, 0, 0, 0, quarantined=reason)
+    return Quarantined(task.case.name, error.file, error.stage, error.reason)
 
 
 def lost_case(task: CaseTask, batch: Batch, reason: str) -> Outcome:

@@ -18,7 +18,7 @@ class SourceClasses:
 
     Attributes:
         classes: In the order of their numbers; number 1 has class id ``0000``.
-        numbers: Key of ``[labels]``, captured label, or region -> number of its class.
+        numbers: Key of ``[labels]``, captured label, or region -> number of its class; 0 for what is left out.
         unknown: Names that the vocabulary does not know -> near names in it.
     """
 
@@ -54,6 +54,9 @@ def source_classes(recipe: Recipe, captured: Iterable[str], vocabulary: Vocabula
     numbers: dict[str, int] = {}
     unknown: dict[str, tuple[str, ...]] = {}
     for key, label in named.items():
+        if key not in recipe.regions and recipe.leaves_out(key):
+            numbers[key] = 0
+            continue
         term = vocabulary.find(label.label)
         name = term.label if term else label.label
         if term is None and label.group is None:

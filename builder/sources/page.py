@@ -119,7 +119,8 @@ def _content(source: SourceMetadata, vocabulary: Vocabulary) -> Iterator[str]:
 def _splits(source: SourceMetadata) -> Iterator[str]:
     if isinstance(source, Recipe):
         captured = "split" in source.files.image.captures
-        official = ", ".join(source.splits) if source.splits else "from its folders" if captured else ""
+        named = ", ".join(split for split, values in source.splits.official.items() if values)
+        official = named or ("from its folders" if captured else "")
         yield f"- Split: {f'its own ({official})' if official else 'ours, by patient'}"
     if source.patients:
         yield f"- Patients: name space {source.patients}, shared with other sources"

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -14,10 +16,11 @@ from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.sources.metadata import SUBMODALITY, SourceMetadata
 from builder.sources.pattern import Pattern
 from builder.sources.table import Table
-from builder.sources.vocabulary import GROUPS, ORGANS
+from builder.sources.vocabulary import GROUPS, ORGANS, normalise
 from sa_med2d_20m import SPLITS
+from shards.description import HASHED_RATIOS
 
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 MANY: Final = ".json"
@@ -32,17 +35,18 @@ PATIENT_ID: Final = "PatientID"
 
 # fmt: off
 CONVERSION_KEYS: Final = frozenset({
-    "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "splits",
-    "keep_empty", "identifiers",
+    "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "keep_empty",
+    "identifiers",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
-    "masks.ignore", "masks.grid_tolerance", "masks.min_area", "masks.pair",
+    "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
-    "gates.resampling_loss",
+    "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue", "gates.contours_without_slice",
     "limits.pixels", "limits.bytes",
     "intensity.mode", "intensity.center", "intensity.width",
+    "splits.train", "splits.validation", "splits.test", "splits.ratios", "splits.seed",
 })
 """Keys that shape the samples of a source: which there are, their keys, pixels and metadata.
 
@@ -186,7 +190,11 @@ class Masks(Table):
             ``segments``: each segment is an object of its own, else those of one class are joined.
         color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
         background: Colour of the background of a colour-coded mask.
-        ignore: Values (or colours) that belong to no class and are left out.
+        ignore: What is left out: values or colours of masks; names of classes and segments, and what ``{label}``
+            captures, in any case and with * and ?. What ``[labels]`` names may be left out too: the source then has no
+            such class.
+        only_named: Take only what ``[labels]`` names. Other values, colours and segments are left out, and so are other
+            files that ``{label}`` finds.
         grid_tolerance: How far the grids of mask and image may lie apart anywhere, in voxels of the image.
         min_area: The smallest object that is kept: a fraction of the image's area (above 0 and below 1), a whole number
             of pixels, or 0 to keep all. The default is that of SA-Med2D-20M, 100 of 256 x 256 pixels. Set it to 0 for
@@ -200,11 +208,21 @@ class Masks(Table):
     segments: bool = False
     instances: bool = False
     color_match: Literal["exact", "nearest"] = "exact"
-    background: Annotated[str, Field(pattern=rf"^{_COLOUR.pattern}$")] = "#000000"
+    background: Annotated[str, Field(pattern=rf"^{COLOUR.pattern}$")] = "#000000"
     ignore: list[int | str] = []
+    only_named: bool = False
     grid_tolerance: Annotated[float, Field(ge=0, le=MOST_GRID_TOLERANCE)] = 0.1
     min_area: MinArea = 100 / 65536
     pair: Literal["space", "index"] = "space"
+
+    @property
+    def ignored_values(self) -> frozenset[int]:
+        """The pixel values of ``ignore``."""
+        return frozenset(int(entry) for entry in self.ignore if _INTEGER.fullmatch(str(entry)))
+
+    def ignores(self, name: str) -> bool:
+        """Whether ``ignore`` names a class, a segment, a key of ``[labels]`` or what ``{label}`` captures."""
+        return any(fnmatchcase(normalise(name), normalise(str(entry))) for entry in self.ignore)
 
 
 GateName = Literal[
@@ -218,6 +236,9 @@ GateName = Literal[
     "modality_mismatch",
     "patient_mismatch",
     "resampling_loss",
+    "bad_mask",
+    "beyond_tissue",
+    "contours_without_slice",
 ]
 """A quality gate: a key of ``[gates]``."""
 
@@ -246,6 +267,13 @@ class Gates(Table):
         patient_mismatch: A DICOM mask names another patient, or another frame of reference, than its image, or refers
             to other series and images alone.
         resampling_loss: A class or object of a mask loses more than a twentieth of its volume when it is resampled.
+        bad_mask: A mask file cannot be used: it is damaged, lies on another grid, holds what ``[labels]`` does not
+            name, or another gate holds it back. ``drop`` leaves out this file alone where its case has others;
+            ``not_annotated`` then has its classes, since what it shows is not known.
+        beyond_tissue: A CT slice that is scaled by its own range, or by its volume's, holds values that no tissue has,
+            below -1500 HU (padding) or above 4095 HU (metal): its tissue gets fewer grey levels.
+        contours_without_slice: A ROI of an RTSTRUCT was drawn on planes that are no slice of the image, as where slices
+            of the series are missing; flagged, the contours on slices are taken.
     """
 
     constant_slice: Literal["drop", "quarantine"] = "drop"
@@ -258,6 +286,9 @@ class Gates(Table):
     modality_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
     patient_mismatch: Literal["off", "flag", "quarantine"] = "quarantine"
     resampling_loss: Literal["off", "flag", "quarantine"] = "quarantine"
+    bad_mask: Literal["drop", "quarantine"] = "quarantine"
+    beyond_tissue: Literal["off", "flag", "quarantine"] = "flag"
+    contours_without_slice: Literal["flag", "quarantine"] = "quarantine"
 
     def action(self, gate: GateName) -> GateAction:
         """What the recipe says about what a gate finds."""
@@ -299,6 +330,46 @@ class IntensityRule(Table):
         return self
 
 
+class Splits(Table):
+    """``[splits]``: which patients are in which split; no patient is ever in two.
+
+    Attributes:
+        train: Official split: captured ``{split}`` values, or patient names with ``*`` and ``?``. Of several that fit a
+            patient, the one with the most other characters counts.
+        validation: As ``train``.
+        test: As ``train``.
+        ratios: Shares of train, validation and test, in this order, of the patients whom no official split places. They
+            add up to 1. A hash of the patient decides, so small sources come near the shares only by chance.
+        seed: Another number deals these patients anew.
+    """
+
+    train: list[str] = []
+    validation: list[str] = []
+    test: list[str] = []
+    ratios: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)] = [*HASHED_RATIOS]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def official(self) -> dict[str, list[str]]:
+        """Split -> what names it."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @field_validator("ratios")
+    @classmethod
+    def _whole(cls, ratios: list[float]) -> list[float]:
+        total = sum(Decimal(repr(ratio)) for ratio in ratios)
+        if total != 1:
+            raise ValueError(f"expected shares of train, validation and test that add up to 1, these give {total}")
+        return ratios
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        values = [value for listed in self.official.values() for value in listed]
+        if len(values) != len(set(values)):
+            raise ValueError("one value stands in two splits")
+        return self
+
+
 class Example(Table):
     """One of ``[[examples]]``: a case as it lies on disk. A test builds each with tiny files and expects this.
 
@@ -331,7 +402,7 @@ class Recipe(SourceMetadata):
         resample_masks: Bring masks that lie on another grid to the image's, by nearest neighbour.
         intensity: See `IntensityRule`.
         axes: Axes to slice: ``x`` gives axial, ``y`` coronal, ``z`` sagittal slices.
-        splits: Official split: split -> captured ``{split}`` values, or patient names with ``*`` and ``?``.
+        splits: See `Splits`.
         keep_empty: Keep slices without any mask.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
             as they are, for collections that were de-identified at their source. Where they are hashed, a captured
@@ -350,7 +421,7 @@ class Recipe(SourceMetadata):
     resample_masks: bool = False
     intensity: IntensityRule = IntensityRule()
     axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] = ["x", "y", "z"]
-    splits: dict[Literal[SPLITS], list[str]] = {}  # type: ignore[valid-type]
+    splits: Splits = Splits()
     keep_empty: bool = False
     identifiers: Literal["hashed", "public"] = "hashed"
     identifiers_evidence: str | None = None
@@ -371,7 +442,6 @@ class Recipe(SourceMetadata):
             self._check_ignored,
             self._check_pair,
             self._check_regions,
-            self._check_splits,
             self._check_identifiers,
         ):
             check()
@@ -385,7 +455,14 @@ class Recipe(SourceMetadata):
     @property
     def colours(self) -> bool:
         """Whether masks are colour-coded."""
-        return any(_COLOUR.fullmatch(key) for key in self.labels)
+        return any(COLOUR.fullmatch(key) for key in self.labels)
+
+    def leaves_out(self, name: str) -> bool:
+        """Whether the recipe leaves out what ``{label}`` captures or a key of ``[labels]`` stands for."""
+        label = self.labels.get(name)
+        if label is None:
+            return self.masks.only_named or self.masks.ignores(name)
+        return self.masks.ignores(name) or self.masks.ignores(label.label)
 
     def conversion_digest(self) -> str:
         """Hash all that a recipe says about conversion: every key but `DESCRIPTION_KEYS` and `LICENSE_KEYS`.
@@ -408,13 +485,13 @@ class Recipe(SourceMetadata):
             return
         if not self.labels:
             raise ValueError("labels: is missing, and no mask pattern captures {label}")
-        wrong = [key for key in self.labels if not (_INTEGER.fullmatch(key) or _COLOUR.fullmatch(key) or key == "*")]
+        wrong = [key for key in self.labels if not (_INTEGER.fullmatch(key) or COLOUR.fullmatch(key) or key == "*")]
         if wrong:
             raise ValueError(
                 f'labels: {", ".join(map(repr, wrong))}: expected a pixel value (1), a colour ("#ff0000") or "*"; '
                 "names need masks.segments = true (DICOM SEG, RTSTRUCT, COCO, YOLO) or {label} in the mask pattern"
             )
-        kinds = {"colour" if _COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
+        kinds = {"colour" if COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
         if len(kinds) > 1:
             raise ValueError(f"labels: mixes {' and '.join(sorted(kinds))} keys")
         if (ANY_INSTANCE in self.labels) != self.masks.instances:
@@ -439,14 +516,26 @@ class Recipe(SourceMetadata):
             raise ValueError("labels: is missing; with masks.segments it has the names of segments, with * and ?")
 
     def _check_ignored(self) -> None:
-        if self.masks.segments:
+        if self.masks.only_named and not self.labels:
+            raise ValueError("masks: only_named: [labels] names nothing, so that nothing would be left")
+        if self.labels and all(self.leaves_out(key) for key in self.labels) and not self.labels_by_file:
+            raise ValueError("masks: ignore leaves out all that [labels] names")
+        if self.masks.segments or self.labels_by_file:
             return
-        kind = _COLOUR if self.colours else _INTEGER
-        wrong = [str(value) for value in self.masks.ignore if not kind.fullmatch(str(value))]
+        kind = COLOUR if self.colours else _INTEGER
+        names = [normalise(name) for key, label in self.labels.items() for name in (key, label.label)]
+        wrong = [
+            str(entry)
+            for entry in self.masks.ignore
+            if not kind.fullmatch(str(entry)) and not any(fnmatchcase(name, normalise(str(entry))) for name in names)
+        ]
         if wrong:
-            raise ValueError(f"masks: ignore: {', '.join(wrong)}: expected what [labels] has: values, or colours")
+            expected = "colours" if self.colours else "values"
+            raise ValueError(f"masks: ignore: {', '.join(wrong)}: expected {expected}, or names that [labels] has")
 
     def _check_pair(self) -> None:
+        if self.resample_masks and "0" in self.labels:
+            raise ValueError("resample_masks: [labels] names 0, so no value is left for what lies outside of a mask")
         if self.masks.pair == "index" and (self.resample_masks or self.masks.segments):
             raise ValueError(
                 'masks: pair = "index" ignores where masks lie, and goes neither with resample_masks nor with segments'
@@ -461,6 +550,12 @@ class Recipe(SourceMetadata):
             if region in self.labels:
                 raise ValueError(f"regions: {region!r} is a key of [labels] too; give the union a name of its own")
             unknown = [str(part) for part in parts if str(part) not in self.labels]
+            left_out = [str(part) for part in parts if str(part) in self.labels and self.leaves_out(str(part))]
+            if left_out:
+                raise ValueError(
+                    f"regions: {region}: masks.ignore leaves out its part {', '.join(left_out)}; to have the union "
+                    "alone, give the parts one name in [labels] instead"
+                )
             if unknown or not parts:
                 raise ValueError(
                     f"regions: {region}: {', '.join(unknown) or 'it has no parts'}; "
@@ -473,11 +568,6 @@ class Recipe(SourceMetadata):
                 'identifiers: "public" needs identifiers_evidence, an address where it is written that the collection '
                 "was de-identified, and nothing else does"
             )
-
-    def _check_splits(self) -> None:
-        values = [value for listed in self.splits.values() for value in listed]
-        if len(values) != len(set(values)):
-            raise ValueError("splits: one value stands in two splits")
 
 
 def _canonical(value: Any, key: str) -> Any:

@@ -23,6 +23,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = write_source(raw, "Brains", cases=2)
     first.write_text(first.read_text().replace('"liver"', '"grey_matter"').replace('"spleen"', '"white_matter"'))
     rare = organ_map()
+    rare[5, 2:20, 2:20] = 1  # more grey matter than any slice of train shows
     rare[10:14, 30:36, 4:10] = 7
     write_nifti(raw / "Brains/labels/case01.nii.gz", rare)
     first.write_text(first.read_text() + '7 = "stomach"\n[splits]\ntrain = ["case00"]\ntest = ["case01"]\n')
@@ -59,6 +60,16 @@ SEMANTIC: dict[str, Any] = {"view": "semantic"}
         ({"organs": "stomach"}, "split 'train' has no organs 'stomach'; split 'test' has it"),
         ({"sources": "Others"}, "split 'train' has no sources 'Others'; split 'test' has it"),
         ({"licenses": "MIT"}, "split 'train' has no licenses 'mit'; split 'test' has it"),
+        ({"sources": "Brains", "labels": "stomach"}, "split 'train' has no labels 'stomach'; split 'test' has it$"),
+        ({"sources": "Brains", "labels": "stomach", "planes": "axial"}, "has no labels 'stomach'; split 'test' has it"),
+        (
+            {"labels": "grey_matter", "min_area": 230},
+            r"has labels grey_matter and min_area 230 at once, .*, in split 'train'; split 'test' has \d+ such",
+        ),
+        (
+            {"labels": "grey_matter", "min_area": 250, "planes": "coronal"},
+            r"has labels grey_matter and min_area 250 and planes coronal at once, .* 'train'; no other split has such an image",
+        ),
         ({"labels": ["stomac"]}, "no labels 'stomac' here; there are grey_matter, white_matter"),
         ({"labels": []}, "labels is empty"),
         ({"planes": ()}, "planes is empty"),

@@ -7,11 +7,11 @@ stands whole in one layer, in the first where it covers no other class.
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ class ClassLayer:
 
 
 def class_layers(
-    files: Iterable[MaskFile],
+    files: Sequence[MaskFile],
     read: Callable[[str], Picture | Volume],
     read_named: ReadNamed,
     shape: tuple[int, int, int],
@@ -56,7 +56,7 @@ def class_layers(
     """Read the masks of a case, one file in memory at a time.
 
     Args:
-        files: The mask files.
+        files: The mask files, at least one.
         read: Reads a mask by its path, in LPS axes and on the image's grid; raises CaseError.
         read_named: Reads named masks by their file; raises CaseError.
         shape: (Z, Y, X) of the image; Z is 1 for a picture.
@@ -71,30 +71,84 @@ def class_layers(
             class.
     """
     rule, numbers = encoding.rule, encoding.numbers
+    usable = _UsableMasks(files, gates)
     if rule.segments:
-        return _segment_layers(files, read_named, shape, encoding=encoding, gates=gates)
+        return _segment_layers(usable, read_named, shape, encoding=encoding, gates=gates)
     if rule.instances:
-        return [
-            ClassLayer(
-                instance_numbers(read(file.path), file, rule),
-                numbers[ANY_INSTANCE if file.label is None else file.label],
-            )
-            for file in files
-        ], Tally()
+        return _instance_layers(usable, read, encoding)
     layers, tally = _ClassLayers(shape, encoding.dtype), Tally()
+
+    def read_map(file: MaskFile) -> tuple[npt.NDArray[Any], Tally]:
+        class_map, unnamed = read_class_map(read(file.path), file, encoding)
+        return class_map, apply_gate(gates, "unnamed_values", file.path, unnamed)
+
     for file in sorted(files, key=lambda file: (numbers.get(file.label or "", 0), file.path)):
         if file.label is not None or rule.threshold is not None or rule.inverted:
             key = file.label if file.label is not None else next(iter(encoding.labels))
-            layers.add(foreground(read(file.path), file, rule), numbers[key])
+            binary = usable.take(file, lambda file: foreground(read(file.path), file, rule))
+            if binary is not None:
+                layers.add(binary, numbers[key])
         else:
-            class_map, unnamed = read_class_map(read(file.path), file, encoding)
-            tally += apply_gate(gates, "unnamed_values", file.path, unnamed)
-            layers.add_map(class_map, encoding.labels.values())
-    return layers.finished(encoding.regions), tally
+            taken = usable.take(file, read_map)
+            if taken is not None:
+                layers.add_map(taken[0], encoding.labels.values())
+                tally += taken[1]
+    return layers.finished(encoding.regions), tally + usable.tally
+
+
+_Taken = TypeVar("_Taken")
+
+
+class _UsableMasks:
+    """The mask files of a case that can be used. One that cannot costs the case, or only itself: the recipe says so.
+
+    Args:
+        files: The mask files of the case.
+        gates: ``[gates]`` of the recipe.
+    """
+
+    def __init__(self, files: Sequence[MaskFile], gates: Gates) -> None:
+        self.files = files
+        self._drop = gates.bad_mask == "drop"
+        self._bad: list[CaseError] = []
+
+    def take(self, file: MaskFile, read: Callable[[MaskFile], _Taken]) -> _Taken | None:
+        """What is read of a file; None for one that is left out.
+
+        Raises:
+            CaseError: The file cannot be used, and the recipe does not leave such out, or no other is left, or another
+                try may be luckier.
+        """
+        try:
+            return read(file)
+        except CaseError as fault:
+            if fault.transient or not self._drop:
+                raise
+            self._bad.append(CaseError(fault.stage, file.path, fault.reason, withheld=fault.withheld))
+            if len(self._bad) == len(self.files):
+                raise self._bad[0] from None
+            return None
+
+    @property
+    def tally(self) -> Tally:
+        """The files that are left out."""
+        return Tally(Counter(bad_mask=len(self._bad)), bad_masks=tuple(self._bad)) if self._bad else Tally()
+
+
+def _instance_layers(
+    usable: _UsableMasks, read: Callable[[str], Picture | Volume], encoding: MaskEncoding
+) -> tuple[list[ClassLayer], Tally]:
+    """A layer for each instance map."""
+    layers = []
+    for file in usable.files:
+        objects = usable.take(file, lambda file: instance_numbers(read(file.path), file, encoding.rule))
+        if objects is not None:
+            layers.append(ClassLayer(objects, encoding.numbers[ANY_INSTANCE if file.label is None else file.label]))
+    return layers, usable.tally
 
 
 def _segment_layers(
-    files: Iterable[MaskFile],
+    usable: _UsableMasks,
     read_named: ReadNamed,
     shape: tuple[int, int, int],
     *,
@@ -102,37 +156,56 @@ def _segment_layers(
     gates: Gates,
 ) -> tuple[list[ClassLayer], Tally]:
     """Layers of named masks: of their classes, or of single objects where the recipe says so."""
-    found = [(file, *read_named(file.path)) for file in files]
-    if all(segments is None for _, segments, _ in found):
-        names = listed(file.path for file, _, _ in found)
+
+    def read(file: MaskFile) -> tuple[list[tuple[Segment, int]] | None, Tally]:
+        segments, counted = read_named(file.path)
+        found = _named(segments or [], encoding)
+        unnamed = _unnamed((segment.name for segment, number in found if number is None), encoding)
+        counted += apply_gate(gates, "unnamed_values", file.path, *unnamed)
+        named = [(segment, number) for segment, number in found if number]
+        for segment, _ in named:
+            counted += apply_gate(gates, "contours_without_slice", file.path, segment.without_slice)
+        if gates.bad_mask == "drop":  # a file is left out as a whole, so damage must show before any of it is used
+            for segment, _ in named:
+                segment.draw()
+        return None if segments is None else named, counted
+
+    found = [(file, taken) for file in usable.files if (taken := usable.take(file, read)) is not None]
+    if all(named is None for _, (named, _) in found):
+        names = listed(file.path for file, _ in found)
         raise CaseError("match", found[0][0].path, f"the image is none of those that {names} is about")
-    layers, tally = _ClassLayers(shape, encoding.dtype), Tally()
+    layers = _ClassLayers(shape, encoding.dtype)
     objects: dict[int, _InstanceLayers] = defaultdict(_InstanceLayers)
-    for file, segments, counted in found:
-        named = _named(segments or [], encoding.labels)
-        for segment, number in named:
-            if number is not None and encoding.rule.instances:
+    for _, (named, _) in found:
+        for segment, number in named or ():
+            if encoding.rule.instances:
                 objects[number].add(segment.mask)
-            elif number is not None:
+            else:
                 layers.add(segment.mask, number)
-        unnamed = _unnamed((segment.name for segment, number in named if number is None), encoding)
-        tally += counted + apply_gate(gates, "unnamed_values", file.path, *unnamed)
     single = [ClassLayer(array, number) for number in sorted(objects) for array in objects[number].arrays]
-    return single or layers.finished(encoding.regions), tally
+    return single or layers.finished(encoding.regions), sum((counted for _, (_, counted) in found), usable.tally)
 
 
-def _named(segments: Iterable[Segment], labels: Mapping[str, int]) -> list[tuple[Segment, int | None]]:
-    """Segments with the classes that ``[labels]`` gives their names, in any case and with its wildcards."""
-    keys = ((segment, key_of(segment.name.lower(), labels)) for segment in segments)
-    return [(segment, None if key is None else labels[key]) for segment, key in keys]
+def _named(segments: Iterable[Segment], encoding: MaskEncoding) -> list[tuple[Segment, int | None]]:
+    """Segments with the classes that ``[labels]`` gives their names, in any case and with its wildcards.
+
+    The class is 0 for what is left out, and None for what nothing names.
+    """
+    found: list[tuple[Segment, int | None]] = []
+    for segment in segments:
+        key = key_of(segment.name.lower(), encoding.labels)
+        nameless = 0 if encoding.rule.only_named else None
+        number = nameless if key is None else encoding.labels[key]
+        found.append((segment, 0 if encoding.rule.ignores(segment.name) else number))
+    return found
 
 
 def _unnamed(names: Iterable[str], encoding: MaskEncoding) -> tuple[str | None, str | None]:
-    """What is wrong with names that ``[labels]`` has not, with these and without; None if there are but ignored ones.
+    """What is wrong with names that ``[labels]`` has not, with these and without; None if there are none.
 
     Labels of segments and names of ROIs are typed in by hand, and now and then hold the patient's name.
     """
-    unnamed = dict.fromkeys(name for name in names if name not in encoding.rule.ignore)
+    unnamed = dict.fromkeys(names)
     if not unnamed:
         return None, None
     which = f"which [labels] does not name (it names {listed(encoding.labels)})"
@@ -151,16 +224,22 @@ def key_of(name: str, labels: Iterable[str]) -> str | None:
 
 
 class _InstanceLayers:
-    """Instance maps of one class while they are filled: objects that overlap go to further layers."""
+    """Instance maps of one class while they are filled: objects that overlap go to further layers.
+
+    So do objects beyond what 16 bit can number.
+    """
 
     def __init__(self) -> None:
         self.arrays: list[npt.NDArray[np.uint16]] = []
+        self._full = 0  # layers before this one have all their numbers given away
         self._count = 0
 
     def add(self, binary: npt.NDArray[np.bool_]) -> None:
         """Add one object."""
+        if self._count == np.iinfo(np.uint16).max:
+            self._full, self._count = len(self.arrays), 0
         self._count += 1
-        _add_mask(self.arrays, binary, np.uint16(self._count))
+        _add_mask(self.arrays, binary, np.uint16(self._count), self._full)
 
 
 class _ClassLayers:
@@ -178,7 +257,7 @@ class _ClassLayers:
             self.arrays.append(class_map)
             self._layer_of = dict.fromkeys(numbers, 0)
             return
-        for number in sorted(set(numbers)):
+        for number in sorted(set(numbers) - {0}):
             binary = class_map == number
             if binary.any():
                 self.add(binary, number)
@@ -208,11 +287,14 @@ class _ClassLayers:
         self._layer_of[number] = _add_mask(self.arrays, binary, self._dtype(number))
 
 
-def _add_mask(layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16) -> int:
-    """Add a mask to the first layer where it covers nothing, or to a new one; returns the number of the layer."""
+def _add_mask(
+    layers: list[npt.NDArray[Any]], binary: npt.NDArray[np.bool_], number: np.uint8 | np.uint16, first: int = 0
+) -> int:
+    """Add a mask to the first layer from ``first`` on where it covers nothing, or to a new one; returns which it is."""
     box = bounding_box(binary)
     mask = binary[box]
-    free = next((at for at, layer in enumerate(layers) if not np.minimum(layer[box], mask).any()), len(layers))
+    open_layers = enumerate(layers[first:], first)
+    free = next((at for at, layer in open_layers if not np.minimum(layer[box], mask).any()), len(layers))
     if free == len(layers):
         layers.append(np.zeros(binary.shape, number.dtype))
     room = layers[free][box]

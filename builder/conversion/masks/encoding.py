@@ -17,7 +17,7 @@ class MaskEncoding:
 
     Attributes:
         rule: ``[masks]`` of the recipe.
-        labels: Key of ``[labels]`` -> class number, in the order of the recipe.
+        labels: Key of ``[labels]`` -> class number, 0 for what is left out, in the order of the recipe.
         numbers: Key of ``[labels]``, or text that ``{label}`` captures -> class number.
         regions: For each region its class number and the class numbers of its parts.
         colours: Whether the keys of ``[labels]`` are colours.

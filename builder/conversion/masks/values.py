@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -14,7 +15,7 @@ from builder.cases.case import MaskFile
 from builder.conversion.masks.encoding import MaskEncoding
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume, grey_of, source_values
-from builder.sources.recipe import Masks
+from builder.sources.recipe import COLOUR, Masks
 
 _TABLE: Final = 1 << 20
 _BYTES: Final = 256
@@ -91,6 +92,17 @@ def foreground(image: Picture | Volume, file: MaskFile, rule: Masks) -> npt.NDAr
     return ~foreground if rule.inverted else foreground
 
 
+def background_value(rule: Masks) -> int:
+    """A value that `foreground` takes for background; 0 in label maps.
+
+    Args:
+        rule: ``[masks]`` of the recipe.
+    """
+    if rule.threshold is None:
+        return int(rule.inverted)
+    return math.ceil(rule.threshold) if rule.inverted else min(0, math.ceil(rule.threshold) - 1)
+
+
 def _integers(values: npt.NDArray[Any], file: MaskFile) -> npt.NDArray[Any]:
     """Label values that are stored as floats, as integers; converted plane by plane."""
     if values.dtype.kind in "iu":
@@ -143,7 +155,7 @@ def instance_numbers(image: Picture | Volume, file: MaskFile, rule: Masks) -> np
     values = _integers(_grey(image, file, mix=False), file)
     if values.min(initial=0) < 0:
         raise CaseError("labels", file.path, f"an instance map holds {values.min()}, expected 0 for background and up")
-    for value in rule.ignore:
+    for value in rule.ignored_values:
         values = np.where(values == value, 0, values)
     return values.astype(np.min_scalar_type(int(values.max(initial=0))), copy=False)
 
@@ -168,10 +180,10 @@ def read_class_map(
     """
     if encoding.colours:
         return _from_colours(image, file, encoding)
-    ignored = {value: 0 for value in encoding.rule.ignore if isinstance(value, int)}
+    ignored = dict.fromkeys(encoding.rule.ignored_values, 0)
     table = {0: 0, **ignored, **{int(key): number for key, number in encoding.labels.items()}}
     class_map, unnamed = _translate(_integers(_grey(image, file, mix=False), file), table, encoding.dtype)
-    return class_map, _unnamed_values(unnamed, table, file) if unnamed else None
+    return class_map, _unnamed_values(unnamed, table, file) if unnamed and not encoding.rule.only_named else None
 
 
 def _translate(
@@ -237,7 +249,7 @@ def _from_colours(
     pixels = image.array if image.array.ndim == 3 else cv2.cvtColor(image.array, cv2.COLOR_GRAY2RGB)
     background = _rgb(encoding.rule.background)
     table = {background: 0}
-    table |= {_rgb(str(value)): 0 for value in encoding.rule.ignore}
+    table |= {_rgb(str(value)): 0 for value in encoding.rule.ignore if COLOUR.fullmatch(str(value))}
     table |= {_rgb(key): number for key, number in encoding.labels.items()}
     if pixels.shape[2] == 4:  # what is transparent is background
         pixels = np.where(pixels[..., 3:] == 0, np.array(background, np.uint8), pixels[..., :3])
@@ -246,7 +258,7 @@ def _from_colours(
     colours = np.array([_unpack(int(value)) for value in present], np.int64)
     numbers, unnamed = _match_colours(colours, table, nearest=encoding.rule.color_match == "nearest")
     class_map: npt.NDArray[Any] = numbers.astype(encoding.dtype)[np.searchsorted(present, packed)]
-    return class_map[np.newaxis], unnamed
+    return class_map[np.newaxis], None if encoding.rule.only_named else unnamed
 
 
 def _match_colours(

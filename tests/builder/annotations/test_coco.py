@@ -7,6 +7,7 @@ import math
 import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pycocotools.mask
@@ -21,6 +22,7 @@ from builder.errors import CaseError
 from builder.readers.rules import ReadRules
 from tests.support.command import Command
 from tests.support.outlines import BOX, NEIGHBOUR, SIZE, TRIANGLE, build, built_masks, coco, write_picture
+from tests.support.output import members
 
 
 def disc() -> npt.NDArray[np.uint8]:
@@ -170,3 +172,68 @@ def test_compressed_run_lengths_are_those_of_pycocotools(seed: int, height: int,
     encoded = pycocotools.mask.encode(np.asfortranarray(mask, np.uint8))
     stored = {"size": [height, width], "counts": encoded["counts"].decode()}
     assert np.array_equal(coco_reader._draw(stored, (height, width), "annotation 1")[0], mask)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ('ignore = ["Surgical_tool"]', ["polyp"]),
+        ('ignore = ["surg*"]', ["polyp"]),
+        ('ignore = ["polyp"]', ["surgical_instrument"]),
+        ("only_named = true", ["polyp", "surgical_instrument"]),
+    ],
+)
+def test_categories_are_left_out_by_name(sa_med2d: Command, tmp_path: Path, rule: str, kept: list[str]) -> None:
+    """Nothing names the category "light" but the key that leaves out whatever nothing names."""
+    write_picture(tmp_path / "raw/images/a.png", 0)
+    (tmp_path / "raw/annotations").mkdir()
+    objects = [("a.png", "polyp", [TRIANGLE]), ("a.png", "surgical tool", [BOX])]
+    objects += [("a.png", "light", [NEIGHBOUR])] if rule == "only_named = true" else []
+    (tmp_path / "raw/annotations/all.json").write_text(json.dumps(coco(*objects)))
+    ran = build(sa_med2d, tmp_path, f"{COCO_TABLES}{rule}\n")
+    assert ran.code == 0, ran.err
+    assert sorted({label for label, _ in built_masks(tmp_path / "out")["a"]}) == kept
+
+
+def test_a_damaged_file_of_annotations_is_left_out_alone(sa_med2d: Command, tmp_path: Path) -> None:
+    write_picture(tmp_path / "raw/images/a.png", 0)
+    (tmp_path / "raw/annotations").mkdir()
+    (tmp_path / "raw/annotations/all.json").write_text(json.dumps(coco(("a.png", "polyp", [TRIANGLE]))))
+    (tmp_path / "raw/annotations/bad.json").write_text("{")
+    assert build(sa_med2d, tmp_path, COCO_TABLES).code == 1
+    ran = build(sa_med2d, tmp_path, COCO_TABLES + '[gates]\nbad_mask = "drop"\n')
+    assert ran.code == 0, ran.err
+    assert [label for label, _ in built_masks(tmp_path / "out")["a"]] == ["polyp"]
+    (record,) = (json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json"))
+    assert record["not_annotated"] == ["polyp", "surgical_instrument"]
+
+
+@pytest.mark.slow
+def test_objects_beyond_what_16_bit_can_number(sa_med2d: Command, tmp_path: Path) -> None:
+    """65,600 objects of a pixel each, each of them with a number of its own."""
+    side = 520
+    pixels = (np.arange(side * side).reshape(side, side) % 251).astype(np.uint8)
+    (tmp_path / "raw/images").mkdir(parents=True)
+    assert cv2.imwrite(str(tmp_path / "raw/images/a.png"), pixels)
+    places = [column * side + row for row in range(0, side - 1, 2) for column in range(0, side - 1, 2)][:65600]
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": 1,
+            "iscrowd": 1,
+            "segmentation": {"size": [side, side], "counts": [place, 1, side * side - place - 1]},
+        }
+        for number, place in enumerate(places, 1)
+    ]
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": side, "height": side}],
+        "categories": [{"id": 1, "name": "polyp"}],
+        "annotations": annotations,
+    }
+    (tmp_path / "raw/annotations").mkdir()
+    (tmp_path / "raw/annotations/all.json").write_text(json.dumps(document))
+    ran = build(sa_med2d, tmp_path, COCO_TABLES + "instances = true\nmin_area = 0\n")
+    assert ran.code == 0, ran.err
+    (receipt,) = (json.loads(path.read_text()) for path in (tmp_path / "out/build/receipts").rglob("*.json"))
+    assert receipt["masks"] == receipt["mask_pixels"] == 65600

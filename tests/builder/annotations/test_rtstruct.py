@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from builder.annotations import rtstruct
@@ -29,8 +31,9 @@ from tests.support.dicom_masks import (
     square,
     write_rtstruct,
 )
-from tests.support.dicom_source import build
+from tests.support.dicom_source import build, write_ct_series
 from tests.support.output import members
+from tests.support.volumes import ct_like
 
 
 @pytest.mark.parametrize(("modality", "name"), [("CT", "ct"), ("MR_T1", "mr"), ("PET", "pet")])
@@ -198,8 +201,8 @@ def test_what_encloses_nothing_is_empty_and_what_sticks_out_is_cut(tmp_path: Pat
 @pytest.mark.parametrize(
     ("contours", "words"),
     [
-        ([square(0.5, 6.5, 20)], "outside the image, at slice 10 of 0 to 5"),
-        ([square(50, 60, 2)], "and beside it"),
+        ([square(0.5, 6.5, 20)], "no contour of ROI number 1 lies on a slice"),
+        ([square(50, 60, 2)], "lies beside the image, at slice 1"),
         ([("CLOSED_PLANAR", [(1, 1, 2), (7, 1, 6), (7, 7, 6), (1, 7, 2)])], "does not lie on a slice"),
         ([square(0.5, 6.5, 1.5), square(0.5, 6.5, 2.5)], "on several planes that all lie nearest to slice 1"),
         ([("CLOSED_PLANAR", [(1, 1, float("inf")), (7, 1, 6), (7, 7, 6)])], "no list of points"),
@@ -224,3 +227,38 @@ def test_contours_need_an_image_with_a_place(tmp_path: Path) -> None:
     for said, image in images:
         with pytest.raises(UnreadableError, match=said):
             segments_of(rtstruct, path, image)
+
+
+def test_contours_on_planes_without_a_slice_are_said_and_not_drawn(tmp_path: Path) -> None:
+    path = write_rtstruct(tmp_path / "rs.dcm", {"a": [square(0.5, 6.5, z) for z in (2, 4, 20, 22, -6)], "b": []})
+    whole = write_rtstruct(tmp_path / "whole.dcm", {"a": [square(0.5, 6.5, z) for z in (2, 4)]})
+    found = rtstruct.read_named_masks(path).on(empty(UNIT, SHAPE))
+    assert found is not None
+    said = "3 of 5 planes that ROI number 1 was drawn on have no slice in the image, which has 6"
+    assert (found[0].without_slice or "").startswith(said)
+    assert found[1].without_slice is None
+    assert np.array_equal(found[0].mask, masks(whole, empty(UNIT, SHAPE))["a"])
+
+
+def test_one_slice_of_a_series_is_built_where_the_recipe_says_so(sa_med2d: Command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_ct_series(raw / "p1/ct", ct_like())
+    for path in (raw / "p1/ct").iterdir():  # of 24 slices, 2 mm apart from 30 mm on, one is left
+        if pydicom.dcmread(path).ImagePositionPatient[2] != 50:
+            path.unlink()
+    square_mm = [(-5, -10), (5, -10), (5, 0), (-5, 0)]
+    contours: list[Contour] = [("CLOSED_PLANAR", [(x, y, 30 + 2 * k) for x, y in square_mm]) for k in range(24)]
+    write_rtstruct(raw / "p1/rs.dcm", {"Liver": contours})
+    text = (
+        '[files]\nimage = "{case}/ct/"\nmask = "{case}/rs.dcm"\n[labels]\nliver = "liver"\n[masks]\nsegments = true\n'
+    )
+    text += 'min_area = 0\n[gates]\npatient_mismatch = "off"\n'
+    ran = build(sa_med2d, tmp_path, raw, text)
+    assert ran.code == 1
+    assert "contours_without_slice: 23 of 24 planes that ROI number 1 was drawn on have no slice" in ran.err
+    ran = build(sa_med2d, tmp_path, raw, f'{text}contours_without_slice = "flag"\n')
+    assert ran.code == 0, ran.err
+    assert "the gate contours_without_slice found 1 and kept them" in ran.err
+    (record,) = (json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json"))
+    # 10 mm at 0.7 mm a column and 0.8 mm a row
+    assert [mask["area"] for mask in record["masks"]] == [pytest.approx(10 / 0.7 * 10 / 0.8, abs=20)]

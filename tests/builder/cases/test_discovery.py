@@ -84,7 +84,7 @@ def test_a_file_name_that_names_no_class_costs_its_case(sa_med2d: Command, tmp_p
     ran = sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == 3, ran.err
     assert f"b: gt/b/{label}.png: match: captured the label {label!r}, which is no class name" in ran.err
-    assert f'name its class in [labels]: "{label}" = "..."' in ran.err
+    assert f'name its class in [labels]: "{label}" = "...", or leave it out' in ran.err
     assert [record["case"] for record in built_records(tmp_path / "out")] == ["a"]
     file = recipe(tmp_path, "img/{case}.png", "gt/{case}/{label}.png", labels=f'"{label}" = "spleen"')
     assert sa_med2d("build", file, "--raw", raw, "--out", tmp_path / "out").code == 0

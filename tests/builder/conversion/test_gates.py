@@ -53,6 +53,16 @@ def with_nan() -> npt.NDArray[np.float32]:
     return image
 
 
+def with_padding() -> npt.NDArray[np.int16]:
+    """One voxel, in an axial slice that has masks, and in a coronal and a sagittal one that have none."""
+    image, mask = ct_like(), organ_map()
+    shown = [np.bincount(axis, minlength=side) for axis, side in zip(mask.nonzero(), mask.shape, strict=True)]
+    z, y, x = int(shown[0].argmax()), int(shown[1].argmin()), int(shown[2].argmin())
+    assert (shown[0][z] > 0, shown[1][y], shown[2][x]) == (True, 0, 0)
+    image[z, y, x] = -3024
+    return image
+
+
 def nearly_full() -> npt.NDArray[np.uint8]:
     mask = organ_map()
     mask[8] = 1
@@ -72,6 +82,7 @@ FOUND: dict[str, tuple[Callable[[], npt.NDArray[Any]], Callable[[], npt.NDArray[
     "full_mask": (ct_like, nearly_full),
     "unnamed_values": (ct_like, with_a_third_value),
     "nonfinite_values": (with_nan, organ_map),
+    "beyond_tissue": (with_padding, organ_map),
 }
 DEFAULTS = {
     "constant_slice": "drop",
@@ -79,6 +90,7 @@ DEFAULTS = {
     "full_mask": "flag",
     "unnamed_values": "quarantine",
     "nonfinite_values": "quarantine",
+    "beyond_tissue": "flag",
 }
 
 
@@ -199,3 +211,26 @@ def test_case_without_any_mask_pixel_is_counted(sa_med2d: Command, tmp_path: Pat
     ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
     assert ran.code == 3
     assert "b: labels/b.nii.gz: gate: empty_mask: the masks of the case have no pixel" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("rule", "inside", "outside"),
+    [("inverted = true", 0, 7), ("inverted = true\nthreshold = 128", 10, 200), ("threshold = -0.5", 0, -3)],
+)
+def test_what_lies_outside_of_a_resampled_mask_is_background(
+    sa_med2d: Command, tmp_path: Path, rule: str, inside: int, outside: int
+) -> None:
+    """The mask covers half of the image: where it says nothing, an inverted one has no foreground either."""
+    coarse = np.where(organ_map((12, 20, 18)) == 1, inside, outside).astype(np.int16)
+    half, affine = coarse[:, :, :9], lps_affine((1.6, 1.6, 3.0))
+    write_nifti(tmp_path / "raw/images/a.nii.gz", ct_like())
+    write_nifti(tmp_path / "raw/labels/a.nii.gz", half, affine)
+    text = RECIPE.format(name="Gate", license="MIT", modality="ct").split("2 =")[0]
+    recipe = tmp_path / "Gate.toml"
+    recipe.write_text(f'resample_masks = true\n{text}[masks]\n{rule}\n[gates]\nresampling_loss = "flag"\n')
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    records = [json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json")]
+    axial = [record for record in records if record["plane"] == "axial"]
+    assert axial
+    assert all(x + width <= 18 for record in axial for x, _, width, _ in (mask["bbox"] for mask in record["masks"]))

@@ -52,7 +52,7 @@ keep_empty = true
 patients = "The-people"
 notes = ["A volume is empty."]
 regions = { both = [1, "2"] }
-splits = { train = ["Tr"], test = ["Ts", "val*"] }
+splits = { train = ["Tr"], validation = [], test = ["Ts", "val*"], ratios = [0.7, 0.1, 0.2], seed = 3 }
 
 [size]
 download = 1
@@ -104,7 +104,8 @@ frames = true
 instances = false
 background = "#010203"
 color_match = "nearest"
-ignore = [9, "10"]
+ignore = [9, "10", "spleen"]
+only_named = true
 grid_tolerance = 0.5
 min_area = 0.001
 pair = "space"
@@ -120,6 +121,9 @@ burned_in_text = "off"
 modality_mismatch = "flag"
 patient_mismatch = "off"
 resampling_loss = "flag"
+bad_mask = "drop"
+beyond_tissue = "off"
+contours_without_slice = "flag"
 
 [limits]
 pixels = 1000
@@ -262,6 +266,9 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ('2 = "spleen"', '2 = "spleen"\n[limits]\npixels = 0', "$.limits.pixels"),
         ('2 = "spleen"', '2 = "spleen"\n[intensity]\nmode = "hu"', "$.intensity.mode"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\ndev = ["a"]', "$.splits"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nratios = [0.9, 0.1]', "$.splits.ratios"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nratios = [1.5, 0.1, 0.1]', "$.splits.ratios[0]"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nseed = -1', "$.splits.seed"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\ntest = "a"', "$.splits.test"),
         ("[files]", 'axes = ["w"]\n[files]', "$.axes[0]"),
         ("[files]", "axes = []\n[files]", "$.axes"),
