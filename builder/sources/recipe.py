@@ -35,6 +35,9 @@ MOST_GRID_TOLERANCE: Final = 1.0
 ANY_INSTANCE: Final = "*"
 """Key in ``[labels]`` for the one class of an instance map."""
 
+NAMED_MASKS: Final = ("SEG", "RTSTRUCT")
+"""DICOM modalities of files that name their masks."""
+
 PATIENT_ID: Final = "PatientID"
 """Value of ``files.patient``: the patient is the one whom the DICOM files name."""
 
@@ -42,6 +45,8 @@ PATIENT_ID: Final = "PatientID"
 CONVERSION_KEYS: Final = frozenset({
     "name", "modality", "submodality", "submodalities", "resample_masks", "axes", "splits", "keep_empty", "identifiers",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
+    "files.dicom.image.modality", "files.dicom.image.description", "files.dicom.image.body_part",
+    "files.dicom.mask.modality", "files.dicom.mask.description", "files.dicom.mask.body_part",
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
     "masks.ignore", "masks.grid_tolerance", "masks.min_area", "masks.pair",
@@ -87,8 +92,70 @@ class _Table(BaseModel):
     )
 
 
+_Descriptions = Annotated[list[str], Field(min_length=1)]
+
+
+class SeriesTags(_Table):
+    """What files of ``[files.dicom]`` say of themselves.
+
+    Attributes:
+        modality: DICOM Modality, such as ``MR``, ``SEG`` or ``RTSTRUCT``.
+        description: Patterns over Series Description with ``*`` and ``?``, in any case, of which one fits. A SEG or
+            RTSTRUCT has a description of its own.
+        body_part: The same over Body Part Examined.
+    """
+
+    modality: Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")]
+    description: Annotated[_Descriptions, BeforeValidator(_one_or_many, json_schema_input_type=str | _Descriptions)] = [
+        "*"
+    ]
+    body_part: Annotated[_Descriptions, BeforeValidator(_one_or_many, json_schema_input_type=str | _Descriptions)] = [
+        "*"
+    ]
+
+    @property
+    def named_masks(self) -> bool:
+        """Whether these are files that name their masks, SEG or RTSTRUCT."""
+        return self.modality in NAMED_MASKS
+
+
+class DicomFiles(_Table):
+    """``[files.dicom]``: DICOM files found by what they say of themselves, wherever they lie and whatever their names.
+
+    All files below the root are looked into. Each image series is a case; where its images do not say where in the
+    patient they lie, each image. The patient is PatientID. A SEG or RTSTRUCT belongs to the images or series that it
+    refers to, and where none of those is there to all images in its frame of reference; another mask to the images of
+    its study in its frame of reference.
+
+    Attributes:
+        image: Which series are images.
+        mask: Which files or series are masks: ``SEG`` or ``RTSTRUCT``, with ``masks.segments = true``, or series of
+            images whose values are labels; these need a description.
+    """
+
+    image: SeriesTags
+    mask: SeriesTags
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if self.image.named_masks:
+            raise ValueError(f"image: modality {self.image.modality} is that of masks")
+        if not self.mask.named_masks and self.mask.description == ["*"]:
+            raise ValueError(
+                f"mask: a series of {self.mask.modality} images needs a description, which tells it from other images"
+            )
+        return self
+
+
+def _no_pattern() -> Pattern:
+    """What stands for ``files.image`` where ``[files.dicom]`` finds the images; it matches no path."""
+    return Pattern("{case}//")
+
+
 class Files(_Table):
     """``[files]``: which files are images and masks.
+
+    Either ``image`` and ``mask`` say it by names, or ``[files.dicom]`` by what DICOM files say of themselves.
 
     Attributes:
         image: Pattern of the images; captures ``{case}``, ``{patient}`` or both.
@@ -102,22 +169,30 @@ class Files(_Table):
         series: Which DICOM series is meant where a folder holds several: its number, or a pattern over its description
             with ``*`` and ``?``, in any case.
         case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
+        dicom: See `DicomFiles`.
     """
 
-    image: PatternField
+    image: Annotated[PatternField, Field(default_factory=_no_pattern)]
     mask: Annotated[
         list[PatternField],
         BeforeValidator(_one_or_many, json_schema_input_type=PatternField | _Patterns),
         Field(min_length=1),
-    ]
+    ] = []
     patient: Literal["PatientID"] | PatternField | None = None
     case: str | None = None
     channels: Annotated[list[Annotated[str, Field(pattern=SUBMODALITY)]], Field(min_length=1)] | None = None
     frames: bool = False
     series: int | str | None = None
+    dicom: DicomFiles | None = None
 
     @model_validator(mode="after")
     def _captures(self) -> Self:
+        if self.dicom is not None:
+            self._check_alone()
+            return self
+        missing = [key for key in ("image", "mask") if key not in self.model_fields_set]
+        if missing:
+            raise ValueError(f"{' and '.join(missing)}: is required and missing, unless there is [files.dicom]")
         if not {"case", "patient"} & set(self.image.captures):
             raise ValueError("image: captures neither {case} nor {patient}, so that its files cannot be told apart")
         if self.channels is not None and (self.frames or "submodality" in self.image.captures):
@@ -137,6 +212,15 @@ class Files(_Table):
         if self.case is not None:
             self._check_case(self.case)
         return self
+
+    def _check_alone(self) -> None:
+        others = sorted(self.model_fields_set & {"image", "mask", "case", "series"})
+        if isinstance(self.patient, Pattern):
+            others.append("patient (it is PatientID)")
+        if others:
+            raise ValueError(f"{', '.join(others)}: does not go with [files.dicom], which finds files by their tags")
+        if self.channels is not None and self.frames:
+            raise ValueError("channels: does not go with frames")
 
     def _check_case(self, case: str) -> None:
         literals, names = _FIELD.split(case)[0::2], _FIELD.findall(case)
@@ -390,6 +474,7 @@ class Recipe(_Table):
             self._check_single_class,
             self._check_ignored,
             self._check_pair,
+            self._check_dicom,
             self._check_regions,
             self._check_splits,
             self._check_identifiers,
@@ -471,6 +556,12 @@ class Recipe(_Table):
             raise ValueError(
                 'masks: pair = "index" ignores where masks lie, and goes neither with resample_masks nor with segments'
             )
+
+    def _check_dicom(self) -> None:
+        dicom = self.files.dicom
+        if dicom is not None and dicom.mask.named_masks != self.masks.segments:
+            given = "needs" if dicom.mask.named_masks else "does not go with"
+            raise ValueError(f"files: dicom: a mask of modality {dicom.mask.modality} {given} masks.segments = true")
 
     def _check_regions(self) -> None:
         if self.regions and (self.masks.instances or (self.labels_by_file and not self.labels)):
