@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -17,7 +17,7 @@ from builder.run.batch import Batch, Outcome, batches_of
 from builder.run.contents import KnownContents
 from builder.run.executors import Executor
 from builder.run.options import Options
-from builder.run.plan import SourcePlan, plan_source, source_root, write_plan
+from builder.run.plan import SourcePlan, finder, plan_source, source_root, write_plan
 from builder.run.resume import Resumption, discard_shards, forget, resume
 from builder.run.shard import UnfinishedShards
 from builder.sources.recipe import Recipe
@@ -32,6 +32,9 @@ from shards.store import discard_unfinished, is_here
 
 class Listener(Protocol):
     """Who is told how a build goes on."""
+
+    def indexed(self, done: int, count: int) -> None:
+        """So many of the DICOM files that are new have been looked into."""
 
     def compared(self, done: int, count: int) -> None:
         """So many of the cases that are there already have been compared with their files."""
@@ -78,7 +81,7 @@ def build(
         CaseError: In a strict build, at the first case that cannot be built.
         WorkerLostError: See `builder.run.executors.Executor`.
     """
-    plans = plan(recipes, raw, options, out)
+    plans = plan(recipes, raw, options, out, on_file=listener.indexed)
     try:
         with locked(out, "build"):
             return _Build(plans, out, options, executor, listener).run()
@@ -86,10 +89,25 @@ def build(
         raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
 
 
-def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | None = None) -> list[SourcePlan]:
+def plan(
+    recipes: Sequence[Recipe],
+    raw: Path,
+    options: Options,
+    out: Path | None = None,
+    *,
+    on_file: Callable[[int, int], None] = lambda *_: None,
+) -> list[SourcePlan]:
     """Plan sources.
 
-    Hashed identifiers are those of the output folder; without one they mean nothing.
+    Hashed identifiers are those of the output folder; without one they mean nothing. An index of DICOM files is kept
+    there too.
+
+    Args:
+        recipes: What to build.
+        raw: Folder with a folder for each source.
+        options: What the user chose.
+        out: Output folder, or None.
+        on_file: Told how many of the DICOM files that are new have been looked into.
 
     Raises:
         RecipeError: With the problems of all sources.
@@ -97,11 +115,13 @@ def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | Non
     names = Counter(recipe.name for recipe in recipes)
     problems = [f"{name}: named by {count} recipes" for name, count in names.items() if count > 1]
     plans = []
-    key = cache(lambda: identifier_key(out))
+    key, find = cache(lambda: identifier_key(out)), finder(out, options.workers, on_file)
     for recipe in recipes if not problems else ():
         root = source_root(recipe, raw, alone=len(recipes) == 1)
         try:
-            planned = plan_source(recipe, root, key, shard_size=options.shard_size, limit_cases=options.limit_cases)
+            planned = plan_source(
+                recipe, root, key, shard_size=options.shard_size, limit_cases=options.limit_cases, find=find
+            )
         except RecipeError as error:
             problems += error.problems
             continue
