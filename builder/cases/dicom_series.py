@@ -154,12 +154,17 @@ class Owners:
         """The images that it refers to, else those in its frame of reference."""
         if mask.references is None:
             return [unit for unit in self._by_study[mask.about.study] if _same_place(unit.about, mask.about)]
-        for named in (mask.references.instances, mask.references.series):
-            found = _each_once(self._by_hash, named)
-            if found:
-                return found
+        found = self.referred(mask)
+        if found:
+            return found
         in_frame = _each_once(self._by_frame, mask.references.frames)
         return [unit for unit in in_frame if _same_or_unknown(unit.about.patient, mask.about.patient)]
+
+    def referred(self, mask: MaskUnit) -> list[ImageUnit]:
+        """The images that a file of named masks refers to, one by one or by their series."""
+        references = mask.references
+        named = () if references is None else (references.instances, references.series)
+        return next(filter(None, (_each_once(self._by_hash, hashes) for hashes in named)), [])
 
 
 def _each_once(known: Mapping[str, list[ImageUnit]], keys: Iterable[str]) -> list[ImageUnit]:

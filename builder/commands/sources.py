@@ -64,7 +64,7 @@ def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="write a recipe for a folder in a known layout",
         description="Write the recipe of a dataset to standard output, from what the dataset says of itself: a Medical "
         "Segmentation Decathlon or nnU-Net folder (dataset.json), BIDS derivatives (dataset_description.json), COCO "
-        "annotations (.json), YOLO polygons (data.yaml).",
+        "annotations (.json), YOLO polygons (data.yaml), or a tree of DICOM files with SEG or RTSTRUCT.",
     )
     init.add_argument(
         "--from", dest="dataset", type=Path, required=True, metavar="PATH", help="its folder, or the file named above"
@@ -104,7 +104,7 @@ def _init(options: argparse.Namespace) -> int:
     from builder.layouts.sketch import recipe_text  # noqa: PLC0415
     from builder.sources.load import parse_recipe  # noqa: PLC0415
 
-    found = sketch_of(options.dataset)
+    found = sketch_of(options.dataset, options.modality)
     text = recipe_text(found, name=options.name, license_id=options.license, modality=options.modality)
     parse_recipe(text, f"{options.name}.toml")
     sys.stdout.write(text)
