@@ -14,6 +14,7 @@ from builder.cases.discovery import Discovery, case_of, closed_folder
 from builder.errors import RecipeError
 from builder.readers.dicom.facts import Facts, References, SeriesFacts
 from builder.sources.recipe import NAMED_MASKS, DicomFiles, Recipe, SeriesTags
+from shards.console import plural
 from shards.receipt import Quarantined
 
 _NAMELESS: Final = "it names no patient (PatientID), who must be known so that no patient stands in two splits"
@@ -219,13 +220,14 @@ def _fault(file: IndexedFile) -> str | None:
 
 def kinds_of(index: DicomIndex) -> str:
     """How many series and files of each modality a tree holds, in words that name nobody."""
-    series = Counter(
-        modality for modality, _ in {(unit.about.modality, unit.about.series) for unit in image_units(index)}
-    )
+    named = {(unit.about.modality, unit.about.series) for unit in image_units(index)}
+    series = Counter(modality for modality, _ in named)
     masks = Counter(mask.about.modality for mask in mask_units(index))
     parts = [f"{count:,} image series of {modality or 'no modality'}" for modality, count in sorted(series.items())]
     parts += [f"{masks[modality]:,} {modality}" for modality in NAMED_MASKS if masks[modality]]
-    return ", ".join(parts) or "no DICOM images, SEG or RTSTRUCT"
+    faults = Counter(fault for file in index.files if (fault := _fault(file)) is not None)
+    parts += [f"{plural(count, 'file')} of no use ({fault})" for fault, count in faults.most_common(2)]
+    return ", ".join(parts) or "no DICOM image, SEG or RTSTRUCT"
 
 
 def _nothing(recipe: Recipe, key: str, tags: DicomFiles, index: DicomIndex) -> str:

@@ -155,7 +155,7 @@ def _no_choice(root: Path, modality: str, choices: list[_Choice], held: str) -> 
             f"{'; '.join(map(str, choices))}"
         )
     return (
-        f"{root}: holds {held}, but no SEG or RTSTRUCT that belongs to these images; where the masks are other files, "
-        "write a recipe that names both by pattern (files.image ends in / for a folder with one series), or, for masks "
-        "that are image series, [files.dicom] with files.dicom.mask.description"
+        f"{root}: holds no SEG or RTSTRUCT that belongs to an image, but {held}; where the masks are other files, name "
+        "both by pattern (files.image ends in / for a folder with one series); where they are image series, write "
+        "[files.dicom] with files.dicom.mask.description"
     )

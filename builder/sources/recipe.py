@@ -470,11 +470,11 @@ class Recipe(_Table):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for check in (
+            self._check_dicom,
             self._check_label_keys,
             self._check_single_class,
             self._check_ignored,
             self._check_pair,
-            self._check_dicom,
             self._check_regions,
             self._check_splits,
             self._check_identifiers,

@@ -119,6 +119,24 @@ inverted = false
 """
 
 
+TAGS = """
+name = "Tags"
+title = "Every key of files that are found by their tags"
+license = "CC0-1.0"
+modality = "ct"
+
+[files.dicom]
+image = { modality = "CT", description = ["*thorax*", "chest"], body_part = "CHEST" }
+mask = { modality = "SEG", description = "*", body_part = ["*"] }
+
+[labels]
+liver = "liver"
+
+[masks]
+segments = true
+"""
+
+
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
     """What the command prints."""
@@ -162,7 +180,7 @@ def test_recipes_that_build_are_accepted(schema: dict[str, Any], path: Path) -> 
 
 def test_every_key_is_accepted_with_a_value_that_builds(schema: dict[str, Any]) -> None:
     used = set()
-    for text in (VALUES, SEGMENTS):
+    for text in (VALUES, SEGMENTS, TAGS):
         parse_recipe(text, "Every.toml")
         assert faults(schema, text) == []
         used |= set(keys(tomllib.loads(text), schema, schema))
@@ -218,6 +236,17 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ("[files]", "axes = []\n[files]", "$.axes"),
         ("[files]", 'submodality = "T1"\n[files]', "$.submodality"),
         ("[files]", 'identifiers = "open"\n[files]', "$.identifiers"),
+        (
+            "[labels]",
+            "dicom = { image = { modality = 'ct' }, mask = { modality = 'SEG' } }\n[labels]",
+            "$.files.dicom.image.modality",
+        ),
+        ("[labels]", "dicom = { image = { modality = 'CT' } }\n[labels]", "$.files.dicom"),
+        (
+            "[labels]",
+            "dicom = { image = { modality = 'CT' }, mask = { modality = 'SEG', serie = 1 } }\n[labels]",
+            "$.files.dicom.mask",
+        ),
     ],
 )
 def test_a_typo_is_refused_where_it_stands_and_by_the_builder(
