@@ -13,9 +13,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.sources.pattern import Pattern
@@ -147,9 +150,8 @@ class DicomFiles(_Table):
         return self
 
 
-def _no_pattern() -> Pattern:
-    """What stands for ``files.image`` where ``[files.dicom]`` finds the images; it matches no path."""
-    return Pattern("{case}//")
+_NO_PATTERN: Final = Pattern("{case}//")
+"""What stands for ``files.image`` where ``[files.dicom]`` finds the images; it matches no path."""
 
 
 class Files(_Table):
@@ -158,7 +160,8 @@ class Files(_Table):
     Either ``image`` and ``mask`` say it by names, or ``[files.dicom]`` by what DICOM files say of themselves.
 
     Attributes:
-        image: Pattern of the images; captures ``{case}``, ``{patient}`` or both.
+        dicom: Which files are images and masks by what DICOM files say of themselves.
+        image: Pattern of the images; captures ``{case}``, ``{patient}`` or both. Needed without ``dicom``, as ``mask``.
         mask: Patterns of the masks; they belong to the image whose captures they share. A COCO file (.json) need share
             none: it says itself to which images its masks belong.
         patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``, or ``PatientID``:
@@ -169,30 +172,35 @@ class Files(_Table):
         series: Which DICOM series is meant where a folder holds several: its number, or a pattern over its description
             with ``*`` and ``?``, in any case.
         case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
-        dicom: See `DicomFiles`.
     """
 
-    image: Annotated[PatternField, Field(default_factory=_no_pattern)]
+    dicom: DicomFiles | None = None
+    image: Annotated[PatternField, Field(default=None, validate_default=True)]
     mask: Annotated[
         list[PatternField],
         BeforeValidator(_one_or_many, json_schema_input_type=PatternField | _Patterns),
-        Field(min_length=1),
-    ] = []
+        Field(default=None, validate_default=True, min_length=1),
+    ]
     patient: Literal["PatientID"] | PatternField | None = None
     case: str | None = None
     channels: Annotated[list[Annotated[str, Field(pattern=SUBMODALITY)]], Field(min_length=1)] | None = None
     frames: bool = False
     series: int | str | None = None
-    dicom: DicomFiles | None = None
+
+    @field_validator("image", "mask", mode="wrap")
+    @classmethod
+    def _needed(cls, value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+        if value is not None:
+            return validate(value)
+        if "dicom" in info.data and info.data["dicom"] is None:  # it is not there at all if it is faulty
+            raise PydanticCustomError("missing", "Field required")
+        return _NO_PATTERN if info.field_name == "image" else []
 
     @model_validator(mode="after")
     def _captures(self) -> Self:
         if self.dicom is not None:
             self._check_alone()
             return self
-        missing = [key for key in ("image", "mask") if key not in self.model_fields_set]
-        if missing:
-            raise ValueError(f"{' and '.join(missing)}: is required and missing, unless there is [files.dicom]")
         if not {"case", "patient"} & set(self.image.captures):
             raise ValueError("image: captures neither {case} nor {patient}, so that its files cannot be told apart")
         if self.channels is not None and (self.frames or "submodality" in self.image.captures):

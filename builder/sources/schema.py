@@ -97,7 +97,7 @@ def reference() -> str:
     lines = [_HEAD.format(pattern=_pattern_syntax()), *_section("Keys at the top", schema)]
     for key, entry in schema["properties"].items():
         if "$ref" in entry:
-            lines += _section(f"`[{key}]`", _table_of(entry, tables))
+            lines += _sections(key, _table_of(entry, tables), tables)
         for arm in entry.get("additionalProperties", {}).get("anyOf", ()):
             if "$ref" in arm:
                 lines += _section(f"An entry of `[{key}]`", _table_of(arm, tables))
@@ -122,6 +122,15 @@ What one key demands of another stands in words beside it; `sa-med2d sources che
 def _pattern_syntax() -> str:
     text = inspect.cleandoc(Pattern.__doc__ or "").split("\nArgs:")[0]
     return "\n\n".join(_plain(paragraph) for paragraph in text.strip().split("\n\n"))
+
+
+def _sections(key: str, table: dict[str, Any], tables: dict[str, Any]) -> list[str]:
+    """A table and the tables in it."""
+    lines = _section(f"`[{key}]`", table)
+    for name, entry in table["properties"].items():
+        if "$ref" in entry:
+            lines += _sections(f"{key}.{name}", _table_of(entry, tables), tables)
+    return lines
 
 
 def _section(title: str, table: dict[str, Any]) -> list[str]:
