@@ -29,8 +29,8 @@ _VERSION: Final = 1
 """Of what the index keeps of a file; an index of another one is made anew."""
 _BATCH: Final = 100
 """Files that a process is given at once: a tenth of a second of work."""
-_WORTH: Final = 2000
-"""Files from which on the start of further processes costs less than they save."""
+_WORTH: Final = 10_000
+"""Files from which on the start of further processes costs less than they save: some seconds of work."""
 OnFile = Callable[[int, int], None]
 """Told how many files, of how many, have been opened."""
 

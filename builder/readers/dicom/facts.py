@@ -9,33 +9,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 
-from builder.readers.dicom.file import kind_of, open_dicom, parsing, text_of
+from builder.errors import UnreadableError
+from builder.readers.dicom.file import kind_of, open_dicom, parsing, quiet, text_of
 from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
 from builder.readers.dicom.identity import REFERENCE_ATTRIBUTES, identity_of, identity_of_masks
 from builder.readers.dicom.series import NOT_IMAGES
 from builder.readers.files import DICOM, is_dicom
 from builder.readers.rules import DEFAULT_RULES
 
+_TEXTS: Final = (
+    "BodyPartExamined",
+    "Modality",
+    "PatientID",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+)
 ATTRIBUTES: Final = (
     *IDENTITY_ATTRIBUTES,
     *REFERENCE_ATTRIBUTES,
-    "BodyPartExamined",
+    *_TEXTS,
     "ImagePositionPatient",
-    "Modality",
-    "PatientID",
     "ROIName",
     "Rows",
-    "SOPClassUID",
-    "SOPInstanceUID",
     "SegmentLabel",
     "SegmentNumber",
     "SegmentSequence",
-    "SeriesDescription",
-    "SeriesInstanceUID",
     "SharedFunctionalGroupsSequence",
-    "StudyInstanceUID",
     "TotalPixelMatrixRows",
 )
 """Every attribute that is read, at any depth."""
@@ -117,25 +121,41 @@ def facts_of(path: Path) -> Facts | None:
     if not is_dicom(path) and not path.name.lower().endswith(DICOM.endings):
         return None
     dataset = open_dicom(path, ATTRIBUTES, pixels=False)
-    modality = text_of(dataset, "Modality")
+    texts = _texts_of(dataset)
+    modality = texts["Modality"]
     image = modality not in NOT_IMAGES and ("Rows" in dataset or "Image Storage" in kind_of(dataset))
     if not image and modality not in _MASKS:
+        if not modality and not texts["SOPClassUID"]:
+            _refuse_nameless(dataset)
         return None
     own = identity_of(dataset)
     about = SeriesFacts(
         image=image,
         modality=modality,
-        description=text_of(dataset, "SeriesDescription"),
-        body_part=text_of(dataset, "BodyPartExamined"),
-        patient=text_of(dataset, "PatientID"),
-        study=text_of(dataset, "StudyInstanceUID"),
-        series=text_of(dataset, "SeriesInstanceUID"),
+        description=texts["SeriesDescription"],
+        body_part=texts["BodyPartExamined"],
+        patient=texts["PatientID"],
+        study=texts["StudyInstanceUID"],
+        series=texts["SeriesInstanceUID"],
         frame=next(iter(_shortened(own.frames_of_reference)), ""),
         placed=_is_placed(dataset),
     )
     hashes = next(iter(_shortened(own.series)), ""), next(iter(_shortened(own.instances)), "")
     references = None if image else _references_of(path, dataset, modality)
-    return Facts(about, text_of(dataset, "SOPInstanceUID"), hashes, references)
+    return Facts(about, texts["SOPInstanceUID"], hashes, references)
+
+
+def _texts_of(dataset: Dataset) -> dict[str, str]:
+    """`text_of` of all texts; pydicom is kept quiet once for all of them, as a tree may have a million files."""
+    with quiet():
+        return {keyword: text_of(dataset, keyword, silenced=True) for keyword in _TEXTS}
+
+
+def _refuse_nameless(dataset: FileDataset) -> None:
+    """Refuse a file that is of no kind: it breaks off. A list of files (DICOMDIR) says it in its meta information."""
+    if text_of(dataset.file_meta, "MediaStorageSOPClassUID"):
+        return
+    raise UnreadableError("damaged DICOM file: it does not say what it is, perhaps it breaks off; fetch it again")
 
 
 def _is_placed(dataset: Dataset) -> bool:
