@@ -12,7 +12,7 @@ from typing import Final
 from pydicom.dataset import Dataset, FileDataset
 
 from builder.errors import UnreadableError
-from builder.readers.dicom.file import kind_of, open_dicom, parsing, quiet, text_of
+from builder.readers.dicom.file import kind_of, open_dicom, parsing, text_of
 from builder.readers.dicom.identity import ATTRIBUTES as IDENTITY_ATTRIBUTES
 from builder.readers.dicom.identity import REFERENCE_ATTRIBUTES, identity_of, identity_of_masks
 from builder.readers.dicom.series import NOT_IMAGES
@@ -121,7 +121,7 @@ def facts_of(path: Path) -> Facts | None:
     if not is_dicom(path) and not path.name.lower().endswith(DICOM.endings):
         return None
     dataset = open_dicom(path, ATTRIBUTES, pixels=False)
-    texts = _texts_of(dataset)
+    texts = {keyword: text_of(dataset, keyword) for keyword in _TEXTS}
     modality = texts["Modality"]
     image = modality not in NOT_IMAGES and ("Rows" in dataset or "Image Storage" in kind_of(dataset))
     if not image and modality not in _MASKS:
@@ -143,12 +143,6 @@ def facts_of(path: Path) -> Facts | None:
     hashes = next(iter(_shortened(own.series)), ""), next(iter(_shortened(own.instances)), "")
     references = None if image else _references_of(path, dataset, modality)
     return Facts(about, texts["SOPInstanceUID"], hashes, references)
-
-
-def _texts_of(dataset: Dataset) -> dict[str, str]:
-    """`text_of` of all texts; pydicom is kept quiet once for all of them, as a tree may have a million files."""
-    with quiet():
-        return {keyword: text_of(dataset, keyword, silenced=True) for keyword in _TEXTS}
 
 
 def _refuse_nameless(dataset: FileDataset) -> None:

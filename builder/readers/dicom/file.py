@@ -6,7 +6,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -74,16 +74,10 @@ def _refuse_bomb(path: Path, rules: ReadRules) -> None:
             data = inflater.unconsumed_tail or file.read(_PIECE)
 
 
-def text_of(dataset: Dataset, keyword: str, *, silenced: bool = False) -> str:
-    """A value as text, empty where there is none or it cannot be decoded.
-
-    Args:
-        dataset: Where it stands.
-        keyword: Which.
-        silenced: pydicom is `quiet` already.
-    """
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """A value as text, empty where there is none or it cannot be decoded."""
     try:
-        with nullcontext() if silenced else quiet():
+        with quiet():
             return str(dataset.get(keyword) or "").strip()
     except Exception:  # values are decoded on access, and damaged ones raise nearly anything
         return ""
