@@ -15,7 +15,7 @@ from builder.run.options import Options
 from builder.sources import catalogue
 from sa_med2d_20m import MODALITIES, SPLITS
 from shards.arguments import add_json
-from shards.console import plural, print_json, print_table, results
+from shards.console import console, counting, plural, print_json, print_table, results
 
 if TYPE_CHECKING:
     from builder.run.plan import SourcePlan
@@ -123,7 +123,8 @@ def _check(options: argparse.Namespace) -> int:
     from builder.sources.load import load_recipe  # noqa: PLC0415
 
     recipe = load_recipe(options.recipe)
-    planned = None if options.raw is None else plan([recipe], options.raw, Options())[0]
+    with counting(console(), "looking into files") as count:
+        planned = None if options.raw is None else plan([recipe], options.raw, Options(), on_file=count)[0]
     record = _described(recipe) | ({} if planned is None else _found(planned))
     if options.json:
         print_json(record)

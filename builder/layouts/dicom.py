@@ -19,7 +19,7 @@ from builder.errors import RecipeError
 from builder.layouts.sketch import Sketch, class_name
 from builder.readers.dicom.identity import MODALITIES
 from builder.readers.files import is_dicom
-from shards.console import console, plural, working
+from shards.console import console, counting, plural
 
 _LOOKED_AT: Final = 200
 """Files that are looked at before a folder is taken for one without DICOM files."""
@@ -68,12 +68,7 @@ def _is_dicom(path: Path) -> bool:
 
 def sketch(description: Path, modality: str) -> Sketch:
     """See `builder.layouts.Layout`; of several kinds of masks the recipe takes that which most images have."""
-    done = [0, 0]
-
-    def count(now: int, of: int) -> None:
-        done[:] = now, of
-
-    with working(console(), lambda: f"looking into DICOM files: {done[0]:,} of {done[1]:,}"):
+    with counting(console(), "looking into DICOM files") as count:
         index = index_of(description, processes=os.cpu_count() or 1, on_file=count)
     images, masks = image_units(index), mask_units(index)
     choices = sorted(_choices(images, masks), key=lambda choice: (-choice.annotated, choice.images, choice.masks))

@@ -155,7 +155,7 @@ def _refuse_nameless(dataset: FileDataset) -> None:
 def _is_placed(dataset: Dataset) -> bool:
     """Whether an image says where it lies (PS3.3 C.7.6.2 and C.7.6.16); tiles of a slide lie on no patient."""
     shared = "SharedFunctionalGroupsSequence" in dataset and "TotalPixelMatrixRows" not in dataset
-    return "ImagePositionPatient" in dataset or shared
+    return bool(text_of(dataset, "ImagePositionPatient")) or shared
 
 
 def _references_of(path: Path, dataset: Dataset, modality: str) -> References:

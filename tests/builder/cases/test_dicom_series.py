@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -212,6 +213,26 @@ def refer_to(seg: Dataset, picture: Dataset) -> None:
         del group.PlanePositionSequence
     for sequence in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
         del seg.SharedFunctionalGroupsSequence[0][sequence]
+
+
+def test_a_build_is_resumed_and_sees_what_has_changed(sa_med2d: Command, tmp_path: Path) -> None:
+    """On several processes, to which the files of a series travel with their case."""
+    volumes = write_patients(tmp_path / "raw", SHAPES[2])
+    assert build(sa_med2d, tmp_path, recipe(), "--workers", 2).code == 0
+    check_slices(tmp_path / "out", volumes, ORGANS)
+    before = tree(tmp_path / "out", "data", "index")
+    again = build(sa_med2d, tmp_path, recipe())
+    assert "finished already and kept" in again.err
+    assert tree(tmp_path / "out", "data", "index") == before
+    for path in (tmp_path / "raw").glob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        if dataset.Modality == "CT" and dataset.PatientID == PATIENTS[0] and dataset.InstanceNumber == 5:
+            volumes[0][4] = volumes[0][4] // 2 if dataset.SeriesDescription != "Scout" else volumes[0][4]
+            dataset.PixelData = volumes[0][4].tobytes()
+            dataset.save_as(path)
+    assert build(sa_med2d, tmp_path, recipe()).code == 0
+    check_slices(tmp_path / "out", volumes, ORGANS)
+    assert tree(tmp_path / "out", "data", "index") != before
 
 
 @pytest.mark.parametrize(
