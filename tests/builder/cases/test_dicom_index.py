@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from pathlib import Path
 
@@ -107,3 +108,20 @@ def test_what_the_file_itself_says_is_final(raw: Path) -> None:
     again = Count()
     assert indexed(raw, again) == found
     assert again.of == 0
+
+
+def test_damaged_headers_are_told_in_words(raw: Path) -> None:
+    """Whatever stands in a header: the index goes on, and says what is wrong in words that name nobody."""
+    chance, files = random.Random(5), sorted(raw.rglob("*.dcm"))
+    content = [path.read_bytes() for path in files]
+    for number in range(300):
+        data = bytearray(chance.choice(content))
+        for _ in range(chance.randint(1, 30)):
+            data[chance.randrange(130, min(len(data), 4000))] = chance.randrange(256)
+        end = chance.choice([len(data), chance.randrange(len(data))])
+        (raw / f"{number}.dcm").write_bytes(data[:end])
+    found = index_of(raw)
+    problems = [file.problem for file in found.files if file.problem]
+    assert len(found.files) == 325
+    assert problems
+    assert not any(word in problem for problem in problems for word in ("Roe", "Secretname", "1.2.826"))

@@ -131,11 +131,16 @@ def test_nothing_that_names_a_patient_gets_out(sa_med2d: Command, tmp_path: Path
         assert about["split"] == hashed_split("Dicom", table[about["patient"]])
 
 
-def test_a_mask_goes_to_the_series_that_it_refers_to(sa_med2d: Command, tmp_path: Path) -> None:
-    """Though another one lies in the same frame of reference."""
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_mask_goes_to_the_series_that_it_refers_to(sa_med2d: Command, tmp_path: Path, listed: bool) -> None:
+    """Though another one lies in the same frame of reference; whether it lists its images, or each frame has its own."""
     study, files = Study("Roe"), Tree(tmp_path / "raw", "{number}")
     early, late = series_of(study, ct_like(1), description="early"), series_of(study, ct_like(2), description="late")
-    for dataset in (*early, *late, seg_of(late, ORGANS), seg_of(early, {"Liver": ORGANS["Liver"]}, "draft")):
+    masks = seg_of(late, ORGANS), seg_of(early, {"Liver": ORGANS["Liver"]}, "draft")
+    if not listed:
+        for mask in masks:
+            del mask.ReferencedSeriesSequence
+    for dataset in (*early, *late, *masks):
         files.add(dataset)
     assert build(sa_med2d, tmp_path, recipe(mask='modality = "SEG", description = "mask*"')).code == 0
     check_slices(tmp_path / "out", [ct_like(2)], ORGANS)
@@ -165,6 +170,22 @@ def test_contours_of_the_series_or_of_another_copy_of_it(sa_med2d: Command, tmp_
         "sources", "init", "--from", tmp_path / "raw", "--name", "D", "--license", "MIT", "--modality", "ct"
     )
     assert ("2 mask files of these refer to images that are not here" in drafted.out) != named
+
+
+def test_a_series_of_two_echoes_has_two_channels(sa_med2d: Command, tmp_path: Path) -> None:
+    study, files, series = Study("Roe"), Tree(tmp_path / "raw", SHAPES[2]), generate_uid()
+    echoes = [series_of(study, ct_like(seed)) for seed in (0, 1)]
+    seg = seg_of(echoes[0], ORGANS)
+    for number, images in enumerate(echoes):
+        for dataset in images:
+            dataset.SeriesInstanceUID, dataset.EchoTime = series, 10 * (number + 1)
+            files.add(dataset)
+    files.add(seg)
+    text = recipe().replace("[files.dicom]", '[files]\nchannels = ["first", "second"]\n[files.dicom]')
+    ran = build(sa_med2d, tmp_path, text)
+    assert ran.code == 0, ran.err
+    check_slices(tmp_path / "out", [ct_like(0), ct_like(1)], ORGANS)
+    assert {about["submodality"] for about, _, _ in samples(tmp_path / "out")} == {"first", "second"}
 
 
 def test_masks_may_be_an_image_series_of_the_same_study(sa_med2d: Command, tmp_path: Path) -> None:
