@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ OnFile = Callable[[int, int], None]
 """Told how many files, of how many, have been opened."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexedFile:
     """A file as it was when it was looked into.
 
@@ -86,6 +86,7 @@ def index_of(
     closed: list[OSError] = []
     known = {} if kept is None else _read(kept)
     found: dict[str, IndexedFile] = {}
+    shared: dict[SeriesFacts, SeriesFacts] = {}
     new = []
     for path in scan(root, closed.append):
         if path.endswith("/"):
@@ -100,12 +101,20 @@ def index_of(
         if new:
             on_file(0, len(new))
         for done, file in enumerate(_look_into(root, new, processes), 1):
-            found[file.path] = file
+            found[file.path] = _sharing(file, shared)
             on_file(done, len(new))
     finally:
         if kept is not None and found != known:
             _write(kept, found.values())
     return DicomIndex(root, tuple(found[path] for path in sorted(found)), tuple(closed))
+
+
+def _sharing(file: IndexedFile, shared: dict[SeriesFacts, SeriesFacts]) -> IndexedFile:
+    """The file with the one object that says what its series has in common: a tree may have a million files."""
+    if file.facts is None:
+        return file
+    about = shared.setdefault(file.facts.about, file.facts.about)
+    return replace(file, facts=replace(file.facts, about=about))
 
 
 def place_of(out: Path | None, source: str) -> Path | None:
@@ -190,9 +199,9 @@ def _file_of(entry: list[Any], series: list[SeriesFacts]) -> IndexedFile:
     path, size, modified_ns, problem, *further = entry
     if not further:
         return IndexedFile(path, size, modified_ns, problem=problem)
-    number, instance, hashes, references = further
+    number, instance, instance_hash, references = further
     about = None if references is None else References(*(tuple(part) for part in references))
-    return IndexedFile(path, size, modified_ns, Facts(series[number], instance, tuple(hashes), about), problem)
+    return IndexedFile(path, size, modified_ns, Facts(series[number], instance, instance_hash, about), problem)
 
 
 def _write(kept: Path, files: Iterable[IndexedFile]) -> None:
@@ -206,7 +215,7 @@ def _write(kept: Path, files: Iterable[IndexedFile]) -> None:
         if file.facts is not None:
             facts = file.facts
             references = None if facts.references is None else astuple(facts.references)
-            entry += [numbers.setdefault(facts.about, len(numbers)), facts.instance, facts.hashes, references]
+            entry += [numbers.setdefault(facts.about, len(numbers)), facts.instance, facts.instance_hash, references]
         entries.append(entry)
     record = {"version": _VERSION, "series": [astuple(about) for about in numbers], "files": entries}
     write_atomic(kept, json.dumps(record).encode() + b"\n", private=True)

@@ -71,9 +71,9 @@ def image_units(index: DicomIndex) -> list[ImageUnit]:
 
 
 def _unit(name: str, files: Sequence[tuple[str, Facts]]) -> ImageUnit:
-    hashes = frozenset(text for _, facts in files for text in facts.hashes if text)
+    hashes = {text for _, facts in files for text in (facts.about.series_hash, facts.instance_hash) if text}
     patients = frozenset(facts.about.patient for _, facts in files)
-    return ImageUnit(name, files[0][1].about, tuple(path for path, _ in files), hashes, patients)
+    return ImageUnit(name, files[0][1].about, tuple(path for path, _ in files), frozenset(hashes), patients)
 
 
 def mask_units(index: DicomIndex) -> list[MaskUnit]:

@@ -76,7 +76,7 @@ def build(
     Shards of these sources that the plan no longer holds are removed.
 
     Raises:
-        RecipeError: A recipe cannot be used; nothing was written.
+        RecipeError: A recipe cannot be used; nothing was written but the key of identifiers and indexes of DICOM files.
         OutputError: The folder cannot be written, or another command is writing to it.
         CaseError: In a strict build, at the first case that cannot be built.
         WorkerLostError: See `builder.run.executors.Executor`.

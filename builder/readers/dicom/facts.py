@@ -50,7 +50,7 @@ _DIGITS: Final = 16
 """Hexadecimal digits of a hash that stands for a UID: 64 bits, which no two of a tree share."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SeriesFacts:
     """What the files of one series have in common.
 
@@ -62,6 +62,7 @@ class SeriesFacts:
         patient: PatientID; empty where there is none.
         study: Study Instance UID.
         series: Series Instance UID.
+        series_hash: Its hash.
         frame: Hash of the frame of reference; empty where there is none.
         placed: Whether they say where in the patient they lie, so that they may make one volume.
     """
@@ -73,11 +74,12 @@ class SeriesFacts:
     patient: str
     study: str
     series: str
+    series_hash: str
     frame: str
     placed: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class References:
     """Which images a SEG or RTSTRUCT is about, by hashes, and the names of its masks.
 
@@ -94,20 +96,20 @@ class References:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a file says of itself.
 
     Attributes:
         about: What it shares with its series.
         instance: SOP Instance UID.
-        hashes: Of its series and of itself, as `References` have them.
+        instance_hash: Its hash.
         references: Of a SEG or RTSTRUCT, else None.
     """
 
     about: SeriesFacts
     instance: str
-    hashes: tuple[str, str]
+    instance_hash: str
     references: References | None
 
 
@@ -137,12 +139,12 @@ def facts_of(path: Path) -> Facts | None:
         patient=texts["PatientID"],
         study=texts["StudyInstanceUID"],
         series=texts["SeriesInstanceUID"],
-        frame=next(iter(_shortened(own.frames_of_reference)), ""),
+        series_hash=_only(own.series),
+        frame=_only(own.frames_of_reference),
         placed=_is_placed(dataset),
     )
-    hashes = next(iter(_shortened(own.series)), ""), next(iter(_shortened(own.instances)), "")
     references = None if image else _references_of(path, dataset, modality)
-    return Facts(about, texts["SOPInstanceUID"], hashes, references)
+    return Facts(about, texts["SOPInstanceUID"], _only(own.instances), references)
 
 
 def _refuse_nameless(dataset: FileDataset) -> None:
@@ -173,6 +175,11 @@ def _references_of(path: Path, dataset: Dataset, modality: str) -> References:
     return References(
         _shortened(found.frames_of_reference), _shortened(found.series), _shortened(found.instances), names
     )
+
+
+def _only(hashes: frozenset[str]) -> str:
+    """The one hash of a file's own UID, empty where it has none."""
+    return next(iter(_shortened(hashes)), "")
 
 
 def _shortened(hashes: frozenset[str]) -> tuple[str, ...]:
