@@ -122,6 +122,23 @@ def working(console: Console, text: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
+def counting(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
+    """`working` for what is counted: gives a function that is told how many, of how many, are done.
+
+    Args:
+        console: Where it is said.
+        text: What is counted.
+    """
+    done = [0, 0]
+
+    def count(now: int, of: int) -> None:
+        done[:] = now, of
+
+    with working(console, lambda: f"{text}: {done[0]:,} of {done[1]:,}" if done[1] else text):
+        yield count
+
+
+@contextmanager
 def _again(seconds: float, act: Callable[[], None]) -> Iterator[None]:
     """Do something again and again in a thread while a block runs."""
     stop = threading.Event()

@@ -196,3 +196,12 @@ def test_what_is_cited_is_this_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert citation["version"] == project["version"]
     assert citation["license"] == project["license"]
+
+
+def test_the_recipe_of_dicom_trees_is_one() -> None:
+    from builder.sources.load import parse_recipe  # noqa: PLC0415
+
+    (text,) = blocks("toml", (DOCS / "dicom.md").read_text(encoding="utf-8"))
+    recipe = parse_recipe(text, "dicom.md")
+    assert recipe.files.dicom is not None
+    assert recipe.files.dicom.image.description == ["*thorax*"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,15 @@ class ImageFile:
         submodality: As it goes into the key.
         channel: Number of the volume within a 4D file, or None.
         shown: How the path is written where others read it; None for the path itself.
+        members: The files of a DICOM series that the path, one of them, stands for; empty where the path says all. Not
+            part of the settings of a case: their content is.
     """
 
     path: str
     submodality: str
     channel: int | None = None
     shown: str | None = None
+    members: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,12 @@ class MaskFile:
     Attributes:
         path: Below the source's root.
         label: What ``{label}`` captured, or None.
+        members: As in `ImageFile`.
     """
 
     path: str
     label: str | None
+    members: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,8 @@ class Case:
     def paths(self) -> list[str]:
         """All its files below the source's root, each once."""
         return list(dict.fromkeys([*(image.path for image in self.images), *(mask.path for mask in self.masks)]))
+
+    def members(self, path: str) -> tuple[str, ...]:
+        """The files of the series that one of its paths stands for; empty where the path says all."""
+        files: tuple[ImageFile | MaskFile, ...] = (*self.images, *self.masks)
+        return next((file.members for file in files if file.path == path), ())

@@ -83,18 +83,23 @@ def scan(root: Path, on_error: Callable[[OSError], None] | None = None) -> list[
     return sorted(found)
 
 
+def check_root(recipe: Recipe, root: Path) -> None:
+    """Refuse a root that is no folder."""
+    if not root.is_dir():
+        raise RecipeError([f"{recipe.name}: {root} is no folder; --raw names the folder that holds the source"])
+
+
 def discover(recipe: Recipe, root: Path) -> Discovery:
     """Find the cases of a source.
 
     Raises:
         RecipeError: The root does not exist, or a pattern matches nothing.
     """
-    if not root.is_dir():
-        raise RecipeError([f"{recipe.name}: {root} is no folder; --raw names the folder that holds the source"])
+    check_root(recipe, root)
     closed: list[OSError] = []
     files = scan(root, closed.append)
     images = [match for match in _matches(recipe.files.image, files) if not _is_rather_mask(recipe, match[0])]
-    nameless = [_closed_folder(error, root) for error in closed]
+    nameless = [closed_folder(error, root) for error in closed]
     if recipe.files.patient == PATIENT_ID:
         images, without = _with_patients(recipe, root, images)
         nameless += without
@@ -114,7 +119,8 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     return found
 
 
-def _closed_folder(error: OSError, root: Path) -> HeldBack:
+def closed_folder(error: OSError, root: Path) -> HeldBack:
+    """What is said of a folder that cannot be looked into."""
     path = Path(error.filename).relative_to(root).as_posix() + "/"
     reason = f"the folder cannot be looked into: {error.strerror}; give yourself the right to read it"
     return HeldBack(Quarantined(path, path, "match", reason))
@@ -211,7 +217,7 @@ def _join(
         elif not found_masks:
             bare += [path for path, _ in group]
         else:
-            cases.append(_case(recipe, name, group, tuple(found_masks)))
+            cases.append(case_of(recipe, name, group, tuple(found_masks)))
     orphans = sorted(mask.path for key, files in masks_by_key.items() if key not in used for mask in files)
     kept, leaking = _separate_patients(cases)
     return Discovery(tuple(kept), (*quarantined, *leaking), tuple(bare), tuple(orphans))
@@ -298,7 +304,8 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _case(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
+def case_of(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
+    """The case of images and masks that belong together, in its split."""
     found = group[0][1]
     patient = _patient(recipe, name, found)
     official = official_split(found.get("split"), patient, recipe.splits.official)

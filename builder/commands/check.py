@@ -89,7 +89,7 @@ def _checked(recipe: Recipe, options: argparse.Namespace) -> tuple[dict[str, Any
 
     step = Step()
     with working(console(), lambda: str(step)):
-        planned = plan([recipe], options.raw, Options())[0]
+        planned = plan([recipe], options.raw, Options(), on_file=step.reach)[0]
         if options.quick:
             discovery = planned.discovery
             return _found(planned), code_of(len(discovery.quarantined), len(discovery.cases))

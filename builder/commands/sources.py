@@ -44,8 +44,9 @@ def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="draft a recipe for a folder",
         description="Write the recipe of a dataset to standard output, from what the dataset says of itself: a Medical "
         "Segmentation Decathlon or nnU-Net folder (dataset.json), BIDS derivatives (dataset_description.json), COCO "
-        "annotations (.json), YOLO polygons (data.yaml). For any other folder of images and masks draft one from names "
-        "and pixels, try it as 'sources check' does, and say at its top what came of it and what you must fill in.",
+        "annotations (.json), YOLO polygons (data.yaml), or a tree of DICOM files with SEG or RTSTRUCT. For any other "
+        "folder of images and masks draft one from names and pixels, try it as 'sources check' does, say at its top "
+        "what came of it and what you must fill in.",
     )
     init.add_argument(
         "--from", dest="dataset", type=Path, required=True, metavar="PATH", help="its folder, or the file named above"
@@ -62,7 +63,7 @@ def _init(options: argparse.Namespace) -> int:
     from builder.layouts.sketch import recipe_text  # noqa: PLC0415
     from builder.sources.load import parse_recipe  # noqa: PLC0415
 
-    found = sketch_of(options.dataset)
+    found = sketch_of(options.dataset, options.modality)
     described = {"name": options.name, "license_id": options.license, "modality": options.modality}
     text = recipe_text(found, **described)
     recipe = parse_recipe(text, f"{options.name}.toml")

@@ -37,7 +37,7 @@ def read_case_image(case: Case, file: ImageFile, source: Source) -> tuple[Pictur
     """
     number = case.frame if file.channel is None else file.channel
     read = read_image if number is None else read_again
-    image = _member(read(source.root, file.path, source.read_rules), number, file, source)
+    image = _member(read(source.root, file.path, source.rules_for(file.members)), number, file, source)
     gates = source.recipe.gates
     tally = check_identity(image.identity, file.path, source.recipe.modality, gates)
     image, replaced = without_nonfinite(image)
@@ -71,10 +71,10 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
     """
     gates = source.recipe.gates
     by_index = source.recipe.masks.pair == "index"
-    rules = replace(source.read_rules, geometry=not by_index)
     resampled: list[Tally] = []
 
     def read(path: str) -> Picture | Volume:
+        rules = replace(source.rules_for(case.members(path)), geometry=not by_index)
         if case.frame is None:
             mask = read_image(source.root, path, rules)
         else:
@@ -170,7 +170,8 @@ def _frame_of_mask(mask: Image, path: str, case: Case, source: Source) -> Pictur
     if not isinstance(mask, VolumeSeries | PictureSeries):
         return mask
     assert case.frame is not None
-    frames = read_header(source.root, case.images[0].path, source.read_rules).shape[0]
+    first = case.images[0]
+    frames = read_header(source.root, first.path, source.rules_for(first.members)).shape[0]
     if len(mask.array) != frames:
         raise CaseError("grid", path, f"the mask holds {len(mask.array)} frames, the image {frames}")
     return mask.volume(case.frame) if isinstance(mask, VolumeSeries) else mask.picture(case.frame)

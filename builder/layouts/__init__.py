@@ -20,20 +20,21 @@ class Layout(Protocol):
         """The file that describes a dataset of this layout: ``path`` itself, or one in this folder; None if none is."""
         ...
 
-    def sketch(self, description: Path) -> Sketch:
-        """What the dataset says; RecipeError where it does not say enough."""
+    def sketch(self, description: Path, modality: str) -> Sketch:
+        """What the dataset says of its images of a modality; RecipeError where it does not say enough."""
         ...
 
 
-LAYOUTS: Final = ("bids", "yolo", "coco", "dataset_json", "pairs")
+LAYOUTS: Final = ("bids", "yolo", "coco", "dataset_json", "dicom", "pairs")
 """Modules, in the order in which they are asked."""
 
 
-def sketch_of(path: Path) -> Sketch:
+def sketch_of(path: Path, modality: str) -> Sketch:
     """What a dataset in a known layout says of itself.
 
     Args:
         path: Its folder, or the file that describes it.
+        modality: How its images were made: a dataset may hold those of several.
 
     Raises:
         RecipeError: There is no such file or folder, it has no known layout, or does not say enough.
@@ -44,10 +45,10 @@ def sketch_of(path: Path) -> Sketch:
         layout = cast("Layout", import_module(f"builder.layouts.{name}"))
         description = layout.description_of(path)
         if description is not None:
-            return layout.sketch(description)
+            return layout.sketch(description, modality)
     raise RecipeError(
         [
             f"{path}: no known layout: expected dataset.json (Decathlon, nnU-Net), dataset_description.json (BIDS), "
-            "COCO annotations (.json), the data.yaml of YOLO labels, or a folder of images and masks"
+            "COCO annotations (.json), the data.yaml of YOLO labels, DICOM files, or a folder of images and masks"
         ]
     )

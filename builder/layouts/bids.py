@@ -58,7 +58,7 @@ def description_of(path: Path) -> Path | None:
     return found if found.name == _DESCRIPTION and found.is_file() else None
 
 
-def sketch(description: Path) -> Sketch:
+def sketch(description: Path, _modality: str) -> Sketch:
     """See `builder.layouts.Layout`. One recipe has one kind of segmentation; the notes name the others."""
     root, record = description.parent, _record(description)
     paths = scan(root)

@@ -30,7 +30,7 @@ def _is_coco(path: Path) -> bool:
     return isinstance(record, dict) and record.keys() >= _LISTS
 
 
-def sketch(description: Path) -> Sketch:
+def sketch(description: Path, _modality: str) -> Sketch:
     """See `builder.layouts.Layout`. The pictures lie beside the file, or beside its folder ``annotations``."""
     root = description.parent.parent if description.parent.name == "annotations" else description.parent
     try:

@@ -45,7 +45,7 @@ def description_of(path: Path) -> Path | None:
     return found if found.is_file() and found.suffix.lower() == ".json" else None
 
 
-def sketch(description: Path) -> Sketch:
+def sketch(description: Path, _modality: str) -> Sketch:
     """See `builder.layouts.Layout`; the images lie beside the file in ``imagesTr`` and ``labelsTr``."""
     found = describe(description)
     images = description.parent / "imagesTr"

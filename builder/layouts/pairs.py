@@ -64,7 +64,7 @@ def description_of(path: Path) -> Path | None:
     return path if path.is_dir() and any(named_file(file) for file in scan(path)) else None
 
 
-def sketch(description: Path) -> Sketch:
+def sketch(description: Path, _modality: str) -> Sketch:
     """See `builder.layouts.Layout`."""
     files, unspeakable = _files_of(description)
     images, masks = _told_apart(description, files)

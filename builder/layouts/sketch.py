@@ -20,8 +20,8 @@ class Sketch:
     """What a dataset says of itself.
 
     Attributes:
-        image: Pattern of its images.
-        mask: Pattern of its masks, or several.
+        image: Pattern of its images; empty where a further table says which they are.
+        mask: Pattern of its masks, or several; as above.
         labels: Key of ``[labels]`` -> class name; empty where the mask pattern captures ``{label}``.
         title: Its name.
         homepage: Where it comes from.
@@ -61,9 +61,10 @@ def recipe_text(found: Sketch, *, name: str, license_id: str, modality: str) -> 
     if found.submodality != "00":
         lines.append(_entry("submodality", found.submodality))
     tables = {
-        "files": {"image": found.image, "mask": found.mask, **found.files},
+        "files": {**({"image": found.image, "mask": found.mask} if found.image else {}), **found.files},
+        **{name: table for name, table in found.tables.items() if name.startswith("files.")},
         "labels": found.labels,
-        **found.tables,
+        **{name: table for name, table in found.tables.items() if not name.startswith("files.")},
     }
     for table, entries in tables.items():
         if entries:

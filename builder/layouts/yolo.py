@@ -22,7 +22,7 @@ def description_of(path: Path) -> Path | None:
     return path if path.suffix.lower() in _ENDINGS else None
 
 
-def sketch(description: Path) -> Sketch:
+def sketch(description: Path, _modality: str) -> Sketch:
     """See `builder.layouts.Layout`."""
     root, names = description.parent, _names(description)
     paths = [PurePosixPath(path) for path in scan(root)]

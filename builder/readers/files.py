@@ -132,7 +132,7 @@ def read_image(root: Path, file: str, rules: ReadRules) -> Image:
     Raises:
         CaseError: Stage ``read``, with the reason.
     """
-    reader, path, _ = _open(root, file)
+    reader, path, _ = _open(root, file, rules.members)
     try:
         return reader.read(path, rules)
     except (UnreadableError, OSError) as error:
@@ -141,7 +141,7 @@ def read_image(root: Path, file: str, rules: ReadRules) -> Image:
 
 def read_again(root: Path, file: str, rules: ReadRules) -> Image:
     """`read_image` for a file that the next case may ask for too: the last two are kept until they change on disk."""
-    return _read_kept(root, file, rules, tuple(state_of(one) for one in files_of(root, file)))
+    return _read_kept(root, file, rules, tuple(state_of(one) for one in files_of(root, file, rules.members)))
 
 
 @lru_cache(maxsize=2)
@@ -175,15 +175,21 @@ def state_of(path: Path) -> FileState | None:
     return FileState(path, (state.st_dev, state.st_ino), state.st_size, (state.st_mtime_ns, state.st_ctime_ns))
 
 
-def files_of(root: Path, file: str) -> list[Path]:
-    """Every file that is opened for a file of a source, itself among them; raises as `read_image` does."""
-    _, _, opened = _open(root, file)
+def files_of(root: Path, file: str, members: Sequence[Path] = ()) -> list[Path]:
+    """Every file that is opened for a file of a source, itself among them; raises as `read_image` does.
+
+    Args:
+        root: Root of the source.
+        file: Path below it.
+        members: The files of the DICOM series that it stands for, if it does.
+    """
+    _, _, opened = _open(root, file, members)
     return list(opened)
 
 
 def read_header(root: Path, file: str, rules: ReadRules) -> Header:
     """Read the header of an image or mask of a source; raises as `read_image` does."""
-    reader, path, _ = _open(root, file)
+    reader, path, _ = _open(root, file, rules.members)
     try:
         return reader.read_header(path, rules)
     except (UnreadableError, OSError) as error:
@@ -252,7 +258,7 @@ def _mode(path: Path, *, follow: bool) -> int:
         return 0
 
 
-def _open(root: Path, file: str) -> tuple[Reader, Path, Sequence[Path]]:
+def _open(root: Path, file: str, members: Sequence[Path] = ()) -> tuple[Reader, Path, Sequence[Path]]:
     """The reader of a file, its path, and every file that will be opened for it: all below the root."""
     path = path_below(root, file)
     if path.is_file() and path.stat().st_size == 0:
@@ -265,7 +271,7 @@ def _open(root: Path, file: str) -> tuple[Reader, Path, Sequence[Path]]:
         known = ", ".join(ending for kind in FORMATS for ending in kind.endings)
         raise CaseError("read", file, f"no reader knows this kind of file; known are {known}, and DICOM by its mark")
     try:
-        opened = reader.files_of(path)
+        opened = members or reader.files_of(path)
     except (UnreadableError, OSError) as error:
         raise read_error(file, error) from None
     _refuse_elsewhere(root, file, opened)

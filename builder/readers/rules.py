@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from builder.errors import UnreadableError
@@ -22,12 +23,15 @@ class ReadRules:
             ``*`` and ``?``, in any case; None where there is one.
         geometry: Whether volumes are placed in space; else what NIfTI, NRRD and MetaImage headers say of it is not
             read, and may be nonsense.
+        members: The files of the DICOM series that is meant, where they are known: then those alone are read, wherever
+            they lie.
     """
 
     pixels: int = 2**31
     bytes: int = 2**33
     series: int | str | None = None
     geometry: bool = True
+    members: tuple[Path, ...] = ()
 
     def check_size(self, sides: Sequence[int], bytes_per_pixel: int) -> None:
         """Refuse what would be too large, before memory is taken for it.

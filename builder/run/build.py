@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -17,7 +17,7 @@ from builder.run.batch import Batch, Outcome, batches_of
 from builder.run.contents import KnownContents
 from builder.run.executors import Executor
 from builder.run.options import Options
-from builder.run.plan import SourcePlan, plan_source, source_root, write_plan
+from builder.run.plan import SourcePlan, finder, plan_source, source_root, write_plan
 from builder.run.resume import Resumption, discard_shards, forget, resume
 from builder.run.shard import UnfinishedShards
 from builder.sources.recipe import Recipe
@@ -33,6 +33,9 @@ from shards.tables import refresh_tables
 
 class Listener(Protocol):
     """Who is told how a build goes on."""
+
+    def indexed(self, done: int, count: int) -> None:
+        """So many of the DICOM files that are new have been looked into."""
 
     def compared(self, done: int, count: int) -> None:
         """So many of the cases that are there already have been compared with their files."""
@@ -74,12 +77,12 @@ def build(
     Shards of these sources that the plan no longer holds are removed.
 
     Raises:
-        RecipeError: A recipe cannot be used; nothing was written.
+        RecipeError: A recipe cannot be used; nothing was written but the key of identifiers and indexes of DICOM files.
         OutputError: The folder cannot be written, or another command is writing to it.
         CaseError: In a strict build, at the first case that cannot be built.
         WorkerLostError: See `builder.run.executors.Executor`.
     """
-    plans = plan(recipes, raw, options, out)
+    plans = plan(recipes, raw, options, out, on_file=listener.indexed)
     try:
         with locked(out, "build"):
             return _Build(plans, out, options, executor, listener).run()
@@ -87,10 +90,25 @@ def build(
         raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
 
 
-def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | None = None) -> list[SourcePlan]:
+def plan(
+    recipes: Sequence[Recipe],
+    raw: Path,
+    options: Options,
+    out: Path | None = None,
+    *,
+    on_file: Callable[[int, int], None] = lambda *_: None,
+) -> list[SourcePlan]:
     """Plan sources.
 
-    Hashed identifiers are those of the output folder. Without one nothing leaves the machine: names stay as they are.
+    Hashed identifiers are those of the output folder, and an index of DICOM files is kept there. Without one nothing
+    leaves the machine: names stay as they are.
+
+    Args:
+        recipes: What to build.
+        raw: Folder with a folder for each source.
+        options: What the user chose.
+        out: Output folder, or None.
+        on_file: Told how many of the DICOM files that are new have been looked into.
 
     Raises:
         RecipeError: With the problems of all sources.
@@ -99,10 +117,13 @@ def plan(recipes: Sequence[Recipe], raw: Path, options: Options, out: Path | Non
     problems = [f"{name}: named by {count} recipes" for name, count in names.items() if count > 1]
     plans = []
     key = None if out is None else cache(partial(identifier_key, out))
+    find = finder(out, options.workers, on_file)
     for recipe in recipes if not problems else ():
         root = source_root(recipe, raw, alone=len(recipes) == 1)
         try:
-            planned = plan_source(recipe, root, key, shard_size=options.shard_size, limit_cases=options.limit_cases)
+            planned = plan_source(
+                recipe, root, key, shard_size=options.shard_size, limit_cases=options.limit_cases, find=find
+            )
         except RecipeError as error:
             problems += error.problems
             continue

@@ -102,19 +102,19 @@ def files_of(case: Case, root: Path) -> Iterator[tuple[Path, str]]:
     """
     shown = dict(case.shown)
     for path in case.paths:
-        for number, file in enumerate(opened_for(root, path)):
+        for number, file in enumerate(opened_for(root, path, case.members(path))):
             yield file, f"{shown.get(path, path)}{f'+{number}' if number else ''}"
 
 
-def size_of(root: Path, path: str) -> int:
+def size_of(root: Path, path: str, members: Sequence[str] = ()) -> int:
     """Bytes of all files that are opened for a file or folder of a source; 0 where they cannot be looked at."""
-    return sum(max(0, _state(file)[0]) for file in opened_for(root, path))
+    return sum(max(0, _state(file)[0]) for file in opened_for(root, path, members))
 
 
-def opened_for(root: Path, path: str) -> Sequence[Path]:
+def opened_for(root: Path, path: str, members: Sequence[str] = ()) -> Sequence[Path]:
     """Every file that is opened for a file or folder of a source; the file alone where its reader refuses it."""
     try:
-        return readers.files_of(root, path)
+        return readers.files_of(root, path, [root / member for member in members])
     except CaseError:  # annotations, and what cannot be read, of which the conversion says why
         return [root / path]
 

@@ -86,6 +86,10 @@ class Step:
         """One more is done."""
         self.done += 1
 
+    def reach(self, done: int, count: int) -> None:
+        """So many of so many are done."""
+        self.done, self.count = done, count
+
     def __str__(self) -> str:
         return f"checking: {self.what}" + (f": {self.done:,} of {self.count:,}" if self.count else "")
 

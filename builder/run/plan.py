@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from builder.cases.case import Case
-from builder.cases.discovery import Discovery, discover
+from builder.cases.discovery import Discovery, check_root, discover
 from builder.cases.identifiers import Pseudonyms, holds_identifiers, without_identifiers
 from builder.conversion.slicing import AXES, passes_edge_rule, slice_shape
 from builder.errors import CaseError
@@ -25,6 +25,10 @@ from builder.sources.vocabulary import vocabulary
 from sa_med2d_20m import SCHEMA
 from shards.atomic import write_atomic
 from shards.paths import BUILD, ShardId
+
+if TYPE_CHECKING:
+    from builder.cases.dicom_index import OnFile
+    from builder.readers.image import Header
 
 _MEMORY_OF_A_WORKER: Final = 150_000_000
 _MEMORY_PER_BYTE: Final = 1.5
@@ -98,6 +102,7 @@ def plan_source(
     *,
     shard_size: int,
     limit_cases: int | None = None,
+    find: Callable[[Recipe, Path], Discovery] = discover,
 ) -> SourcePlan:
     """Plan a source.
 
@@ -110,12 +115,14 @@ def plan_source(
             then all names stay as they are.
         shard_size: Size of a shard in bytes of its images before compression.
         limit_cases: Only the first so many cases.
+        find: Finds its cases, see `finder`.
 
     Raises:
         RecipeError: The folder holds nothing that the recipe describes.
     """
-    discovery, pseudonyms = discover(recipe, root), {}
-    hashed = recipe.identifiers == "hashed" and holds_identifiers(discovery, recipe, root)
+    discovery, pseudonyms = find(recipe, root), {}
+    named = recipe.files.dicom is not None or holds_identifiers(discovery, recipe, root)
+    hashed = recipe.identifiers == "hashed" and named
     if hashed and key is not None:
         names = Pseudonyms(key(), recipe.name)
         discovery, pseudonyms = without_identifiers(discovery, recipe, root, names), names.table
@@ -130,6 +137,28 @@ def plan_source(
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             shards.append(ShardPlan(shard, chosen))
     return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed)
+
+
+def finder(out: Path | None, processes: int, on_file: OnFile) -> Callable[[Recipe, Path], Discovery]:
+    """What finds the cases of a source, by names of files or by what DICOM files say of themselves.
+
+    Args:
+        out: Output folder, where the index of DICOM files is kept; None to keep none.
+        processes: How many may open such files.
+        on_file: Told how many of them have been opened.
+    """
+
+    def find(recipe: Recipe, root: Path) -> Discovery:
+        if recipe.files.dicom is None:
+            return discover(recipe, root)
+        from builder.cases.dicom_index import index_of, place_of  # noqa: PLC0415 - loads pydicom, which few need
+        from builder.cases.dicom_series import discover_series  # noqa: PLC0415 - as above
+
+        check_root(recipe, root)
+        index = index_of(root, kept=place_of(out, recipe.name), processes=processes, on_file=on_file)
+        return discover_series(recipe, index)
+
+    return find
 
 
 def write_plan(out: Path, plan: SourcePlan) -> None:
@@ -153,7 +182,12 @@ def _tasks(cases: list[Case], source: Source) -> Iterator[CaseTask]:
         own = set(case.paths) - counted
         counted |= own
         settings = hashlib.sha256((basis + repr(case)).encode("utf-8", "surrogateescape")).hexdigest()
-        yield CaseTask(case, settings, sum(size_of(source.root, path) for path in own), estimated_bytes(case, source))
+        yield CaseTask(
+            case,
+            settings,
+            sum(size_of(source.root, path, case.members(path)) for path in own),
+            estimated_bytes(case, source),
+        )
 
 
 def settings_of(source: Source) -> str:
@@ -189,7 +223,7 @@ def _cut(tasks: Iterator[CaseTask], shard_size: int) -> Iterator[tuple[CaseTask,
 def estimated_bytes(case: Case, source: Source) -> int:
     """Bytes of a case's images before compression, from a header; 0 where that cannot be read (the build says why)."""
     try:
-        header = read_header(source.root, case.images[0].path, source.read_rules)
+        header = _header_of(case, source)
     except CaseError:
         return 0
     shape = header.shape
@@ -201,13 +235,18 @@ def estimated_bytes(case: Case, source: Source) -> int:
     return shape[0] * shape[1] * shape[2] * len(axes) * len(case.images)
 
 
+def _header_of(case: Case, source: Source) -> Header:
+    first = case.images[0]
+    return read_header(source.root, first.path, source.rules_for(first.members))
+
+
 def frames_of(case: Case, source: Source) -> list[Case]:
     """The cases that a 4D image, a cine or a stack of pages is, one a frame: ``NAME_frame0000`` and so on.
 
     An image that has no frames, or whose header cannot be read, stays one case; the build says what is wrong with it.
     """
     try:
-        header = read_header(source.root, case.images[0].path, source.read_rules)
+        header = _header_of(case, source)
     except CaseError:
         return [case]
     shape = header.shape

@@ -57,14 +57,14 @@ class BuildProgress:
             TextColumn("building", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=20),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TextColumn("cases", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[noun]}s", table_column=Column(no_wrap=True)),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[counts]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=console,
             transient=True,
             expand=True,
         )
-        self._task = self._bar.add_task("cases", counts="", total=None)
+        self._task = self._bar.add_task("cases", counts="", noun="case", total=None)
         self._open = ExitStack()
 
     def __enter__(self) -> BuildProgress:
@@ -79,12 +79,22 @@ class BuildProgress:
         task = self._bar.tasks[0]
         left = "" if task.time_remaining is None else f", {plural(math.ceil(task.time_remaining / 60), 'minute')} left"
         counts = task.fields["counts"]
-        done = "planning" if task.total is None else f"{task.completed:,.0f} of {plural(int(task.total), 'case')}"
+        done = (
+            "planning"
+            if task.total is None
+            else f"{task.completed:,.0f} of {plural(int(task.total), task.fields['noun'])}"
+        )
         return f"building: {done}{left}{', ' if counts else ''}{counts}"
+
+    def indexed(self, done: int, count: int) -> None:
+        """See `builder.run.build.Listener`."""
+        self._bar.update(self._task, completed=done, total=count, noun="DICOM file", counts="looked into")
 
     def compared(self, done: int, count: int) -> None:
         """See `builder.run.build.Listener`."""
-        self._bar.update(self._task, completed=done, total=count, counts="compared with what is built already")
+        self._bar.update(
+            self._task, completed=done, total=count, noun="case", counts="compared with what is built already"
+        )
 
     def planned(self, plans: Sequence[SourcePlan], resumption: Resumption) -> None:
         """See `builder.run.build.Listener`."""
@@ -100,7 +110,7 @@ class BuildProgress:
             kept = f"{plural(found, 'case')} of other shards"
             self._console.print(f"{kept} {'is' if found == 1 else 'are'} converted already and kept", highlight=False)
         total = sum(len(shard.cases) for shard in pending) - found
-        self._bar.update(self._task, completed=0, total=total, counts="")
+        self._bar.update(self._task, completed=0, total=total, noun="case", counts="")
         self._start = time.monotonic()
 
     def case_done(self, outcome: Outcome) -> None:

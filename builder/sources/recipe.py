@@ -10,7 +10,15 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.sources.metadata import SUBMODALITY, SourceMetadata
@@ -30,6 +38,9 @@ MOST_GRID_TOLERANCE: Final = 1.0
 ANY_INSTANCE: Final = "*"
 """Key in ``[labels]`` for the one class of an instance map."""
 
+NAMED_MASKS: Final = ("SEG", "RTSTRUCT")
+"""DICOM modalities of files that name their masks."""
+
 PATIENT_ID: Final = "PatientID"
 """Value of ``files.patient``: the patient is the one whom the DICOM files name."""
 
@@ -38,6 +49,8 @@ CONVERSION_KEYS: Final = frozenset({
     "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "keep_empty",
     "identifiers",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
+    "files.dicom.image.modality", "files.dicom.image.description", "files.dicom.image.body_part",
+    "files.dicom.mask.modality", "files.dicom.mask.description", "files.dicom.mask.body_part",
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
     "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
@@ -79,11 +92,73 @@ PatternField = Annotated[Pattern, BeforeValidator(_pattern)]
 _Patterns = Annotated[list[PatternField], Field(min_length=1)]
 
 
+_Descriptions = Annotated[list[str], Field(min_length=1)]
+
+
+class SeriesTags(Table):
+    """What files of ``[files.dicom]`` say of themselves.
+
+    Attributes:
+        modality: DICOM Modality, such as ``MR``, ``SEG`` or ``RTSTRUCT``.
+        description: Patterns over Series Description with ``*`` and ``?``, in any case, of which one fits. A SEG or
+            RTSTRUCT has a description of its own.
+        body_part: The same over Body Part Examined.
+    """
+
+    modality: Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")]
+    description: Annotated[_Descriptions, BeforeValidator(_one_or_many, json_schema_input_type=str | _Descriptions)] = [
+        "*"
+    ]
+    body_part: Annotated[_Descriptions, BeforeValidator(_one_or_many, json_schema_input_type=str | _Descriptions)] = [
+        "*"
+    ]
+
+    @property
+    def named_masks(self) -> bool:
+        """Whether these are files that name their masks, SEG or RTSTRUCT."""
+        return self.modality in NAMED_MASKS
+
+
+class DicomFiles(Table):
+    """``[files.dicom]``: DICOM files found by what they say of themselves, wherever they lie and whatever their names.
+
+    All files below the root are looked into. Each image series is a case; where its images do not say where in the
+    patient they lie, each image. The patient is PatientID. A SEG or RTSTRUCT belongs to the images or series that it
+    refers to, and where none of those is there to all images in its frame of reference; another mask to the images of
+    its study in its frame of reference.
+
+    Attributes:
+        image: Which series are images.
+        mask: Which files or series are masks: ``SEG`` or ``RTSTRUCT``, with ``masks.segments = true``, or series of
+            images whose values are labels; these need a description.
+    """
+
+    image: SeriesTags
+    mask: SeriesTags
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if self.image.named_masks:
+            raise ValueError(f"image: modality {self.image.modality} is that of masks")
+        if not self.mask.named_masks and self.mask.description == ["*"]:
+            raise ValueError(
+                f"mask: a series of {self.mask.modality} images needs a description, which tells it from other images"
+            )
+        return self
+
+
+_NO_PATTERN: Final = Pattern("{case}//")
+"""What stands for ``files.image`` where ``[files.dicom]`` finds the images; it matches no path."""
+
+
 class Files(Table):
     """``[files]``: which files are images and masks.
 
+    Either ``image`` and ``mask`` say it by names, or ``[files.dicom]`` by what DICOM files say of themselves.
+
     Attributes:
-        image: Pattern of the images; captures ``{case}``, ``{patient}`` or both.
+        dicom: Which files are images and masks by what DICOM files say of themselves.
+        image: Pattern of the images; captures ``{case}``, ``{patient}`` or both. Needed without ``dicom``, as ``mask``.
         mask: Patterns of the masks; they belong to the image whose captures they share. A COCO file (.json) need share
             none: it says itself to which images its masks belong.
         patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``, or ``PatientID``:
@@ -96,11 +171,12 @@ class Files(Table):
         case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
     """
 
-    image: PatternField
+    dicom: DicomFiles | None = None
+    image: Annotated[PatternField, Field(default=None, validate_default=True)]
     mask: Annotated[
         list[PatternField],
         BeforeValidator(_one_or_many, json_schema_input_type=PatternField | _Patterns),
-        Field(min_length=1),
+        Field(default=None, validate_default=True, min_length=1),
     ]
     patient: Literal["PatientID"] | PatternField | None = None
     case: str | None = None
@@ -108,8 +184,20 @@ class Files(Table):
     frames: bool = False
     series: int | str | None = None
 
+    @field_validator("image", "mask", mode="wrap")
+    @classmethod
+    def _needed(cls, value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+        if value is not None:
+            return validate(value)
+        if "dicom" in info.data and info.data["dicom"] is None:  # it is not there at all if it is faulty
+            raise PydanticCustomError("missing", "Field required")
+        return _NO_PATTERN if info.field_name == "image" else []
+
     @model_validator(mode="after")
     def _captures(self) -> Self:
+        if self.dicom is not None:
+            self._check_alone()
+            return self
         if not {"case", "patient"} & set(self.image.captures):
             raise ValueError("image: captures neither {case} nor {patient}, so that its files cannot be told apart")
         if self.channels is not None and (self.frames or "submodality" in self.image.captures):
@@ -129,6 +217,15 @@ class Files(Table):
         if self.case is not None:
             self._check_case(self.case)
         return self
+
+    def _check_alone(self) -> None:
+        others = sorted(self.model_fields_set & {"image", "mask", "case", "series"})
+        if isinstance(self.patient, Pattern):
+            others.append("patient (it is PatientID)")
+        if others:
+            raise ValueError(f"{', '.join(others)}: does not go with [files.dicom], which finds files by their tags")
+        if self.channels is not None and self.frames:
+            raise ValueError("channels: does not go with frames")
 
     def _check_case(self, case: str) -> None:
         literals, names = _FIELD.split(case)[0::2], _FIELD.findall(case)
@@ -437,6 +534,7 @@ class Recipe(SourceMetadata):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for check in (
+            self._check_dicom,
             self._check_label_keys,
             self._check_single_class,
             self._check_ignored,
@@ -540,6 +638,12 @@ class Recipe(SourceMetadata):
             raise ValueError(
                 'masks: pair = "index" ignores where masks lie, and goes neither with resample_masks nor with segments'
             )
+
+    def _check_dicom(self) -> None:
+        dicom = self.files.dicom
+        if dicom is not None and dicom.mask.named_masks != self.masks.segments:
+            given = "needs" if dicom.mask.named_masks else "does not go with"
+            raise ValueError(f"files: dicom: a mask of modality {dicom.mask.modality} {given} masks.segments = true")
 
     def _check_regions(self) -> None:
         if self.regions and (self.masks.instances or (self.labels_by_file and not self.labels)):

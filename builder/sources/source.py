@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.readers.rules import ReadRules
@@ -28,3 +29,7 @@ class Source:
     def read_rules(self) -> ReadRules:
         """What its recipe says about reading."""
         return read_rules(self.recipe)
+
+    def rules_for(self, members: Sequence[str]) -> ReadRules:
+        """`read_rules` for the files of a DICOM series, by their paths below the root."""
+        return replace(self.read_rules, members=tuple(self.root / member for member in members))

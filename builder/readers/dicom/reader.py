@@ -121,7 +121,7 @@ def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     sides = images[0].sides
     if images[0].matrix is not None and len(images) == 1:
         return Header(images[0].matrix)
-    if _is_picture(path, images):
+    if _is_picture(images, is_series=_is_series(path, rules)):
         return Header(sides)
     if _is_unplaced(images):
         return Header((len(images[0].frames), *sides), placed=False)
@@ -149,7 +149,7 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume | Pic
     rules.check_size((count, *sides), values * images[0].dtype.itemsize)
     if images[0].matrix is not None and len(images) == 1:
         return _slide(images[0], rules)
-    if _is_picture(path, images):
+    if _is_picture(images, is_series=_is_series(path, rules)):
         return _picture(images[0], rules)
     return _pictures(images[0], rules) if _is_unplaced(images) else _volume(images, rules)
 
@@ -161,7 +161,9 @@ def read_patient(path: Path, rules: ReadRules = DEFAULT_RULES) -> str | None:
 
 
 def _images(path: Path, rules: ReadRules) -> list[_Image]:
-    """What the file, or the one series of the folder, says of its images."""
+    """What the file, the files of the series that is meant, or the one series of the folder, say of their images."""
+    if rules.members:
+        return list(_parse_all(list(rules.members), rules))
     if not path.is_dir():
         return [_parse(path, rules)]
     return list(_parse_all(series_files(path, rules), rules))
@@ -280,9 +282,13 @@ def _refuse_short(path: Path, needed: int) -> None:
         )
 
 
-def _is_picture(path: Path, images: Sequence[_Image]) -> bool:
+def _is_series(path: Path, rules: ReadRules) -> bool:
+    return bool(rules.members) or path.is_dir()
+
+
+def _is_picture(images: Sequence[_Image], *, is_series: bool) -> bool:
     single = len(images) == 1 and len(images[0].frames) == 1
-    return single and not (path.is_dir() and images[0].placed and not images[0].coloured)
+    return single and not (is_series and images[0].placed and not images[0].coloured)
 
 
 def _is_unplaced(images: Sequence[_Image]) -> bool:

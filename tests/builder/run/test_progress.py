@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from builder.run.progress import BuildProgress
 from shards import console
 from tests.support.command import Command
 from tests.support.sources import write_source
@@ -93,6 +94,19 @@ def test_no_width_cuts_a_name(width: int) -> None:
     assert "…" not in file.getvalue()
     words = set(file.getvalue().replace("┃", " ").replace("│", " ").replace(",", " ").replace(":", " ").split())
     assert {LONG, "LicenseRef-MNI-ICBM152"} <= words
+
+
+def test_files_that_are_looked_into_are_counted_before_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "PERIOD", 0.05)
+    file = io.StringIO()
+    with BuildProgress(Console(file=file)) as progress:
+        progress.indexed(3, 7000)
+        time.sleep(0.3)
+        progress.compared(2, 9)
+        time.sleep(0.3)
+    first, *_, last = file.getvalue().splitlines()
+    assert first.startswith("building: 3 of 7,000 DICOM files")
+    assert last.startswith("building: 2 of 9 cases")
 
 
 def test_without_a_terminal_a_line_every_period(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,12 @@ from tests.support.sources import RECIPE
 
 TEXT = RECIPE.format(name="Good", license="CC-BY-4.0", modality="ct")
 GOOD = parse_recipe(TEXT, "Good.toml")
+TAGS = parse_recipe(
+    TEXT.split("[files]")[0] + '[files.dicom]\nimage = { modality = "CT" }\nmask = { modality = "SEG" }\n'
+    '[labels]\nliver = "liver"\n[masks]\nsegments = true\n',
+    "Tags.toml",
+)
+"""A recipe that finds files by their tags, for the keys that only such a one has."""
 
 
 def tables_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -77,7 +83,11 @@ def changed(table: BaseModel, key: str) -> BaseModel:
 
 
 def digest_with(key: str) -> str:
-    recipe = changed(GOOD, key)
+    return changed_digest(GOOD, key)
+
+
+def changed_digest(base: Recipe, key: str) -> str:
+    recipe = changed(base, key)
     assert isinstance(recipe, Recipe)
     return recipe.conversion_digest()
 
@@ -93,7 +103,8 @@ def test_kinds_name_nothing_that_is_no_key() -> None:
 
 @pytest.mark.parametrize("key", sorted(CONVERSION_KEYS))
 def test_another_value_of_a_key_that_shapes_samples_is_another_digest(key: str) -> None:
-    assert digest_with(key) != GOOD.conversion_digest()
+    base = TAGS if key.startswith("files.dicom.") else GOOD
+    assert changed_digest(base, key) != base.conversion_digest()
 
 
 DESCRIBES = ["title", "homepage", "license_evidence", "access", "citation", "identifiers_evidence", "license", "notes"]

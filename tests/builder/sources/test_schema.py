@@ -169,6 +169,24 @@ tcia = "LCTSC"
 )
 
 
+TAGS = """
+name = "Tags"
+title = "Every key of files that are found by their tags"
+license = "CC0-1.0"
+modality = "ct"
+
+[files.dicom]
+image = { modality = "CT", description = ["*thorax*", "chest"], body_part = "CHEST" }
+mask = { modality = "SEG", description = "*", body_part = ["*"] }
+
+[labels]
+liver = "liver"
+
+[masks]
+segments = true
+"""
+
+
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
     """What the command prints."""
@@ -199,8 +217,19 @@ def keys(recipe: Any, schema: dict[str, Any], root: dict[str, Any], where: str =
             yield from keys(value, schema["additionalProperties"], root, f"{where}.*")
 
 
-def count(schema: dict[str, Any]) -> int:
-    return len(schema["properties"]) + sum(len(table["properties"]) for table in schema["$defs"].values())
+def count(schema: dict[str, Any], root: dict[str, Any]) -> int:
+    """How many keys a table and the tables in it have."""
+    inner = 0
+    for entry in schema["properties"].values():
+        for arm in (entry, *entry.get("anyOf", ()), *_values_of(entry)):
+            inner += count(root["$defs"][arm["$ref"].split("/")[-1]], root) if "$ref" in arm else 0
+    return len(schema["properties"]) + inner
+
+
+def _values_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the values of a table with keys of the user's may be."""
+    values = entry.get("additionalProperties")
+    return values.get("anyOf", [values]) if isinstance(values, dict) else []
 
 
 def test_it_is_a_schema_of_the_draft_it_names(schema: dict[str, Any]) -> None:
@@ -215,11 +244,11 @@ def test_recipes_that_build_are_accepted(schema: dict[str, Any], path: Path) -> 
 
 def test_every_key_is_accepted_with_a_value_that_builds(schema: dict[str, Any]) -> None:
     used = set()
-    for text in (VALUES, SEGMENTS, COLLECTION):
+    for text in (VALUES, SEGMENTS, COLLECTION, TAGS):
         parse_recipe(text, "Every.toml")
         assert faults(schema, text) == []
         used |= set(keys(tomllib.loads(text), schema, schema))
-    assert len(used) == count(schema), "a key is new: use it in a recipe above"
+    assert len(used) == count(schema, schema), "a key is new: use it in a recipe above"
 
 
 def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
@@ -280,6 +309,17 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ("[files]", 'evidence = { checked = { layout = "three" } }\n[files]', "$.evidence.checked.layout"),
         ("[files]", 'download = { hub = "name" }\n[files]', "$.download.hub"),
         ("[files]", 'download = { files = [{ url = "ftp://a/b" }] }\n[files]', "$.download.files[0].url"),
+        (
+            "[labels]",
+            "dicom = { image = { modality = 'ct' }, mask = { modality = 'SEG' } }\n[labels]",
+            "$.files.dicom.image.modality",
+        ),
+        ("[labels]", "dicom = { image = { modality = 'CT' } }\n[labels]", "$.files.dicom"),
+        (
+            "[labels]",
+            "dicom = { image = { modality = 'CT' }, mask = { modality = 'SEG', serie = 1 } }\n[labels]",
+            "$.files.dicom.mask",
+        ),
     ],
 )
 def test_a_typo_is_refused_where_it_stands_and_by_the_builder(
