@@ -1,14 +1,17 @@
-"""The vocabulary gives each class one name, organ and group, whatever a source calls it."""
+"""The vocabulary gives each class one name, organ, group and phrase, whatever a source calls it."""
 
 from __future__ import annotations
 
 import difflib
 import re
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
+
+from builder.sources.spelling import SIDES, Side, Spelling, spelling_of
 
 # fmt: off
 ORGANS: Final = (
@@ -22,24 +25,40 @@ ORGANS: Final = (
 
 GROUPS: Final = ("head_and_neck", "thorax", "abdomen", "pelvis", "lesion", "other")
 
+LATERALITY: Final[Mapping[Side, str]] = {"left": "7771000", "right": "24028007"}
+"""Codes of the sides in SNOMED CT (DICOM PS3.16, CID 244)."""
+
+_NO_ORGAN: Final = "none"
+_KEYS: Final = frozenset({"sides", "side", "phrase", "snomed", "site", "snomed_sides", "synonyms", "with_side"})
+
 
 @dataclass(frozen=True)
 class Term:
-    """An entry of the vocabulary.
+    """A class of the vocabulary.
 
     Attributes:
         label: Canonical class name.
         organ: One of `ORGANS`, or None.
         group: One of `GROUPS`.
+        phrase: What it is in plain English, such as "left kidney".
+        side: Which side of the body it lies on; None where it lies on none, on both, or the class does not say.
+        snomed: Its code in SNOMED CT, or None; `LATERALITY` has those of the sides.
+        site: Code of the place, where ``snomed`` does not say it.
+        synonyms: Other names, as the file has them.
     """
 
     label: str
     organ: str | None
     group: str
+    phrase: str
+    side: Side | None = None
+    snomed: str | None = None
+    site: str | None = None
+    synonyms: tuple[str, ...] = ()
 
 
 def normalise(name: str) -> str:
-    """Bring a name to the form in which names are compared.
+    """Bring a name that the vocabulary does not know to the form in which such names are compared.
 
     Case, spaces, hyphens and underscores make no difference.
     """
@@ -47,35 +66,73 @@ def normalise(name: str) -> str:
 
 
 class Vocabulary:
-    """Names and synonyms, looked up in any spelling.
+    """Names and synonyms, looked up in any spelling that `builder.sources.spelling` knows.
 
     Args:
         text: TOML as in ``vocabulary.toml``.
 
     Raises:
-        ValueError: Two entries claim one name, or an organ or group does not exist.
+        ValueError: Two entries claim one name, or an organ, group or key does not exist.
     """
 
     def __init__(self, text: str) -> None:
-        self._terms: dict[str, Term] = {}
-        for label, entry in tomllib.loads(text).items():
-            term = Term(label, entry.get("organ"), entry["group"])
-            if term.group not in GROUPS or (term.organ is not None and term.organ not in ORGANS):
-                raise ValueError(f"vocabulary: {label} has an unknown organ or group: {term.organ}, {term.group}")
-            for name in (label, *entry.get("synonyms", ())):
-                if self._terms.setdefault(normalise(name), term) is not term:
-                    raise ValueError(
-                        f"vocabulary: {name!r} belongs to {self._terms[normalise(name)].label} and {label}"
-                    )
+        self._terms: dict[Spelling, Term] = {}
+        self._owners: dict[str, Term] = {}
+        for group, organs in tomllib.loads(text).items():
+            for organ, entries in organs.items():
+                if group not in GROUPS or organ not in (*ORGANS, _NO_ORGAN):
+                    raise ValueError(f"vocabulary: [{group}.{organ}]: unknown group or organ")
+                for label, entry in entries.items():
+                    if not entry.keys() <= _KEYS:
+                        raise ValueError(f"vocabulary: {label}: unknown key {', '.join(sorted(entry.keys() - _KEYS))}")
+                    self._add(label, None if organ == _NO_ORGAN else organ, group, entry)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """All classes, in the order of the file."""
+        return tuple({term.label: term for term in self._owners.values()}.values())
 
     def find(self, name: str) -> Term | None:
-        """Find the entry of a name or synonym."""
-        return self._terms.get(normalise(name))
+        """Find the class that a name or synonym means."""
+        return self._terms.get(spelling_of(name))
 
     def near(self, name: str) -> list[str]:
         """Find up to three canonical names that look like this one, best first."""
-        close = difflib.get_close_matches(normalise(name), self._terms, n=6, cutoff=0.6)
-        return list(dict.fromkeys(self._terms[spelling].label for spelling in close))[:3]
+        close = difflib.get_close_matches(normalise(name), self._owners, n=6, cutoff=0.6)
+        return list(dict.fromkeys(self._owners[spelling].label for spelling in close))[:3]
+
+    def _add(self, label: str, organ: str | None, group: str, entry: Mapping[str, Any]) -> None:
+        phrase, synonyms = entry.get("phrase", label.replace("_", " ")), tuple(entry.get("synonyms", ()))
+        snomed, site = entry.get("snomed"), entry.get("site")
+        term = Term(label, organ, group, phrase, entry.get("side"), snomed, site, synonyms)
+        own = {None: term} | dict(_sided(term, entry))
+        for one in own.values():
+            self._own(one.label, spelling_of(one.label), one)
+        for name in synonyms:
+            stem, said = spelling_of(name)
+            for side, one in own.items():
+                if said is None or len(own) == 1 or said == side:
+                    self._own(name, Spelling(stem, said or side), one)
+        for name in entry.get("with_side", ()):
+            for side in SIDES.values():
+                self._own(name, Spelling(spelling_of(name).stem, side), own[side])
+
+    def _own(self, name: str, spelling: Spelling, term: Term) -> None:
+        owner = self._terms.setdefault(spelling, term)
+        if owner is not term:
+            raise ValueError(f"vocabulary: {name!r} belongs to {owner.label} and {term.label}")
+        self._owners.setdefault(normalise(name), term)
+
+
+def _sided(term: Term, entry: Mapping[str, Any]) -> Iterator[tuple[Side, Term]]:
+    """The two classes of an entry that has sides."""
+    if "sides" not in entry:
+        return
+    pattern = f"{term.label}_{{side}}" if entry["sides"] is True else entry["sides"]
+    codes = dict(zip(SIDES.values(), entry.get("snomed_sides", (term.snomed, term.snomed)), strict=True))
+    for side in SIDES.values():
+        label, phrase = pattern.format(side=side), f"{side} {term.phrase}"
+        yield side, Term(label, term.organ, term.group, phrase, side, codes[side], term.site, term.synonyms)
 
 
 @cache
