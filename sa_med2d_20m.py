@@ -344,51 +344,50 @@ LABELS: Final = tuple(
     cerebrum_left cerebrum_right cervical_cancer cervical_esophagus cervical_spine cervical_vertebrae cervix chest_wall
     choroid_of_eye choroid_plexus choroid_plexus_left choroid_plexus_right choroidal_neovascularization clavicula
     clavicula_left clavicula_right clipper coccyx cochlea cochlea_left cochlea_right colon colon_cancer colon_tumor
-    colorectal_adenocarcinoma colorectal_adenoma colorectal_cancer colorectal_polyp common_bile_duct
-    common_carotid_artery common_carotid_artery_left common_carotid_artery_right cone_photoreceptor
-    connective_tissue_cell coracobrachial coracobrachial_left coracobrachial_right cornea corneal_nerve
-    coronary_arteries coronary_calcification coronary_calcification_lad coronary_calcification_lcx
-    coronary_calcification_rca coronary_stenosis corpus_callosum cortical_grey_matter cortical_grey_matter_left
-    cortical_grey_matter_right corticospinal_tract corticospinal_tract_left corticospinal_tract_right costal_cartilages
-    covid_lesion cricoid_cartilage cricopharyngeus cyst cystic_artery cystic_duct cystoid_macular_edema cytoplasm
-    dead_cell deep_grey_matter deltoid deltoid_left deltoid_right dental_bridge dental_caries dental_crown
-    dental_implant dental_pulp descending_aorta diaphragm diencephalon digastric digastric_left digastric_right drusen
-    duodenum ear ear_left ear_right electrocautery_hook ellipsoid_zone_disruption enlarged_perivascular_space eosinophil
-    epicardial_fat epidural_hemorrhage epiglottis epithelial_cell epithelium erector_spinae erector_spinae_left
-    erector_spinae_right esophageal_cancer esophageal_tumor esophagitis esophagus ethmoid_sinus eustachian_tube_bone
-    eustachian_tube_bone_left eustachian_tube_bone_right external_carotid_artery external_carotid_artery_left
-    external_carotid_artery_right external_cerebrospinal_fluid external_oblique external_oblique_left
-    external_oblique_right eye eye_left eye_lens eye_lens_left eye_lens_right eye_right face fat femoral_cartilage
-    femoral_fracture femur femur_head femur_head_left femur_head_right femur_left femur_right fetal_head fetus
-    fibroblast fibula fibula_left fibula_right foot_ulcer fourth_ventricle fovea foveal_avascular_zone frontal_lobe
-    frontal_lobe_left frontal_lobe_right frontal_sinus frontal_sinus_left frontal_sinus_right gallbladder gallstone
-    gastric_cancer gastric_tumor gastrointestinal_ulcer geographic_atrophy gland glioblastoma glioma globus_pallidus
-    globus_pallidus_left globus_pallidus_right glomerulus glottis gluteus_maximus gluteus_maximus_left
-    gluteus_maximus_right gluteus_medius gluteus_medius_left gluteus_medius_right gluteus_minimus gluteus_minimus_left
-    gluteus_minimus_right grasper grey_matter gross_tumor_volume gross_tumor_volume_nodal gross_tumor_volume_primary
-    ground_glass_opacity hard_exudate hard_palate head head_and_neck_tumor heart heart_atrium heart_atrium_left
-    heart_atrium_right heart_blood_pool heart_myocardium heart_ventricle heart_ventricle_left heart_ventricle_right
-    hemorrhage hepatic_artery hepatic_vein hepatic_vessel hepatocellular_carcinoma high_grade_glioma hip hip_implant
-    hip_left hip_right hippocampus hippocampus_anterior hippocampus_left hippocampus_posterior hippocampus_right humerus
-    humerus_left humerus_right hyoid hypopharynx hypothalamus hypothalamus_left hypothalamus_right
-    hypoxic_ischemic_lesion iliac_artery iliac_artery_left iliac_artery_right iliac_vena iliac_vena_left
-    iliac_vena_right iliopsoas iliopsoas_left iliopsoas_right inferior_alveolar_canal inferior_alveolar_canal_left
-    inferior_alveolar_canal_right inferior_alveolar_nerve inferior_alveolar_nerve_left inferior_alveolar_nerve_right
-    inferior_mesenteric_artery inferior_oblique_muscle inferior_oblique_muscle_left inferior_oblique_muscle_right
-    inferior_pharyngeal_constrictor inferior_rectus_muscle inferior_rectus_muscle_left inferior_rectus_muscle_right
-    inferior_vena_cava inflammatory_cell infraspinatus infraspinatus_left infraspinatus_right inner_ear inner_ear_left
-    inner_ear_right instrument_clasper instrument_shaft instrument_wrist insular_cortex insular_cortex_left
-    insular_cortex_right intermuscular_fat internal_auditory_canal internal_auditory_canal_left
-    internal_auditory_canal_right internal_capsule internal_capsule_left internal_capsule_right internal_carotid_artery
-    internal_carotid_artery_left internal_carotid_artery_right internal_jugular_vein internal_jugular_vein_left
-    internal_jugular_vein_right internal_oblique internal_oblique_left internal_oblique_right intervertebral_discs
-    intestine intracerebral_hemorrhage intracranial_hemorrhage intraocular_lens intraretinal_fluid
-    intraretinal_microvascular_abnormality intraventricular_cerebrospinal_fluid intraventricular_hemorrhage iris
-    irrigator ischemic_core ischemic_penumbra ischemic_stroke_lesion kidney kidney_cancer kidney_capsule
-    kidney_central_echo_complex kidney_cortex kidney_cortex_left kidney_cortex_right kidney_cyst kidney_cyst_left
-    kidney_cyst_right kidney_left kidney_lesion kidney_lesion_left kidney_lesion_right kidney_medulla
-    kidney_medulla_left kidney_medulla_right kidney_pelvis kidney_pelvis_left kidney_pelvis_right kidney_right
-    kidney_stone kidney_tumor kidney_tumor_left kidney_tumor_right lacrimal_gland lacrimal_gland_left
+    colorectal_adenocarcinoma colorectal_adenoma colorectal_cancer common_bile_duct common_carotid_artery
+    common_carotid_artery_left common_carotid_artery_right cone_photoreceptor connective_tissue_cell coracobrachial
+    coracobrachial_left coracobrachial_right cornea corneal_nerve coronary_arteries coronary_calcification
+    coronary_calcification_lad coronary_calcification_lcx coronary_calcification_rca coronary_stenosis corpus_callosum
+    cortical_grey_matter cortical_grey_matter_left cortical_grey_matter_right corticospinal_tract
+    corticospinal_tract_left corticospinal_tract_right costal_cartilages covid_lesion cricoid_cartilage cricopharyngeus
+    cyst cystic_artery cystic_duct cystoid_macular_edema cytoplasm dead_cell deep_grey_matter deltoid deltoid_left
+    deltoid_right dental_bridge dental_caries dental_crown dental_implant dental_pulp descending_aorta diaphragm
+    diencephalon digastric digastric_left digastric_right drusen duodenum ear ear_left ear_right electrocautery_hook
+    ellipsoid_zone_disruption enlarged_perivascular_space eosinophil epicardial_fat epidural_hemorrhage epiglottis
+    epithelial_cell epithelium erector_spinae erector_spinae_left erector_spinae_right esophageal_cancer
+    esophageal_tumor esophagitis esophagus ethmoid_sinus eustachian_tube_bone eustachian_tube_bone_left
+    eustachian_tube_bone_right external_carotid_artery external_carotid_artery_left external_carotid_artery_right
+    external_cerebrospinal_fluid external_oblique external_oblique_left external_oblique_right eye eye_left eye_lens
+    eye_lens_left eye_lens_right eye_right face fat femoral_cartilage femoral_fracture femur femur_head femur_head_left
+    femur_head_right femur_left femur_right fetal_head fetus fibroblast fibula fibula_left fibula_right foot_ulcer
+    fourth_ventricle fovea foveal_avascular_zone frontal_lobe frontal_lobe_left frontal_lobe_right frontal_sinus
+    frontal_sinus_left frontal_sinus_right gallbladder gallstone gastric_cancer gastric_tumor gastrointestinal_ulcer
+    geographic_atrophy gland glioblastoma glioma globus_pallidus globus_pallidus_left globus_pallidus_right glomerulus
+    glottis gluteus_maximus gluteus_maximus_left gluteus_maximus_right gluteus_medius gluteus_medius_left
+    gluteus_medius_right gluteus_minimus gluteus_minimus_left gluteus_minimus_right grasper grey_matter
+    gross_tumor_volume gross_tumor_volume_nodal gross_tumor_volume_primary ground_glass_opacity hard_exudate hard_palate
+    head head_and_neck_tumor heart heart_atrium heart_atrium_left heart_atrium_right heart_blood_pool heart_myocardium
+    heart_ventricle heart_ventricle_left heart_ventricle_right hemorrhage hepatic_artery hepatic_vein hepatic_vessel
+    hepatocellular_carcinoma high_grade_glioma hip hip_implant hip_left hip_right hippocampus hippocampus_anterior
+    hippocampus_left hippocampus_posterior hippocampus_right humerus humerus_left humerus_right hyoid hypopharynx
+    hypothalamus hypothalamus_left hypothalamus_right hypoxic_ischemic_lesion iliac_artery iliac_artery_left
+    iliac_artery_right iliac_vena iliac_vena_left iliac_vena_right iliopsoas iliopsoas_left iliopsoas_right
+    inferior_alveolar_canal inferior_alveolar_canal_left inferior_alveolar_canal_right inferior_alveolar_nerve
+    inferior_alveolar_nerve_left inferior_alveolar_nerve_right inferior_mesenteric_artery inferior_oblique_muscle
+    inferior_oblique_muscle_left inferior_oblique_muscle_right inferior_pharyngeal_constrictor inferior_rectus_muscle
+    inferior_rectus_muscle_left inferior_rectus_muscle_right inferior_vena_cava inflammatory_cell infraspinatus
+    infraspinatus_left infraspinatus_right inner_ear inner_ear_left inner_ear_right instrument_clasper instrument_shaft
+    instrument_wrist insular_cortex insular_cortex_left insular_cortex_right intermuscular_fat internal_auditory_canal
+    internal_auditory_canal_left internal_auditory_canal_right internal_capsule internal_capsule_left
+    internal_capsule_right internal_carotid_artery internal_carotid_artery_left internal_carotid_artery_right
+    internal_jugular_vein internal_jugular_vein_left internal_jugular_vein_right internal_oblique internal_oblique_left
+    internal_oblique_right intervertebral_discs intestine intracerebral_hemorrhage intracranial_hemorrhage
+    intraocular_lens intraretinal_fluid intraretinal_microvascular_abnormality intraventricular_cerebrospinal_fluid
+    intraventricular_hemorrhage iris irrigator ischemic_core ischemic_penumbra ischemic_stroke_lesion kidney
+    kidney_cancer kidney_capsule kidney_central_echo_complex kidney_cortex kidney_cortex_left kidney_cortex_right
+    kidney_cyst kidney_cyst_left kidney_cyst_right kidney_left kidney_lesion kidney_lesion_left kidney_lesion_right
+    kidney_medulla kidney_medulla_left kidney_medulla_right kidney_pelvis kidney_pelvis_left kidney_pelvis_right
+    kidney_right kidney_stone kidney_tumor kidney_tumor_left kidney_tumor_right lacrimal_gland lacrimal_gland_left
     lacrimal_gland_right larynx larynx_air lateral_pterygoid lateral_pterygoid_left lateral_pterygoid_right
     lateral_rectus_muscle lateral_rectus_muscle_left lateral_rectus_muscle_right lateral_ventricle
     lateral_ventricle_body lateral_ventricle_body_left lateral_ventricle_body_right lateral_ventricle_frontal_horn

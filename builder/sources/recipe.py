@@ -19,6 +19,7 @@ from pydantic import (
 
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.sources.pattern import Pattern
+from builder.sources.submodality import submodality_of
 from builder.sources.vocabulary import GROUPS, ORGANS
 from sa_med2d_20m import MODALITIES, SPLITS
 from shards.license import canonical
@@ -319,7 +320,8 @@ class Recipe(_Table):
         license: SPDX identifier, ``LicenseRef-...``, ``unknown`` or ``conflict``.
         license_evidence: Where the licence was read.
         modality: How the images were made.
-        submodality: ``00`` where there is none or it is not known.
+        submodality: ``00`` where there is none or it is not known. Other names of one sequence, such as ``t1w`` and
+            ``mprage``, become its canonical one, ``t1``.
         homepage: Address of the source.
         access: ``open``, ``registration`` or ``private``.
         citation: How its authors want to be cited.
@@ -393,6 +395,7 @@ class Recipe(_Table):
             self._check_regions,
             self._check_splits,
             self._check_identifiers,
+            self._check_channels,
         ):
             check()
         return self
@@ -493,6 +496,16 @@ class Recipe(_Table):
                 'identifiers: "public" needs identifiers_evidence, an address where it is written that the collection '
                 "was de-identified, and nothing else does"
             )
+
+    def _check_channels(self) -> None:
+        names: dict[str, str] = {}
+        for channel in self.files.channels or ():
+            other = names.setdefault(submodality_of(self.modality, channel), channel)
+            if other != channel:
+                raise ValueError(
+                    f"files.channels: {other!r} and {channel!r} are names of one sub-modality, "
+                    f"{submodality_of(self.modality, channel)}; give one of them a name that tells them apart"
+                )
 
     def _check_splits(self) -> None:
         values = [value for listed in self.splits.values() for value in listed]

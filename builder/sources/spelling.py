@@ -38,7 +38,7 @@ _BRITISH: Final = {
 }
 """British stem -> American one. Stems, not letters: the ae of vertebrae and the oe of toe stay."""
 _BRITISH_STEM: Final = re.compile("|".join(_BRITISH))
-_SINGULAR: Final = ("ss", "us", "is", "as", "lens", "pons")
+_SINGULAR: Final = ("ss", "us", "is", "pancreas", "atlas", "lens", "pons")
 """Endings of words that end in s and are no plural."""
 
 
@@ -57,8 +57,8 @@ class Spelling(NamedTuple):
 def spelling_of(name: str) -> Spelling:
     """Bring a name to the form in which names are compared.
 
-    No difference make: case and CamelCase; blanks, hyphens, underscores, slashes, commas and brackets; where the word for
-    the side stands, and how it is written (left, L, Lt); a plural at the end; British and American spelling; accents,
+    No difference make: case and CamelCase; blanks, hyphens, underscores, slashes, commas and brackets; where the word
+    for the side stands, and how it is written (left, L, Lt); a plural at the end; British and American spelling; accents,
     and umlauts written out. A name that says two sides keeps them in its stem, so that it is no name of one side.
 
     >>> spelling_of("Kidneys, left") == spelling_of("LKidney") == Spelling("kidney", "left")

@@ -63,7 +63,7 @@ def test_decathlon_channels(sa_med2d: Command, tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(volumes, RAS_TO_LPS @ lps_affine()), tmp_path / "raw/imagesTr/BRATS_001.nii.gz")
     write_nifti(tmp_path / "raw/labelsTr/BRATS_001.nii.gz", organ_map())
     records = build(sa_med2d, tmp_path, DECATHLON)
-    assert {record["submodality"] for record in records} == {"flair", "t1w", "t1gd", "t2w"}
+    assert {record["submodality"] for record in records} == {"flair", "t1", "t1ce", "t2"}
     assert {mask["label"] for record in records for mask in record["masks"]} == {"liver", "spleen"}
 
 

@@ -268,7 +268,7 @@ def test_a_label_resolves_however_its_words_and_side_are_written(
             [*rest, side], [side, *rest], [*rest, side[0].upper()], [side[0].upper(), *rest],
             [*rest, side.capitalize()], [f"{side}", *rest], [*rest[:-1], f"{rest[-1]}s,", side],
         ][place]  # fmt: skip
-        if rest[-1][-1] in "s0123456789xy" and place == 6:
+        if rest[-1][-1] in "sxy0123456789" and place == 6:
             written = words
     else:
         written = words
@@ -294,7 +294,7 @@ def test_no_slip_of_a_letter_gives_another_class() -> None:
         letters = [at for at, letter in enumerate(term.label) if not letter.isdigit()]
         for at in letters:
             without = term.label[:at] + term.label[at + 1 :]
-            assert found(without) in (None, term.label) or any(map(str.isdigit, term.label)), (term.label, without)
+            assert found(without) in (None, term.label), (term.label, without)
 
 
 @given(st.text(max_size=30))
