@@ -1,4 +1,4 @@
-"""The command ``sources``: list, show, sketch and check recipes."""
+"""The command ``sources``: list, show, sketch and check recipes, and list the classes that they name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from builder.commands.build import complete_recipe
 from builder.commands.exit_codes import BUILT, code_of
 from builder.commands.usage import help_of
+from builder.errors import RecipeError
 from builder.run.options import Options
 from builder.sources import catalogue
-from sa_med2d_20m import MODALITIES, SPLITS
+from builder.sources.vocabulary import GROUPS, LATERALITY, ORGANS, Term, unknown_class, vocabulary
+from sa_med2d_20m import LABELS, MODALITIES, SPLITS
 from shards.arguments import add_json
 from shards.console import plural, print_json, print_table, results
 
@@ -36,6 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show = actions.add_parser("show", help="show a recipe of the catalogue or a file")
     _add_recipe(show, "NAME")
     show.set_defaults(run=_show)
+    _add_classes(actions)
     _add_init(actions)
     schema = actions.add_parser(
         "schema",
@@ -56,6 +59,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _add_recipe(action: argparse.ArgumentParser, metavar: str) -> None:
     recipe = action.add_argument("recipe", metavar=metavar)
     recipe.completer = complete_recipe  # type: ignore[attr-defined]
+
+
+def _add_classes(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    classes = actions.add_parser(
+        "classes",
+        help="list the classes of the vocabulary",
+        description="List the classes that all sources share: number in semantic maps, name, organ, group, phrase, and "
+        "code in SNOMED CT. A name that is given is looked up as recipes do, in any spelling and by synonym.",
+    )
+    classes.add_argument("names", nargs="*", metavar="NAME", help="only the classes that these names mean")
+    classes.add_argument("--organ", choices=ORGANS, metavar="ORGAN", help=f"one of {', '.join(ORGANS)}")
+    classes.add_argument("--group", choices=GROUPS, metavar="GROUP", help=f"one of {', '.join(GROUPS)}")
+    add_json(classes)
+    classes.set_defaults(run=_classes)
 
 
 def _add_init(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -97,6 +114,45 @@ def _show(options: argparse.Namespace) -> int:
     path = Path(options.recipe)
     sys.stdout.write(path.read_text(encoding="utf-8") if path.is_file() else catalogue.text_of(recipe.name))
     return BUILT
+
+
+def _classes(options: argparse.Namespace) -> int:
+    terms = [
+        term
+        for term in _terms(options.names)
+        if options.organ in (None, term.organ) and options.group in (None, term.group)
+    ]
+    if options.json:
+        print_json([_class_record(term) for term in terms])
+        return BUILT
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("number", "class", "organ", "group", "phrase", "SNOMED CT")
+    for term in terms:
+        code = " of ".join(filter(None, (term.snomed, term.site)))
+        row = (str(LABELS.index(term.label) + 1), term.label, term.organ or "", term.group, term.phrase, code)
+        table.add_row(*row)
+    print_table(results(), table)
+    return BUILT
+
+
+def _class_record(term: Term) -> dict[str, Any]:
+    laterality = None if term.side is None else LATERALITY[term.side]
+    return {"number": LABELS.index(term.label) + 1, **asdict(term), "laterality": laterality}
+
+
+def _terms(names: list[str]) -> list[Term]:
+    """The classes that names mean, or all.
+
+    Raises:
+        RecipeError: The vocabulary does not know a name.
+    """
+    words = vocabulary()
+    found = {name: words.find(name) for name in names}
+    unknown = [unknown_class(name, words.near(name)) for name, term in found.items() if term is None]
+    if unknown:
+        raise RecipeError(unknown)
+    return list(dict.fromkeys(term for term in found.values() if term)) if names else list(words.terms)
 
 
 def _init(options: argparse.Namespace) -> int:

@@ -58,8 +58,9 @@ def spelling_of(name: str) -> Spelling:
     """Bring a name to the form in which names are compared.
 
     No difference make: case and CamelCase; blanks, hyphens, underscores, slashes, commas and brackets; where the word
-    for the side stands, and how it is written (left, L, Lt); a plural at the end; British and American spelling; accents,
-    and umlauts written out. A name that says two sides keeps them in its stem, so that it is no name of one side.
+    for the side stands, and how it is written (left, L, Lt); a plural at the end; British and American spelling;
+    accents, and umlauts written out. A name that says two sides keeps them in its stem, so that it is no name of one
+    side.
 
     >>> spelling_of("Kidneys, left") == spelling_of("LKidney") == Spelling("kidney", "left")
     True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -104,8 +104,9 @@ class Vocabulary:
     def _add(self, label: str, organ: str | None, group: str, entry: Mapping[str, Any]) -> None:
         phrase, synonyms = entry.get("phrase", label.replace("_", " ")), tuple(entry.get("synonyms", ()))
         snomed, site = entry.get("snomed"), entry.get("site")
-        term = Term(label, organ, group, phrase, entry.get("side"), snomed, site, synonyms)
-        own = {None: term} | dict(_sided(term, entry))
+        whole = phrase.replace("{side} ", "")
+        term = Term(label, organ, group, whole, entry.get("side"), snomed, site, synonyms)
+        own = {None: term} | {side: _sided(term, side, phrase, entry) for side in SIDES.values() if "sides" in entry}
         for one in own.values():
             self._own(one.label, spelling_of(one.label), one)
         for name in synonyms:
@@ -124,15 +125,23 @@ class Vocabulary:
         self._owners.setdefault(normalise(name), term)
 
 
-def _sided(term: Term, entry: Mapping[str, Any]) -> Iterator[tuple[Side, Term]]:
-    """The two classes of an entry that has sides."""
-    if "sides" not in entry:
-        return
+def unknown_class(name: str, near: Sequence[str]) -> str:
+    """A sentence on a name that the vocabulary does not know.
+
+    Args:
+        name: The name.
+        near: Names in it that look like this one.
+    """
+    return f"class {name!r} is not in the vocabulary" + (f"; near are {', '.join(near)}" if near else "")
+
+
+def _sided(term: Term, side: Side, phrase: str, entry: Mapping[str, Any]) -> Term:
+    """The class of one side, of an entry that has sides."""
     pattern = f"{term.label}_{{side}}" if entry["sides"] is True else entry["sides"]
+    own = phrase if "{side}" in phrase else f"{{side}} {phrase}"
     codes = dict(zip(SIDES.values(), entry.get("snomed_sides", (term.snomed, term.snomed)), strict=True))
-    for side in SIDES.values():
-        label, phrase = pattern.format(side=side), f"{side} {term.phrase}"
-        yield side, Term(label, term.organ, term.group, phrase, side, codes[side], term.site, term.synonyms)
+    label, phrase = pattern.format(side=side), own.format(side=side)
+    return Term(label, term.organ, term.group, phrase, side, codes[side], term.site, term.synonyms)
 
 
 @cache

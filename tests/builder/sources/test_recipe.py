@@ -10,6 +10,7 @@ from builder.sources import catalogue
 from builder.sources.classes import source_classes
 from builder.sources.load import load_recipe
 from builder.sources.vocabulary import vocabulary
+from sa_med2d_20m import LABELS
 from tests.support.command import Command
 from tests.support.sources import RECIPE
 
@@ -117,4 +118,6 @@ def test_catalogue_recipe_is_publishable_and_resolves(name: str) -> None:
     assert recipe.name == name
     assert recipe.license_evidence
     assert recipe.citation
-    assert not source_classes(recipe, (), vocabulary()).unknown
+    classes = source_classes(recipe, (), vocabulary())
+    assert not classes.unknown
+    assert {entry.label for entry in classes.classes} <= set(LABELS)  # none that brings its own organ and group either

@@ -93,6 +93,8 @@ def test_lesion_tumor_and_cancer_are_three_classes(organ: str) -> None:
         ("autochthon_right", "right deep muscle of the back"),
         ("brain_enhancing_tumor", "enhancing part of the brain tumor"),
         ("tooth_11", "upper right central incisor"),
+        ("lung_upper_lobe_left", "upper lobe of the left lung"),
+        ("lung_upper_lobe", "upper lobe of the lung"),
         ("vertebrae_T12", "twelfth thoracic vertebra"),
     ],
 )
