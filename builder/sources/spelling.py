@@ -17,6 +17,7 @@ _SHORT_SIDES: Final[dict[str, Side]] = {"l": "left", "lt": "left", "r": "right",
 
 _UMLAUTS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
 _WORD: Final = re.compile(r"[^\W_]+|&")
+_PLAIN: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BETWEEN_NUMBERS: Final = re.compile(r"(?<=\d) (?=\d)")
 _BRITISH: Final = {
@@ -35,8 +36,9 @@ _BRITISH: Final = {
     "vascularis": "vasculariz",
     "centre": "center",
     "colour": "color",
+    "vertebrae": "vertebra",  # a plural within names: vertebrae_C1
 }
-"""British stem -> American one. Stems, not letters: the ae of vertebrae and the oe of toe stay."""
+"""British stem -> American one, and a plural. Stems, not letters: the oe of toe stays."""
 _BRITISH_STEM: Final = re.compile("|".join(_BRITISH))
 _SINGULAR: Final = ("ss", "us", "is", "pancreas", "atlas", "lens", "pons")
 """Endings of words that end in s and are no plural."""
@@ -76,6 +78,8 @@ def spelling_of(name: str) -> Spelling:
 
 
 def _words(name: str) -> list[str]:
+    if _PLAIN.fullmatch(name):  # as nearly all are: the vocabulary itself is read fast
+        return name.split("_")
     text = unicodedata.normalize("NFC", name).translate(_UMLAUTS)
     if not text.isascii():
         text = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.sr import _concepts_dict
 
-from builder.sources.vocabulary import GROUPS, LATERALITY, ORGANS, Vocabulary, vocabulary
+from builder.sources.vocabulary import GROUPS, LATERALITY, ORGANS, Term, Vocabulary, vocabulary
 from sa_med2d_20m import LABELS
 from tests.support.totalsegmentator import CLASSES
 
@@ -21,7 +21,7 @@ TERMS = vocabulary().terms
 
 def found(name: str) -> str | None:
     term = vocabulary().find(name)
-    return term and term.label
+    return term.label if term else None
 
 
 # --- what a class is --------------------------------------------------------------------------------------------------
@@ -150,7 +150,8 @@ def test_codes_are_codes_of_snomed_ct() -> None:
 
 def test_codes_stand_where_the_file_says() -> None:
     """In DICOM's context groups as pydicom has them, or with the entries that the head of the file names."""
-    dicom = {code for word in _concepts_dict.concepts["SCT"].values() for code in word}
+    concepts: dict[str, dict[str, dict[str, object]]] = _concepts_dict.concepts
+    dicom = {code for word in concepts["SCT"].values() for code in word}
     head = files("builder").joinpath("vocabulary.toml").read_text().split("\n[", 1)[0].replace("\n#", "")
     elsewhere = {term.label for term in TERMS if not {term.snomed, term.site} - {None} <= dicom}
     bases = {re.sub(r"_(left|right)(?=_|$)", "", label) for label in elsewhere}
@@ -259,16 +260,16 @@ def styles(words: list[str]) -> list[str]:
 
 @given(st.sampled_from(TERMS), st.integers(0, 5), st.integers(0, 6), st.booleans())
 def test_a_label_resolves_however_its_words_and_side_are_written(
-    term: object, style: int, place: int, british: bool
+    term: Term, style: int, place: int, british: bool
 ) -> None:
-    label = term.label  # type: ignore[attr-defined]
+    label = term.label
     words = label.split("_")
     sides = [word for word in words if word in ("left", "right")]
     if len(sides) == 1:
         rest, side = [word for word in words if word != sides[0]], sides[0]
         written = [
             [*rest, side], [side, *rest], [*rest, side[0].upper()], [side[0].upper(), *rest],
-            [*rest, side.capitalize()], [f"{side}", *rest], [*rest[:-1], f"{rest[-1]}s,", side],
+            [*rest, side.capitalize()], [side.upper(), *rest], [*rest[:-1], f"{rest[-1]}s,", side],
         ][place]  # fmt: skip
         if rest[-1][-1] in "sxy0123456789" and place == 6:
             written = words
@@ -283,8 +284,8 @@ def test_a_label_resolves_however_its_words_and_side_are_written(
 @given(
     st.sampled_from([term for term in TERMS if term.side]), st.sampled_from(["{} {}", "{1}_{0}", "{1}, {0}", "{}_{}"])
 )
-def test_a_label_with_the_other_side_too_resolves_to_none(term: object, form: str) -> None:
-    side, label = term.side, term.label  # type: ignore[attr-defined]
+def test_a_label_with_the_other_side_too_resolves_to_none(term: Term, form: str) -> None:
+    side, label = term.side, term.label
     if side in label.split("_"):
         other = {"left": "right", "right": "left"}[side]
         assert found(form.format(label, other)) is None
