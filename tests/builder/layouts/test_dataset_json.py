@@ -91,6 +91,14 @@ def test_nnunet_version_2_with_regions(sa_med2d: Command, tmp_path: Path) -> Non
     assert {mask["label"] for record in records for mask in record["masks"]} == {"label_1", "spleen", "abdomen"}
 
 
+def test_t2_star_is_not_t2(sa_med2d: Command, tmp_path: Path) -> None:
+    for number in range(2):
+        write_nifti(tmp_path / f"raw/imagesTr/a_000{number}.nii.gz", ct_like(number))
+    write_nifti(tmp_path / "raw/labelsTr/a.nii.gz", organ_map())
+    records = build(sa_med2d, tmp_path, {**NNUNET_1, "modality": {"0": "T2-weighted", "1": "T2*"}})
+    assert {record["submodality"] for record in records} == {"t2", "t2star"}
+
+
 @pytest.mark.parametrize(
     ("record", "said"),
     [
