@@ -97,9 +97,14 @@ class Vocabulary:
         return self._terms.get(spelling_of(name))
 
     def near(self, name: str) -> list[str]:
-        """Find up to three canonical names that look like this one, best first."""
-        close = difflib.get_close_matches(normalise(name), self._owners, n=6, cutoff=0.6)
-        return list(dict.fromkeys(self._owners[spelling].label for spelling in close))[:3]
+        """Find up to three canonical names that look like this one, best first.
+
+        Names that contain all its words come first: whoever writes "edema" meant one of some organ.
+        """
+        words = normalise(name)
+        within = sorted((other for other in self._owners if f"_{words}_" in f"_{other}_"), key=len)
+        close = difflib.get_close_matches(words, self._owners, n=6, cutoff=0.6)
+        return list(dict.fromkeys(self._owners[other].label for other in (*within, *close)))[:3]
 
     def _add(self, label: str, organ: str | None, group: str, entry: Mapping[str, Any]) -> None:
         phrase, synonyms = entry.get("phrase", label.replace("_", " ")), tuple(entry.get("synonyms", ()))
