@@ -14,7 +14,7 @@ from builder.commands.usage import help_of
 from builder.errors import RecipeError
 from builder.run.options import Options
 from builder.sources import catalogue
-from builder.sources.vocabulary import GROUPS, LATERALITY, ORGANS, Term, unknown_class, vocabulary
+from builder.sources.vocabulary import GROUPS, ORGANS, Term, unknown_class, vocabulary
 from sa_med2d_20m import LABELS, MODALITIES, SPLITS
 from shards.arguments import add_json
 from shards.console import plural, print_json, print_table, results
@@ -137,8 +137,7 @@ def _classes(options: argparse.Namespace) -> int:
 
 
 def _class_record(term: Term) -> dict[str, Any]:
-    laterality = None if term.side is None else LATERALITY[term.side]
-    return {"number": LABELS.index(term.label) + 1, **asdict(term), "laterality": laterality}
+    return {"number": LABELS.index(term.label) + 1, **asdict(term)}
 
 
 def _terms(names: list[str]) -> list[Term]:

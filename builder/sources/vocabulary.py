@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -41,9 +41,10 @@ class Term:
         organ: One of `ORGANS`, or None.
         group: One of `GROUPS`.
         phrase: What it is in plain English, such as "left kidney".
-        side: Which side of the body it lies on; None where it lies on none, on both, or the class does not say.
-        snomed: Its code in SNOMED CT, or None; `LATERALITY` has those of the sides.
+        side: Which of two it is, left or right; None where it is neither, both, or the class does not say.
+        snomed: Its code in SNOMED CT, or None.
         site: Code of the place, where ``snomed`` does not say it.
+        laterality: Code of the side, where ``snomed`` does not say it.
         synonyms: Other names, as the file has them.
     """
 
@@ -54,6 +55,7 @@ class Term:
     side: Side | None = None
     snomed: str | None = None
     site: str | None = None
+    laterality: str | None = None
     synonyms: tuple[str, ...] = ()
 
 
@@ -110,7 +112,7 @@ class Vocabulary:
         phrase, synonyms = entry.get("phrase", label.replace("_", " ")), tuple(entry.get("synonyms", ()))
         snomed, site = entry.get("snomed"), entry.get("site")
         whole = phrase.replace("{side} ", "")
-        term = Term(label, organ, group, whole, entry.get("side"), snomed, site, synonyms)
+        term = Term(label, organ, group, whole, entry.get("side"), snomed, site, None, synonyms)
         own = {None: term} | {side: _sided(term, side, phrase, entry) for side in SIDES.values() if "sides" in entry}
         for one in own.values():
             self._own(one.label, spelling_of(one.label), one)
@@ -144,9 +146,14 @@ def _sided(term: Term, side: Side, phrase: str, entry: Mapping[str, Any]) -> Ter
     """The class of one side, of an entry that has sides."""
     pattern = f"{term.label}_{{side}}" if entry["sides"] is True else entry["sides"]
     own = phrase if "{side}" in phrase else f"{{side}} {phrase}"
-    codes = dict(zip(SIDES.values(), entry.get("snomed_sides", (term.snomed, term.snomed)), strict=True))
-    label, phrase = pattern.format(side=side), own.format(side=side)
-    return Term(label, term.organ, term.group, phrase, side, codes[side], term.site, term.synonyms)
+    laterality = LATERALITY[side] if term.snomed else None
+    sided = replace(
+        term, label=pattern.format(side=side), phrase=own.format(side=side), side=side, laterality=laterality
+    )
+    if "snomed_sides" not in entry:
+        return sided
+    codes = dict(zip(SIDES.values(), entry["snomed_sides"], strict=True))
+    return replace(sided, snomed=codes[side], laterality=None)
 
 
 @cache

@@ -183,8 +183,25 @@ def test_a_class_has_its_code(label: str, code: str | None) -> None:
     assert (term.label, term.snomed) == (label, code)
 
 
+@pytest.mark.parametrize(
+    ("label", "laterality"),
+    [
+        ("kidney_left", LATERALITY["left"]),
+        ("rib_right_4", LATERALITY["right"]),
+        ("kidney", None),
+        ("heart_atrium_left", None),  # its code is that of the left atrium
+        ("lung_middle_lobe_right", None),
+        ("cerebrum_left", None),  # no code, no laterality
+    ],
+)
+def test_a_side_is_coded_where_the_code_does_not_say_it(label: str, laterality: str | None) -> None:
+    term = vocabulary().find(label)
+    assert term is not None
+    assert (term.label, term.laterality) == (label, laterality)
+
+
 def test_a_code_with_place_and_side_is_one_class() -> None:
-    coded = Counter((term.snomed, term.site, term.side) for term in TERMS if term.snomed)
+    coded = Counter((term.snomed, term.site, term.laterality) for term in TERMS if term.snomed)
     assert [code for code, count in coded.items() if count > 1] == []
 
 
