@@ -537,8 +537,8 @@ LABELS: Final = tuple(
     white_matter_tracts yeast_cell zygomatic_arch zygomatic_arch_left zygomatic_arch_right
 """.split()  # noqa: SIM905 - hundreds of names are read as text
 )
-"""Every class name of the vocabulary that all sources share. The number of a class in a semantic map is its place here,
-from 1; new names are added at the end, so that numbers never change."""
+"""Every class name of the vocabulary that all sources share, sorted as of the first release. The number of a class in a
+semantic map is its place here, from 1; new names are added at the end, so that numbers never change."""
 
 
 # --- PNG --------------------------------------------------------------------------------------------------------------
