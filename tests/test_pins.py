@@ -76,15 +76,24 @@ def test_a_patient_stays_in_its_split(source: str, patient: str, split: str) -> 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
 
-NUMBERED: Final = 416
-NAMES: Final = "6ba2221b7c3c620c09b09f369cd7a9f758ea007affaa99c7d80f7c7e3d10cd7c"
+NUMBERED: Final = 1282
+NAMES: Final = "4dc8a01aed9bd9ac0905f452897ceb22ed1f5fb91070d4871e9cd86fdfa117ab"
+"""How many names `LABELS` has in the first release, and the SHA-256 of them, a name a line. Models are trained with
+these numbers: after that release neither is written anew, whatever the reason."""
 
 
 def test_a_class_keeps_its_number() -> None:
     """New names go to the end of `LABELS`, and the two literals above stay as they are."""
     assert hashlib.sha256("\n".join(LABELS[:NUMBERED]).encode()).hexdigest() == NAMES
     assert len(set(LABELS)) == len(LABELS)
-    numbers = {"abdominal_aorta": 1, "aorta": 8, "liver": 194, "spleen": 342, "vertebrae_T10": 398, "yeast_cell": 416}
+    numbers = {
+        "abdomen": 1,
+        "aorta": 38,
+        "liver": 585,
+        "spleen": 997,
+        "vertebrae_T10": 1258,
+        "zygomatic_arch_right": 1282,
+    }
     assert {name: LABELS.index(name) + 1 for name in numbers} == numbers
 
 

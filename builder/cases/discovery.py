@@ -17,6 +17,7 @@ from builder.readers.files import read_patient
 from builder.sources.metadata import SUBMODALITY
 from builder.sources.pattern import Pattern
 from builder.sources.recipe import CLASS_NAME, CLASS_NAME_IN_WORDS, PATIENT_ID, Recipe, read_rules
+from builder.sources.submodality import submodality_of
 from shards.receipt import Quarantined
 
 _SUBMODALITY = re.compile(SUBMODALITY)
@@ -241,10 +242,9 @@ def _patient(recipe: Recipe, name: str, found: Mapping[str, str]) -> str:
 
 
 def _submodality(recipe: Recipe, found: Mapping[str, str]) -> str:
-    if "submodality" not in found:
-        return recipe.submodality
-    captured = found["submodality"]
-    return recipe.submodalities.get(captured, captured.lower().replace("-", "_"))
+    captured = found.get("submodality")
+    name = recipe.submodality if captured is None else recipe.submodalities.get(captured, captured)
+    return submodality_of(recipe.modality, name)
 
 
 def _contradiction(recipe: Recipe, name: str, group: list[_Match]) -> HeldBack | None:
@@ -318,7 +318,8 @@ def case_of(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFil
 def _images(recipe: Recipe, path: str, found: Mapping[str, str]) -> list[ImageFile]:
     if recipe.files.channels is None:
         return [ImageFile(path, _submodality(recipe, found))]
-    return [ImageFile(path, name, number) for number, name in enumerate(recipe.files.channels)]
+    names = [submodality_of(recipe.modality, name) for name in recipe.files.channels]
+    return [ImageFile(path, name, number) for number, name in enumerate(names)]
 
 
 def _separate_patients(cases: list[Case]) -> tuple[list[Case], list[HeldBack]]:

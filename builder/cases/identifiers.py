@@ -28,6 +28,7 @@ from builder.cases.discovery import Discovery, HeldBack, scan
 from builder.errors import CaseError, RecipeError
 from builder.readers.files import carries_identifiers
 from builder.sources.recipe import Recipe
+from builder.sources.submodality import known_submodality, submodality_of
 from builder.sources.vocabulary import vocabulary
 from shards.atomic import write_atomic
 from shards.paths import BUILD
@@ -159,8 +160,10 @@ def shown_error(case: Case, error: CaseError) -> CaseError:
 
 def _unnamed_capture(case: Case, recipe: Recipe) -> str | None:
     """Why what a path captured may not be shown: it would stand in keys, metadata and the list of classes."""
-    told = {recipe.submodality, *recipe.submodalities.values(), *(recipe.files.channels or ())}
-    if not all(image.submodality in told for image in case.images):
+    named = (recipe.submodality, *recipe.submodalities.values(), *(recipe.files.channels or ()))
+    told = {submodality_of(recipe.modality, name) for name in named}
+    found = {image.submodality for image in case.images} - told
+    if not all(known_submodality(recipe.modality, name) for name in found):
         return f"captured a sub-modality, {_UNNAMED.format('[submodalities]', 'submodality')}"
     labels = {mask.label for mask in case.masks if mask.label is not None} - recipe.labels.keys()
     if not all(vocabulary().find(label) for label in labels):

@@ -1,4 +1,4 @@
-"""The command ``sources``: list, show, sketch and check recipes."""
+"""The command ``sources``: list, show, sketch and check recipes, and list the classes that they name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 
 from builder.commands import check
 from builder.commands.catalogue import add_licences, add_list, add_overlaps, add_show
+from builder.commands.classes import add_classes
 from builder.commands.exit_codes import BUILT
 from builder.commands.usage import help_of
 from sa_med2d_20m import MODALITIES
@@ -27,6 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_show(actions)
     add_licences(actions)
     add_overlaps(actions)
+    add_classes(actions)
     _add_init(actions)
     schema = actions.add_parser(
         "schema",

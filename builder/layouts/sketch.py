@@ -78,8 +78,8 @@ def class_name(text: str) -> str:
 
 
 def submodality_name(text: str) -> str:
-    """A sub-modality as it goes into keys."""
-    return class_name(text).lower() if _NOT_IN_NAME.sub("", text) else "00"
+    """A sub-modality as recipes write it; T2* is not T2."""
+    return class_name(text.replace("*", "star")).lower() if _NOT_IN_NAME.sub("", text) else "00"
 
 
 def _entry(key: str, value: Any) -> str:

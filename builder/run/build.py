@@ -21,6 +21,7 @@ from builder.run.plan import SourcePlan, finder, plan_source, source_root, write
 from builder.run.resume import Resumption, discard_shards, forget, resume
 from builder.run.shard import UnfinishedShards
 from builder.sources.recipe import Recipe
+from builder.sources.vocabulary import unknown_class
 from shards.atomic import TEMPORARY, write_atomic
 from shards.card import Config, write_card
 from shards.description import SourceDescription, write_source
@@ -137,10 +138,7 @@ def plan(
 
 def unknown_classes(planned: SourcePlan) -> list[str]:
     """A sentence for each class name that the vocabulary does not know."""
-    return [
-        f"class {name!r} is not in the vocabulary" + (f"; near are {', '.join(near)}" if near else "")
-        for name, near in planned.source.classes.unknown.items()
-    ]
+    return [unknown_class(name, near) for name, near in planned.source.classes.unknown.items()]
 
 
 @dataclass(frozen=True)

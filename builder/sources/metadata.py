@@ -43,7 +43,8 @@ class SourceMetadata(Table):
         license_evidence: Where the licence was read: an http(s) address with a host, or a DOI. Without it nothing is
             published.
         modality: How the images were made.
-        submodality: ``00`` where there is none or it is not known.
+        submodality: ``00`` where there is none or it is not known. Other names of one sequence, such as ``t1w`` and
+            ``mprage``, become its canonical one, ``t1``.
         homepage: Address of the source.
         access: ``open``, ``registration`` or ``private``. What is private is never published.
         citation: How its authors want to be cited.

@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.sources.metadata import SUBMODALITY, SourceMetadata
 from builder.sources.pattern import Pattern
+from builder.sources.submodality import submodality_of
 from builder.sources.table import Table
 from builder.sources.vocabulary import GROUPS, ORGANS, normalise
 from sa_med2d_20m import SPLITS
@@ -541,6 +542,7 @@ class Recipe(SourceMetadata):
             self._check_pair,
             self._check_regions,
             self._check_identifiers,
+            self._check_channels,
         ):
             check()
         return self
@@ -672,6 +674,16 @@ class Recipe(SourceMetadata):
                 'identifiers: "public" needs identifiers_evidence, an address where it is written that the collection '
                 "was de-identified, and nothing else does"
             )
+
+    def _check_channels(self) -> None:
+        names: dict[str, str] = {}
+        for channel in self.files.channels or ():
+            other = names.setdefault(submodality_of(self.modality, channel), channel)
+            if other != channel:
+                raise ValueError(
+                    f"files.channels: {other!r} and {channel!r} are names of one sub-modality, "
+                    f"{submodality_of(self.modality, channel)}; give one of them a name that tells them apart"
+                )
 
 
 def _canonical(value: Any, key: str) -> Any:

@@ -52,9 +52,9 @@ def test_bids_derivatives(sa_med2d: Command, tmp_path: Path, table: str) -> None
     assert "_label-{label}_mask.nii.gz" in text.split("name =")[0]  # a note names what else there is
     found = records(sa_med2d, tmp_path)
     assert {(one["patient"], one["case"], one["submodality"]) for one in found} == {
-        ("01", "sub-01_ses-a", "t1w"),
-        ("01", "sub-01_ses-b", "t1w"),
-        ("02", "sub-02_ses-a", "t1w"),
+        ("01", "sub-01_ses-a", "t1"),
+        ("01", "sub-01_ses-b", "t1"),
+        ("02", "sub-02_ses-a", "t1"),
     }
     assert {mask["label"] for one in found for mask in one["masks"]} == {"liver", "spleen"}
     by_label = {label: sum(m["area"] for one in found if one["axis"] == "x" for m in one["masks"] if m["label"] == label) for label in ("liver", "spleen")}  # fmt: skip

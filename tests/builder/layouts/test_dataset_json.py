@@ -63,7 +63,7 @@ def test_decathlon_channels(sa_med2d: Command, tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(volumes, RAS_TO_LPS @ lps_affine()), tmp_path / "raw/imagesTr/BRATS_001.nii.gz")
     write_nifti(tmp_path / "raw/labelsTr/BRATS_001.nii.gz", organ_map())
     records = build(sa_med2d, tmp_path, DECATHLON)
-    assert {record["submodality"] for record in records} == {"flair", "t1w", "t1gd", "t2w"}
+    assert {record["submodality"] for record in records} == {"flair", "t1", "t1ce", "t2"}
     assert {mask["label"] for record in records for mask in record["masks"]} == {"liver", "spleen"}
 
 
@@ -89,6 +89,14 @@ def test_nnunet_version_2_with_regions(sa_med2d: Command, tmp_path: Path) -> Non
     records = build(sa_med2d, tmp_path, NNUNET_2)
     assert {record["submodality"] for record in records} == {"t1", "ct_like"}
     assert {mask["label"] for record in records for mask in record["masks"]} == {"label_1", "spleen", "abdomen"}
+
+
+def test_t2_star_is_not_t2(sa_med2d: Command, tmp_path: Path) -> None:
+    for number in range(2):
+        write_nifti(tmp_path / f"raw/imagesTr/a_000{number}.nii.gz", ct_like(number))
+    write_nifti(tmp_path / "raw/labelsTr/a.nii.gz", organ_map())
+    records = build(sa_med2d, tmp_path, {**NNUNET_1, "modality": {"0": "T2-weighted", "1": "T2*"}})
+    assert {record["submodality"] for record in records} == {"t2", "t2star"}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_channels_are_submodalities_that_share_masks(sa_med2d: Command, tmp_path
     write_4d(tmp_path / "raw/images/a.nii.gz", VOLUMES)
     write_nifti(tmp_path / "raw/labels/a.nii.gz", organ_map())
     found = built(sa_med2d, tmp_path, 'channels = ["t2w", "flair", "t1gd"]')
-    for number, name in enumerate(["t2w", "flair", "t1gd"]):
+    for number, name in enumerate(["t2", "flair", "t1ce"]):
         own = [data for key, data in found.items() if key.startswith(f"mr_{name}--") and key.endswith("png")]
         assert own == as_single(sa_med2d, tmp_path / name, VOLUMES[number])
 

@@ -87,6 +87,7 @@ CANONICAL = {
     "T716_aorta_true_false_lumen": "aorta_true_and_false_lumen",
     "annulus_proper": "aortic_annulus",
     "organ_aorta_T264": "aorta",
+    "sinotubular_junction": "aortic_sinotubular_junction",
 }
 
 
