@@ -80,6 +80,7 @@ def printable(text: str) -> str:
 
 def print_table(console: Console, table: Table) -> None:
     """Print a table; where it is too narrow for a name in one piece, a line or more for each row instead."""
+    table.columns[0].no_wrap = True  # names that one must type are never cut
     if table.__rich_measure__(console, console.options).minimum <= console.width:
         console.print(table)
         return

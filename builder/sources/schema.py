@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from builder.sources.metadata import NAME
+from builder.sources.metadata import NAME, SourceMetadata
 from builder.sources.pattern import CAPTURES, Pattern
 from builder.sources.recipe import Recipe
 from shards.license import TERMS, UNPUBLISHED
@@ -57,6 +57,11 @@ def recipe_schema() -> dict[str, Any]:
     root["properties"]["name"]["pattern"] = f"^{NAME.pattern}$"
     # offered by editors; any other SPDX identifier, in any case, may stand there too
     root["properties"]["license"]["anyOf"] = [{"enum": [*sorted(TERMS), *UNPUBLISHED]}, {"type": "string"}]
+    # a recipe that says nothing of files holds metadata only; one that says anything of them says where they are
+    root["required"].remove("files")
+    root["dependentRequired"] = {
+        key: ["files"] for key in Recipe.model_fields if key != "files" and key not in SourceMetadata.model_fields
+    }
     return {"$schema": DIALECT, "title": "Recipe of a source of SA-Med2D-20M", **root, "$defs": tables}
 
 

@@ -73,7 +73,7 @@ def test_a_recipe_sets_ratios_and_seed(sa_med2d: Command, tmp_path: Path) -> Non
     }
     described = json.loads((tmp_path / "out/build/sources/Small.json").read_text())
     assert (described["split_ratios"], described["split_seed"]) == ([0.6, 0.2, 0.2], 5)
-    card = (tmp_path / "out/README.md").read_text()
+    card = (tmp_path / "out/SOURCES.md").read_text()
     assert "where `official_split` is false: train 60 %, validation 20 %, test 20 %, seed 5." in card
     assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
 

@@ -73,8 +73,8 @@ def test_recipes_of_the_readme_are_valid() -> None:
     head = whole.split("[files]")[0]
     assert parse_recipe(whole, "README").name == "MySpleen"
     found = [parse_recipe(head + part, "README") for part in parts]
-    assert [recipe.masks.segments for recipe in found] == [True, False, False]
-    assert [recipe.labels_by_file for recipe in found] == [False, False, True]
+    assert [recipe.masks.segments for recipe in found] == [True, False, False, False]
+    assert [recipe.labels_by_file for recipe in found] == [False, False, True, False]
 
 
 def test_demo_without_its_packages(sa_med2d: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,7 +221,7 @@ def count(schema: dict[str, Any], root: dict[str, Any]) -> int:
     """How many keys a table and the tables in it have."""
     inner = 0
     for entry in schema["properties"].values():
-        for arm in (entry, *entry.get("anyOf", ()), *_values_of(entry)):
+        for arm in (entry, entry.get("items", {}), *entry.get("anyOf", ()), *_values_of(entry)):
             inner += count(root["$defs"][arm["$ref"].split("/")[-1]], root) if "$ref" in arm else 0
     return len(schema["properties"]) + inner
 

@@ -12,6 +12,7 @@ import pytest
 from builder.sources import catalogue
 from builder.sources.load import load_metadata
 from builder.sources.metadata import SUBMODALITY
+from builder.sources.recipe import Recipe
 from builder.sources.submodality import known_submodality, submodality_of
 from sa_med2d_20m import MODALITIES
 from tests.support.command import Command
@@ -93,5 +94,7 @@ def test_channels_that_are_one_submodality_are_refused(sa_med2d: Command, tmp_pa
 @pytest.mark.parametrize("name", catalogue.names())
 def test_submodalities_of_the_catalogue_are_known(name: str) -> None:
     recipe = load_metadata(name)
-    named = [recipe.submodality, *recipe.submodalities.values(), *(recipe.files.channels or ())]
+    named = [recipe.submodality]
+    if isinstance(recipe, Recipe):
+        named += [*recipe.submodalities.values(), *(recipe.files.channels or ())]
     assert [one for one in named if known_submodality(recipe.modality, one) is None] == []
