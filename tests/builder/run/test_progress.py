@@ -70,7 +70,8 @@ def test_the_documents_of_a_check_and_of_the_catalogue(sa_med2d: Command, tmp_pa
     assert (record["cases"], record["images"], record["masks"]) == (1, 1, 1)
     assert record["problems"] == ["images/case01.nii.gz: image without a mask"]
     listed = json.loads(sa_med2d("sources", "list", "--json").out)
-    assert {"name", "title", "license", "modality", "tiers"} == set(listed[0])
+    told = {"name", "title", "license", "modality", "access", "tiers", "not_publishable", "builds", "layout", "labels"}
+    assert told | {"fetch", "classes", "overlaps"} == set(listed[0])
 
 
 def test_80_columns_keep_how_many_of_how_many_and_whole_names(tmp_path: Path) -> None:

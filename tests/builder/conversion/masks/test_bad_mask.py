@@ -80,7 +80,7 @@ def test_the_file_of_a_class_is_left_out_alone(sa_med2d: Command, raw: Path, fau
     assert sum(receipt["dropped"].get("bad_mask", 0) for receipt in receipts) == 1
     (bad,) = [bad for receipt in receipts for piece in receipt["pieces"] for bad in piece["bad_masks"]]
     assert (bad["case"], bad["file"]) == ("a", "a/parts/spleen.nii.gz")
-    assert "1 mask file could not be used" in (raw.parent / "out/README.md").read_text()
+    assert "1 mask file could not be used" in (raw.parent / "out/SOURCES.md").read_text()
     assert sa_med2d("verify", raw.parent / "out", "--deep").code == 0
 
 
