@@ -33,7 +33,7 @@ class Measured:
 COMMAND = "from builder.command_line import main; assert main(sys.argv[1:]) == 0"
 PLAN = (
     "from pathlib import Path; from builder.run.build import plan; from builder.run.options import Options; "
-    "from builder.sources.recipe import load_recipe; plan([load_recipe(p) for p in sys.argv[2:]], Path(sys.argv[1]), Options())"
+    "from builder.sources.load import load_recipe; plan([load_recipe(p) for p in sys.argv[2:]], Path(sys.argv[1]), Options())"
 )
 PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
 """Not the figure that `wait4` gives: that begins with the memory of the process that started it."""

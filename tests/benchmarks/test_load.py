@@ -20,38 +20,10 @@ import pytest
 import webdataset
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from builder.command_line import main
 from builder.commands.demo import demo_folder
 from sa_med2d_20m import load
+from tests.support.loader_benchmark import build, note_rate, tars, write
 from tests.support.range_server import Served, serve
-
-RECIPE = """\
-name = "{name}"
-title = "Volumes that a benchmark wrote"
-license = "CC0-1.0"
-modality = "mr"
-axes = ["x"]
-[files]
-image = "images/{{case}}.nii.gz"
-mask = "labels/{{case}}.nii.gz"
-[labels]
-{labels}
-[splits]
-train = ["*"]
-"""
-
-
-def build(folder: Path, name: str, labels: str) -> Path:
-    recipe = folder / f"{name}.toml"
-    recipe.write_text(RECIPE.format(name=name, labels=labels))
-    arguments = ["build", recipe, "--raw", folder, "--out", folder / "out", "--workers", 1, "--shard-size", "20MB"]
-    assert main([str(argument) for argument in arguments]) == 0
-    return folder / "out"
-
-
-def write(path: Path, array: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +71,6 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(folder, "Graded", "\n".join(f'{at} = "{name}"' for at, name in enumerate(reversed(SHARES), 1)))
 
 
-def tars(out: Path) -> list[str]:
-    return [str(path) for path in sorted(out.glob("data/**/*.tar"))]
-
-
 def by_loader(out: Path) -> Any:
     return load(out, "mr")
 
@@ -140,11 +108,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "webdataset, OpenCV": by_webdataset_and_opencv,
     "tar members, undecoded": by_tarfile,
 }
-
-
-def note_rate(benchmark: BenchmarkFixture, count: int) -> None:
-    assert benchmark.stats is not None
-    benchmark.extra_info["samples a second"] = round(count / benchmark.stats.stats.median)
 
 
 @pytest.mark.benchmark(group="stream 512 x 512, one process")

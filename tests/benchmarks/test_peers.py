@@ -23,7 +23,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from sa_med2d_20m import load
 from shards.index_schema import INDEX_SCHEMA
-from tests.benchmarks.test_load import build, note_rate, tars, write
+from tests.support.loader_benchmark import build, note_rate, tars, write
 from tests.support.output import by_webdataset
 
 SHAPE = (320, 248)

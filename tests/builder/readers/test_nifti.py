@@ -278,5 +278,5 @@ def test_pair_without_its_pixels(sa_med2d: Command, tmp_path: Path) -> None:
     recipe.write_text(text.replace("images/{case}.nii.gz", "images/{case}.hdr"))
     ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
     assert ran.code == 3
-    assert "a pair of .hdr and .img, but half.img is missing" in ran.err
+    assert "a pair of .hdr and .img, but the .img is missing" in ran.err
     assert {name.split("--")[2] for name, _ in members(tmp_path / "out")} == {"whole"}
