@@ -324,9 +324,9 @@ def _describe(hint: Any) -> Any:
 
 LABELS: Final = tuple(
     """
-    abdomen abdominal_aorta abdominal_cavity abdominal_wall adrenal_gland adrenal_gland_left adrenal_gland_right
-    adrenal_tumor adrenocortical_carcinoma airway airway_wall ambiguous_cell amygdala amygdala_left amygdala_right
-    anal_canal angular_gyrus angular_gyrus_left angular_gyrus_right anterior_cingulate_gyrus
+    abdomen abdominal_aorta abdominal_cavity abdominal_tissue abdominal_wall adrenal_gland adrenal_gland_left
+    adrenal_gland_right adrenal_tumor adrenocortical_carcinoma airway airway_wall ambiguous_cell amygdala amygdala_left
+    amygdala_right anal_canal angular_gyrus angular_gyrus_left angular_gyrus_right anterior_cingulate_gyrus
     anterior_cingulate_gyrus_left anterior_cingulate_gyrus_right anterior_eyeball anterior_eyeball_left
     anterior_eyeball_right anterior_orbital_gyrus anterior_orbital_gyrus_left anterior_orbital_gyrus_right
     anterior_scalene anterior_scalene_left anterior_scalene_right anterior_temporal_lobe_lateral_part
@@ -351,13 +351,14 @@ LABELS: Final = tuple(
     caudate_nucleus caudate_nucleus_left caudate_nucleus_right cecum celiac_trunk cell cell_membrane central_sulcus
     central_sulcus_left central_sulcus_right cerebellar_cortex cerebellar_cortex_left cerebellar_cortex_right
     cerebellar_vermis cerebellar_white_matter cerebellar_white_matter_left cerebellar_white_matter_right cerebellum
-    cerebellum_left cerebellum_right cerebral_artery cerebral_vessel cerebral_white_matter cerebral_white_matter_left
-    cerebral_white_matter_right cerebrospinal_fluid cerebrum cerebrum_left cerebrum_right cervical_cancer
-    cervical_esophagus cervical_spine cervical_vertebrae cervix cheek cheek_left cheek_right chest_wall choroid_of_eye
-    choroid_plexus choroid_plexus_left choroid_plexus_right choroidal_neovascularization clavicula clavicula_left
-    clavicula_right clipper coccyx cochlea cochlea_left cochlea_right colon colon_cancer colon_tumor
-    colorectal_adenocarcinoma colorectal_adenoma colorectal_cancer colorectal_high_grade_adenoma
-    colorectal_high_grade_intraepithelial_neoplasia colorectal_low_grade_adenoma
+    cerebellum_left cerebellum_right cerebral_artery cerebral_artery_stenosis cerebral_vessel cerebral_white_matter
+    cerebral_white_matter_left cerebral_white_matter_right cerebrospinal_fluid cerebrum cerebrum_left cerebrum_right
+    cervical_cancer cervical_esophagus cervical_spine cervical_vertebrae cervix cheek cheek_left cheek_right chest_wall
+    choroid_of_eye choroid_plexus choroid_plexus_left choroid_plexus_right choroidal_neovascularization clavicula
+    clavicula_left clavicula_right clipper coccyx cochlea cochlea_left cochlea_right colon colon_adenocarcinoma
+    colon_cancer colon_high_grade_intraepithelial_neoplasia colon_low_grade_intraepithelial_neoplasia colon_mucosa
+    colon_serrated_adenoma colon_tumor colorectal_adenocarcinoma colorectal_adenoma colorectal_cancer
+    colorectal_high_grade_adenoma colorectal_high_grade_intraepithelial_neoplasia colorectal_low_grade_adenoma
     colorectal_low_grade_intraepithelial_neoplasia colorectal_serrated_adenoma common_bile_duct common_carotid_artery
     common_carotid_artery_left common_carotid_artery_right compact_bone cone_photoreceptor connective_tissue
     connective_tissue_cell coracobrachial coracobrachial_left coracobrachial_right cornea corneal_nerve
@@ -381,41 +382,43 @@ LABELS: Final = tuple(
     gastrointestinal_tract gastrointestinal_ulcer gauge gauze geographic_atrophy gland glioblastoma glioma
     globus_pallidus globus_pallidus_left globus_pallidus_right glomerulus glottis gluteus_maximus gluteus_maximus_left
     gluteus_maximus_right gluteus_medius gluteus_medius_left gluteus_medius_right gluteus_minimus gluteus_minimus_left
-    gluteus_minimus_right grasper grey_matter gross_tumor_volume gross_tumor_volume_nodal gross_tumor_volume_primary
-    ground_glass_opacity hard_exudate hard_palate harmonic_ace_body harmonic_ace_head head head_and_neck_tumor heart
-    heart_atrium heart_atrium_left heart_atrium_right heart_blood_pool heart_myocardium heart_ventricle
-    heart_ventricle_left heart_ventricle_right hemorrhage hepatic_artery hepatic_vein hepatic_vessel
-    hepatocellular_carcinoma high_grade_glioma hip hip_implant hip_left hip_right hippocampus hippocampus_anterior
-    hippocampus_left hippocampus_posterior hippocampus_right humerus humerus_left humerus_right hyoid hyperplastic_polyp
-    hypopharynx hypothalamus hypothalamus_left hypothalamus_right hypoxic_ischemic_lesion iliac_artery iliac_artery_left
-    iliac_artery_right iliac_vena iliac_vena_left iliac_vena_right iliopsoas iliopsoas_left iliopsoas_right
-    impacted_tooth inferior_alveolar_canal inferior_alveolar_canal_left inferior_alveolar_canal_right
-    inferior_alveolar_nerve inferior_alveolar_nerve_left inferior_alveolar_nerve_right inferior_frontal_gyrus
-    inferior_frontal_gyrus_left inferior_frontal_gyrus_right inferior_mesenteric_artery inferior_oblique_muscle
-    inferior_oblique_muscle_left inferior_oblique_muscle_right inferior_pharyngeal_constrictor inferior_rectus_muscle
-    inferior_rectus_muscle_left inferior_rectus_muscle_right inferior_vena_cava inflammatory_cell infraspinatus
-    infraspinatus_left infraspinatus_right inner_ear inner_ear_left inner_ear_right instrument_clasper instrument_shaft
-    instrument_wrist insula_anterior_inferior_cortex insula_anterior_inferior_cortex_left
-    insula_anterior_inferior_cortex_right insula_anterior_long_gyrus insula_anterior_long_gyrus_left
-    insula_anterior_long_gyrus_right insula_anterior_short_gyrus insula_anterior_short_gyrus_left
-    insula_anterior_short_gyrus_right insula_middle_short_gyrus insula_middle_short_gyrus_left
-    insula_middle_short_gyrus_right insula_posterior_long_gyrus insula_posterior_long_gyrus_left
-    insula_posterior_long_gyrus_right insula_posterior_short_gyrus insula_posterior_short_gyrus_left
-    insula_posterior_short_gyrus_right insular_cortex insular_cortex_left insular_cortex_right intermuscular_fat
-    internal_auditory_canal internal_auditory_canal_left internal_auditory_canal_right internal_capsule
-    internal_capsule_left internal_capsule_right internal_carotid_artery internal_carotid_artery_left
-    internal_carotid_artery_right internal_jugular_vein internal_jugular_vein_left internal_jugular_vein_right
-    internal_oblique internal_oblique_left internal_oblique_right intervertebral_discs intestine
-    intracerebral_hemorrhage intracranial_artery_stenosis intracranial_hemorrhage intraocular_lens intraretinal_fluid
-    intraretinal_microvascular_abnormality intraventricular_cerebrospinal_fluid intraventricular_hemorrhage iris
-    irrigation_aspiration_tip irrigator ischemic_core ischemic_penumbra ischemic_stroke_lesion katena_forceps kidney
-    kidney_cancer kidney_capsule kidney_central_echo_complex kidney_cortex kidney_cortex_left kidney_cortex_right
-    kidney_cyst kidney_cyst_left kidney_cyst_right kidney_left kidney_lesion kidney_lesion_left kidney_lesion_right
-    kidney_medulla kidney_medulla_left kidney_medulla_right kidney_parenchyma kidney_parenchyma_left
-    kidney_parenchyma_right kidney_pelvis kidney_pelvis_left kidney_pelvis_right kidney_right kidney_stone kidney_tumor
-    kidney_tumor_left kidney_tumor_right lacrimal_gland lacrimal_gland_left lacrimal_gland_right larynx larynx_air
-    lateral_orbital_gyrus lateral_orbital_gyrus_left lateral_orbital_gyrus_right lateral_pterygoid
-    lateral_pterygoid_left lateral_pterygoid_right lateral_rectus_muscle lateral_rectus_muscle_left
+    gluteus_minimus_right gonads grasper grey_matter gross_tumor_volume gross_tumor_volume_nodal
+    gross_tumor_volume_primary ground_glass_opacity hard_exudate hard_palate harmonic_ace_body harmonic_ace_head head
+    head_and_neck_tumor healthy_myocardium heart heart_atrium heart_atrium_left heart_atrium_right heart_blood_pool
+    heart_myocardium heart_tissue heart_ventricle heart_ventricle_left heart_ventricle_right hemorrhage hepatic_artery
+    hepatic_vein hepatic_vessel hepatocellular_carcinoma high_grade_glioma hip hip_implant hip_left hip_right
+    hippocampus hippocampus_anterior hippocampus_left hippocampus_posterior hippocampus_right humerus humerus_left
+    humerus_right hyoid hyperplastic_polyp hypopharynx hypothalamus hypothalamus_left hypothalamus_right
+    hypoxic_ischemic_lesion iliac_artery iliac_artery_left iliac_artery_right iliac_vena iliac_vena_left
+    iliac_vena_right iliopsoas iliopsoas_left iliopsoas_right impacted_tooth inferior_alveolar_canal
+    inferior_alveolar_canal_left inferior_alveolar_canal_right inferior_alveolar_nerve inferior_alveolar_nerve_left
+    inferior_alveolar_nerve_right inferior_frontal_gyrus inferior_frontal_gyrus_left inferior_frontal_gyrus_right
+    inferior_mesenteric_artery inferior_oblique_muscle inferior_oblique_muscle_left inferior_oblique_muscle_right
+    inferior_pharyngeal_constrictor inferior_rectus_muscle inferior_rectus_muscle_left inferior_rectus_muscle_right
+    inferior_vena_cava inflammatory_cell infraspinatus infraspinatus_left infraspinatus_right inner_ear inner_ear_left
+    inner_ear_right instrument_clasper instrument_shaft instrument_wrist insula_anterior_inferior_cortex
+    insula_anterior_inferior_cortex_left insula_anterior_inferior_cortex_right insula_anterior_long_gyrus
+    insula_anterior_long_gyrus_left insula_anterior_long_gyrus_right insula_anterior_short_gyrus
+    insula_anterior_short_gyrus_left insula_anterior_short_gyrus_right insula_middle_short_gyrus
+    insula_middle_short_gyrus_left insula_middle_short_gyrus_right insula_posterior_long_gyrus
+    insula_posterior_long_gyrus_left insula_posterior_long_gyrus_right insula_posterior_short_gyrus
+    insula_posterior_short_gyrus_left insula_posterior_short_gyrus_right insular_cortex insular_cortex_left
+    insular_cortex_right intermuscular_fat internal_auditory_canal internal_auditory_canal_left
+    internal_auditory_canal_right internal_capsule internal_capsule_left internal_capsule_right internal_carotid_artery
+    internal_carotid_artery_left internal_carotid_artery_right internal_jugular_vein internal_jugular_vein_left
+    internal_jugular_vein_right internal_oblique internal_oblique_left internal_oblique_right intervertebral_disc_L1_L2
+    intervertebral_disc_L2_L3 intervertebral_disc_L3_L4 intervertebral_disc_L4_L5 intervertebral_disc_L5_S1
+    intervertebral_disc_T10_T11 intervertebral_disc_T11_T12 intervertebral_disc_T12_L1 intervertebral_disc_T9_T10
+    intervertebral_discs intestine intracerebral_hemorrhage intracranial_artery_stenosis intracranial_hemorrhage
+    intraocular_lens intraretinal_fluid intraretinal_microvascular_abnormality intraventricular_cerebrospinal_fluid
+    intraventricular_hemorrhage iris irrigation_aspiration_tip irrigator ischemic_core ischemic_penumbra
+    ischemic_stroke_lesion katena_forceps kidney kidney_cancer kidney_capsule kidney_central_echo_complex kidney_cortex
+    kidney_cortex_left kidney_cortex_right kidney_cyst kidney_cyst_left kidney_cyst_right kidney_left kidney_lesion
+    kidney_lesion_left kidney_lesion_right kidney_medulla kidney_medulla_left kidney_medulla_right kidney_parenchyma
+    kidney_parenchyma_left kidney_parenchyma_right kidney_pelvis kidney_pelvis_left kidney_pelvis_right kidney_right
+    kidney_stone kidney_tumor kidney_tumor_left kidney_tumor_right lacrimal_gland lacrimal_gland_left
+    lacrimal_gland_right larynx larynx_air lateral_orbital_gyrus lateral_orbital_gyrus_left lateral_orbital_gyrus_right
+    lateral_pterygoid lateral_pterygoid_left lateral_pterygoid_right lateral_rectus_muscle lateral_rectus_muscle_left
     lateral_rectus_muscle_right lateral_remainder_occipital_lobe lateral_remainder_occipital_lobe_left
     lateral_remainder_occipital_lobe_right lateral_ventricle lateral_ventricle_body lateral_ventricle_body_left
     lateral_ventricle_body_right lateral_ventricle_excluding_temporal_horn
@@ -441,22 +444,22 @@ LABELS: Final = tuple(
     masseter_right mastoid_process mastoid_process_left mastoid_process_right maxilla maxillary_sinus
     maxillary_sinus_left maxillary_sinus_right medial_orbital_gyrus medial_orbital_gyrus_left medial_orbital_gyrus_right
     medial_pterygoid medial_pterygoid_left medial_pterygoid_right medial_rectus_muscle medial_rectus_muscle_left
-    medial_rectus_muscle_right mediastinal_lymph_node mediastinum medulla_oblongata melanoma meningioma meniscus
-    mesentery metacarpal metastasis metatarsal microaneurysm midbrain middle_and_inferior_temporal_gyrus
-    middle_and_inferior_temporal_gyrus_left middle_and_inferior_temporal_gyrus_right middle_ear middle_ear_left
-    middle_ear_right middle_frontal_gyrus middle_frontal_gyrus_left middle_frontal_gyrus_right
-    middle_pharyngeal_constrictor middle_scalene middle_scalene_left middle_scalene_right mitochondria mitral_valve
-    mitral_valve_anterior_leaflet mitral_valve_posterior_leaflet monocyte multiple_sclerosis_lesion muscle
-    myelinated_white_matter myocardial_edema myocardial_infarction myocardial_scar myopic_maculopathy nasal_cavity
-    nasal_cavity_left nasal_cavity_right nasopharyngeal_carcinoma nasopharyngeal_tumor nasopharynx neck_lymph_node
-    neck_lymph_node_level_2 neck_lymph_node_level_2_left neck_lymph_node_level_2_right neck_lymph_node_level_3
-    neck_lymph_node_level_3_left neck_lymph_node_level_3_right necrosis nematode neoplastic_cell neoplastic_polyp
-    neuroblastoma neutrophil nipple nipple_left nipple_right no_reflow non_coronary_cusp non_neoplastic_polyp
-    normal_tissue nucleus nucleus_accumbens nucleus_accumbens_left nucleus_accumbens_right occipital_lobe
-    occipital_lobe_left occipital_lobe_right omentum optic_chiasm optic_cup optic_disc optic_disc_rim optic_nerve
-    optic_nerve_left optic_nerve_right optic_radiation optic_radiation_left optic_radiation_right oral_cavity oropharynx
-    ovary ovary_left ovary_right pancreas pancreatic_cancer pancreatic_cyst pancreatic_duct pancreatic_lesion
-    pancreatic_tumor parahippocampal_and_ambient_gyrus parahippocampal_and_ambient_gyrus_left
+    medial_rectus_muscle_right mediastinal_lymph_node mediastinal_tissue mediastinum medulla_oblongata melanoma
+    meningioma meniscus mesentery metacarpal metastasis metatarsal microaneurysm midbrain
+    middle_and_inferior_temporal_gyrus middle_and_inferior_temporal_gyrus_left middle_and_inferior_temporal_gyrus_right
+    middle_ear middle_ear_left middle_ear_right middle_frontal_gyrus middle_frontal_gyrus_left
+    middle_frontal_gyrus_right middle_pharyngeal_constrictor middle_scalene middle_scalene_left middle_scalene_right
+    mitochondria mitral_valve mitral_valve_anterior_leaflet mitral_valve_posterior_leaflet monocyte
+    multiple_sclerosis_lesion muscle myelinated_white_matter myocardial_edema myocardial_infarction myocardial_scar
+    myopic_maculopathy nasal_cavity nasal_cavity_left nasal_cavity_right nasopharyngeal_carcinoma nasopharyngeal_tumor
+    nasopharynx neck_lymph_node neck_lymph_node_level_2 neck_lymph_node_level_2_left neck_lymph_node_level_2_right
+    neck_lymph_node_level_3 neck_lymph_node_level_3_left neck_lymph_node_level_3_right necrosis nematode neoplastic_cell
+    neoplastic_polyp neuroblastoma neutrophil nipple nipple_left nipple_right no_reflow non_coronary_cusp
+    non_neoplastic_polyp normal_tissue nucleus nucleus_accumbens nucleus_accumbens_left nucleus_accumbens_right
+    occipital_lobe occipital_lobe_left occipital_lobe_right omentum optic_chiasm optic_cup optic_disc optic_disc_rim
+    optic_nerve optic_nerve_left optic_nerve_right optic_radiation optic_radiation_left optic_radiation_right
+    oral_cavity oropharynx ovary ovary_left ovary_right pancreas pancreatic_cancer pancreatic_cyst pancreatic_duct
+    pancreatic_lesion pancreatic_tumor parahippocampal_and_ambient_gyrus parahippocampal_and_ambient_gyrus_left
     parahippocampal_and_ambient_gyrus_right parietal_lobe parietal_lobe_left parietal_lobe_right parotid_gland
     parotid_gland_left parotid_gland_right patella patella_left patella_right patellar_cartilage pectoral_muscle
     pectoral_muscle_left pectoral_muscle_right pectoralis_major pectoralis_major_left pectoralis_major_right
@@ -482,64 +485,66 @@ LABELS: Final = tuple(
     radius_right rectum rectus_abdominis rectus_abdominis_left rectus_abdominis_right red_blood_cell renal_arteries
     renal_artery_left renal_artery_right renal_cell_carcinoma renal_vein renal_vein_left renal_vein_right
     retained_tooth_root retina retinal_artery retinal_atrophy retinal_capillary retinal_detachment retinal_fluid
-    retinal_hemorrhage retinal_layers retinal_neovascularization retinal_nonperfusion retinal_vein retinal_vessel rib
-    rib_1 rib_2 rib_3 rib_4 rib_5 rib_6 rib_7 rib_8 rib_9 rib_10 rib_11 rib_12 rib_cage rib_fracture rib_fracture_buckle
-    rib_fracture_displaced rib_fracture_nondisplaced rib_fracture_segmental rib_left rib_left_1 rib_left_2 rib_left_3
-    rib_left_4 rib_left_5 rib_left_6 rib_left_7 rib_left_8 rib_left_9 rib_left_10 rib_left_11 rib_left_12 rib_right
-    rib_right_1 rib_right_2 rib_right_3 rib_right_4 rib_right_5 rib_right_6 rib_right_7 rib_right_8 rib_right_9
-    rib_right_10 rib_right_11 rib_right_12 right_coronary_cusp right_ventricular_myocardium root_canal_filling sacrum
-    salivary_gland sartorius sartorius_left sartorius_right scalp scapula scapula_left scapula_right scissors sclera
-    seminal_vesicle_left seminal_vesicle_right seminal_vesicles septal_area septal_area_left septal_area_right
-    septum_pellucidum serratus_anterior serratus_anterior_left serratus_anterior_right sessile_serrated_lesion
-    sigmoid_colon skeletal_muscle skin skin_cancer skin_lesion skull skull_base skull_implant slit_knife small_bowel
-    small_clip_applier_body small_clip_applier_head small_clip_applier_wrist soft_exudate soft_palate
-    soft_tissue_sarcoma spatula specimen_bag sphenoid_sinus spinal_canal spinal_cord spine spleen spleen_lesion
-    splenic_artery splenic_vein spongy_bone sterno_thyroid sterno_thyroid_left sterno_thyroid_right sternocleidomastoid
-    sternocleidomastoid_left sternocleidomastoid_right sternum stomach straight_gyrus straight_gyrus_left
-    straight_gyrus_right stroke_lesion stroma styloid_process_of_temporal_bone styloid_process_of_temporal_bone_left
-    styloid_process_of_temporal_bone_right subarachnoid_hemorrhage subarachnoid_space subcallosal_area
-    subcallosal_area_left subcallosal_area_right subclavian_artery subclavian_artery_left subclavian_artery_right
-    subcutaneous_fat subcutaneous_tissue subdural_hemorrhage subgenual_frontal_cortex subgenual_frontal_cortex_left
-    subgenual_frontal_cortex_right sublingual_gland sublingual_gland_left sublingual_gland_right submandibular_gland
-    submandibular_gland_left submandibular_gland_right subretinal_fluid subretinal_hyperreflective_material
-    subscapularis subscapularis_left subscapularis_right substantia_nigra substantia_nigra_left substantia_nigra_right
-    suction_instrument superior_frontal_gyrus superior_frontal_gyrus_left superior_frontal_gyrus_right
-    superior_mesenteric_artery superior_mesenteric_vein superior_oblique_muscle superior_oblique_muscle_left
-    superior_oblique_muscle_right superior_parietal_gyrus superior_parietal_gyrus_left superior_parietal_gyrus_right
-    superior_pharyngeal_constrictor superior_rectus_muscle superior_rectus_muscle_left superior_rectus_muscle_right
+    retinal_hemorrhage retinal_layers retinal_neovascularization retinal_nonperfusion retinal_nonperfusion_area
+    retinal_vein retinal_vessel retinal_vessel_crossing rib rib_1 rib_10 rib_11 rib_12 rib_2 rib_3 rib_4 rib_5 rib_6
+    rib_7 rib_8 rib_9 rib_cage rib_fracture rib_fracture_buckle rib_fracture_displaced rib_fracture_nondisplaced
+    rib_fracture_segmental rib_left rib_left_1 rib_left_10 rib_left_11 rib_left_12 rib_left_2 rib_left_3 rib_left_4
+    rib_left_5 rib_left_6 rib_left_7 rib_left_8 rib_left_9 rib_right rib_right_1 rib_right_10 rib_right_11 rib_right_12
+    rib_right_2 rib_right_3 rib_right_4 rib_right_5 rib_right_6 rib_right_7 rib_right_8 rib_right_9 right_coronary_cusp
+    right_ventricular_myocardium root_canal_filling sacrum salivary_gland sartorius sartorius_left sartorius_right scalp
+    scapula scapula_left scapula_right scissors sclera seminal_vesicle_left seminal_vesicle_right seminal_vesicles
+    septal_area septal_area_left septal_area_right septum_pellucidum serratus_anterior serratus_anterior_left
+    serratus_anterior_right sessile_serrated_lesion sigmoid_colon skeletal_muscle skin skin_cancer skin_lesion skull
+    skull_base skull_implant slit_knife small_bowel small_clip_applier_body small_clip_applier_head
+    small_clip_applier_wrist soft_exudate soft_palate soft_tissue_sarcoma spatula specimen_bag sphenoid_sinus
+    spinal_canal spinal_cord spine spleen spleen_lesion splenic_artery splenic_vein spongy_bone sterno_thyroid
+    sterno_thyroid_left sterno_thyroid_right sternocleidomastoid sternocleidomastoid_left sternocleidomastoid_right
+    sternum sternum_body sternum_manubrium stomach straight_gyrus straight_gyrus_left straight_gyrus_right stroke_lesion
+    stroma styloid_process_of_temporal_bone styloid_process_of_temporal_bone_left styloid_process_of_temporal_bone_right
+    subarachnoid_hemorrhage subarachnoid_space subcallosal_area subcallosal_area_left subcallosal_area_right
+    subclavian_artery subclavian_artery_left subclavian_artery_right subcutaneous_fat subcutaneous_tissue
+    subdural_hemorrhage subgenual_frontal_cortex subgenual_frontal_cortex_left subgenual_frontal_cortex_right
+    sublingual_gland sublingual_gland_left sublingual_gland_right submandibular_gland submandibular_gland_left
+    submandibular_gland_right subretinal_fluid subretinal_hyperreflective_material subscapularis subscapularis_left
+    subscapularis_right substantia_nigra substantia_nigra_left substantia_nigra_right suction_instrument
+    superior_frontal_gyrus superior_frontal_gyrus_left superior_frontal_gyrus_right superior_mesenteric_artery
+    superior_mesenteric_vein superior_oblique_muscle superior_oblique_muscle_left superior_oblique_muscle_right
+    superior_parietal_gyrus superior_parietal_gyrus_left superior_parietal_gyrus_right superior_pharyngeal_constrictor
+    superior_rectus_muscle superior_rectus_muscle_left superior_rectus_muscle_right
     superior_temporal_gyrus_anterior_part superior_temporal_gyrus_anterior_part_left
     superior_temporal_gyrus_anterior_part_right superior_temporal_gyrus_middle_part
     superior_temporal_gyrus_middle_part_left superior_temporal_gyrus_middle_part_right superior_vena_cava
     supraglottic_larynx supramarginal_gyrus supramarginal_gyrus_left supramarginal_gyrus_right supraspinatus
-    supraspinatus_left supraspinatus_right surgical_clamp surgical_clip surgical_instrument suturing_needle
-    suturing_thread tarsal teeth_lower teeth_upper temporal_lobe temporal_lobe_left temporal_lobe_right temporalis
-    temporalis_left temporalis_right temporomandibular_joint temporomandibular_joint_left temporomandibular_joint_right
-    teres_major teres_major_left teres_major_right testicle testicle_left testicle_right thalamus thalamus_left
-    thalamus_right thigh_medial_compartment thigh_medial_compartment_left thigh_medial_compartment_right
-    thigh_posterior_compartment thigh_posterior_compartment_left thigh_posterior_compartment_right third_ventricle
-    thoracic_aorta thoracic_cavity thoracic_spine thoracic_vertebrae thorax thymus thyrohyoid thyrohyoid_left
-    thyrohyoid_right thyroid_cartilage thyroid_gland thyroid_gland_left thyroid_gland_right thyroid_nodule tibia
-    tibia_left tibia_right tibial_cartilage tongue tooth tooth_11 tooth_11_pulp tooth_12 tooth_12_pulp tooth_13
-    tooth_13_pulp tooth_14 tooth_14_pulp tooth_15 tooth_15_pulp tooth_16 tooth_16_pulp tooth_17 tooth_17_pulp tooth_18
-    tooth_18_pulp tooth_21 tooth_21_pulp tooth_22 tooth_22_pulp tooth_23 tooth_23_pulp tooth_24 tooth_24_pulp tooth_25
-    tooth_25_pulp tooth_26 tooth_26_pulp tooth_27 tooth_27_pulp tooth_28 tooth_28_pulp tooth_31 tooth_31_pulp tooth_32
-    tooth_32_pulp tooth_33 tooth_33_pulp tooth_34 tooth_34_pulp tooth_35 tooth_35_pulp tooth_36 tooth_36_pulp tooth_37
-    tooth_37_pulp tooth_38 tooth_38_pulp tooth_41 tooth_41_pulp tooth_42 tooth_42_pulp tooth_43 tooth_43_pulp tooth_44
-    tooth_44_pulp tooth_45 tooth_45_pulp tooth_46 tooth_46_pulp tooth_47 tooth_47_pulp tooth_48 tooth_48_pulp torso_fat
-    trachea traditional_serrated_adenoma transversospinalis transversospinalis_left transversospinalis_right trapezius
-    trapezius_left trapezius_right triceps_brachii triceps_brachii_left triceps_brachii_right tricuspid_valve trocar
-    tumor tumor_epithelium tumor_stroma tympanic_cavity tympanic_cavity_left tympanic_cavity_right ulna ulna_left
-    ulna_right ultrasound_probe ureter ureter_left ureter_right urethra urinary_bladder uterine_fibroid uterine_tumor
-    uterus vagina vein venous_sinuses ventral_diencephalon ventral_diencephalon_left ventral_diencephalon_right
-    ventral_temporal_cortex ventricular_myocardium vertebrae vertebrae_body vertebrae_C1 vertebrae_C2 vertebrae_C3
-    vertebrae_C4 vertebrae_C5 vertebrae_C6 vertebrae_C7 vertebrae_L1 vertebrae_L2 vertebrae_L3 vertebrae_L4 vertebrae_L5
-    vertebrae_L6 vertebrae_S1 vertebrae_T1 vertebrae_T2 vertebrae_T3 vertebrae_T4 vertebrae_T5 vertebrae_T6 vertebrae_T7
-    vertebrae_T8 vertebrae_T9 vertebrae_T10 vertebrae_T11 vertebrae_T12 vertebrae_T13 vertebral_arch vertebral_artery
+    supraspinatus_left supraspinatus_right surgical_clamp surgical_clip surgical_instrument surgical_instrument_clasper
+    surgical_instrument_shaft surgical_instrument_wrist suturing_needle suturing_thread tarsal teeth_lower teeth_upper
+    temporal_lobe temporal_lobe_left temporal_lobe_right temporalis temporalis_left temporalis_right
+    temporomandibular_joint temporomandibular_joint_left temporomandibular_joint_right teres_major teres_major_left
+    teres_major_right testicle testicle_left testicle_right thalamus thalamus_left thalamus_right
+    thigh_medial_compartment thigh_medial_compartment_left thigh_medial_compartment_right thigh_posterior_compartment
+    thigh_posterior_compartment_left thigh_posterior_compartment_right third_ventricle thoracic_aorta thoracic_cavity
+    thoracic_spine thoracic_vertebrae thorax thymus thyrohyoid thyrohyoid_left thyrohyoid_right thyroid_cartilage
+    thyroid_gland thyroid_gland_left thyroid_gland_right thyroid_nodule tibia tibia_left tibia_right tibial_cartilage
+    tongue tooth tooth_11 tooth_11_pulp tooth_12 tooth_12_pulp tooth_13 tooth_13_pulp tooth_14 tooth_14_pulp tooth_15
+    tooth_15_pulp tooth_16 tooth_16_pulp tooth_17 tooth_17_pulp tooth_18 tooth_18_pulp tooth_21 tooth_21_pulp tooth_22
+    tooth_22_pulp tooth_23 tooth_23_pulp tooth_24 tooth_24_pulp tooth_25 tooth_25_pulp tooth_26 tooth_26_pulp tooth_27
+    tooth_27_pulp tooth_28 tooth_28_pulp tooth_31 tooth_31_pulp tooth_32 tooth_32_pulp tooth_33 tooth_33_pulp tooth_34
+    tooth_34_pulp tooth_35 tooth_35_pulp tooth_36 tooth_36_pulp tooth_37 tooth_37_pulp tooth_38 tooth_38_pulp tooth_41
+    tooth_41_pulp tooth_42 tooth_42_pulp tooth_43 tooth_43_pulp tooth_44 tooth_44_pulp tooth_45 tooth_45_pulp tooth_46
+    tooth_46_pulp tooth_47 tooth_47_pulp tooth_48 tooth_48_pulp torso_fat trachea traditional_serrated_adenoma
+    transversospinalis transversospinalis_left transversospinalis_right trapezius trapezius_left trapezius_right
+    triceps_brachii triceps_brachii_left triceps_brachii_right tricuspid_valve trocar tumor tumor_epithelium
+    tumor_stroma tympanic_cavity tympanic_cavity_left tympanic_cavity_right ulna ulna_left ulna_right ultrasound_probe
+    ureter ureter_left ureter_right urethra urinary_bladder uterine_fibroid uterine_tumor uterocervix uterus vagina vein
+    venous_sinuses ventral_diencephalon ventral_diencephalon_left ventral_diencephalon_right ventral_temporal_cortex
+    ventricular_myocardium vertebrae vertebrae_C1 vertebrae_C2 vertebrae_C3 vertebrae_C4 vertebrae_C5 vertebrae_C6
+    vertebrae_C7 vertebrae_L1 vertebrae_L2 vertebrae_L3 vertebrae_L4 vertebrae_L5 vertebrae_L6 vertebrae_S1 vertebrae_T1
+    vertebrae_T10 vertebrae_T11 vertebrae_T12 vertebrae_T13 vertebrae_T2 vertebrae_T3 vertebrae_T4 vertebrae_T5
+    vertebrae_T6 vertebrae_T7 vertebrae_T8 vertebrae_T9 vertebrae_body vertebral_arch vertebral_artery
     vertebral_artery_left vertebral_artery_right vertebral_fracture vertebral_lesion vestibular_schwannoma
     vestibule_and_semicircular_canals vestibule_and_semicircular_canals_left vestibule_and_semicircular_canals_right
     visceral_fat vitreous_hemorrhage white_blood_cell white_matter white_matter_hyperintensity white_matter_lesion
     white_matter_tracts yeast_cell zygomatic_arch zygomatic_arch_left zygomatic_arch_right
-""".split()  # noqa: SIM905 - hundreds of names are read as text
+    """.split()  # noqa: SIM905 - hundreds of names are read as text
 )
 """Every class name of the vocabulary that all sources share, sorted as of the first release. The number of a class in a
 semantic map is its place here, from 1; new names are added at the end, so that numbers never change."""
