@@ -739,7 +739,9 @@ class _Place:
 
     def patiently(self, read: Callable[[], _Read], below: str) -> _Read:
         """See `_patiently`."""
-        return _patiently(read, f"{self.name}: {below}", patience=_patience(self.server), secrets=_secrets(self.options))
+        return _patiently(
+            read, f"{self.name}: {below}", patience=_patience(self.server), secrets=_secrets(self.options)
+        )
 
     def file_system(self) -> Any:
         """The file system; one for each process, as connections do not survive a fork."""
@@ -913,8 +915,9 @@ def _patiently(
         DatasetError: It fails for good, or too often.
         FileNotFoundError: As ``read``, and so are the errors that are known.
     """
-    asked = 0.0
-    for attempt in itertools.count(1):
+    attempt, asked = 0, 0.0
+    while True:
+        attempt += 1
         patience.rest()
         try:
             data = read()
@@ -939,7 +942,6 @@ def _patiently(
         else:
             patience.answered = True
             return data
-    raise AssertionError("the last attempt returns or raises")
 
 
 _SECRET_NAMES: Final = re.compile("(?i)token|secret|password|key|auth|cookie|credential|sas")
@@ -1045,8 +1047,56 @@ def _merged(spans: Sequence[_Span], gap: int, largest: int) -> Iterator[tuple[_S
         yield _Span(held[0].start, held[-1].end), held
 
 
-def _read_spans(place: _Place, shard: str, spans: Sequence[_Span]) -> Iterator[bytes]:
-    """The bytes of each span, in order; the next read runs while the last one is used."""
+class _Ahead:
+    """What was read of a shard beyond a piece, for the piece after it: a request costs as much as many samples do."""
+
+    def __init__(self) -> None:
+        self._held = (0, b"")  # one value, so that threads never see half of it
+        self._last: int | None = None
+
+    def follows(self, start: int, stop: int | None) -> bool:
+        """Whether samples from ``start`` to ``stop`` come right after those of the last call, as without shuffling.
+
+        Nodes take every n-th piece, workers take neighbours: who does not read on need not read ahead.
+        """
+        last, self._last = self._last, stop
+        return stop is not None and last == start
+
+    def put(self, start: int, data: bytes) -> None:
+        """Keep bytes from ``start`` on, instead of what was kept."""
+        self._held = (start, data)
+
+    def take(self, span: _Span) -> bytes:
+        """The beginning of a span, as far as it is here."""
+        start, data = self._held
+        return data[span.start - start : span.end - start] if span.start >= start else b""
+
+
+def _end_ahead(start: int, end: int, after: Sequence[_Span], gap: int) -> int:
+    """Up to where to read from ``start``: to ``end``, and over neighbours as long as the read stays small."""
+    for span in after:
+        if not end <= span.start <= end + gap or span.end - start > _AHEAD:
+            break
+        end = span.end
+    return end
+
+
+_AHEAD: Final = 2**20
+"""Bytes of a read that goes beyond its piece; 48 pieces of a small shard are a few reads then."""
+
+
+def _read_spans(
+    place: _Place, shard: str, spans: Sequence[_Span], after: Sequence[_Span], ahead: _Ahead
+) -> Iterator[bytes]:
+    """The bytes of each span, in order; the next read runs while the last one is used.
+
+    Args:
+        place: Of the shard.
+        shard: Its path.
+        spans: What is read.
+        after: What is likely to be read next, by the next call, as far as it follows.
+        ahead: What the last call has read of it.
+    """
     if place.local:
         with Path(place.path(shard)).open("rb") as file:
             for whole, parts in _merged(spans, gap=1 << 14, largest=1 << 22):
@@ -1055,11 +1105,12 @@ def _read_spans(place: _Place, shard: str, spans: Sequence[_Span]) -> Iterator[b
         return
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging, which only reading needs
 
-    with ThreadPoolExecutor(1) as ahead, _Remote(place, shard) as remote:
+    with ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
             for whole, parts in _merged(spans, gap=1 << 16, largest=1 << 23):
-                waiting.append((ahead.submit(remote.fetch, whole), whole, parts))
+                further = after if parts[-1] is spans[-1] else ()
+                waiting.append((next_one.submit(remote.fetch, whole, further), whole, parts))
                 if len(waiting) > 1:
                     data, read, inside = waiting.popleft()
                     yield from _parts(data.result(), read, inside)
@@ -1087,8 +1138,8 @@ def _complete(data: bytes, wanted: _Span, shard: str) -> bytes:
 class _Remote:
     """A shard on a server, read by ranges."""
 
-    def __init__(self, place: _Place, shard: str) -> None:
-        self._place, self._shard, self._file = place, shard, None
+    def __init__(self, place: _Place, shard: str, ahead: _Ahead) -> None:
+        self._place, self._shard, self._ahead, self._file = place, shard, ahead, None
 
     def __enter__(self) -> _Remote:
         return self
@@ -1096,14 +1147,18 @@ class _Remote:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def fetch(self, span: _Span) -> bytes:
+    def fetch(self, span: _Span, after: Sequence[_Span]) -> bytes:
         """A range; where a connection breaks, only what is missing is asked for again."""
-        pieces: list[bytes] = []
+        pieces = [self._ahead.take(span)]
+        missing = span.start + len(pieces[0])
+        if missing == span.end:
+            return pieces[0]
+        end = _end_ahead(missing, span.end, after, gap=1 << 16)
 
         def more() -> bytes:
             try:
-                while (start := span.start + sum(map(len, pieces))) < span.end:
-                    piece = self._read(_Span(start, span.end))
+                while (start := span.start + sum(map(len, pieces))) < end:
+                    piece = self._read(_Span(start, end))
                     if not piece:
                         break
                     pieces.append(piece)
@@ -1112,7 +1167,11 @@ class _Remote:
                 raise
             return b"".join(pieces)
 
-        return _complete(self._place.patiently(more, self._shard), span, self._shard)
+        data = self._place.patiently(more, self._shard)
+        size = span.end - span.start
+        if end > span.end:
+            self._ahead.put(span.end, data[size:])
+        return _complete(data[:size], span, self._shard)
 
     def _read(self, span: _Span) -> bytes:
         if self._place.protocol == "hf":
@@ -1188,6 +1247,7 @@ class _Chosen:
         labels: Class name -> number of wanted samples with a wanted mask of it.
         masks: Number of wanted masks of wanted samples.
         largest: Area of the largest mask, wanted or not.
+        ahead: What was read of them too early.
     """
 
     keys: list[str]
@@ -1196,6 +1256,7 @@ class _Chosen:
     labels: collections.Counter[str]
     masks: int
     largest: int
+    ahead: _Ahead = dataclasses.field(default_factory=_Ahead, repr=False, compare=False)
 
 
 @functools.lru_cache(maxsize=8)
@@ -1822,10 +1883,9 @@ def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
 def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> Iterator[_Sample]:
     """Image, label map and metadata of the wanted samples of a shard."""
     found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp)
-    places = found.places[start:stop]
-    starts, ends = places[:, ::2].min(axis=1), (places[:, ::2] + places[:, 1::2]).max(axis=1)
-    spans = [_Span(*pair) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
-    datas = _read_spans(reading.place, shard.path, spans)
+    places, spans = found.places[start:stop], _spans(found.places[start:stop])
+    after = _spans(found.places[stop:][:_PIECE]) if found.ahead.follows(start, stop) else []
+    datas = _read_spans(reading.place, shard.path, spans, after, found.ahead)
     for key, row, span, data in zip(found.keys[start:stop], places.tolist(), spans, datas, strict=True):
         image, mask, text = (data[row[at] - span.start :][: row[at + 1]] for at in (0, 2, 4))
         where = functools.partial("{}: {}: {}.json".format, reading.place.name, shard.path, key)
@@ -1843,6 +1903,12 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
         if reading.wanted.over_masks:
             record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
         yield image, mask, record
+
+
+def _spans(places: npt.NDArray[np.int64]) -> list[_Span]:
+    """From the first to the last byte of each sample."""
+    starts, ends = places[:, ::2].min(axis=1), (places[:, ::2] + places[:, 1::2]).max(axis=1)
+    return [_Span(*pair) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 _READABLE_SCHEMAS: Final = (1, 2)

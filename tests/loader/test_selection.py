@@ -144,7 +144,7 @@ def test_bytes_read_grow_with_what_is_chosen(out: Path, web: Served) -> None:
     list(load(web.url, "ct"))
     assert web.bytes_of(".tar") <= whole
     full = [path for path, _ in web.sent if path.endswith(".tar")]
-    assert len(full) == 48  # one request for each piece that is dealt
+    assert len(full) < 12  # of 48 pieces that are dealt
     web.sent.clear()
     rows = list(load(web.url, "ct", sources="Share", planes="axial", labels="spleen"))
     share = len(rows) / sum(name.endswith(".json") and name.startswith("ct") for name, _ in members(out))
