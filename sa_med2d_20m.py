@@ -779,8 +779,8 @@ def _from_hub(place: _Place, below: str, span: _Span | None = None) -> bytes:
         Exception: What the client raises, of the kind that `_patiently` knows.
     """
     import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-    from huggingface_hub import utils  # noqa: PLC0415
 
+    utils: Any = importlib.import_module("huggingface_hub.utils")  # which exports late, so that types do not show
     repository, commit = place.root.removeprefix("datasets/").rsplit("@", 1)
     address = huggingface_hub.hf_hub_url(repository, below, repo_type="dataset", revision=commit)
     headers = utils.build_hf_headers(token=dict(place.options).get("token"))
