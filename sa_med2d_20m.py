@@ -857,9 +857,15 @@ def _why_changed(
 
 # --- reading from anywhere --------------------------------------------------------------------------------------------
 
-_ATTEMPTS: Final = 8
+_ATTEMPTS: Final = 20
+"""How often a request is tried: one that fails five times in nine, as two hops do that fail in a third, ends so in
+one of 100,000; a server that stays down and names no time is given up after a minute."""
+_ATTEMPTS_OF_STRANGERS: Final = 8
+"""The same where nothing has answered yet: the address may be wrong."""
 _FIRST_WAIT: Final = 0.25
-_LONGEST_WAIT: Final = 60.0
+_LONGEST_WAIT: Final = 4.0
+_PATIENCE: Final = 330.0
+"""Seconds of waits that a server may ask of one request: the Hub counts requests by windows of five minutes."""
 _HEADER: Final = 512
 """Bytes of a member's tar header, which lies before the member."""
 
@@ -889,9 +895,16 @@ class _Place:
         """Whether reading costs no request."""
         return self.protocol == "file"
 
+    @property
+    def server(self) -> str:
+        """What asks for patience: all repositories of the Hub do it together."""
+        return "hf" if self.protocol == "hf" else self.root
+
     def patiently(self, read: Callable[[], _Read], below: str) -> _Read:
         """See `_patiently`."""
-        return _patiently(read, f"{self.name}: {below}", patience=_patience(self.root), secrets=_secrets(self.options))
+        return _patiently(
+            read, f"{self.name}: {below}", patience=_patience(self.server), secrets=_secrets(self.options)
+        )
 
     def file_system(self) -> Any:
         """The file system; one for each process, as connections do not survive a fork."""
@@ -906,13 +919,45 @@ class _Place:
         if self.local and Path(self.path(below)).is_file():
             _refuse_large(Path(self.path(below)).stat().st_size, f"{self.name}: {below}")
         read: Callable[[], bytes] = lambda: self.file_system().cat_file(self.path(below))  # noqa: E731
-        return self.patiently(read, below)
+        return self.patiently((lambda: _from_hub(self, below)) if self.protocol == "hf" else read, below)
 
     def glob(self, pattern: str) -> list[str]:
         """Paths below the root, sorted."""
         found = self.patiently(lambda: self.file_system().glob(self.path(pattern)), pattern)
         start = len(self.file_system()._strip_protocol(self.root).rstrip("/")) + 1
         return sorted(self.file_system()._strip_protocol(path)[start:] for path in found)
+
+
+def _from_hub(place: _Place, below: str, span: _Span | None = None) -> bytes:
+    """A file of the Hub, or bytes of it, by a single request that is not repeated.
+
+    `HfFileSystem` repeats each request up to five times, after a second or more each, and tells nobody else of it:
+    its waits would come on top of ours.
+
+    Returns:
+        The bytes; fewer than were asked for where the file ends before.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        Exception: What the client raises, of the kind that `_patiently` knows.
+    """
+    import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
+
+    utils: Any = importlib.import_module("huggingface_hub.utils")  # which exports late, so that types do not show
+    repository, commit = place.root.removeprefix("datasets/").rsplit("@", 1)
+    address = huggingface_hub.hf_hub_url(repository, below, repo_type="dataset", revision=commit)
+    headers = utils.build_hf_headers(token=dict(place.options).get("token"))
+    if span is not None:
+        headers["Range"] = f"bytes={span.start}-{span.end - 1}"
+    limit = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+    response = utils.get_session().get(address, headers=headers, timeout=limit)
+    if span is not None and response.status_code == 416:  # it starts behind the end
+        return b""
+    if response.status_code == 404:
+        raise FileNotFoundError(place.path(below))
+    utils.hf_raise_for_status(response)
+    data = bytes(response.content)
+    return data if span is None or response.status_code == 206 else data[span.start : span.end]
 
 
 @functools.lru_cache(maxsize=16)
@@ -958,7 +1003,7 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
             lambda: api.dataset_info(repository, revision=revision),
             repository,
             known=(errors.HfHubHTTPError,),
-            patience=_patience(repository),
+            patience=_patience("hf"),
             secrets=secrets,
         )
     except errors.GatedRepoError:
@@ -981,21 +1026,25 @@ class _Patience:
         self._until = 0.0
         self._waited = 0.0
         self._said = False
+        self.answered = False
 
     def rest(self) -> None:
-        """Wait as long as another request was asked to."""
-        time.sleep(max(0.0, self._until - time.monotonic()))
+        """Wait as long as any request was asked to."""
+        while (left := self._until - time.monotonic()) > 0:
+            time.sleep(left)
 
     def wait(self, seconds: float, what: str, reason: str) -> None:
-        """Wait, and say so once it is ten seconds in all."""
-        now = time.monotonic()
-        self._until = max(self._until, now + seconds)
-        self._waited += seconds
-        if self._waited >= _QUIET and not self._said:
+        """Wait, and say so once it is ten seconds in all; waits of neighbours at the same time are one."""
+        until = time.monotonic() + seconds
+        added = max(0.0, until - max(self._until, until - seconds))
+        self._until = max(self._until, until)
+        if self._waited + added >= _QUIET and not self._said:
             import logging  # noqa: PLC0415 - only waiting needs it
 
             self._said = True
-            logging.getLogger(__name__).warning("%s: waited %.0f s so far: %s", what, self._waited, reason)
+            said = "%s: waited %.0f s so far, and waits %.0f s more: %s"
+            logging.getLogger(__name__).warning(said, what, self._waited, added, reason)
+        self._waited += added
         self.rest()
 
 
@@ -1029,22 +1078,33 @@ def _patiently(
         DatasetError: It fails for good, or too often.
         FileNotFoundError: As ``read``, and so are the errors that are known.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    attempt, asked = 0, 0.0
+    while True:
+        attempt += 1
         patience.rest()
         try:
-            return read()
+            data = read()
         except (FileNotFoundError, DatasetError):
+            patience.answered = True
             raise
         except Exception as error:
-            if attempt == _ATTEMPTS or not _may_pass(error):
+            patience.answered = patience.answered or _status(error) is not None
+            # a connection that was cut is opened again at once
+            seconds = 0.0 if _status(error) is None and attempt == 1 else _wait(error, attempt)
+            asked += seconds
+            most = _ATTEMPTS if patience.answered else _ATTEMPTS_OF_STRANGERS
+            if attempt >= most or asked > _PATIENCE or not _may_pass(error):
                 if isinstance(error, known):
                     raise
                 tried = f" after {attempt} attempts" if attempt > 1 else ""
-                said = f"{what} cannot be read{tried}: {_reason(error, secrets)}"
+                long = f"; the server asks for {seconds:.0f} s more: try again then" if asked > _PATIENCE else ""
+                said = f"{what} cannot be read{tried}: {_reason(error, secrets)}{long}"
                 raise DatasetError(_without_secrets(said, secrets)) from None  # whose own words may hold a token
-            if _status(error) is not None or attempt > 1:  # a connection that was cut is opened again at once
-                patience.wait(_wait(error, attempt), _without_secrets(what, secrets), _reason(error, secrets))
-    raise AssertionError("the last attempt returns or raises")
+            if seconds:
+                patience.wait(seconds, _without_secrets(what, secrets), _reason(error, secrets))
+        else:
+            patience.answered = True
+            return data
 
 
 _SECRET_NAMES: Final = re.compile("(?i)token|secret|password|key|auth|cookie|credential|sas")
@@ -1132,11 +1192,18 @@ _LONGEST_REASON: Final = 400
 
 
 def _wait(error: Exception, attempt: int) -> float:
-    """Seconds to wait: what the server asks for, else twice as long each time."""
+    """Seconds to wait: what the server asks for, else twice as long each time, up to a few seconds."""
     headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
-    asked = str(headers.get("Retry-After") or headers.get("retry-after") or "")
-    own = _FIRST_WAIT * 2 ** (attempt - 1 - (_status(error) is None))
-    return min(float(asked) if asked.isdecimal() else own, _LONGEST_WAIT)
+    heard = {str(name).lower(): str(value) for name, value in headers.items()}
+    if (asked := heard.get("retry-after", "").strip()).isdecimal():
+        return float(asked)
+    if window := _NOTHING_LEFT.search(heard.get("ratelimit", "")):
+        return float(window[1])
+    return min(_FIRST_WAIT * 2.0 ** min(attempt - 1 - (_status(error) is None), 10), _LONGEST_WAIT)
+
+
+_NOTHING_LEFT: Final = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
+"""Of a RateLimit header: no request is left, and the seconds until the next window, as the Hub has it."""
 
 
 class _Span(typing.NamedTuple):
@@ -1158,8 +1225,56 @@ def _merged(spans: Sequence[_Span], gap: int, largest: int) -> Iterator[tuple[_S
         yield _Span(held[0].start, held[-1].end), held
 
 
-def _read_spans(place: _Place, shard: str, spans: Sequence[_Span]) -> Iterator[bytes]:
-    """The bytes of each span, in order; the next read runs while the last one is used."""
+class _Ahead:
+    """What was read of a shard beyond a piece, for the piece after it: a request costs as much as many samples do."""
+
+    def __init__(self) -> None:
+        self._held = (0, b"")  # one value, so that threads never see half of it
+        self._last: int | None = None
+
+    def follows(self, start: int, stop: int | None) -> bool:
+        """Whether samples from ``start`` to ``stop`` come right after those of the last call, as without shuffling.
+
+        Nodes take every n-th piece, workers take neighbours: who does not read on need not read ahead.
+        """
+        last, self._last = self._last, stop
+        return stop is not None and last == start
+
+    def put(self, start: int, data: bytes) -> None:
+        """Keep bytes from ``start`` on, instead of what was kept."""
+        self._held = (start, data)
+
+    def take(self, span: _Span) -> bytes:
+        """The beginning of a span, as far as it is here."""
+        start, data = self._held
+        return data[span.start - start : span.end - start] if span.start >= start else b""
+
+
+def _end_ahead(start: int, end: int, after: Sequence[_Span], gap: int) -> int:
+    """Up to where to read from ``start``: to ``end``, and over neighbours as long as the read stays small."""
+    for span in after:
+        if not end <= span.start <= end + gap or span.end - start > _AHEAD:
+            break
+        end = span.end
+    return end
+
+
+_AHEAD: Final = 2**20
+"""Bytes of a read that goes beyond its piece; 48 pieces of a small shard are a few reads then."""
+
+
+def _read_spans(
+    place: _Place, shard: str, spans: Sequence[_Span], after: Sequence[_Span], ahead: _Ahead
+) -> Iterator[bytes]:
+    """The bytes of each span, in order; the next read runs while the last one is used.
+
+    Args:
+        place: Of the shard.
+        shard: Its path.
+        spans: What is read.
+        after: What is likely to be read next, by the next call, as far as it follows.
+        ahead: What the last call has read of it.
+    """
     if place.local:
         with Path(place.path(shard)).open("rb") as file:
             for whole, parts in _merged(spans, gap=1 << 14, largest=1 << 22):
@@ -1168,11 +1283,12 @@ def _read_spans(place: _Place, shard: str, spans: Sequence[_Span]) -> Iterator[b
         return
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging, which only reading needs
 
-    with ThreadPoolExecutor(1) as ahead, _Remote(place, shard) as remote:
+    with ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
             for whole, parts in _merged(spans, gap=1 << 16, largest=1 << 23):
-                waiting.append((ahead.submit(remote.fetch, whole), whole, parts))
+                further = after if parts[-1] is spans[-1] else ()
+                waiting.append((next_one.submit(remote.fetch, whole, further), whole, parts))
                 if len(waiting) > 1:
                     data, read, inside = waiting.popleft()
                     yield from _parts(data.result(), read, inside)
@@ -1200,8 +1316,8 @@ def _complete(data: bytes, wanted: _Span, shard: str) -> bytes:
 class _Remote:
     """A shard on a server, read by ranges."""
 
-    def __init__(self, place: _Place, shard: str) -> None:
-        self._place, self._shard, self._file = place, shard, None
+    def __init__(self, place: _Place, shard: str, ahead: _Ahead) -> None:
+        self._place, self._shard, self._ahead, self._file = place, shard, ahead, None
 
     def __enter__(self) -> _Remote:
         return self
@@ -1209,15 +1325,18 @@ class _Remote:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def fetch(self, span: _Span) -> bytes:
+    def fetch(self, span: _Span, after: Sequence[_Span]) -> bytes:
         """A range; where a connection breaks, only what is missing is asked for again."""
-        pieces: list[bytes] = []
+        pieces = [self._ahead.take(span)]
+        missing = span.start + len(pieces[0])
+        if missing == span.end:
+            return pieces[0]
+        end = _end_ahead(missing, span.end, after, gap=1 << 16)
 
         def more() -> bytes:
             try:
-                while (start := span.start + sum(map(len, pieces))) < span.end:
-                    self._opened().seek(start)
-                    piece = self._opened().read(span.end - start)
+                while (start := span.start + sum(map(len, pieces))) < end:
+                    piece = self._read(_Span(start, end))
                     if not piece:
                         break
                     pieces.append(piece)
@@ -1226,7 +1345,18 @@ class _Remote:
                 raise
             return b"".join(pieces)
 
-        return _complete(self._place.patiently(more, self._shard), span, self._shard)
+        data = self._place.patiently(more, self._shard)
+        size = span.end - span.start
+        if end > span.end:
+            self._ahead.put(span.end, data[size:])
+        return _complete(data[:size], span, self._shard)
+
+    def _read(self, span: _Span) -> bytes:
+        if self._place.protocol == "hf":
+            return _from_hub(self._place, self._shard, span)
+        file = self._opened()
+        file.seek(span.start)
+        return bytes(file.read(span.end - span.start))
 
     def _opened(self) -> Any:
         if self._file is None:
@@ -1302,6 +1432,7 @@ class _Chosen:
         labels: Class name -> number of wanted samples with a wanted mask of it.
         masks: Number of wanted masks of wanted samples.
         largest: Area of the largest mask, wanted or not.
+        ahead: What was read of them too early.
     """
 
     keys: list[str]
@@ -1310,6 +1441,7 @@ class _Chosen:
     labels: collections.Counter[str]
     masks: int
     largest: int
+    ahead: _Ahead = dataclasses.field(default_factory=_Ahead, repr=False, compare=False)
 
 
 @functools.lru_cache(maxsize=8)
@@ -1945,10 +2077,9 @@ def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
 def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> Iterator[_Sample]:
     """Image, label map and metadata of the wanted samples of a shard."""
     found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp)
-    places = found.places[start:stop]
-    starts, ends = places[:, ::2].min(axis=1), (places[:, ::2] + places[:, 1::2]).max(axis=1)
-    spans = [_Span(*pair) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
-    datas = _read_spans(reading.place, shard.path, spans)
+    places, spans = found.places[start:stop], _spans(found.places[start:stop])
+    after = _spans(found.places[stop:][:_PIECE]) if found.ahead.follows(start, stop) else []
+    datas = _read_spans(reading.place, shard.path, spans, after, found.ahead)
     for key, row, span, data in zip(found.keys[start:stop], places.tolist(), spans, datas, strict=True):
         image, mask, text = (data[row[at] - span.start :][: row[at + 1]] for at in (0, 2, 4))
         where = functools.partial("{}: {}: {}.json".format, reading.place.name, shard.path, key)
@@ -1966,6 +2097,12 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
         if reading.wanted.over_masks:
             record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
         yield image, mask, record
+
+
+def _spans(places: npt.NDArray[np.int64]) -> list[_Span]:
+    """From the first to the last byte of each sample."""
+    starts, ends = places[:, ::2].min(axis=1), (places[:, ::2] + places[:, 1::2]).max(axis=1)
+    return [_Span(*pair) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 _READABLE_SCHEMAS: Final = (1, 2)

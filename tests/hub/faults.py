@@ -17,6 +17,8 @@ class Fault:
     Args:
         status: Answer this instead of doing what was asked.
         retry_after: Seconds in a Retry-After header beside ``status``.
+        next_window: Seconds in a RateLimit header that says that no request is left, as
+            https://huggingface.co/docs/hub/rate-limits describes it.
         delay: Seconds to wait before the request is looked at.
         cut_after: Close the connection after this many bytes of the answer's body.
         lose_answer: Do what was asked, then close the connection without an answer.
@@ -27,11 +29,15 @@ class Fault:
     delay: float = 0.0
     cut_after: int | None = None
     lose_answer: bool = False
+    next_window: int | None = None
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of the answer that ``status`` gives."""
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.next_window is not None:
+            headers["RateLimit"] = f'"resolvers";r=0;t={self.next_window}'
+        return headers
 
 
 @dataclass
@@ -58,6 +64,7 @@ class Faults:
         delay: float = 0.0,
         cut_after: int | None = None,
         lose_answer: bool = False,
+        next_window: int | None = None,
     ) -> None:
         """Spoil the next ``times`` requests that match; each request meets the first fault that matches it.
 
@@ -70,9 +77,10 @@ class Faults:
             delay: Seconds.
             cut_after: Bytes.
             lose_answer: Whether the answer is lost.
+            next_window: Seconds.
         """
         matches = _searcher(match) if isinstance(match, str) else match
-        fault = Fault(status, retry_after, delay, cut_after, lose_answer)
+        fault = Fault(status, retry_after, delay, cut_after, lose_answer, next_window)
         with self._lock:
             self._planned.append(_Planned(matches, fault, times))
 

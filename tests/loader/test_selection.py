@@ -144,7 +144,7 @@ def test_bytes_read_grow_with_what_is_chosen(out: Path, web: Served) -> None:
     list(load(web.url, "ct"))
     assert web.bytes_of(".tar") <= whole
     full = [path for path, _ in web.sent if path.endswith(".tar")]
-    assert len(full) == 48  # one request for each piece that is dealt
+    assert len(full) < 12  # of 48 pieces that are dealt
     web.sent.clear()
     rows = list(load(web.url, "ct", sources="Share", planes="axial", labels="spleen"))
     share = len(rows) / sum(name.endswith(".json") and name.startswith("ct") for name, _ in members(out))
@@ -162,8 +162,8 @@ def test_what_servers_refuse_for_a_while_is_asked_again(out: Path, web: Served) 
 
 
 def test_what_servers_refuse_for_good_is_an_error(web: Served) -> None:
-    web.failing = {".tar": [503] * 50}
-    with pytest.raises(DatasetError, match=r"train-0000.\.tar cannot be read after 8 attempts"):
+    web.failing = {".tar": [503] * 20}
+    with pytest.raises(DatasetError, match=r"train-0000.\.tar cannot be read after 20 attempts"):
         list(load(web.url, "ct", sources="Free"))
     web.failing = {"README.md": [403]}
     with pytest.raises(DatasetError, match="403"):
