@@ -499,8 +499,8 @@ LABELS: Final = tuple(
     small_clip_applier_wrist soft_exudate soft_palate soft_tissue_sarcoma spatula specimen_bag sphenoid_sinus
     spinal_canal spinal_cord spine spleen spleen_lesion splenic_artery splenic_vein spongy_bone sterno_thyroid
     sterno_thyroid_left sterno_thyroid_right sternocleidomastoid sternocleidomastoid_left sternocleidomastoid_right
-    sternum sternum_body sternum_manubrium stomach straight_gyrus straight_gyrus_left straight_gyrus_right stroke_lesion
-    stroma styloid_process_of_temporal_bone styloid_process_of_temporal_bone_left styloid_process_of_temporal_bone_right
+    sternum sternum_body stomach straight_gyrus straight_gyrus_left straight_gyrus_right stroke_lesion stroma
+    styloid_process_of_temporal_bone styloid_process_of_temporal_bone_left styloid_process_of_temporal_bone_right
     subarachnoid_hemorrhage subarachnoid_space subcallosal_area subcallosal_area_left subcallosal_area_right
     subclavian_artery subclavian_artery_left subclavian_artery_right subcutaneous_fat subcutaneous_tissue
     subdural_hemorrhage subgenual_frontal_cortex subgenual_frontal_cortex_left subgenual_frontal_cortex_right
