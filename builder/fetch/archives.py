@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from lzma import LZMAError
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from builder.fetch.fault import DamagedError, FetchError
 
@@ -116,7 +116,15 @@ def _of_tar(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
 
 def _gz(path: Path, _: Path) -> Content:
     name = path.name.removesuffix(".gz") if path.name.endswith(".gz") else f"{path.name}.unpacked"
-    return Content(iter([Member(name, None, "file", lambda: gzip.open(path, "rb"))]), None)
+    return Content(iter([Member(name, None, "file", partial(_of_gz, path))]), None)
+
+
+def _of_gz(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, "rb"))
+
+
+def _of_folder(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
 
 def _seven(path: Path, scratch: Path) -> Content:
@@ -147,13 +155,13 @@ def _members_of_seven(path: Path, entries: list[py7zr.FileInfo], scratch: Path) 
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".7z-") as folder:
         try:
             with py7zr.SevenZipFile(path) as archive:
-                archive.extractall(folder)
+                archive.extractall(folder)  # noqa: S202 - py7zr refuses what leaves the folder; of links none is followed
         except py7zr.exceptions.ArchiveError as error:
             raise DamagedError(f"it is damaged: {error}") from None
         for entry in entries:
             if entry.is_file and not entry.is_symlink:
                 place = Path(folder, entry.filename)
-                yield Member(entry.filename, entry.uncompressed, "file", partial(place.open, "rb"))
+                yield Member(entry.filename, entry.uncompressed, "file", partial(_of_folder, place))
 
 
 def _rar(path: Path, _: Path) -> Content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import random
 import threading
 import time
@@ -82,7 +83,7 @@ class Host:
             try:
                 with self.ask(url, params=params) as response:
                     content = b"".join(body(response))
-                    return requests.models.complexjson.loads(content.decode())
+                    return json.loads(content)
             except ValueError:
                 raise FetchError(f"{url}: expected a JSON document, got something else; try again later") from None
             except Broken as error:

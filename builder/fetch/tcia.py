@@ -31,10 +31,10 @@ def files_of(download: Download, host: Host) -> tuple[RemoteFile, ...]:
     try:
         found = tuple(_series(series, service))
     except (KeyError, TypeError, ValueError):
-        raise FetchError(f"{address}: expected a list of series with PatientID, StudyInstanceUID, SeriesInstanceUID and "
-                         "ImageCount; see docs/fetch.md for other ways") from None  # fmt: skip
+        wanted = "PatientID, StudyInstanceUID, SeriesInstanceUID and ImageCount"
+        raise FetchError(f"{address}: expected a list of series, each with {wanted}; try again later") from None
     if not found:
-        raise FetchError(f"{address}: the collection has no public series; its name, or what a login sees, may differ")
+        raise FetchError(f"{address}: the collection has no public series; its name may differ, or it asks for a login")
     return found
 
 

@@ -133,7 +133,7 @@ def _arrive(remote: RemoteFile, part: Path, host: Host, connections: int, count:
         return
     state = _resumed(remote, part, int(found[3]), validator)
     count(sum(_length(state, number) for number in state.done))
-    _chunks(remote, part, state, host, connections, count)
+    _chunks(remote, part, state, host, connections=connections, count=count)
 
 
 def _length_of(answer: requests.Response) -> int | None:
@@ -178,14 +178,14 @@ def _length(state: _Partial, number: int) -> int:
     return min(state.chunk, state.total - number * state.chunk)
 
 
-def _chunks(remote: RemoteFile, part: Path, state: _Partial, host: Host, connections: int, count: Count) -> None:
+def _chunks(remote: RemoteFile, part: Path, state: _Partial, host: Host, *, connections: int, count: Count) -> None:
     lock, given_up = threading.Lock(), threading.Event()
 
     def fetch(number: int) -> None:
         if given_up.is_set() or host.stopped.is_set():
             return
         try:
-            _chunk(remote, part, state, number, host, count, given_up)
+            _chunk(remote, part, state, number, host=host, count=count, given_up=given_up)
         except BaseException:
             given_up.set()
             raise
@@ -210,6 +210,7 @@ def _chunk(
     part: Path,
     state: _Partial,
     number: int,
+    *,
     host: Host,
     count: Count,
     given_up: threading.Event,

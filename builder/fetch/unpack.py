@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
@@ -130,6 +129,6 @@ def _move(folder: Path, found: list[PurePosixPath], target: Path, inside: str, a
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.is_dir():
             raise FetchError(f"{archive}: {str(path)!r} in it is a file, and {place} is a folder already; move it away")
-        os.replace(folder.joinpath(*path.parts), place)
+        folder.joinpath(*path.parts).replace(place)
         moved.append(str(below))
     return moved
