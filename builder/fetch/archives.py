@@ -173,13 +173,8 @@ def _rar(path: Path, _: Path) -> Content:
         raise DamagedError(f"it is no RAR archive, or a damaged one: {error}") from None
     if archive.needs_password():
         raise _encrypted()
-    try:
-        rarfile.tool_setup()
-    except rarfile.RarCannotExec:
-        raise FetchError(
-            "no program here unpacks RAR: install unrar, unar, 7z or bsdtar, which the system's packages have, "
-            "and run the same command again"
-        ) from None
+    if any(entry.compress_type != rarfile.RAR_M0 for entry in archive.infolist()):  # others are stored as they are
+        _need_program()
 
     def members() -> Iterator[Member]:
         with archive:
@@ -196,6 +191,18 @@ def _rar(path: Path, _: Path) -> Content:
                 yield Member(entry.filename, entry.file_size, kind, partial(archive.open, entry))
 
     return Content(members(), sum(entry.file_size for entry in archive.infolist()))
+
+
+def _need_program() -> None:
+    import rarfile  # noqa: PLC0415
+
+    try:
+        rarfile.tool_setup()
+    except rarfile.RarCannotExec:
+        raise FetchError(
+            "no program here unpacks RAR: install unrar, unar, 7z or bsdtar, which the system's packages have, "
+            "and run the same command again"
+        ) from None
 
 
 def _encrypted() -> FetchError:
