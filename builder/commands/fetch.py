@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -87,10 +88,10 @@ def _fetch_all(sources: Sequence[SourceMetadata], options: argparse.Namespace) -
 
     speaker, progress, ended = console(), Progress(), []
     with working(speaker, progress.line):
-        for source in sources:
+        for reference, source in zip(options.recipes, sources, strict=True):
             root = options.raw / source.name
             if source.download is None or not source.download.automatic:
-                ended.append(_by_hand(source, root, options))
+                ended.append(_by_hand(source, reference, options.raw))
                 continue
             progress.begin(source.name, None)
             host = Host(source.homepage)
@@ -130,7 +131,7 @@ def _record(planned: Plan, state: str, faults: list[str]) -> dict[str, Any]:
     }
 
 
-def _by_hand(source: SourceMetadata, root: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _by_hand(source: SourceMetadata, reference: str, raw: Path) -> dict[str, Any]:
     """What a person does where no program may, or knows how."""
     from builder.sources.recipe import Recipe  # noqa: PLC0415
 
@@ -148,10 +149,10 @@ def _by_hand(source: SourceMetadata, root: Path, options: argparse.Namespace) ->
         "title": source.title,
         "license": source.license,
         "access": source.access,
-        "folder": str(root),
+        "folder": str(raw / source.name),
         "steps": steps,
         "places": places,
-        "check": f"sa-med2d sources check {source.name} --raw {options.raw}" if places else None,
+        "check": shlex.join(["sa-med2d", "sources", "check", reference, "--raw", str(raw)]) if places else None,
         "problems": [],
     }
 

@@ -128,6 +128,15 @@ def _arrive(remote: RemoteFile, part: Path, host: Host, connections: int, count:
         if remote.size is not None and total is not None and total != remote.size:
             raise FetchError(f"{remote.url}: expected {remote.size} bytes, the host has {total}; {_another(remote)}")
         validator = _validator(answer)
+        if found is None:
+            _discard(part)
+        if answer.status_code == 200:  # it is the whole file already
+            try:
+                _save(answer, part, host, count)
+            except Broken:
+                pass
+            else:
+                return
     if found is None:
         _whole(remote, part, host, count)
         return
@@ -246,24 +255,36 @@ def _chunk(
 
 def _whole(remote: RemoteFile, part: Path, host: Host, count: Count) -> None:
     """Fetch a file in one piece, from a host that gives none of its parts."""
-    _discard(part)
     for wait in host.waits(remote.url):
-        arrived = 0
         try:
-            with host.ask(remote.url) as answer, part.open("wb") as file:
+            with host.ask(remote.url) as answer:
                 host.refuse_page(answer, remote.url, remote.name)
-                for piece in body(answer):
-                    if host.stopped.is_set():
-                        raise KeyboardInterrupt
-                    file.write(piece)
-                    arrived += len(piece)
-                    count(len(piece))
-                file.flush()
-                os.fsync(file.fileno())
+                _save(answer, part, host, count)
             return
         except Broken as error:
-            count(-arrived)
             wait(str(error))
+
+
+def _save(answer: requests.Response, part: Path, host: Host, count: Count) -> None:
+    """Write an answer into a file.
+
+    Raises:
+        Broken: It ends too early; nothing of it counts.
+    """
+    arrived = 0
+    try:
+        with part.open("wb") as file:
+            for piece in body(answer):
+                if host.stopped.is_set():
+                    raise KeyboardInterrupt
+                file.write(piece)
+                arrived += len(piece)
+                count(len(piece))
+            file.flush()
+            os.fsync(file.fileno())
+    except Broken:
+        count(-arrived)
+        raise
 
 
 def _checked(remote: RemoteFile, part: Path, target: Path, host: Host) -> Checked:

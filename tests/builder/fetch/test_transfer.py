@@ -85,7 +85,7 @@ def test_cut_connections_are_taken_up_again(
 def test_a_killed_fetch_goes_on(host: FileHost, recipe: Recipe, tmp_path: Path) -> None:
     url = host.add("/scans.bin", CONTENT, pause=0.03)
     file = recipe({"url": url, "sha256": sha256(CONTENT)})
-    command = [sys.executable, "-m", "builder", "fetch", file, "--raw", tmp_path / "raw", "--connections", "1"]
+    command = [sys.executable, "-m", "builder", "fetch", str(file), "--raw", str(tmp_path / "raw"), "--connections", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while host.sent.get("/scans.bin", 0) < 20 * MEBIBYTE and process.poll() is None:
         time.sleep(0.01)
@@ -101,7 +101,7 @@ def test_a_killed_fetch_goes_on(host: FileHost, recipe: Recipe, tmp_path: Path) 
 
 def test_another_version_begins_anew(host: FileHost, recipe: Recipe, tmp_path: Path) -> None:
     url = host.add("/scans.bin", CONTENT, pause=0.03)
-    command = [sys.executable, "-m", "builder", "fetch", recipe({"url": url}), "--raw", tmp_path / "raw"]
+    command = [sys.executable, "-m", "builder", "fetch", str(recipe({"url": url})), "--raw", str(tmp_path / "raw")]
     process = subprocess.Popen([*command, "--connections", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while host.sent.get("/scans.bin", 0) < 20 * MEBIBYTE and process.poll() is None:
         time.sleep(0.01)
