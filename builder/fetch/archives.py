@@ -44,14 +44,16 @@ class Content:
     Attributes:
         members: In the order of the archive.
         declared: Bytes of all files as the archive's table declares them; None where it has no table.
+        damaged: What its library raises, while members are listed and read, over a damaged archive.
     """
 
     members: Iterator[Member]
     declared: int | None
+    damaged: tuple[type[Exception], ...]
 
 
-DAMAGED: Final = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, LZMAError)
-"""What the standard library raises over a damaged archive."""
+DAMAGED: Final = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, LZMAError, ValueError)
+"""What the standard library raises over a damaged archive; ValueError over names that it cannot decode."""
 
 
 def _nothing() -> IO[bytes]:
@@ -83,7 +85,7 @@ def _zip(path: Path, _: Path) -> Content:
             for entry in entries:
                 yield Member(entry.filename, entry.file_size, _kind_of_zip(entry), partial(archive.open, entry))
 
-    return Content(members(), sum(entry.file_size for entry in entries))
+    return Content(members(), sum(entry.file_size for entry in entries), DAMAGED)
 
 
 def _kind_of_zip(entry: zipfile.ZipInfo) -> str:
@@ -107,7 +109,7 @@ def _tar(path: Path, _: Path) -> Content:
                 kind = "link" if entry.issym() or entry.islnk() else kind
                 yield Member(entry.name, entry.size, kind, partial(_of_tar, archive, entry))
 
-    return Content(members(), None)
+    return Content(members(), None, DAMAGED)
 
 
 def _of_tar(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
@@ -116,7 +118,7 @@ def _of_tar(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
 
 def _gz(path: Path, _: Path) -> Content:
     name = path.name.removesuffix(".gz") if path.name.endswith(".gz") else f"{path.name}.unpacked"
-    return Content(iter([Member(name, None, "file", partial(_of_gz, path))]), None)
+    return Content(iter([Member(name, None, "file", partial(_of_gz, path))]), None, DAMAGED)
 
 
 def _of_gz(path: Path) -> IO[bytes]:
@@ -139,7 +141,8 @@ def _seven(path: Path, scratch: Path) -> Content:
         raise _encrypted() from None
     except (py7zr.Bad7zFile, py7zr.exceptions.ArchiveError) as error:
         raise DamagedError(f"it is no 7z archive, or a damaged one: {error}") from None
-    return Content(_members_of_seven(path, entries, scratch), sum(entry.uncompressed for entry in entries))
+    declared = sum(entry.uncompressed for entry in entries)
+    return Content(_members_of_seven(path, entries, scratch), declared, (*DAMAGED, py7zr.exceptions.ArchiveError))
 
 
 def _members_of_seven(path: Path, entries: list[py7zr.FileInfo], scratch: Path) -> Iterator[Member]:
@@ -152,12 +155,10 @@ def _members_of_seven(path: Path, entries: list[py7zr.FileInfo], scratch: Path) 
         if kind != "file":
             yield Member(entry.filename, entry.uncompressed, kind, _nothing)
     # its streams are solid: all files are unpacked at once, into a folder of their own that holds nothing else
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".7z-") as folder:
-        try:
-            with py7zr.SevenZipFile(path) as archive:
-                archive.extractall(folder)  # noqa: S202 - py7zr refuses what leaves the folder; of links none is followed
-        except py7zr.exceptions.ArchiveError as error:
-            raise DamagedError(f"it is damaged: {error}") from None
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".unpacking-") as folder:
+        declared = sum(entry.uncompressed for entry in entries)
+        with py7zr.SevenZipFile(path, max_extract_size=max(1, declared)) as archive:
+            archive.extractall(folder)  # noqa: S202 - links are refused above, and py7zr refuses what leaves the folder
         for entry in entries:
             if entry.is_file and not entry.is_symlink:
                 place = Path(folder, entry.filename)
@@ -190,7 +191,7 @@ def _rar(path: Path, _: Path) -> Content:
                 )
                 yield Member(entry.filename, entry.file_size, kind, partial(archive.open, entry))
 
-    return Content(members(), sum(entry.file_size for entry in archive.infolist()))
+    return Content(members(), sum(entry.file_size for entry in archive.infolist()), (*DAMAGED, rarfile.Error))
 
 
 def _need_program() -> None:

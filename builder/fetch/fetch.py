@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -18,7 +19,7 @@ from builder.fetch.listing import RemoteFile, remote_file
 from builder.fetch.marks import FOLDER, is_fetched, mark_of, write_mark
 from builder.fetch.space import room
 from builder.fetch.transfer import transfer
-from builder.fetch.unpack import unpack
+from builder.fetch.unpack import TEMPORARY, unpack
 from builder.sources.download import Download
 from builder.sources.metadata import SourceMetadata
 from builder.sources.page import in_bytes
@@ -64,7 +65,8 @@ class Plan:
         known = sum(size for size in sizes if size is not None)
         if None not in sizes:
             return known
-        return max(known, self.source.size.download or 0) or None if not self.here else known or None
+        said = None if self.here else self.source.size.download  # that of the whole source
+        return max(known, said or 0) or None
 
 
 class Progress:
@@ -155,10 +157,12 @@ def fetch(planned: Plan, host: Host, *, connections: int, keep_archives: bool, p
     """
     source, root = planned.source, planned.root
     progress.begin(source.name, planned.bytes)
-    root.mkdir(parents=True, exist_ok=True)
     if planned.snapshot is not None:
-        return _fetch_snapshot(planned.snapshot, root, connections)
-    workers = min(connections, len(planned.missing)) or 1
+        with _alone(root):
+            return _fetch_snapshot(planned.snapshot, root, connections)
+    if not planned.missing:
+        return []
+    workers = min(connections, len(planned.missing))
 
     def one(remote: RemoteFile) -> str | None:
         if host.stopped.is_set():
@@ -169,14 +173,34 @@ def fetch(planned: Plan, host: Host, *, connections: int, keep_archives: bool, p
             return str(error)
         return None
 
-    pool = ThreadPoolExecutor(workers, "file")
+    with _alone(root):
+        pool = ThreadPoolExecutor(workers, "file")
+        try:
+            return [fault for fault in pool.map(one, planned.missing) if fault is not None]
+        except BaseException:
+            host.stopped.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keep the folder of a source for this process; what a killed one was unpacking is removed.
+
+    Raises:
+        FetchError: Another process fetches into it.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only who fetches needs it
+
+    (root / FOLDER).mkdir(parents=True, exist_ok=True)
     try:
-        return [fault for fault in pool.map(one, planned.missing) if fault is not None]
-    except BaseException:
-        host.stopped.set()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+        with FileLock(root / FOLDER / "lock", timeout=0):
+            for left in (root / FOLDER).glob(f"{TEMPORARY}*"):
+                shutil.rmtree(left)
+            yield
+    except Timeout:
+        raise FetchError(f"{root}: another fetch is writing to this folder; wait for it to end") from None
 
 
 def _fetch_snapshot(snapshot: hub.Snapshot, root: Path, connections: int) -> list[str]:

@@ -45,7 +45,7 @@ def mark_of(remote: RemoteFile, size: int, sha256: str, members: list[str]) -> M
 
 def write_mark(root: Path, mark: Mark) -> None:
     """Say that a file is here."""
-    write_atomic(_file(root, mark.path), json.dumps(asdict(mark), indent=1, ensure_ascii=False).encode())
+    write_atomic(_file(root, mark.path), json.dumps(asdict(mark), indent=1).encode())
 
 
 def is_fetched(root: Path, remote: RemoteFile) -> Mark | None:

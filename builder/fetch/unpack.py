@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
@@ -11,6 +13,8 @@ from builder.fetch.fault import DamagedError, FetchError
 from builder.fetch.space import room
 from builder.sources.page import in_bytes
 
+TEMPORARY: Final = ".unpacking-"
+"""What names of folders begin with that hold what is not whole yet."""
 _PIECE: Final = 1 << 20
 _LOOK: Final = 64 << 20
 """Bytes after which free space is looked at again while a file of unknown size is unpacked."""
@@ -33,16 +37,28 @@ def unpack(archive: Path, kind: str, target: Path, *, inside: str = "", scratch:
         FetchError: It is damaged, encrypted, too large for the disk, or holds what is not unpacked.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".unpacking-") as name:
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=TEMPORARY) as name:
         folder = Path(name)
         try:
-            content = content_of(archive, kind, scratch)
-            found = _unpack_all(content, folder, scratch)
+            with _told(kind, (*DAMAGED, OSError)):
+                content = content_of(archive, kind, scratch)
+            with _told(kind, content.damaged):
+                found = _unpack_all(content, folder, scratch)
         except FetchError as error:
             raise type(error)(f"{archive}: {error}") from None
-        except DAMAGED as error:
-            raise DamagedError(f"{archive}: it is no {kind} archive, or a damaged one: {error}") from None
         return _move(folder, found, target, inside, archive)
+
+
+@contextmanager
+def _told(kind: str, damaged: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Tell in words what a library raises over an archive."""
+    try:
+        yield
+    except damaged as error:
+        raise DamagedError(f"it is no {kind} archive, or a damaged one: {error}") from None
+    except NotImplementedError as error:  # Deflate64, which Windows writes into large archives
+        by_hand = "unpack it by hand, as with 7z"
+        raise FetchError(f"it is compressed in a way that is not known here ({error}); {by_hand}") from None
 
 
 def _unpack_all(content: Content, folder: Path, scratch: Path) -> list[PurePosixPath]:
@@ -91,8 +107,8 @@ def safe_path(member: Member) -> PurePosixPath:
 def _write(member: Member, place: Path, scratch: Path) -> None:
     """Write one file, and never more than its archive declares."""
     written = 0
-    with member.open() as source, place.open("wb") as file:
-        while piece := source.read(_PIECE):
+    with place.open("wb") as file:
+        for piece in _pieces(member):
             written += len(piece)
             if member.size is not None and written > member.size:
                 raise FetchError(f"{member.name!r} in it is larger than the {member.size} bytes that it declares")
@@ -103,6 +119,15 @@ def _write(member: Member, place: Path, scratch: Path) -> None:
             file.write(piece)
     if member.size is not None and written < member.size:
         raise DamagedError(f"{member.name!r} in it ends after {written} of {member.size} bytes")
+
+
+def _pieces(member: Member) -> Iterator[bytes]:
+    try:
+        with member.open() as source:
+            while piece := source.read(_PIECE):
+                yield piece
+    except OSError as error:  # also a place outside of the archive, to which its table leads
+        raise DamagedError(f"{member.name!r} in it cannot be read: {error}") from None
 
 
 def _too_large(size: int, scratch: Path) -> FetchError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -85,7 +86,8 @@ def test_cut_connections_are_taken_up_again(
 def test_a_killed_fetch_goes_on(host: FileHost, recipe: Recipe, tmp_path: Path) -> None:
     url = host.add("/scans.bin", CONTENT, pause=0.03)
     file = recipe({"url": url, "sha256": sha256(CONTENT)})
-    command = [sys.executable, "-m", "builder", "fetch", str(file), "--raw", str(tmp_path / "raw"), "--connections", "1"]
+    fetch = ["fetch", str(file), "--raw", str(tmp_path / "raw"), "--connections", "1"]
+    command = [sys.executable, "-m", "builder", *fetch]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while host.sent.get("/scans.bin", 0) < 20 * MEBIBYTE and process.poll() is None:
         time.sleep(0.01)
@@ -248,3 +250,23 @@ def test_no_connection_is_told(recipe: Recipe, sa_med2d: Command, tmp_path: Path
     ran = sa_med2d("fetch", recipe({"url": "http://127.0.0.1:9/x.zip"}), "--raw", tmp_path / "raw")
     assert ran.code == 1
     assert "the host refuses the connection, 5 times in a row" in ran.err
+
+
+def test_an_interrupted_fetch_ends_soon_and_goes_on(host: FileHost, recipe: Recipe, tmp_path: Path) -> None:
+    url = host.add("/scans.bin", CONTENT, pause=0.05)
+    file = recipe({"url": url, "sha256": sha256(CONTENT)})
+    command = [sys.executable, "-m", "builder", "fetch", str(file), "--raw", str(tmp_path / "raw")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while host.sent.get("/scans.bin", 0) < 4 * MEBIBYTE and process.poll() is None:
+        time.sleep(0.01)
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "another fetch is writing to this folder" in second.stderr
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert time.monotonic() - began < 3
+    assert "Traceback" not in err
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "raw/Small/scans.bin").read_bytes() == CONTENT

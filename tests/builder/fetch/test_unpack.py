@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import shutil
 import struct
 import tarfile
@@ -49,6 +50,26 @@ def seven(files: dict[str, bytes], password: str | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def rar(files: dict[str, bytes], method: int = 0) -> bytes:
+    """A RAR 5 archive by its technical note (rarlab.com/technote.htm); its files are stored, whatever the method says."""
+
+    def number(value: int) -> bytes:
+        low, rest = value & 127, value >> 7
+        return bytes([low | 128]) + number(rest) if rest else bytes([low])
+
+    def block(*fields: int | bytes) -> bytes:
+        body = b"".join(number(field) if isinstance(field, int) else field for field in fields)
+        sized = number(len(body)) + body
+        return struct.pack("<I", zlib.crc32(sized)) + sized
+
+    parts = [b"Rar!\x1a\x07\x01\x00", block(1, 0, 0)]
+    for path, content in files.items():
+        name, crc = path.encode(), struct.pack("<I", zlib.crc32(content))
+        size = len(content)
+        parts += [block(2, 2, size, 4, size, 0o100644, crc, method << 7, 1, len(name), name), content]
+    return b"".join([*parts, block(5, 0, 0)])
+
+
 KINDS = [
     ("zip", "scans.zip", zipped(FILES)),
     ("zip", "stored.zip", zipped(FILES, zipfile.ZIP_STORED)),
@@ -70,7 +91,7 @@ def test_each_kind_is_unpacked(
     assert tree(tmp_path / "raw/Small/into") == FILES
     asked = dict(host.asked)
     hidden = [path for path in (tmp_path / "raw/Small/.fetched").rglob("*") if path.is_file()]
-    assert [path.suffix for path in hidden] == [".json"]  # the archive is gone
+    assert [path.suffix for path in hidden if path.name != "lock"] == [".json"]  # the archive is gone
     assert sa_med2d("fetch", file, "--raw", tmp_path / "raw").code == 0
     assert host.asked == asked
 
@@ -173,6 +194,36 @@ HARMFUL = [
 ]
 
 
+SPOILED = [*KINDS, ("rar", "scans.rar", rar(FILES)), ("gz", "scans.gz", gzip.compress(b"mask" * 1000))]
+
+
+@pytest.mark.parametrize(("kind", "name", "content"), SPOILED, ids=[name for _, name, _ in SPOILED])
+def test_whatever_is_spoiled_is_told(
+    kind: str, name: str, content: bytes, host: FileHost, recipe: Recipe, sa_med2d: Command, tmp_path: Path
+) -> None:
+    chance = random.Random(name)
+    for number in range(12):
+        spoiled = bytearray(content)
+        for _ in range(3):
+            at = chance.randrange(len(spoiled))
+            spoiled[at] ^= chance.randrange(1, 256)
+        file = recipe({"url": host.add(f"/{number}", bytes(spoiled)), "archive": kind, "folder": f"{number}"})
+        ran = sa_med2d("fetch", file, "--raw", tmp_path / "raw")
+        assert ran.code == 0 or ran.err.startswith("error: Small: "), ran.err
+        assert "Traceback" not in ran.err
+
+
+def test_a_method_that_is_not_known_is_told(host: FileHost, recipe: Recipe, sa_med2d: Command, tmp_path: Path) -> None:
+    content = bytearray(zipped({"a": b"mask"}))
+    for magic, offset in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+        content[content.index(magic) + offset] = 9  # Deflate64, by APPNOTE.TXT of PKWARE, 4.4.5
+    ran = sa_med2d(
+        "fetch", recipe({"url": host.add("/x", bytes(content)), "archive": "zip"}), "--raw", tmp_path / "raw"
+    )
+    assert ran.code == 1
+    assert "unpack it by hand, as with 7z" in ran.err
+
+
 @pytest.mark.parametrize(("kind", "content", "said"), HARMFUL)
 def test_what_could_do_harm_is_refused(
     kind: str, content: bytes, said: str, host: FileHost, recipe: Recipe, sa_med2d: Command, tmp_path: Path
@@ -184,7 +235,11 @@ def test_what_could_do_harm_is_refused(
     assert "Traceback" not in ran.err
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and ".fetched" not in path.parts]
     assert outside == [file]
-    assert {path.name for path in (tmp_path / "raw/Small/.fetched").rglob("*") if path.is_file()} <= {"x", "x.wrong"}
+    assert {path.name for path in (tmp_path / "raw/Small/.fetched").rglob("*") if path.is_file()} <= {
+        "x",
+        "x.wrong",
+        "lock",
+    }
 
 
 def test_a_link_in_a_7z_is_refused(host: FileHost, recipe: Recipe, sa_med2d: Command, tmp_path: Path) -> None:
@@ -202,26 +257,6 @@ def test_a_damaged_archive_is_fetched_again(host: FileHost, recipe: Recipe, sa_m
     host.add("/x.zip", zipped(FILES))
     assert sa_med2d("fetch", file, "--raw", tmp_path / "raw").code == 0
     assert (tmp_path / "raw/Small/readme.txt").read_bytes() == b"read me"
-
-
-def rar(files: dict[str, bytes], method: int = 0) -> bytes:
-    """A RAR 5 archive by its technical note (rarlab.com/technote.htm); its files are stored, whatever the method says."""
-
-    def number(value: int) -> bytes:
-        low, rest = value & 127, value >> 7
-        return bytes([low | 128]) + number(rest) if rest else bytes([low])
-
-    def block(*fields: int | bytes) -> bytes:
-        body = b"".join(number(field) if isinstance(field, int) else field for field in fields)
-        sized = number(len(body)) + body
-        return struct.pack("<I", zlib.crc32(sized)) + sized
-
-    parts = [b"Rar!\x1a\x07\x01\x00", block(1, 0, 0)]
-    for path, content in files.items():
-        name, crc = path.encode(), struct.pack("<I", zlib.crc32(content))
-        size = len(content)
-        parts += [block(2, 2, size, 4, size, 0o100644, crc, method << 7, 1, len(name), name), content]
-    return b"".join([*parts, block(5, 0, 0)])
 
 
 def test_a_rar_is_unpacked(host: FileHost, recipe: Recipe, sa_med2d: Command, tmp_path: Path) -> None:
