@@ -194,13 +194,14 @@ def _chunks(remote: RemoteFile, part: Path, state: _Partial, host: Host, *, conn
         if given_up.is_set() or host.stopped.is_set():
             return
         try:
-            _chunk(remote, part, state, number, host=host, count=count, given_up=given_up)
+            whole = _chunk(remote, part, state, number, host=host, count=count, given_up=given_up)
         except BaseException:
             given_up.set()
             raise
-        with lock:
-            state.done.add(number)
-            _write_side(part, state)
+        if whole:
+            with lock:
+                state.done.add(number)
+                _write_side(part, state)
 
     missing = [number for number in range(-(-state.total // state.chunk)) if number not in state.done]
     pool = ThreadPoolExecutor(connections, "fetch")
@@ -223,8 +224,12 @@ def _chunk(
     host: Host,
     count: Count,
     given_up: threading.Event,
-) -> None:
-    """Fetch one chunk; a connection that breaks off is taken up where it broke."""
+) -> bool:
+    """Fetch one chunk; a connection that breaks off is taken up where it broke.
+
+    Returns:
+        Whether it is here; not where the fetch was given up.
+    """
     at, end = number * state.chunk, number * state.chunk + _length(state, number)
     with part.open("r+b") as file:
         file.seek(at)
@@ -239,7 +244,7 @@ def _chunk(
                             raise _Changed
                         for piece in body(answer):
                             if given_up.is_set() or host.stopped.is_set():
-                                return
+                                return False
                             file.write(piece[: end - at])
                             at += len(piece)
                             count(len(piece))
@@ -251,6 +256,7 @@ def _chunk(
                     wait(str(error))
         file.flush()
         os.fsync(file.fileno())
+    return True
 
 
 def _whole(remote: RemoteFile, part: Path, host: Host, count: Count) -> None:

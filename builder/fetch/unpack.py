@@ -126,6 +126,8 @@ def _pieces(member: Member) -> Iterator[bytes]:
         with member.open() as source:
             while piece := source.read(_PIECE):
                 yield piece
+    except DAMAGED:
+        raise
     except OSError as error:  # also a place outside of the archive, to which its table leads
         raise DamagedError(f"{member.name!r} in it cannot be read: {error}") from None
 

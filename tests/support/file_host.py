@@ -64,6 +64,13 @@ class FileHost:
         return f"{self.url}{path}"
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that leaves is nothing to tell."""
+
+
 @contextmanager
 def file_host() -> Iterator[FileHost]:
     """A host on a free port of this machine."""
@@ -131,8 +138,7 @@ def file_host() -> Iterator[FileHost]:
                     host.sent[self.path] = host.sent.get(self.path, 0) + len(piece)
             self.close_connection = self.close_connection or cut or (file is not None and not file.length)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Quiet(("127.0.0.1", 0), Handler)
     host.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
