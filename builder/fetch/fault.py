@@ -11,3 +11,7 @@ class FetchError(SAMed2DError):
 
 class DamagedError(FetchError):
     """What came is not whole, though nobody said before what it should be: another try may be luckier."""
+
+
+class RefusedError(FetchError):
+    """The host gives the file to people only, so that one must get it by hand."""

@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from builder.fetch import hub, tcia, zenodo
-from builder.fetch.fault import DamagedError, FetchError
+from builder.fetch.fault import DamagedError, FetchError, RefusedError
 from builder.fetch.host import Host
 from builder.fetch.listing import RemoteFile, remote_file
 from builder.fetch.marks import FOLDER, is_fetched, mark_of, write_mark
-from builder.fetch.space import room
-from builder.fetch.transfer import transfer
+from builder.fetch.space import room, taken
+from builder.fetch.transfer import part_of, transfer
 from builder.fetch.unpack import TEMPORARY, unpack
 from builder.sources.download import Download
 from builder.sources.metadata import SourceMetadata
@@ -140,13 +140,20 @@ def check_space(planned: Plan) -> None:
         return
     packed = any(file.archive for file in planned.missing)
     unpacked = (planned.source.size.unpacked or 0) if packed and not planned.here else 0
-    needed, free = (planned.bytes or 0) + unpacked, room(planned.root)
+    needed, free = max(0, (planned.bytes or 0) - _arrived(planned)) + unpacked, room(planned.root)
     if needed > free:
         parts = f" ({in_bytes(planned.bytes or 0)} to fetch, {in_bytes(unpacked)} unpacked)" if unpacked else ""
         raise FetchError(
             f"{planned.source.name}: needs {in_bytes(needed)}{parts}, and {in_bytes(free)} are free at {planned.root}; "
             "make room, or go on all the same with --anyway"
         )
+
+
+def _arrived(planned: Plan) -> int:
+    """Bytes that are on the disk already of what is to be fetched."""
+    places = [planned.root / path for path in (planned.snapshot.sizes if planned.snapshot is not None else ())]
+    places += [place_of(file, planned.root) for file in planned.missing]
+    return sum(taken(place) + taken(part_of(place)) for place in places)
 
 
 def fetch(planned: Plan, host: Host, *, connections: int, keep_archives: bool, progress: Progress) -> list[str]:
@@ -218,8 +225,8 @@ def _fetch_file(
     target = place_of(remote, root)
     try:
         checked = transfer(remote, target, host, connections=max(1, connections), count=progress.count)
-    except FetchError as error:
-        raise FetchError(f"{error}; by hand it goes to {target}" if "get it" in str(error) else str(error)) from None
+    except RefusedError as error:
+        raise FetchError(f"{error}; put it at {target} and run the same command again") from None
     members = [remote.path]
     if remote.archive is not None:
         try:

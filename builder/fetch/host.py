@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from builder.fetch.fault import FetchError
+from builder.fetch.fault import FetchError, RefusedError
 from sa_med2d_20m import redacted
 
 TRIES: Final = 5
@@ -105,7 +105,7 @@ class Host:
                 return response
             response.close()
             if response.status_code not in _BUSY:
-                raise FetchError(f"{url}: {self._refusal(response.status_code)}")
+                raise self._refusal(url, response.status_code)
             wait(f"the host answers {response.status_code}", _asked_to_wait(response.headers.get("Retry-After")))
         raise AssertionError
 
@@ -132,13 +132,14 @@ class Host:
 
             yield wait
 
-    def _refusal(self, status: int) -> str:
-        home = f" at {self._home}" if self._home else ""
+    def _refusal(self, url: str, status: int) -> FetchError:
+        home = self._home or "its home page"
         if status in (401, 403, 407, 451):
-            return f"the host refuses it ({status}); it may ask for a login or for terms to be accepted: get it{home}"
+            asks = "it may ask for a login or for terms to be accepted"
+            return RefusedError(f"{url}: the host refuses it ({status}); {asks}: get it at {home}")
         if status in (404, 410):
-            return f"the host no longer has it ({status}); look{home or ' at its home page'} where it is now"
-        return f"expected the file, the host answers {status}; look{home or ' at its home page'}"
+            return FetchError(f"{url}: the host no longer has it ({status}); look at {home} where it is now")
+        return FetchError(f"{url}: expected the file, the host answers {status}; look at {home}")
 
     def refuse_page(self, response: requests.Response, url: str, name: str) -> None:
         """Refuse an answer that is a page for people where a file was asked for.
@@ -148,7 +149,7 @@ class Host:
         """
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind in ("text/html", "application/xhtml+xml") and not name.lower().endswith((".html", ".htm", ".xhtml")):
-            raise FetchError(self.page_instead(url, response.url))
+            raise RefusedError(self.page_instead(url, response.url))
 
     def page_instead(self, url: str, end: str | None = None) -> str:
         """What is said where a page came in place of a file.

@@ -19,7 +19,7 @@ from typing import Final
 
 import requests
 
-from builder.fetch.fault import FetchError
+from builder.fetch.fault import FetchError, RefusedError
 from builder.fetch.host import FIRST_WAIT, Broken, Host, body
 from builder.fetch.listing import RemoteFile
 from shards.atomic import write_atomic
@@ -85,7 +85,7 @@ def transfer(remote: RemoteFile, target: Path, host: Host, *, connections: int, 
         count(target.stat().st_size)
         return _there_already(remote, target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
+    part = part_of(target)
     for _ in range(_RESTARTS):
         try:
             _arrive(remote, part, host, connections, count)
@@ -94,6 +94,11 @@ def transfer(remote: RemoteFile, target: Path, host: Host, *, connections: int, 
             continue
         return _checked(remote, part, target, host)
     raise FetchError(f"{remote.url}: the file changes while it is fetched, {_RESTARTS} times; try again later")
+
+
+def part_of(target: Path) -> Path:
+    """Where a file lies while it arrives."""
+    return target.with_name(f".{target.name}.part")
 
 
 def _there_already(remote: RemoteFile, target: Path) -> Checked:
@@ -297,10 +302,10 @@ def _checked(remote: RemoteFile, part: Path, target: Path, host: Host) -> Checke
     """Give the file its name if it is what was expected."""
     size, found = part.stat().st_size, _hashes(part)
     wrong = _difference(remote, size, found)
-    if not wrong and _is_page(part, remote.name):
+    if _is_page(part, remote.name):
         part.unlink()
         _side(part).unlink(missing_ok=True)
-        raise FetchError(host.page_instead(remote.url))
+        raise RefusedError(host.page_instead(remote.url))
     if wrong:
         kept = target.with_name(f"{target.name}.wrong")
         part.replace(kept)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,7 +220,7 @@ def test_a_page_in_place_of_a_file_is_told(
     ran = sa_med2d("fetch", recipe({"url": url, "archive": "zip"}), "--raw", tmp_path / "raw")
     assert ran.code == 1
     assert "expected a file, got a web page" in ran.err
-    assert [path for path in (tmp_path / "raw/Small").rglob("*") if path.is_file()] == []
+    assert [path for path in (tmp_path / "raw/Small").rglob("*") if path.is_file() and path.name != "lock"] == []
 
 
 def test_no_message_holds_a_secret(
@@ -272,3 +274,23 @@ def test_an_interrupted_fetch_ends_soon_and_goes_on(host: FileHost, recipe: Reci
     again = subprocess.run(command, check=False, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "raw/Small/scans.bin").read_bytes() == CONTENT
+
+
+def test_what_has_arrived_needs_no_space_again(
+    host: FileHost, recipe: Recipe, sa_med2d: Command, tmp_path: Path
+) -> None:
+    """Of a file as large as the free space, with 420 MB of it here, the rest fits with the reserve of 256 MiB."""
+    part = tmp_path / "raw/Small/.scans.bin.part"
+    part.parent.mkdir(parents=True)
+    with part.open("wb") as file:
+        for _ in range(10):
+            file.write(CONTENT)
+        file.flush()
+        os.fsync(file.fileno())
+    size = shutil.disk_usage(tmp_path).free
+    recipe_file = recipe({"url": host.add("/scans.bin", SMALL), "size": size})
+    ran = sa_med2d("fetch", recipe_file, "--raw", tmp_path / "raw")
+    assert f"expected {size} bytes, the host has {len(SMALL)}" in ran.err  # it was asked
+    part.unlink()
+    ran = sa_med2d("fetch", recipe({"url": f"{host.url}/scans.bin", "size": 2 * size}), "--raw", tmp_path / "raw")
+    assert "make room" in ran.err
