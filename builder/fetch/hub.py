@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,32 +72,24 @@ def download_snapshot(snapshot: Snapshot, root: Path, connections: int) -> None:
         if found != expected:
             kept = root / f"{path}.wrong"
             (root / path).replace(kept)
-            raise FetchError(f"{snapshot.repository}: {path}: expected sha256 {expected}, got {found}; it is kept as "
-                             f"{kept}; run the same command again")  # fmt: skip
+            wrong = f"expected sha256 {expected}, got {found}; it is kept as {kept}"
+            raise FetchError(f"{snapshot.repository}: {path}: {wrong}; run the same command again")
 
 
-class _told:  # noqa: N801 - reads as what it does
+@contextmanager
+def _told(repository: str) -> Iterator[None]:
     """Tell in words what the client of the Hub raises."""
+    from huggingface_hub import errors  # noqa: PLC0415
 
-    def __init__(self, repository: str) -> None:
-        self._repository = repository
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        from huggingface_hub import errors  # noqa: PLC0415
-
-        page = f"https://huggingface.co/datasets/{self._repository}"
-        match error:
-            case errors.GatedRepoError():
-                raise FetchError(f"{page}: asks for terms to be accepted: do so there, then 'hf auth login'") from None
-            case errors.RepositoryNotFoundError():
-                raise FetchError(f"{page}: there is no such dataset, or it is private: 'hf auth login'") from None
-            case errors.RevisionNotFoundError():
-                raise FetchError(f"{page}: it has no such revision; see download.revision") from None
-            case errors.HfHubHTTPError() | errors.LocalEntryNotFoundError() | ConnectionError():
-                first = redacted(str(error)).strip().splitlines()[:1]
-                raise FetchError(
-                    f"{page}: {' '.join(first)}; run the same command again: it goes on from what is here"
-                ) from None
+    page = f"https://huggingface.co/datasets/{repository}"
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise FetchError(f"{page}: asks for terms to be accepted: do so there, then 'hf auth login'") from None
+    except errors.RepositoryNotFoundError:
+        raise FetchError(f"{page}: there is no such dataset, or it is private: 'hf auth login'") from None
+    except errors.RevisionNotFoundError:
+        raise FetchError(f"{page}: it has no such revision; see download.revision") from None
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ConnectionError) as error:
+        first = " ".join(redacted(str(error)).strip().splitlines()[:1])
+        raise FetchError(f"{page}: {first}; run the same command again: it goes on from what is here") from None

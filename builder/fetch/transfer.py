@@ -310,8 +310,8 @@ def _checked(remote: RemoteFile, part: Path, target: Path, host: Host) -> Checke
         kept = target.with_name(f"{target.name}.wrong")
         part.replace(kept)
         _side(part).unlink(missing_ok=True)
-        raise FetchError(f"{remote.url}: {wrong}; it is kept as {kept}; run again, and if it is the same "
-                         f"then, {_another(remote)}")  # fmt: skip
+        again = f"run again, and if it is the same then, {_another(remote)}"
+        raise FetchError(f"{remote.url}: {wrong}; it is kept as {kept}; {again}")
     part.replace(target)
     _side(part).unlink(missing_ok=True)
     return Checked(target, size, found["sha256"])

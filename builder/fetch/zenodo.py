@@ -36,8 +36,8 @@ def files_of(download: Download, host: Host) -> tuple[RemoteFile, ...]:
     try:
         found = {file.name: file for file in _listed(record, address)}
     except (KeyError, TypeError, ValueError):
-        raise FetchError(f"{address}: expected the files of a record, each with key, size and links; it may be closed "
-                         "to the public: see its page") from None  # fmt: skip
+        wanted = "expected the files of a record, each with key, size and links"
+        raise FetchError(f"{address}: {wanted}; it may be closed to the public: see its page") from None
     if not download.files:
         return tuple(found.values())
     named = [remote_file(file) for file in download.files]
