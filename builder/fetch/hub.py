@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from builder.fetch.fault import FetchError
 from builder.sources.download import Download
 from sa_med2d_20m import redacted
+
+_CLIENTS: Final = ("hf_xet", "httpcore", "httpx", "requests", "urllib3")
+"""Packages by which releases of huggingface_hub speak with the Hub, and whose errors they let through."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,9 @@ def _told(repository: str) -> Iterator[None]:
         raise FetchError(f"{page}: there is no such dataset, or it is private: 'hf auth login'") from None
     except errors.RevisionNotFoundError:
         raise FetchError(f"{page}: it has no such revision; see download.revision") from None
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ConnectionError) as error:
+    except Exception as error:
+        ours = isinstance(error, errors.HfHubHTTPError | errors.LocalEntryNotFoundError)
+        if not ours and type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
         first = " ".join(redacted(str(error)).strip().splitlines()[:1])
         raise FetchError(f"{page}: {first}; run the same command again: it goes on from what is here") from None

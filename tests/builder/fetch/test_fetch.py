@@ -275,3 +275,7 @@ def test_a_dataset_of_the_hub_comes(recipe: Recipe, tmp_path: Path) -> None:
         ran = subprocess.run(command, env=nobody, capture_output=True, text=True, check=False)
         assert ran.returncode == 1
         assert "there is no such dataset, or it is private" in ran.stderr
+        silent = nobody | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+        ran = subprocess.run(command, env=silent, capture_output=True, text=True, check=False)
+        assert ran.returncode == 1
+        assert ran.stderr.startswith("error: Small: https://huggingface.co/datasets/ann/nothing: ")
