@@ -176,7 +176,9 @@ def _sentences(record: dict[str, Any]) -> list[str]:
     here = f", {record['here_already']:,} here already" if record["here_already"] else ""
     if state == "failed":
         return [f"{name}: {plural(len(record['problems']), 'fault')} in {plural(count, 'file')}{here}"]
-    lines = [f"{name}: {plural(count, 'file')}{f', {size}' if count else ''}{here} in {record['folder']}"]
+    lines = [
+        f"{name}: {plural(count, 'file')}{f', {size}' if count and record['bytes'] else ''}{here} in {record['folder']}"
+    ]
     if state == "listed":
         lines[0] = f"{name}: {plural(count, 'file')} to fetch{f', {size}' if count else ''}{here}"
         lines += [

@@ -13,7 +13,7 @@ from builder.fetch.fault import FetchError
 from builder.sources.download import Download
 from sa_med2d_20m import redacted
 
-_CLIENTS: Final = ("hf_xet", "httpcore", "httpx", "requests", "urllib3")
+_CLIENTS: Final = ("hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
 """Packages by which releases of huggingface_hub speak with the Hub, and whose errors they let through."""
 
 
