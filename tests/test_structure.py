@@ -18,7 +18,7 @@ ROOMS = (
     {"errors"},
     {"readers"},
     {"annotations", "sources"},
-    {"cases"},
+    {"cases", "fetch"},
     {"conversion", "layouts"},
     {"run"},
     {"commands"},

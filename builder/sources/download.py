@@ -55,8 +55,9 @@ class Download(Table):
 
     Attributes:
         files: See `DownloadFile`.
-        zenodo: Number of a record of Zenodo; its files are fetched, with the checksums that Zenodo gives. ``files``
-            may name some of them, to say where they are unpacked.
+        zenodo: Number of a record of Zenodo; its files are fetched, with the sizes and checksums that Zenodo gives.
+            Where ``files`` names some of them, by name or by the last part of the address, only these are fetched;
+            else all, and archives among them, which their endings tell, are unpacked.
         hub: Dataset repository on the Hugging Face Hub.
         revision: Commit or tag of ``hub``.
         tcia: Collection of The Cancer Imaging Archive.

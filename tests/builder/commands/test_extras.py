@@ -132,6 +132,7 @@ def test_loader_is_one_file(run: Installation, built: Path, tmp_path: Path) -> N
         ("", "sources list", "build"),
         ("", "sources check Small.toml", "build"),
         ("", "sources init --from RAW --name A --license MIT --modality ct", "build"),
+        ("", "fetch Small.toml --raw RAW", "fetch"),
         ("", "index OUT", "publish"),
         ("", "verify OUT", "publish"),
         ("", "publish OUT a/b --dry-run", "publish"),

@@ -1,0 +1,1 @@
+"""The files of a source from where they are to a folder: listed, transferred, checked, unpacked."""
