@@ -10,7 +10,7 @@ from typing import Final
 
 from builder.cases.case import Case, MaskFile
 from builder.cases.dicom_index import DicomIndex, IndexedFile
-from builder.cases.discovery import Discovery, HeldBack, case_of, closed_folder
+from builder.cases.discovery import Discovery, HeldBack, case_of, closed_folder, none_taken
 from builder.errors import RecipeError
 from builder.readers.dicom.facts import Facts, References, SeriesFacts
 from builder.sources.recipe import NAMED_MASKS, DicomFiles, Recipe, SeriesTags
@@ -98,6 +98,10 @@ def discover_series(recipe: Recipe, index: DicomIndex) -> Discovery:
     if not images or not masks:
         key = "mask" if images else "image"
         raise RecipeError([_nothing(recipe, key, tags, index)])
+    names = [unit.name for unit in images]
+    left_out = tuple(sorted(name for name in names if not recipe.cases.takes(name)))
+    if len(left_out) == len(images):
+        raise RecipeError([none_taken(recipe)])
     owners = Owners(every)
     by_image: defaultdict[str, list[MaskFile]] = defaultdict(list)
     orphans, chosen = [], {unit.name for unit in images}
@@ -106,6 +110,7 @@ def discover_series(recipe: Recipe, index: DicomIndex) -> Discovery:
         for name in meant:
             by_image[name].append(mask.file)
         orphans += [] if meant else [mask.file.path]
+    images = [unit for unit in images if recipe.cases.takes(unit.name)]
     cases, held_back = [], []
     for unit in images:
         reason = _SEVERAL_PATIENTS if len(unit.patients) > 1 else None if unit.about.patient else _NAMELESS
@@ -117,7 +122,8 @@ def discover_series(recipe: Recipe, index: DicomIndex) -> Discovery:
     if not cases and not held_back and not unreadable:
         raise RecipeError([_nothing_joined(recipe, images, masks)])
     cases.sort(key=lambda case: case.name)
-    return Discovery(tuple(cases), (*unreadable, *held_back), bare, tuple(sorted(orphans)))
+    idle = tuple(recipe.cases.idle(names))
+    return Discovery(tuple(cases), (*unreadable, *held_back), bare, tuple(sorted(orphans)), left_out, idle)
 
 
 def fits(about: SeriesFacts, tags: SeriesTags) -> bool:

@@ -23,6 +23,8 @@ from shards.receipt import Quarantined
 _SUBMODALITY = re.compile(SUBMODALITY)
 _Match = tuple[str, dict[str, str]]
 """A path and what it captures."""
+_MaskMatch = tuple[str, Pattern, dict[str, str]]
+"""A path, the pattern that it fits, and what that captures."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,16 @@ class Discovery:
         held_back: Cases that contradict each other or themselves (stage ``match``).
         images_without_mask: Paths; such images are not built.
         masks_without_image: Paths.
+        left_out: Names of cases that ``[cases]`` of the recipe leaves out, ordered.
+        idle_entries: Entries of ``[cases]`` that fit no case, in words.
     """
 
     cases: tuple[Case, ...]
     held_back: tuple[HeldBack, ...]
     images_without_mask: tuple[str, ...]
     masks_without_image: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    idle_entries: tuple[str, ...] = ()
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
@@ -101,23 +107,55 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     files = scan(root, closed.append)
     images = [match for match in _matches(recipe.files.image, files) if not _is_rather_mask(recipe, match[0])]
     nameless = [closed_folder(error, root) for error in closed]
-    if recipe.files.patient == PATIENT_ID:
-        images, without = _with_patients(recipe, root, images)
-        nameless += without
     taken = {path for path, _ in images}
     others = [file for file in files if file not in taken]
     masks = [match for pattern in recipe.files.mask for match in _mask_matches(recipe, pattern, others, images)]
     if not (images or nameless) or not masks:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
+    names = {path: _case_name(recipe, found) for path, found in images}
+    left = [match for match in images if not recipe.cases.takes(names[match[0]])]
+    if left:
+        images = [match for match in images if recipe.cases.takes(names[match[0]])]
+        masks = _masks_of_others(recipe, masks, images, left)
+    if not images and left:
+        raise RecipeError([none_taken(recipe, names.values())])
+    if recipe.files.patient == PATIENT_ID:
+        images, without = _with_patients(recipe, root, images)
+        nameless += without
     wanted = [match for match in masks if "label" not in match[2] or not recipe.leaves_out(match[2]["label"])]
     if not wanted:
         raise RecipeError([_all_left_out(recipe, {found["label"] for _, _, found in masks})])
     found = _join(recipe, images, wanted)
-    found = replace(found, held_back=(*nameless, *found.held_back))
+    found = replace(
+        found,
+        held_back=(*nameless, *found.held_back),
+        left_out=tuple(sorted({names[path] for path, _ in left})),
+        idle_entries=tuple(recipe.cases.idle(names.values())),
+    )
     if not found.cases and not found.held_back:
         raise RecipeError([_nothing_joined(recipe, found)])
     return found
+
+
+def none_taken(recipe: Recipe, names: Iterable[str] = ()) -> str:
+    """What is said where ``[cases]`` leaves every case of a source out; names where they may be shown."""
+    known = sorted(set(names))
+    shown = f"; their names are {', '.join(map(_printable, known[:3]))}" + (", ..." if len(known) > 3 else "")
+    return f"{recipe.name}: [cases] leaves every case out{shown if known else ''}"
+
+
+def _masks_of_others(
+    recipe: Recipe, masks: list[_MaskMatch], images: list[_Match], left: list[_Match]
+) -> list[_MaskMatch]:
+    """The masks but those that belong only to cases that are left out."""
+
+    def keys(group: list[_Match], shared: tuple[str, ...]) -> set[tuple[str, ...]]:
+        return {tuple(found[name] for name in shared) for _, found in group}
+
+    shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
+    gone = {pattern: keys(left, names) - keys(images, names) for pattern, names in shared.items()}
+    return [mask for mask in masks if tuple(mask[2][name] for name in shared[mask[1]]) not in gone[mask[1]]]
 
 
 def closed_folder(error: OSError, root: Path) -> HeldBack:
@@ -155,9 +193,7 @@ def _matches(pattern: Pattern, files: Iterable[str]) -> list[_Match]:
     return [(path, found) for path in files if (found := pattern.match(path)) is not None]
 
 
-def _mask_matches(
-    recipe: Recipe, pattern: Pattern, files: Iterable[str], images: list[_Match]
-) -> Iterator[tuple[str, Pattern, dict[str, str]]]:
+def _mask_matches(recipe: Recipe, pattern: Pattern, files: Iterable[str], images: list[_Match]) -> Iterator[_MaskMatch]:
     """The masks of a pattern; where it matches a path in several ways, the one that belongs to an image counts."""
     shared = _shared(recipe.files.image, pattern)
     wanted = {tuple(found[name] for name in shared) for _, found in images}
@@ -193,7 +229,7 @@ def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
 def _join(
     recipe: Recipe,
     images: list[_Match],
-    masks: list[tuple[str, Pattern, dict[str, str]]],
+    masks: list[_MaskMatch],
 ) -> Discovery:
     shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
     masks_by_key: dict[tuple[str, ...], list[MaskFile]] = defaultdict(list)

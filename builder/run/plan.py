@@ -169,6 +169,7 @@ def write_plan(out: Path, plan: SourcePlan) -> None:
         "quarantined": [asdict(entry) for entry in plan.discovery.quarantined],
         "images_without_mask": plan.discovery.images_without_mask,
         "masks_without_image": plan.discovery.masks_without_image,
+        "left_out": plan.discovery.left_out,
     }
     text = json.dumps(record, indent=1, ensure_ascii=False)
     path = out / BUILD / "plan" / f"{plan.source.recipe.name}.json"

@@ -252,11 +252,12 @@ def _small_masks(count: int, receipts: Sequence[Receipt]) -> str:
 
 def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[str], own: Mapping[str, str]) -> None:
     recipe, discovery = plan.source.recipe, plan.discovery
-    notes = unknown_classes(plan)
+    notes = [*unknown_classes(plan), *(f"{entry} fits no case" for entry in discovery.idle_entries)]
     for noun, what, names in (
         ("case", " gave no sample, every slice was dropped by a rule", without_sample),
         ("image", " without a mask, left out", discovery.images_without_mask),
         ("mask", " without an image, left out", discovery.masks_without_image),
+        ("case", " left out, as [cases] of the recipe says", discovery.left_out),
     ):
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

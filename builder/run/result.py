@@ -30,6 +30,7 @@ class SourceResult:
     without_sample: tuple[str, ...]
     images_without_mask: tuple[str, ...]
     masks_without_image: tuple[str, ...]
+    left_out: tuple[str, ...]
     unknown_classes: tuple[str, ...]
 
 
@@ -53,6 +54,7 @@ def source_result(plan: SourcePlan, summary: Summary) -> SourceResult:
         without_sample=summary.without_sample[recipe.name],
         images_without_mask=discovery.images_without_mask,
         masks_without_image=discovery.masks_without_image,
+        left_out=discovery.left_out,
         unknown_classes=tuple(unknown_classes(plan)),
     )
 

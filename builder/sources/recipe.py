@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.sources.metadata import SUBMODALITY, SourceMetadata
 from builder.sources.pattern import Pattern
+from builder.sources.selection import Cases
 from builder.sources.submodality import submodality_of
 from builder.sources.table import Table
 from builder.sources.vocabulary import GROUPS, ORGANS, normalise
@@ -48,7 +49,7 @@ PATIENT_ID: Final = "PatientID"
 # fmt: off
 CONVERSION_KEYS: Final = frozenset({
     "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "keep_empty",
-    "identifiers",
+    "identifiers", "cases.only", "cases.leave_out",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
     "files.dicom.image.modality", "files.dicom.image.description", "files.dicom.image.body_part",
     "files.dicom.mask.modality", "files.dicom.mask.description", "files.dicom.mask.body_part",
@@ -491,6 +492,7 @@ class Recipe(SourceMetadata):
 
     Attributes:
         files: See `Files`.
+        cases: See `Cases`.
         submodalities: Captured ``{submodality}`` -> name of the sub-modality, such as ``0000 = "flair"``.
         labels: Pixel value, colour, captured ``{label}`` or ``"*"`` -> class.
         regions: Name of a union -> the keys of ``labels`` that it joins.
@@ -510,6 +512,7 @@ class Recipe(SourceMetadata):
     """
 
     files: Files
+    cases: Cases = Cases()
     submodalities: dict[str, Annotated[str, Field(pattern=SUBMODALITY)]] = {}
     labels: dict[str, LabelField] = {}
     regions: dict[str, list[int | str]] = {}

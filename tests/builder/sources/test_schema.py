@@ -95,6 +95,10 @@ mask = ["labels/{patient}/{case}{*}.nii.gz", "more/{patient}/"]
 case = "{patient}_{case}"
 frames = true
 
+[cases]
+only = ["p_*", "0001-0500"]
+leave_out = ["p_c2"]
+
 [labels]
 1 = "liver"
 2 = { label = "My new class", organ = "liver", group = "lesion" }
@@ -299,6 +303,8 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ('2 = "spleen"', '2 = "spleen"\n[splits]\nratios = [1.5, 0.1, 0.1]', "$.splits.ratios[0]"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\nseed = -1', "$.splits.seed"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\ntest = "a"', "$.splits.test"),
+        ("[files]", "cases = { only = [] }\n[files]", "$.cases.only"),
+        ("[files]", "cases = { out = ['a'] }\n[files]", "$.cases"),
         ("[files]", 'axes = ["w"]\n[files]', "$.axes[0]"),
         ("[files]", "axes = []\n[files]", "$.axes"),
         ("[files]", 'submodality = "T1"\n[files]', "$.submodality"),
