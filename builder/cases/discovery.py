@@ -12,6 +12,7 @@ from pathlib import Path
 
 from builder.cases.case import Case, ImageFile, MaskFile
 from builder.cases.split import hashed_split, official_split
+from builder.cases.split_file import Placed, check_use, placed_patients
 from builder.errors import CaseError, RecipeError
 from builder.readers.files import read_patient
 from builder.sources.metadata import SUBMODALITY
@@ -126,7 +127,9 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     wanted = [match for match in masks if "label" not in match[2] or not recipe.leaves_out(match[2]["label"])]
     if not wanted:
         raise RecipeError([_all_left_out(recipe, {found["label"] for _, _, found in masks})])
-    found = _join(recipe, images, wanted)
+    placed = placed_patients(recipe, root)
+    found = _join(recipe, images, wanted, placed)
+    check_use(recipe, placed, (case.patient for case in found.cases))
     found = replace(
         found,
         held_back=(*nameless, *found.held_back),
@@ -230,6 +233,7 @@ def _join(
     recipe: Recipe,
     images: list[_Match],
     masks: list[_MaskMatch],
+    placed: Placed,
 ) -> Discovery:
     shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
     masks_by_key: dict[tuple[str, ...], list[MaskFile]] = defaultdict(list)
@@ -254,9 +258,9 @@ def _join(
         elif not found_masks:
             bare += [path for path, _ in group]
         else:
-            cases.append(case_of(recipe, name, group, tuple(found_masks)))
+            cases.append(case_of(recipe, name, group, tuple(found_masks), placed))
     orphans = sorted(mask.path for key, files in masks_by_key.items() if key not in used for mask in files)
-    kept, leaking = _separate_patients(cases)
+    kept, leaking = separate_patients(cases, placed)
     return Discovery(tuple(kept), (*quarantined, *leaking), tuple(bare), tuple(orphans))
 
 
@@ -340,11 +344,13 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def case_of(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
+def case_of(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...], placed: Placed) -> Case:
     """The case of images and masks that belong together, in its split."""
     found = group[0][1]
     patient = _patient(recipe, name, found)
-    official = official_split(found.get("split"), patient, recipe.splits.official)
+    official = min(placed.get(patient, ()), default=None)
+    if official is None:
+        official = official_split(found.get("split"), patient, recipe.splits.official)
     split = official or hashed_split(recipe.patient_space, patient, recipe.splits.ratios, recipe.splits.seed)
     images = [image for path, own in group for image in _images(recipe, path, own)]
     images.sort(key=lambda image: image.submodality)
@@ -358,11 +364,11 @@ def _images(recipe: Recipe, path: str, found: Mapping[str, str]) -> list[ImageFi
     return [ImageFile(path, name, number) for number, name in enumerate(names)]
 
 
-def _separate_patients(cases: list[Case]) -> tuple[list[Case], list[HeldBack]]:
+def separate_patients(cases: list[Case], placed: Placed) -> tuple[list[Case], list[HeldBack]]:
     """Hold back the cases of patients whom an official split puts on two sides."""
     splits: dict[str, set[str]] = defaultdict(set)
     for case in cases:
-        splits[case.patient].add(case.split)
+        splits[case.patient] |= placed.get(case.patient, frozenset({case.split}))
     kept = [case for case in cases if len(splits[case.patient]) == 1]
     leaking = []
     for case in cases:

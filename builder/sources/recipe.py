@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationInfo,
@@ -62,6 +63,8 @@ CONVERSION_KEYS: Final = frozenset({
     "limits.pixels", "limits.bytes",
     "intensity.mode", "intensity.center", "intensity.width",
     "splits.train", "splits.validation", "splits.test", "splits.ratios", "splits.seed",
+    "splits.file", "splits.patient", "splits.split", "splits.values.train", "splits.values.validation",
+    "splits.values.test", "splits.lists.train", "splits.lists.validation", "splits.lists.test",
 })
 """Keys that shape the samples of a source: which there are, their keys, pixels and metadata.
 
@@ -429,6 +432,53 @@ class IntensityRule(Table):
         return self
 
 
+def _below(path: str) -> str:
+    if not path or path.startswith("/") or "\\" in path or {"..", ""} & set(path.split("/")):
+        raise ValueError(f"{path!r} is no path below the source's root, with forward slashes")
+    return path
+
+
+_FileBelow = Annotated[str, AfterValidator(_below)]
+
+
+class SplitValues(Table):
+    """``splits.values``: what the file calls the splits; ``train``, ``val``, ``test`` and the like need no entry.
+
+    Attributes:
+        train: Values of the split column, or keys of the object.
+        validation: As ``train``.
+        test: As ``train``.
+    """
+
+    train: list[str] = []
+    validation: list[str] = []
+    test: list[str] = []
+
+    @property
+    def listed(self) -> dict[str, list[str]]:
+        """Split -> what the file calls it."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+class SplitLists(Table):
+    """``splits.lists``: files of the source that list the names of a split, one a line.
+
+    Attributes:
+        train: Path of the file below the source's root.
+        validation: As ``train``.
+        test: As ``train``.
+    """
+
+    train: _FileBelow | None = None
+    validation: _FileBelow | None = None
+    test: _FileBelow | None = None
+
+    @property
+    def listed(self) -> dict[str, str | None]:
+        """Split -> path of its list."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
 class Splits(Table):
     """``[splits]``: which patients are in which split; no patient is ever in two.
 
@@ -437,6 +487,13 @@ class Splits(Table):
             patient, the one with the most other characters counts.
         validation: As ``train``.
         test: As ``train``.
+        file: Path of a file of the source that says the split: a table with a first line of columns, whatever its
+            delimiter, or a JSON file with a list of objects, or with an object of lists of names by split. A patient
+            whom it does not name, or gives no split, is dealt with as if there were no file.
+        patient: Column, or key of the objects, that has the patient; or a case in which ``files.patient`` finds them.
+        split: Column, or key of the objects, that has the split.
+        values: See `SplitValues`.
+        lists: See `SplitLists`.
         ratios: Shares of train, validation and test, in this order, of the patients whom no official split places. They
             add up to 1. A hash of the patient decides, so small sources come near the shares only by chance.
         seed: Another number deals these patients anew.
@@ -445,6 +502,11 @@ class Splits(Table):
     train: list[str] = []
     validation: list[str] = []
     test: list[str] = []
+    file: _FileBelow | None = None
+    patient: str | None = None
+    split: str | None = None
+    values: SplitValues = SplitValues()
+    lists: SplitLists = SplitLists()
     ratios: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)] = [*HASHED_RATIOS]
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -466,7 +528,27 @@ class Splits(Table):
         values = [value for listed in self.official.values() for value in listed]
         if len(values) != len(set(values)):
             raise ValueError("one value stands in two splits")
+        texts = [text for listed in self.values.listed.values() for text in listed]
+        if len(texts) != len(set(texts)):
+            raise ValueError("values: one value stands in two splits")
         return self
+
+    @model_validator(mode="after")
+    def _whole_file(self) -> Self:
+        columns = (self.patient is not None) + (self.split is not None)
+        listed = any(path is not None for path in self.lists.listed.values())
+        if self.file is None and (columns or self.values.model_fields_set):
+            raise ValueError("patient, split and values: belong to file, which is not given")
+        if self.file is not None and listed:
+            raise ValueError("file and lists exclude each other")
+        if self.file is not None and columns != 2 and not (columns == 0 and self.file.lower().endswith(".json")):
+            raise ValueError("file: needs patient and split, the columns that have them")
+        return self
+
+    @property
+    def in_files(self) -> bool:
+        """Whether files of the source say the split."""
+        return self.file is not None or any(path is not None for path in self.lists.listed.values())
 
 
 class Example(Table):
@@ -546,6 +628,7 @@ class Recipe(SourceMetadata):
             self._check_regions,
             self._check_identifiers,
             self._check_channels,
+            self._check_split,
         ):
             check()
         return self
@@ -677,6 +760,10 @@ class Recipe(SourceMetadata):
                 'identifiers: "public" needs identifiers_evidence, an address where it is written that the collection '
                 "was de-identified, and nothing else does"
             )
+
+    def _check_split(self) -> None:
+        if self.splits.in_files and "split" in self.files.image.captures:
+            raise ValueError("splits: file and lists do not go with {split} in the image pattern; expected one of them")
 
     def _check_channels(self) -> None:
         names: dict[str, str] = {}

@@ -139,6 +139,19 @@ center = 40
 width = 400.5
 """
 
+SPLIT_FILE = """
+[splits]
+file = "meta.csv"
+patient = "image_id"
+split = "split"
+values = { train = ["1"], validation = ["2"], test = ["3"] }
+"""
+
+SPLIT_LISTS = """
+[splits]
+lists = { train = "a.txt", validation = "lists/b.txt", test = "c.txt" }
+"""
+
 SEGMENTS = """
 name = "Segments"
 title = "Every key that DICOM may have"
@@ -248,7 +261,7 @@ def test_recipes_that_build_are_accepted(schema: dict[str, Any], path: Path) -> 
 
 def test_every_key_is_accepted_with_a_value_that_builds(schema: dict[str, Any]) -> None:
     used = set()
-    for text in (VALUES, SEGMENTS, COLLECTION, TAGS):
+    for text in (VALUES, SEGMENTS, COLLECTION, TAGS, GOOD + SPLIT_FILE, GOOD + SPLIT_LISTS):
         parse_recipe(text, "Every.toml")
         assert faults(schema, text) == []
         used |= set(keys(tomllib.loads(text), schema, schema))
@@ -303,6 +316,8 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ('2 = "spleen"', '2 = "spleen"\n[splits]\nratios = [1.5, 0.1, 0.1]', "$.splits.ratios[0]"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\nseed = -1', "$.splits.seed"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\ntest = "a"', "$.splits.test"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nvalues = { dev = [] }', "$.splits.values"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nlists = { train = 1 }', "$.splits.lists.train"),
         ("[files]", "cases = { only = [] }\n[files]", "$.cases.only"),
         ("[files]", "cases = { out = ['a'] }\n[files]", "$.cases"),
         ("[files]", 'axes = ["w"]\n[files]', "$.axes[0]"),
