@@ -12,7 +12,7 @@ from pathlib import Path
 
 from builder.cases.case import Case, ImageFile, MaskFile
 from builder.cases.split import hashed_split, official_split
-from builder.cases.split_file import Placed, check_use, placed_patients
+from builder.cases.split_file import Placement, check_use, placement_of
 from builder.errors import CaseError, RecipeError
 from builder.readers.files import read_patient
 from builder.sources.metadata import SUBMODALITY
@@ -52,6 +52,7 @@ class Discovery:
         masks_without_image: Paths.
         left_out: Names of cases that ``[cases]`` of the recipe leaves out, ordered.
         idle_entries: Entries of ``[cases]`` that fit no case, in words.
+        copies: Names of cases that ``overlap`` of the recipe leaves out, as an earlier source has their patients.
     """
 
     cases: tuple[Case, ...]
@@ -60,6 +61,7 @@ class Discovery:
     masks_without_image: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     idle_entries: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
@@ -127,9 +129,9 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     wanted = [match for match in masks if "label" not in match[2] or not recipe.leaves_out(match[2]["label"])]
     if not wanted:
         raise RecipeError([_all_left_out(recipe, {found["label"] for _, _, found in masks})])
-    placed = placed_patients(recipe, root)
-    found = _join(recipe, images, wanted, placed)
-    check_use(recipe, placed, (case.patient for case in found.cases))
+    placement = placement_of(recipe, root)
+    found = _join(recipe, images, wanted, placement)
+    check_use(recipe, placement, (case.patient for case in found.cases))
     found = replace(
         found,
         held_back=(*nameless, *found.held_back),
@@ -233,7 +235,7 @@ def _join(
     recipe: Recipe,
     images: list[_Match],
     masks: list[_MaskMatch],
-    placed: Placed,
+    placement: Placement,
 ) -> Discovery:
     shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
     masks_by_key: dict[tuple[str, ...], list[MaskFile]] = defaultdict(list)
@@ -258,9 +260,9 @@ def _join(
         elif not found_masks:
             bare += [path for path, _ in group]
         else:
-            cases.append(case_of(recipe, name, group, tuple(found_masks), placed))
+            cases.append(case_of(recipe, name, group, tuple(found_masks), placement))
     orphans = sorted(mask.path for key, files in masks_by_key.items() if key not in used for mask in files)
-    kept, leaking = separate_patients(cases, placed)
+    kept, leaking = separate_patients(cases, placement)
     return Discovery(tuple(kept), (*quarantined, *leaking), tuple(bare), tuple(orphans))
 
 
@@ -344,14 +346,15 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def case_of(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...], placed: Placed) -> Case:
+def case_of(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...], placement: Placement) -> Case:
     """The case of images and masks that belong together, in its split."""
     found = group[0][1]
     patient = _patient(recipe, name, found)
-    official = min(placed.get(patient, ()), default=None)
+    official = min(placement.splits.get(patient, ()), default=None)
     if official is None:
         official = official_split(found.get("split"), patient, recipe.splits.official)
-    split = official or hashed_split(recipe.patient_space, patient, recipe.splits.ratios, recipe.splits.seed)
+    person, splits = placement.names.get(patient, patient), recipe.splits
+    split = official or hashed_split(recipe.patient_space, person, splits.ratios, splits.seed)
     images = [image for path, own in group for image in _images(recipe, path, own)]
     images.sort(key=lambda image: image.submodality)
     return Case(name, patient, split, tuple(images), masks, official_split=official is not None)
@@ -364,11 +367,11 @@ def _images(recipe: Recipe, path: str, found: Mapping[str, str]) -> list[ImageFi
     return [ImageFile(path, name, number) for number, name in enumerate(names)]
 
 
-def separate_patients(cases: list[Case], placed: Placed) -> tuple[list[Case], list[HeldBack]]:
+def separate_patients(cases: list[Case], placement: Placement) -> tuple[list[Case], list[HeldBack]]:
     """Hold back the cases of patients whom an official split puts on two sides."""
     splits: dict[str, set[str]] = defaultdict(set)
     for case in cases:
-        splits[case.patient] |= placed.get(case.patient, frozenset({case.split}))
+        splits[case.patient] |= placement.splits.get(case.patient, frozenset({case.split}))
     kept = [case for case in cases if len(splits[case.patient]) == 1]
     leaking = []
     for case in cases:

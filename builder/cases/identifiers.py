@@ -123,6 +123,7 @@ def without_identifiers(found: Discovery, recipe: Recipe, root: Path, names: Pse
         masks_without_image=tuple(_shown_path(path, names) for path in found.masks_without_image),
         left_out=tuple(sorted(names.of(name) for name in found.left_out)),
         idle_entries=found.idle_entries,
+        copies=tuple(sorted(names.of(name) for name in found.copies)),
     )
 
 

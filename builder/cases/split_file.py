@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from builder.cases.patient_names import shared_names
+from builder.cases.source_table import read_text, rows_of
 from builder.cases.split import named_split
 from builder.errors import RecipeError
 from builder.sources.pattern import Pattern
 from builder.sources.recipe import Recipe
 from sa_med2d_20m import SPLITS
 
-DELIMITERS: Final = ",;\t|"
-Placed = Mapping[str, frozenset[str]]
-"""Patient -> the splits that a file puts them into: one, where the file does not contradict itself."""
 _Row = tuple[str, str, str]
 """Where it stands, a name, and the text that says its split."""
 
 
-def placed_patients(recipe: Recipe, root: Path) -> Placed:
+@dataclass(frozen=True)
+class Placement:
+    """What files of a source say of its patients.
+
+    Attributes:
+        splits: Patient -> the splits that files of ``[splits]`` put them into: one, where none contradicts another.
+        names: Patient -> name in the name space that sources share, for who has another one there.
+    """
+
+    splits: Mapping[str, frozenset[str]]
+    names: Mapping[str, str]
+
+
+def placement_of(recipe: Recipe, root: Path) -> Placement:
+    """What files of a source say of its patients; nothing where its recipe names none.
+
+    Raises:
+        RecipeError: A file is missing or cannot be read.
+    """
+    return Placement(placed_patients(recipe, root), shared_names(recipe, root))
+
+
+def placed_patients(recipe: Recipe, root: Path) -> Mapping[str, frozenset[str]]:
     """The patients whom ``splits.file`` or ``splits.lists`` of a recipe place; empty where it names no file.
 
     A name is that of a patient, or that of a case in which ``files.patient`` finds the patient.
@@ -51,13 +71,13 @@ def patient_of(recipe: Recipe, name: str) -> str:
     return name if found is None else found["patient"]
 
 
-def check_use(recipe: Recipe, placed: Placed, patients: Iterable[str]) -> None:
+def check_use(recipe: Recipe, placement: Placement, patients: Iterable[str]) -> None:
     """Refuse a file that places none of the patients of a source: its names are then spelled in another way.
 
     Raises:
         RecipeError: It says so.
     """
-    known = set(patients)
+    known, placed = set(patients), placement.splits
     if placed and known and not known & placed.keys():
         key = "file" if recipe.splits.file is not None else "lists"
         shown = f": it has names such as {min(placed)!r}, the source has {min(known)!r}"
@@ -73,58 +93,19 @@ def _rows(recipe: Recipe, root: Path) -> Iterator[_Row]:
     splits = recipe.splits
     for split, path in splits.lists.listed.items():
         if path is not None:
-            lines = enumerate(_text(recipe, root, f"lists.{split}", path).splitlines(), 1)
+            lines = enumerate(read_text(recipe, root, f"splits.lists.{split}", path).splitlines(), 1)
             yield from ((f"{path}: line {number}", line.strip(), split) for number, line in lines if line.strip())
     if splits.file is not None:
-        text = _text(recipe, root, "file", splits.file)
-        yield from _of_json(recipe, text) if splits.file.lower().endswith(".json") else _of_table(recipe, text)
-
-
-def _text(recipe: Recipe, root: Path, key: str, path: str) -> str:
-    try:
-        return (root / path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        reason = f"is no UTF-8 text (byte {error.start:,}); save it as UTF-8"
-    except FileNotFoundError:
-        reason = f"is not below {root}; it holds the source's own split: get it, or build from a copy of the recipe "
-        reason += "without it, which lets a hash draw the split"
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-    raise RecipeError([f"{recipe.name}: splits.{key}: {path} {reason}"])
-
-
-def _of_table(recipe: Recipe, text: str) -> Iterator[_Row]:
-    """Rows of a table; its delimiter is the one at which its first line has the columns."""
-    first, wanted = text.partition("\n")[0], (recipe.splits.patient, recipe.splits.split)
-    headers = {delimiter: _cells(first, delimiter) for delimiter in DELIMITERS}
-    delimiter = next((one for one in DELIMITERS if set(wanted) <= set(headers[one])), None)
-    if delimiter is None:
-        columns = max(headers.values(), key=len)
-        missing = [f"{column!r}" for column in wanted if column not in columns]
-        raise RecipeError(
-            [
-                f"{recipe.name}: splits.file: {recipe.splits.file} has no column {' and '.join(missing)}; "
-                f"its columns are {', '.join(columns)}"
-            ]
+        text = read_text(recipe, root, "splits.file", splits.file)
+        yield from (
+            _of_json(recipe, text) if splits.file.lower().endswith(".json") else _of_table(recipe, splits.file, text)
         )
-    places = [headers[delimiter].index(str(column)) for column in wanted]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        next(reader)
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                name, split = (row[at].strip() if at < len(row) else "" for at in places)
-                yield from _named(recipe, f"{recipe.splits.file}: line {reader.line_num}", name, split)
-    except csv.Error as error:
-        where = f"{recipe.splits.file}: line {reader.line_num}"
-        raise RecipeError([f"{recipe.name}: splits.file: {where} is no row of a table: {error}"]) from None
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
-    except csv.Error:
-        return []
+def _of_table(recipe: Recipe, path: str, text: str) -> Iterator[_Row]:
+    columns = [column for column in (recipe.splits.patient, recipe.splits.split) if column is not None]
+    for where, (name, split) in rows_of(recipe, "splits.file", path, text, columns):
+        yield from _named(recipe, where, name, split)
 
 
 def _of_json(recipe: Recipe, text: str) -> Iterator[_Row]:

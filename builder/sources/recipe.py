@@ -65,6 +65,7 @@ CONVERSION_KEYS: Final = frozenset({
     "splits.train", "splits.validation", "splits.test", "splits.ratios", "splits.seed",
     "splits.file", "splits.patient", "splits.split", "splits.values.train", "splits.values.validation",
     "splits.values.test", "splits.lists.train", "splits.lists.validation", "splits.lists.test",
+    "patient_names.names", "patient_names.file", "patient_names.own", "patient_names.shared", "overlap",
 })
 """Keys that shape the samples of a source: which there are, their keys, pixels and metadata.
 
@@ -551,6 +552,30 @@ class Splits(Table):
         return self.file is not None or any(path is not None for path in self.lists.listed.values())
 
 
+class PatientNames(Table):
+    """``[patient_names]``: patients who have another name in the space that sources share (``patients``).
+
+    It decides their split, and who stands in two sources. Metadata keep the names of the source.
+
+    Attributes:
+        names: Name in this source -> name in the shared space. Who is not named has one name in both.
+        file: Path of a table of the source that says the same, below its root, whatever its delimiter.
+        own: Column with the name in this source.
+        shared: Column with the name in the shared space; nothing or ``NA`` for who has no other name.
+    """
+
+    names: dict[str, str] = {}
+    file: _FileBelow | None = None
+    own: str | None = None
+    shared: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len({value is None for value in (self.file, self.own, self.shared)}) > 1:
+            raise ValueError("file, own and shared: all of them or none")
+        return self
+
+
 class Example(Table):
     """One of ``[[examples]]``: a case as it lies on disk. A test builds each with tiny files and expects this.
 
@@ -585,6 +610,11 @@ class Recipe(SourceMetadata):
         intensity: See `IntensityRule`.
         axes: Axes to slice: ``x`` gives axial, ``y`` coronal, ``z`` sagittal slices.
         splits: See `Splits`.
+        patient_names: See `PatientNames`.
+        overlap: What happens where another source of the output folder holds the same patients, by the same names in
+            the same name space. ``keep-both``: both are kept. ``keep-first``: the cases of these patients are left out
+            of this source, if the other stands before it in an entry of the known overlaps (``sa-med2d sources
+            overlaps``), whatever the order of a command.
         keep_empty: Keep slices without any mask.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
             as they are, for collections that were de-identified at their source. Where they are hashed, a captured
@@ -605,6 +635,8 @@ class Recipe(SourceMetadata):
     intensity: IntensityRule = IntensityRule()
     axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] = ["x", "y", "z"]
     splits: Splits = Splits()
+    patient_names: PatientNames = PatientNames()
+    overlap: Literal["keep-both", "keep-first"] = "keep-both"
     keep_empty: bool = False
     identifiers: Literal["hashed", "public"] = "hashed"
     identifiers_evidence: str | None = None
@@ -764,6 +796,8 @@ class Recipe(SourceMetadata):
     def _check_split(self) -> None:
         if self.splits.in_files and "split" in self.files.image.captures:
             raise ValueError("splits: file and lists do not go with {split} in the image pattern; expected one of them")
+        if self.patient_names != PatientNames() and self.patients is None:
+            raise ValueError("patient_names: needs patients, the name space that the names are of")
 
     def _check_channels(self) -> None:
         names: dict[str, str] = {}

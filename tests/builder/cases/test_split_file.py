@@ -131,7 +131,7 @@ FILE = f'file = "meta.csv"\n{COLUMNS}'
         (
             FILE,
             {},
-            "Small: splits.file: meta.csv is not below {root}; it holds the source's own split: get it, or build",
+            "Small: splits.file: meta.csv is not below {root}; it is a part of the source that the recipe needs: get it, or build",
         ),
         ('lists = { test = "t.txt" }\n', {}, "Small: splits.lists.test: t.txt is not below {root}"),
         (

@@ -139,7 +139,15 @@ center = 40
 width = 400.5
 """
 
+PEOPLE = GOOD.replace("[files]", 'patients = "People"\noverlap = "keep-first"\n[files]')
+
 SPLIT_FILE = """
+[patient_names]
+names = { c = "d" }
+file = "map.csv"
+own = "new"
+shared = "old"
+
 [splits]
 file = "meta.csv"
 patient = "image_id"
@@ -261,7 +269,7 @@ def test_recipes_that_build_are_accepted(schema: dict[str, Any], path: Path) -> 
 
 def test_every_key_is_accepted_with_a_value_that_builds(schema: dict[str, Any]) -> None:
     used = set()
-    for text in (VALUES, SEGMENTS, COLLECTION, TAGS, GOOD + SPLIT_FILE, GOOD + SPLIT_LISTS):
+    for text in (VALUES, SEGMENTS, COLLECTION, TAGS, PEOPLE + SPLIT_FILE, GOOD + SPLIT_LISTS):
         parse_recipe(text, "Every.toml")
         assert faults(schema, text) == []
         used |= set(keys(tomllib.loads(text), schema, schema))
@@ -318,6 +326,8 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ('2 = "spleen"', '2 = "spleen"\n[splits]\ntest = "a"', "$.splits.test"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\nvalues = { dev = [] }', "$.splits.values"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\nlists = { train = 1 }', "$.splits.lists.train"),
+        ("[files]", 'overlap = "keep-second"\n[files]', "$.overlap"),
+        ("[files]", "patients = 'A'\npatient_names = { a = 'b' }\n[files]", "$.patient_names"),
         ("[files]", "cases = { only = [] }\n[files]", "$.cases.only"),
         ("[files]", "cases = { out = ['a'] }\n[files]", "$.cases"),
         ("[files]", 'axes = ["w"]\n[files]', "$.axes[0]"),
