@@ -28,11 +28,14 @@ def shared_names(recipe: Recipe, root: Path) -> Mapping[str, str]:
     names = dict(told.names)
     if told.file is None or told.own is None or told.shared is None:
         return names
-    key = "patient_names.file"
-    text = read_text(recipe, root, key, told.file)
-    for where, (own, shared) in rows_of(recipe, key, told.file, text, (told.own, told.shared)):
-        if own in UNNAMED or shared in UNNAMED:
+    key, columns = "patient_names.file", (told.own, told.shared)
+    for where, (own, text) in rows_of(recipe, key, told.file, read_text(recipe, root, key, told.file), columns):
+        if own in UNNAMED or text in UNNAMED:
             continue
-        if names.setdefault(own, shared) != shared:
+        found = {"patient": text} if told.patient is None else told.patient.match(text)
+        if found is None:
+            pattern = "" if told.patient is None else told.patient.text
+            raise RecipeError([f"{recipe.name}: {key}: {where} has a name that is no {pattern!r} in {told.shared!r}"])
+        if names.setdefault(own, found["patient"]) != found["patient"]:
             raise RecipeError([f"{recipe.name}: {key}: {where} gives a patient another name than was said before"])
     return names

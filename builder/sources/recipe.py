@@ -65,7 +65,8 @@ CONVERSION_KEYS: Final = frozenset({
     "splits.train", "splits.validation", "splits.test", "splits.ratios", "splits.seed",
     "splits.file", "splits.patient", "splits.split", "splits.values.train", "splits.values.validation",
     "splits.values.test", "splits.lists.train", "splits.lists.validation", "splits.lists.test",
-    "patient_names.names", "patient_names.file", "patient_names.own", "patient_names.shared", "overlap",
+    "patient_names.names", "patient_names.file", "patient_names.own", "patient_names.shared", "patient_names.patient",
+    "overlap",
 })
 """Keys that shape the samples of a source: which there are, their keys, pixels and metadata.
 
@@ -562,15 +563,20 @@ class PatientNames(Table):
         file: Path of a table of the source that says the same, below its root, whatever its delimiter.
         own: Column with the name in this source.
         shared: Column with the name in the shared space; nothing or ``NA`` for who has no other name.
+        patient: Pattern that finds ``{patient}`` in the names of that column, such as ``"BraTS19_{patient}"``, where
+            the shared space has only this part of them.
     """
 
     names: dict[str, str] = {}
     file: _FileBelow | None = None
     own: str | None = None
     shared: str | None = None
+    patient: PatternField | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if self.patient is not None and (self.file is None or self.patient.captures != ("patient",)):
+            raise ValueError("patient: expected a pattern over names of file that captures {patient} and nothing else")
         if len({value is None for value in (self.file, self.own, self.shared)}) > 1:
             raise ValueError("file, own and shared: all of them or none")
         return self

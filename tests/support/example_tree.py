@@ -91,6 +91,13 @@ def write_examples(recipe: Recipe, root: Path) -> None:
         for path in example.masks:
             write_mask(recipe, root, path, example, keys, squares)
     write_split(recipe, root)
+    names = recipe.patient_names
+    if names.file is not None:  # as where a patient is new
+        lines = [
+            f"{names.shared},{names.own}",
+            *(f"NA,{example.patient or example.case}" for example in recipe.examples),
+        ]
+        write_text(root / names.file, "".join(f"{line}\n" for line in lines))
 
 
 def write_split(recipe: Recipe, root: Path) -> None:

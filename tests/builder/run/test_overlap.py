@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from builder.cases.split import hashed_split
+from builder.sources.load import load_recipe
 from builder.sources.overlaps import Overlap
 from tests.support.command import Command
 from tests.support.dicom_source import CASE, HASHED, write_case
+from tests.support.example_tree import write_examples
 from tests.support.output import members, tree
 from tests.support.sources import write_source
 
@@ -173,8 +175,7 @@ def test_hashed_sources_are_compared_by_their_own_names(
     write_case(raw / "Dicom")
     shutil.copytree(raw / "Dicom", raw / "Copy")
     write_case(raw / "Copy/more", lambda _, data: setattr(data, "PatientID", "secret-18"))
-    for part in ("ct", "seg.nrrd"):
-        shutil.move(raw / "Copy/more/p1" / part, (raw / "Copy/p2").mkdir(exist_ok=True) or raw / "Copy/p2" / part)
+    (raw / "Copy/more/p1").rename(raw / "Copy/p2")
     shutil.rmtree(raw / "Copy/more")
     for name in ("Dicom", "Copy"):
         text = HASHED.replace('"Dicom"', f'"{name}"') + f'patients = "people"\noverlap = "keep-first"\n{CASE}'
@@ -230,6 +231,16 @@ def test_other_names_find_the_split_and_the_copies(sa_med2d: Command, tmp_path: 
             "map.csv: line 3 gives a patient another name than was said before",
         ),
         (NAMES, 'file = "map.csv"\nown = "2020"\n', "patient_names: file, own and shared: all of them or none"),
+        (
+            NAMES,
+            'file = "map.csv"\nown = "2020"\nshared = "2019"\npatient = "Old_{patient}"\n',
+            "map.csv: line 2 has a name that is no 'Old_{patient}' in '2019'",
+        ),
+        (
+            NAMES,
+            'patient = "Old_{patient}"\n',
+            "patient: expected a pattern over names of file that captures {patient}",
+        ),
         ("", 'names = { a = "b" }\n', "patient_names: needs patients, the name space that the names are of"),
     ],
 )
@@ -240,3 +251,22 @@ def test_what_is_wrong_with_names_is_said(sa_med2d: Command, tmp_path: Path, spa
     assert ran.code == 1
     assert said in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_patient_of_two_editions_of_brats_gets_one_split(sa_med2d: Command, tmp_path: Path, known: Known) -> None:
+    known(("contains", ["BraTS2019", "BraTS2020"]))
+    raw = tmp_path / "raw"
+    for name in ("BraTS2019", "BraTS2020"):
+        write_examples(load_recipe(name), raw / name)
+    header = "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,BraTS_2019_subject_ID,BraTS_2020_subject_ID\n"
+    row = "HGG,Brats17_CBICA_AAB_1,Brats18_CBICA_AAB_1,NA,BraTS19_CBICA_AAB_1,BraTS20_Training_001\n"
+    (raw / "BraTS2020/name_mapping.csv").write_text(header + row)
+    ran = sa_med2d("build", "BraTS2020", "BraTS2019", "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
+    assert ran.code == 0, ran.err
+    assert (
+        "BraTS2019 and BraTS2020 overlap: an edition holds the other: A test says so. 1 patient stands in both, each in"
+        in ran.err
+    )
+    records = [json.loads(data) for member, data in members(tmp_path / "out") if member.endswith(".json")]
+    assert {record["patient"] for record in records} == {"CBICA_AAB_1", "BraTS20_Training_001"}
+    assert {record["split"] for record in records} == {hashed_split("brats", "CBICA_AAB_1")}

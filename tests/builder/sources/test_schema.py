@@ -147,6 +147,7 @@ names = { c = "d" }
 file = "map.csv"
 own = "new"
 shared = "old"
+patient = "Old_{patient}"
 
 [splits]
 file = "meta.csv"
