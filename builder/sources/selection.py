@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from builder.sources.table import Table
 
 _RANGE: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+_LOOSE: Final = re.compile(r"[*?\[-]")
 _NUMBER: Final = re.compile(r"[0-9]+")
 
 
@@ -62,6 +63,8 @@ def fits(entry: str, name: str) -> bool:
     """
     if entry == name:
         return True
+    if not _LOOSE.search(entry):  # of the names of many cases each is looked at for each case
+        return False
     found = _RANGE.fullmatch(entry)
     if found is None:
         return fnmatchcase(name, entry)
