@@ -92,13 +92,16 @@ def _names_there(out: Path, source: str) -> People:
 
     The plan of its last build says it, and the table of hashes, where there is one, what these stand for.
     """
-    said: dict[str, Any] = {"space": source, "names": {}}
+    said: dict[str, Any] = {"space": source, "names": {}, "hashed": False}
     place = f"{BUILD}/plan/{source}.json"
     with copied(out, [place]) as near:
         if (near / place).exists():  # not where shards came in another way than by a build
             said = json_in((near / place).read_bytes(), place, any_names=True).get("patients", said)
     table = out / BUILD / "identifiers" / f"{source}.json"
-    own: dict[str, str] = json.loads(table.read_text(encoding="utf-8")) if is_here(out) and table.exists() else {}
+    there = is_here(out) and table.exists()
+    if said["hashed"] and not there:
+        return People("", {}, {})  # nobody's space: who stands there cannot be told
+    own: dict[str, str] = json.loads(table.read_text(encoding="utf-8")) if there else {}
     shared: dict[str, str] = said["names"]
     return People(said["space"], {}, {**shared, **{hashed: shared.get(name, name) for hashed, name in own.items()}})
 

@@ -176,7 +176,11 @@ def write_plan(out: Path, plan: SourcePlan) -> None:
         "left_out": plan.discovery.left_out,
         "copies": plan.discovery.copies,
         # what a later build compares patients by; names that hashes stand for stay in their own table
-        "patients": {"space": plan.people.space, "names": {} if plan.hashed else dict(plan.people.names)},
+        "patients": {
+            "space": plan.people.space,
+            "names": {} if plan.hashed else dict(plan.people.names),
+            "hashed": plan.hashed,
+        },
     }
     text = json.dumps(record, indent=1, ensure_ascii=False)
     path = out / BUILD / "plan" / f"{plan.source.recipe.name}.json"

@@ -16,6 +16,7 @@ from builder.sources.overlaps import Overlap
 from tests.support.command import Command
 from tests.support.dicom_source import CASE, HASHED, write_case
 from tests.support.example_tree import write_examples
+from tests.support.object_store import Store
 from tests.support.output import members, tree
 from tests.support.sources import write_source
 
@@ -135,6 +136,17 @@ def test_the_first_is_the_same_whatever_the_order_and_in_one_go_or_two(
     assert kept[0] == kept[1] == kept[2] == kept[3]
 
 
+def test_keep_first_in_an_object_store(sa_med2d: Command, tmp_path: Path, known: Known, store: Store) -> None:
+    pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
+    known(("contains", ["Old", "New"]))
+    for recipe in pair(tmp_path / "raw"):
+        ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", store.url, "--workers", 1, "--json")
+        assert ran.code == 0, ran.err
+    record = json.loads(ran.out)
+    assert record["sources"][0]["copies"] == ["case00", "case01"]
+    assert record["overlaps"][0]["shared"] == 0
+
+
 def test_of_a_chain_the_earliest_counts(sa_med2d: Command, tmp_path: Path, known: Known) -> None:
     """Also where only each two neighbours are known to overlap, and the middle has left the patient out."""
     known(("contains", ["Old", "New"]), ("contains", ["New", "Newest"]))
@@ -190,6 +202,19 @@ def test_hashed_sources_are_compared_by_their_own_names(
     assert b"secret" not in b"".join(
         data for path, data in tree(tmp_path / "out").items() if not path.startswith("build/identifiers")
     )
+
+
+def test_of_hashes_without_their_table_nothing_is_claimed(sa_med2d: Command, tmp_path: Path, known: Known) -> None:
+    known(("same", ["Dicom", "Copy"]))
+    for name in ("Dicom", "Copy"):
+        write_case(tmp_path / "raw" / name)
+        text = HASHED.replace('"Dicom"', f'"{name}"') + f'patients = "people"\noverlap = "keep-first"\n{CASE}'
+        (tmp_path / f"{name}.toml").write_text(text)
+    build(sa_med2d, tmp_path / "raw", tmp_path / "out", tmp_path / "Dicom.toml")
+    (tmp_path / "out/build/identifiers/Dicom.json").unlink()
+    record, err = build(sa_med2d, tmp_path / "raw", tmp_path / "out", tmp_path / "Copy.toml")
+    assert (record["overlaps"][0]["same_space"], record["sources"][0]["copies"]) == (False, [])
+    assert "Nothing says who is the same patient" in err
 
 
 NAMES = 'patients = "people"\noverlap = "keep-first"\n'
