@@ -10,7 +10,8 @@ from typing import Final
 
 from builder.cases.case import Case, MaskFile
 from builder.cases.dicom_index import DicomIndex, IndexedFile
-from builder.cases.discovery import Discovery, HeldBack, case_of, closed_folder
+from builder.cases.discovery import Discovery, HeldBack, case_of, closed_folder, none_taken, separate_patients
+from builder.cases.split_file import Placement, check_use, placement_of
 from builder.errors import RecipeError
 from builder.readers.dicom.facts import Facts, References, SeriesFacts
 from builder.sources.recipe import NAMED_MASKS, DicomFiles, Recipe, SeriesTags
@@ -98,6 +99,10 @@ def discover_series(recipe: Recipe, index: DicomIndex) -> Discovery:
     if not images or not masks:
         key = "mask" if images else "image"
         raise RecipeError([_nothing(recipe, key, tags, index)])
+    names = [unit.name for unit in images]
+    left_out = tuple(sorted(name for name in names if not recipe.cases.takes(name)))
+    if len(left_out) == len(images):
+        raise RecipeError([none_taken(recipe)])
     owners = Owners(every)
     by_image: defaultdict[str, list[MaskFile]] = defaultdict(list)
     orphans, chosen = [], {unit.name for unit in images}
@@ -106,18 +111,23 @@ def discover_series(recipe: Recipe, index: DicomIndex) -> Discovery:
         for name in meant:
             by_image[name].append(mask.file)
         orphans += [] if meant else [mask.file.path]
+    images = [unit for unit in images if recipe.cases.takes(unit.name)]
+    placement = placement_of(recipe, index.root)
     cases, held_back = [], []
     for unit in images:
         reason = _SEVERAL_PATIENTS if len(unit.patients) > 1 else None if unit.about.patient else _NAMELESS
         if reason is not None:
             held_back.append(HeldBack(Quarantined(unit.name, unit.paths[0], "match", reason)))
         elif unit.name in by_image:
-            cases.append(_case(recipe, unit, by_image[unit.name]))
+            cases.append(_case(recipe, unit, by_image[unit.name], placement))
     bare = tuple(unit.paths[0] for unit in images if unit.name not in by_image)
     if not cases and not held_back and not unreadable:
         raise RecipeError([_nothing_joined(recipe, images, masks)])
+    check_use(recipe, placement, (case.patient for case in cases))
     cases.sort(key=lambda case: case.name)
-    return Discovery(tuple(cases), (*unreadable, *held_back), bare, tuple(sorted(orphans)))
+    kept, leaking = separate_patients(cases, placement)
+    idle = tuple(recipe.cases.idle(names))
+    return Discovery(tuple(kept), (*unreadable, *held_back, *leaking), bare, tuple(sorted(orphans)), left_out, idle)
 
 
 def fits(about: SeriesFacts, tags: SeriesTags) -> bool:
@@ -187,9 +197,10 @@ def _masks(tags: DicomFiles, index: DicomIndex, images: Iterable[ImageUnit]) -> 
     return [MaskUnit(unit.about, MaskFile(unit.paths[0], None, unit.members), None) for unit in series]
 
 
-def _case(recipe: Recipe, unit: ImageUnit, masks: Iterable[MaskFile]) -> Case:
+def _case(recipe: Recipe, unit: ImageUnit, masks: Iterable[MaskFile], placement: Placement) -> Case:
     found = {"case": unit.name, "patient": unit.about.patient}
-    case = case_of(recipe, unit.name, [(unit.paths[0], found)], tuple(sorted(masks, key=lambda mask: mask.path)))
+    ordered = tuple(sorted(masks, key=lambda mask: mask.path))
+    case = case_of(recipe, unit.name, [(unit.paths[0], found)], ordered, placement)
     return replace(case, images=tuple(replace(image, members=unit.members) for image in case.images))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from builder.cases.case import Case, ImageFile, MaskFile
 from builder.cases.split import hashed_split, official_split
+from builder.cases.split_file import Placement, check_use, placement_of
 from builder.errors import CaseError, RecipeError
 from builder.readers.files import read_patient
 from builder.sources.metadata import SUBMODALITY
@@ -23,6 +24,8 @@ from shards.receipt import Quarantined
 _SUBMODALITY = re.compile(SUBMODALITY)
 _Match = tuple[str, dict[str, str]]
 """A path and what it captures."""
+_MaskMatch = tuple[str, Pattern, dict[str, str]]
+"""A path, the pattern that it fits, and what that captures."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,18 @@ class Discovery:
         held_back: Cases that contradict each other or themselves (stage ``match``).
         images_without_mask: Paths; such images are not built.
         masks_without_image: Paths.
+        left_out: Names of cases that ``[cases]`` of the recipe leaves out, ordered.
+        idle_entries: Entries of ``[cases]`` that fit no case, in words.
+        copies: Names of cases that ``overlap`` of the recipe leaves out, as an earlier source has their patients.
     """
 
     cases: tuple[Case, ...]
     held_back: tuple[HeldBack, ...]
     images_without_mask: tuple[str, ...]
     masks_without_image: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    idle_entries: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
@@ -101,23 +110,57 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     files = scan(root, closed.append)
     images = [match for match in _matches(recipe.files.image, files) if not _is_rather_mask(recipe, match[0])]
     nameless = [closed_folder(error, root) for error in closed]
-    if recipe.files.patient == PATIENT_ID:
-        images, without = _with_patients(recipe, root, images)
-        nameless += without
     taken = {path for path, _ in images}
     others = [file for file in files if file not in taken]
     masks = [match for pattern in recipe.files.mask for match in _mask_matches(recipe, pattern, others, images)]
     if not (images or nameless) or not masks:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
+    names = {path: _case_name(recipe, found) for path, found in images}
+    left = [match for match in images if not recipe.cases.takes(names[match[0]])]
+    if left:
+        images = [match for match in images if recipe.cases.takes(names[match[0]])]
+        masks = _masks_of_others(recipe, masks, images, left)
+    if not images and left:
+        raise RecipeError([none_taken(recipe, names.values())])
+    if recipe.files.patient == PATIENT_ID:
+        images, without = _with_patients(recipe, root, images)
+        nameless += without
     wanted = [match for match in masks if "label" not in match[2] or not recipe.leaves_out(match[2]["label"])]
     if not wanted:
         raise RecipeError([_all_left_out(recipe, {found["label"] for _, _, found in masks})])
-    found = _join(recipe, images, wanted)
-    found = replace(found, held_back=(*nameless, *found.held_back))
+    placement = placement_of(recipe, root)
+    found = _join(recipe, images, wanted, placement)
+    check_use(recipe, placement, (case.patient for case in found.cases))
+    found = replace(
+        found,
+        held_back=(*nameless, *found.held_back),
+        left_out=tuple(sorted({names[path] for path, _ in left})),
+        idle_entries=tuple(recipe.cases.idle(names.values())),
+    )
     if not found.cases and not found.held_back:
         raise RecipeError([_nothing_joined(recipe, found)])
     return found
+
+
+def none_taken(recipe: Recipe, names: Iterable[str] = ()) -> str:
+    """What is said where ``[cases]`` leaves every case of a source out; names where they may be shown."""
+    known = sorted(set(names))
+    shown = f"; their names are {', '.join(map(_printable, known[:3]))}" + (", ..." if len(known) > 3 else "")
+    return f"{recipe.name}: [cases] leaves every case out{shown if known else ''}"
+
+
+def _masks_of_others(
+    recipe: Recipe, masks: list[_MaskMatch], images: list[_Match], left: list[_Match]
+) -> list[_MaskMatch]:
+    """The masks but those that belong only to cases that are left out."""
+
+    def keys(group: list[_Match], shared: tuple[str, ...]) -> set[tuple[str, ...]]:
+        return {tuple(found[name] for name in shared) for _, found in group}
+
+    shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
+    gone = {pattern: keys(left, names) - keys(images, names) for pattern, names in shared.items()}
+    return [mask for mask in masks if tuple(mask[2][name] for name in shared[mask[1]]) not in gone[mask[1]]]
 
 
 def closed_folder(error: OSError, root: Path) -> HeldBack:
@@ -155,9 +198,7 @@ def _matches(pattern: Pattern, files: Iterable[str]) -> list[_Match]:
     return [(path, found) for path in files if (found := pattern.match(path)) is not None]
 
 
-def _mask_matches(
-    recipe: Recipe, pattern: Pattern, files: Iterable[str], images: list[_Match]
-) -> Iterator[tuple[str, Pattern, dict[str, str]]]:
+def _mask_matches(recipe: Recipe, pattern: Pattern, files: Iterable[str], images: list[_Match]) -> Iterator[_MaskMatch]:
     """The masks of a pattern; where it matches a path in several ways, the one that belongs to an image counts."""
     shared = _shared(recipe.files.image, pattern)
     wanted = {tuple(found[name] for name in shared) for _, found in images}
@@ -193,7 +234,8 @@ def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
 def _join(
     recipe: Recipe,
     images: list[_Match],
-    masks: list[tuple[str, Pattern, dict[str, str]]],
+    masks: list[_MaskMatch],
+    placement: Placement,
 ) -> Discovery:
     shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
     masks_by_key: dict[tuple[str, ...], list[MaskFile]] = defaultdict(list)
@@ -218,9 +260,9 @@ def _join(
         elif not found_masks:
             bare += [path for path, _ in group]
         else:
-            cases.append(case_of(recipe, name, group, tuple(found_masks)))
+            cases.append(case_of(recipe, name, group, tuple(found_masks), placement))
     orphans = sorted(mask.path for key, files in masks_by_key.items() if key not in used for mask in files)
-    kept, leaking = _separate_patients(cases)
+    kept, leaking = separate_patients(cases, placement)
     return Discovery(tuple(kept), (*quarantined, *leaking), tuple(bare), tuple(orphans))
 
 
@@ -304,12 +346,15 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def case_of(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...]) -> Case:
+def case_of(recipe: Recipe, name: str, group: list[_Match], masks: tuple[MaskFile, ...], placement: Placement) -> Case:
     """The case of images and masks that belong together, in its split."""
     found = group[0][1]
     patient = _patient(recipe, name, found)
-    official = official_split(found.get("split"), patient, recipe.splits.official)
-    split = official or hashed_split(recipe.patient_space, patient, recipe.splits.ratios, recipe.splits.seed)
+    official = min(placement.splits.get(patient, ()), default=None)
+    if official is None:
+        official = official_split(found.get("split"), patient, recipe.splits.official)
+    person, splits = placement.names.get(patient, patient), recipe.splits
+    split = official or hashed_split(recipe.patient_space, person, splits.ratios, splits.seed)
     images = [image for path, own in group for image in _images(recipe, path, own)]
     images.sort(key=lambda image: image.submodality)
     return Case(name, patient, split, tuple(images), masks, official_split=official is not None)
@@ -322,11 +367,11 @@ def _images(recipe: Recipe, path: str, found: Mapping[str, str]) -> list[ImageFi
     return [ImageFile(path, name, number) for number, name in enumerate(names)]
 
 
-def _separate_patients(cases: list[Case]) -> tuple[list[Case], list[HeldBack]]:
+def separate_patients(cases: list[Case], placement: Placement) -> tuple[list[Case], list[HeldBack]]:
     """Hold back the cases of patients whom an official split puts on two sides."""
     splits: dict[str, set[str]] = defaultdict(set)
     for case in cases:
-        splits[case.patient].add(case.split)
+        splits[case.patient] |= placement.splits.get(case.patient, frozenset({case.split}))
     kept = [case for case in cases if len(splits[case.patient]) == 1]
     leaking = []
     for case in cases:

@@ -121,6 +121,9 @@ def without_identifiers(found: Discovery, recipe: Recipe, root: Path, names: Pse
         held_back=tuple(_hashed_entry(one, shown, names) for one in held),
         images_without_mask=tuple(_shown_path(path, names) for path in found.images_without_mask),
         masks_without_image=tuple(_shown_path(path, names) for path in found.masks_without_image),
+        left_out=tuple(sorted(names.of(name) for name in found.left_out)),
+        idle_entries=found.idle_entries,
+        copies=tuple(sorted(names.of(name) for name in found.copies)),
     )
 
 

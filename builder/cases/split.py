@@ -50,8 +50,7 @@ def official_split(captured: str | None, patient: str, splits: Mapping[str, Sequ
         The split; None where the source has no official one, or does not place this case.
     """
     if captured is not None:
-        named = next((split for split, texts in splits.items() if captured in texts), None)
-        return named or next((split for split, names in _ALIASES.items() if captured.lower() in names), None)
+        return named_split(captured, splits)
     fitting = [
         (len(pattern) - pattern.count("*") - pattern.count("?"), split)
         for split, patterns in splits.items()
@@ -59,3 +58,9 @@ def official_split(captured: str | None, patient: str, splits: Mapping[str, Sequ
         if fnmatch.fnmatchcase(patient, pattern)
     ]
     return max(fitting, key=lambda found: found[0])[1] if fitting else None
+
+
+def named_split(text: str, splits: Mapping[str, Sequence[str]]) -> str | None:
+    """The split that a text of the source means: by what a recipe lists for each, else by its usual names."""
+    named = next((split for split, texts in splits.items() if text in texts), None)
+    return named or next((split for split, names in _ALIASES.items() if text.lower() in names), None)

@@ -152,8 +152,10 @@ def _found(planned: SourcePlan) -> dict[str, Any]:
             *(f"{entry.file}: {entry.stage}: {entry.reason}" for entry in discovery.quarantined),
             *(f"{path}: image without a mask" for path in discovery.images_without_mask),
             *(f"{path}: mask without an image" for path in discovery.masks_without_image),
+            *(f"{entry} fits no case" for entry in discovery.idle_entries),
             *unknown_classes(planned),
         ],
+        "left_out": list(discovery.left_out),
     }
 
 
@@ -217,6 +219,7 @@ def _sentences(record: dict[str, Any]) -> list[str]:
     problems = record["problems"]
     lines += [
         f"cases: {record['cases']} ({splits})",
+        *_left_out(record["left_out"]),
         f"patients: {record['patients']}",
         f"files: {plural(record['images'], 'image')}, {plural(record['masks'], 'mask')}",
         f"sub-modalities: {', '.join(record['submodalities'])}",
@@ -235,6 +238,12 @@ def _sentences(record: dict[str, Any]) -> list[str]:
         *([f"  ... and {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []),
     ]
     return [*lines, f"verdict: {record['verdict']}"] if "verdict" in record else lines
+
+
+def _left_out(names: Sequence[str]) -> list[str]:
+    """A line on the cases that ``[cases]`` leaves out, where there are any."""
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return [f"left out by [cases]: {plural(len(names), 'case')}: {shown}"] if names else []
 
 
 def _opened(record: dict[str, Any]) -> list[str]:

@@ -11,12 +11,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
+from builder.cases.discovery import Discovery
 from builder.cases.identifiers import identifier_key, write_table
 from builder.errors import CaseError, RecipeError
 from builder.run.batch import Batch, Outcome, batches_of
 from builder.run.contents import KnownContents
 from builder.run.executors import Executor
 from builder.run.options import Options
+from builder.run.overlap import OverlapHere, overlaps_here, people_of, people_there, without_copies
 from builder.run.plan import SourcePlan, finder, plan_source, source_root, write_plan
 from builder.run.resume import Resumption, discard_shards, forget, resume
 from builder.run.shard import UnfinishedShards
@@ -59,6 +61,7 @@ class Summary:
         without_sample: Source -> cases that the rules left no sample of.
         plans: One for each source.
         configs: What the card lists, for the whole output folder.
+        overlaps: Sources of the output folder that hold the same people as one that was built.
     """
 
     receipts: tuple[Receipt, ...]
@@ -67,6 +70,7 @@ class Summary:
     without_sample: dict[str, tuple[str, ...]]
     plans: tuple[SourcePlan, ...]
     configs: tuple[Config, ...]
+    overlaps: tuple[OverlapHere, ...]
 
 
 def build(
@@ -118,12 +122,29 @@ def plan(
     problems = [f"{name}: named by {count} recipes" for name, count in names.items() if count > 1]
     plans = []
     key = None if out is None else cache(partial(identifier_key, out))
-    find = finder(out, options.workers, on_file)
+    roots = {recipe.name: source_root(recipe, raw, alone=len(recipes) == 1) for recipe in recipes}
+    find, people = finder(out, options.workers, on_file), {}
+    found: dict[str, Discovery] = {}
     for recipe in recipes if not problems else ():
-        root = source_root(recipe, raw, alone=len(recipes) == 1)
         try:
+            found[recipe.name] = find(recipe, roots[recipe.name])
+            people[recipe.name] = people_of(recipe, roots[recipe.name], found[recipe.name])
+        except RecipeError as error:
+            problems += error.problems
+    there = people_there(out, names) if found else {}
+    for recipe in recipes:
+        if recipe.name not in found:
+            continue
+        root, others = roots[recipe.name], {name: one for name, one in (there | people).items() if name != recipe.name}
+        try:
+            cases = without_copies(recipe, root, found[recipe.name], others)
             planned = plan_source(
-                recipe, root, key, shard_size=options.shard_size, limit_cases=options.limit_cases, find=find
+                recipe,
+                root,
+                key,
+                shard_size=options.shard_size,
+                limit_cases=options.limit_cases,
+                find=lambda *_, cases=cases: cases,
             )
         except RecipeError as error:
             problems += error.problems
@@ -196,6 +217,10 @@ class _Build:
             without_sample=_without_sample(self.plans, receipts),
             plans=tuple(self.plans),
             configs=tuple(write_card(self.out)),
+            overlaps=overlaps_here(
+                {planned.source.recipe.name: planned.people for planned in self.plans},
+                people_there(self.out, contents),
+            ),
         )
 
     def _convert(self, resumption: Resumption, contents: Mapping[str, KnownContents]) -> dict[str, Receipt]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ from builder.conversion.slicing import AXES, passes_edge_rule, slice_shape
 from builder.errors import CaseError
 from builder.readers.files import read_header
 from builder.run.contents import size_of
+from builder.run.overlap import People, people_of
 from builder.run.versions import versions
 from builder.sources.classes import source_classes
 from builder.sources.recipe import Recipe
@@ -80,6 +81,7 @@ class SourcePlan:
         shards: Its shards.
         pseudonyms: Hash -> name that it stands for; empty where names stand as they are.
         hashed: Whether a build writes hashes in place of the names of the source.
+        people: Who stands in it, by the names in their name space; never written.
     """
 
     source: Source
@@ -87,6 +89,7 @@ class SourcePlan:
     shards: tuple[ShardPlan, ...]
     pseudonyms: Mapping[str, str]
     hashed: bool
+    people: People = field(repr=False)
 
 
 def source_root(recipe: Recipe, raw: Path, *, alone: bool) -> Path:
@@ -121,6 +124,7 @@ def plan_source(
         RecipeError: The folder holds nothing that the recipe describes.
     """
     discovery, pseudonyms = find(recipe, root), {}
+    people = people_of(recipe, root, discovery)
     named = recipe.files.dicom is not None or holds_identifiers(discovery, recipe, root)
     hashed = recipe.identifiers == "hashed" and named
     if hashed and key is not None:
@@ -136,7 +140,7 @@ def plan_source(
         for number, chosen in enumerate(_cut(_tasks(cases, source), shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             shards.append(ShardPlan(shard, chosen))
-    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed)
+    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, people)
 
 
 def finder(out: Path | None, processes: int, on_file: OnFile) -> Callable[[Recipe, Path], Discovery]:
@@ -169,6 +173,14 @@ def write_plan(out: Path, plan: SourcePlan) -> None:
         "quarantined": [asdict(entry) for entry in plan.discovery.quarantined],
         "images_without_mask": plan.discovery.images_without_mask,
         "masks_without_image": plan.discovery.masks_without_image,
+        "left_out": plan.discovery.left_out,
+        "copies": plan.discovery.copies,
+        # what a later build compares patients by; names that hashes stand for stay in their own table
+        "patients": {
+            "space": plan.people.space,
+            "names": {} if plan.hashed else dict(plan.people.names),
+            "hashed": plan.hashed,
+        },
     }
     text = json.dumps(record, indent=1, ensure_ascii=False)
     path = out / BUILD / "plan" / f"{plan.source.recipe.name}.json"

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from builder.cases.identifiers import with_own_names
 from builder.run.batch import Outcome
 from builder.run.build import Summary, unknown_classes
+from builder.run.overlap import overlap_sentence
 from builder.run.plan import SourcePlan
 from builder.run.result import source_result
 from builder.run.resume import Resumption
@@ -152,6 +153,9 @@ def print_summary(results: Console, console: Console, summary: Summary) -> None:
         _print_notes(console, plan, summary.without_sample[name], own.get(name, {}))
         _print_losses(console, plan, summary)
         _print_flags(console, plan, summary)
+    for overlap in summary.overlaps:
+        console.print(f"[yellow]{' and '.join(overlap.sources)} overlap:[/] ", end="")
+        console.print(overlap_sentence(overlap), markup=False, highlight=False)
     for stem in summary.removed:
         console.print(f"removed data/{stem}.tar: the plan no longer holds it")
     print_table(results, _table(summary))
@@ -252,11 +256,13 @@ def _small_masks(count: int, receipts: Sequence[Receipt]) -> str:
 
 def _print_notes(console: Console, plan: SourcePlan, without_sample: Sequence[str], own: Mapping[str, str]) -> None:
     recipe, discovery = plan.source.recipe, plan.discovery
-    notes = unknown_classes(plan)
+    notes = [*unknown_classes(plan), *(f"{entry} fits no case" for entry in discovery.idle_entries)]
     for noun, what, names in (
         ("case", " gave no sample, every slice was dropped by a rule", without_sample),
         ("image", " without a mask, left out", discovery.images_without_mask),
         ("mask", " without an image, left out", discovery.masks_without_image),
+        ("case", " left out, as [cases] of the recipe says", discovery.left_out),
+        ("case", " left out, as an earlier source holds the patient (overlap = keep-first)", discovery.copies),
     ):
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

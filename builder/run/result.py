@@ -30,6 +30,8 @@ class SourceResult:
     without_sample: tuple[str, ...]
     images_without_mask: tuple[str, ...]
     masks_without_image: tuple[str, ...]
+    left_out: tuple[str, ...]
+    copies: tuple[str, ...]
     unknown_classes: tuple[str, ...]
 
 
@@ -53,6 +55,8 @@ def source_result(plan: SourcePlan, summary: Summary) -> SourceResult:
         without_sample=summary.without_sample[recipe.name],
         images_without_mask=discovery.images_without_mask,
         masks_without_image=discovery.masks_without_image,
+        left_out=discovery.left_out,
+        copies=discovery.copies,
         unknown_classes=tuple(unknown_classes(plan)),
     )
 
@@ -61,6 +65,7 @@ def result_of(summary: Summary) -> dict[str, Any]:
     """A summary as JSON."""
     return {
         "sources": [asdict(source_result(plan, summary)) for plan in summary.plans],
+        "overlaps": [asdict(overlap) for overlap in summary.overlaps],
         "removed": [f"data/{stem}.tar" for stem in summary.removed],
         "configs": [config.name for config in summary.configs],
     }

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationInfo,
@@ -23,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 from builder.sources.metadata import SUBMODALITY, SourceMetadata
 from builder.sources.pattern import Pattern
+from builder.sources.selection import Cases
 from builder.sources.submodality import submodality_of
 from builder.sources.table import Table
 from builder.sources.vocabulary import GROUPS, ORGANS, normalise
@@ -48,7 +50,7 @@ PATIENT_ID: Final = "PatientID"
 # fmt: off
 CONVERSION_KEYS: Final = frozenset({
     "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "keep_empty",
-    "identifiers",
+    "identifiers", "cases.only", "cases.leave_out",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
     "files.dicom.image.modality", "files.dicom.image.description", "files.dicom.image.body_part",
     "files.dicom.mask.modality", "files.dicom.mask.description", "files.dicom.mask.body_part",
@@ -61,6 +63,10 @@ CONVERSION_KEYS: Final = frozenset({
     "limits.pixels", "limits.bytes",
     "intensity.mode", "intensity.center", "intensity.width",
     "splits.train", "splits.validation", "splits.test", "splits.ratios", "splits.seed",
+    "splits.file", "splits.patient", "splits.split", "splits.values.train", "splits.values.validation",
+    "splits.values.test", "splits.lists.train", "splits.lists.validation", "splits.lists.test",
+    "patient_names.names", "patient_names.file", "patient_names.own", "patient_names.shared", "patient_names.patient",
+    "overlap",
 })
 """Keys that shape the samples of a source: which there are, their keys, pixels and metadata.
 
@@ -428,6 +434,53 @@ class IntensityRule(Table):
         return self
 
 
+def _below(path: str) -> str:
+    if not path or path.startswith("/") or "\\" in path or {"..", ""} & set(path.split("/")):
+        raise ValueError(f"{path!r} is no path below the source's root, with forward slashes")
+    return path
+
+
+_FileBelow = Annotated[str, AfterValidator(_below)]
+
+
+class SplitValues(Table):
+    """``splits.values``: what the file calls the splits; ``train``, ``val``, ``test`` and the like need no entry.
+
+    Attributes:
+        train: Values of the split column, or keys of the object.
+        validation: As ``train``.
+        test: As ``train``.
+    """
+
+    train: list[str] = []
+    validation: list[str] = []
+    test: list[str] = []
+
+    @property
+    def listed(self) -> dict[str, list[str]]:
+        """Split -> what the file calls it."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+class SplitLists(Table):
+    """``splits.lists``: files of the source that list the names of a split, one a line.
+
+    Attributes:
+        train: Path of the file below the source's root.
+        validation: As ``train``.
+        test: As ``train``.
+    """
+
+    train: _FileBelow | None = None
+    validation: _FileBelow | None = None
+    test: _FileBelow | None = None
+
+    @property
+    def listed(self) -> dict[str, str | None]:
+        """Split -> path of its list."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
 class Splits(Table):
     """``[splits]``: which patients are in which split; no patient is ever in two.
 
@@ -436,6 +489,13 @@ class Splits(Table):
             patient, the one with the most other characters counts.
         validation: As ``train``.
         test: As ``train``.
+        file: Path of a file of the source that says the split: a table with a first line of columns, whatever its
+            delimiter, or a JSON file with a list of objects, or with an object of lists of names by split. A patient
+            whom it does not name, or gives no split, is dealt with as if there were no file.
+        patient: Column, or key of the objects, that has the patient; or a case in which ``files.patient`` finds them.
+        split: Column, or key of the objects, that has the split.
+        values: See `SplitValues`.
+        lists: See `SplitLists`.
         ratios: Shares of train, validation and test, in this order, of the patients whom no official split places. They
             add up to 1. A hash of the patient decides, so small sources come near the shares only by chance.
         seed: Another number deals these patients anew.
@@ -444,6 +504,11 @@ class Splits(Table):
     train: list[str] = []
     validation: list[str] = []
     test: list[str] = []
+    file: _FileBelow | None = None
+    patient: str | None = None
+    split: str | None = None
+    values: SplitValues = SplitValues()
+    lists: SplitLists = SplitLists()
     ratios: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)] = [*HASHED_RATIOS]
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -465,6 +530,55 @@ class Splits(Table):
         values = [value for listed in self.official.values() for value in listed]
         if len(values) != len(set(values)):
             raise ValueError("one value stands in two splits")
+        texts = [text for listed in self.values.listed.values() for text in listed]
+        if len(texts) != len(set(texts)):
+            raise ValueError("values: one value stands in two splits")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_file(self) -> Self:
+        columns = (self.patient is not None) + (self.split is not None)
+        listed = any(path is not None for path in self.lists.listed.values())
+        if self.file is None and (columns or self.values.model_fields_set):
+            raise ValueError("patient, split and values: belong to file, which is not given")
+        if self.file is not None and listed:
+            raise ValueError("file and lists exclude each other")
+        if self.file is not None and columns != 2 and not (columns == 0 and self.file.lower().endswith(".json")):
+            raise ValueError("file: needs patient and split, the columns that have them")
+        return self
+
+    @property
+    def in_files(self) -> bool:
+        """Whether files of the source say the split."""
+        return self.file is not None or any(path is not None for path in self.lists.listed.values())
+
+
+class PatientNames(Table):
+    """``[patient_names]``: patients who have another name in the space that sources share (``patients``).
+
+    It decides their split, and who stands in two sources. Metadata keep the names of the source.
+
+    Attributes:
+        names: Name in this source -> name in the shared space. Who is not named has one name in both.
+        file: Path of a table of the source that says the same, below its root, whatever its delimiter.
+        own: Column with the name in this source.
+        shared: Column with the name in the shared space; nothing or ``NA`` for who has no other name.
+        patient: Pattern that finds ``{patient}`` in the names of that column, such as ``"BraTS19_{patient}"``, where
+            the shared space has only this part of them.
+    """
+
+    names: dict[str, str] = {}
+    file: _FileBelow | None = None
+    own: str | None = None
+    shared: str | None = None
+    patient: PatternField | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.patient is not None and (self.file is None or self.patient.captures != ("patient",)):
+            raise ValueError("patient: expected a pattern over names of file that captures {patient} and nothing else")
+        if len({value is None for value in (self.file, self.own, self.shared)}) > 1:
+            raise ValueError("file, own and shared: all of them or none")
         return self
 
 
@@ -491,6 +605,7 @@ class Recipe(SourceMetadata):
 
     Attributes:
         files: See `Files`.
+        cases: See `Cases`.
         submodalities: Captured ``{submodality}`` -> name of the sub-modality, such as ``0000 = "flair"``.
         labels: Pixel value, colour, captured ``{label}`` or ``"*"`` -> class.
         regions: Name of a union -> the keys of ``labels`` that it joins.
@@ -501,6 +616,11 @@ class Recipe(SourceMetadata):
         intensity: See `IntensityRule`.
         axes: Axes to slice: ``x`` gives axial, ``y`` coronal, ``z`` sagittal slices.
         splits: See `Splits`.
+        patient_names: See `PatientNames`.
+        overlap: What happens where another source of the output folder holds the same patients, by the same names in
+            the same name space. ``keep-both``: both are kept. ``keep-first``: the cases of these patients are left out
+            of this source, if the other stands before it in an entry of the known overlaps (``sa-med2d sources
+            overlaps``), whatever the order of a command.
         keep_empty: Keep slices without any mask.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
             as they are, for collections that were de-identified at their source. Where they are hashed, a captured
@@ -510,6 +630,7 @@ class Recipe(SourceMetadata):
     """
 
     files: Files
+    cases: Cases = Cases()
     submodalities: dict[str, Annotated[str, Field(pattern=SUBMODALITY)]] = {}
     labels: dict[str, LabelField] = {}
     regions: dict[str, list[int | str]] = {}
@@ -520,6 +641,8 @@ class Recipe(SourceMetadata):
     intensity: IntensityRule = IntensityRule()
     axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] = ["x", "y", "z"]
     splits: Splits = Splits()
+    patient_names: PatientNames = PatientNames()
+    overlap: Literal["keep-both", "keep-first"] = "keep-both"
     keep_empty: bool = False
     identifiers: Literal["hashed", "public"] = "hashed"
     identifiers_evidence: str | None = None
@@ -543,6 +666,7 @@ class Recipe(SourceMetadata):
             self._check_regions,
             self._check_identifiers,
             self._check_channels,
+            self._check_split,
         ):
             check()
         return self
@@ -674,6 +798,12 @@ class Recipe(SourceMetadata):
                 'identifiers: "public" needs identifiers_evidence, an address where it is written that the collection '
                 "was de-identified, and nothing else does"
             )
+
+    def _check_split(self) -> None:
+        if self.splits.in_files and "split" in self.files.image.captures:
+            raise ValueError("splits: file and lists do not go with {split} in the image pattern; expected one of them")
+        if self.patient_names != PatientNames() and self.patients is None:
+            raise ValueError("patient_names: needs patients, the name space that the names are of")
 
     def _check_channels(self) -> None:
         names: dict[str, str] = {}

@@ -90,6 +90,40 @@ def write_examples(recipe: Recipe, root: Path) -> None:
         write_image(recipe, root / example.image, example, squares, seed=number, flat=is_flat(example))
         for path in example.masks:
             write_mask(recipe, root, path, example, keys, squares)
+    write_split(recipe, root)
+    names = recipe.patient_names
+    if names.file is not None:  # as where a patient is new
+        lines = [
+            f"{names.shared},{names.own}",
+            *(f"NA,{example.patient or example.case}" for example in recipe.examples),
+        ]
+        write_text(root / names.file, "".join(f"{line}\n" for line in lines))
+
+
+def write_split(recipe: Recipe, root: Path) -> None:
+    """Write the file or the lists in which the source says the split of its examples, if the recipe names any."""
+    splits = recipe.splits
+    rows = [(example.patient or example.case, example.split) for example in recipe.examples if example.split]
+    for split, path in splits.lists.listed.items():
+        if path is not None:
+            write_text(root / path, "".join(f"{name}\n" for name, own in rows if own == split))
+    if splits.file is None:
+        return
+    usual = {"train": "train", "validation": "val", "test": "test"}
+    texts = {split: (listed or [usual[split]])[0] for split, listed in splits.values.listed.items()}
+    told = [(name, texts[split]) for name, split in rows]
+    if splits.file.endswith(".json"):
+        entries = [{splits.patient: name, splits.split: text} for name, text in told]
+        listed = {text: [name for name, own in told if own == text] for text in texts.values()}
+        write_text(root / splits.file, json.dumps(listed if splits.patient is None else entries))
+    else:
+        lines = [f"{name};40;{text}" for name, text in told]
+        write_text(root / splits.file, "\ufeff" + "\n".join([f"{splits.patient};age;{splits.split}", *lines]) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def is_flat(example: Example) -> bool:

@@ -52,7 +52,7 @@ def check(sa_med2d: Command, tmp_path: Path, text: str) -> str:
             '2 = "spleen"\n[splits]\nratios = [0.7, 0.2, 0.2]',
             ["splits.ratios: expected shares of train, validation and test that add up to 1, these give 1.1"],
         ),
-        ('2 = "spleen"', '2 = "spleen"\n[splits]\ndev = ["a"]', ["splits.dev: unknown key; allowed are train, validation, test, ratios, seed"]),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\ndev = ["a"]', ["splits.dev: unknown key; allowed are train, validation, test, file, patient, split"]),
         ('2 = "spleen"', '2 = "spleen" 3', ["no valid TOML"]),
         ('2 = "spleen"', f"2 = {'[' * 20_000}", ["Bad.toml: no valid recipe: its values are nested too deep"]),
         ('2 = "spleen"', f"2 = {'9' * 5000}", ["no valid TOML: Exceeds the limit"]),

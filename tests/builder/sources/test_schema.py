@@ -95,6 +95,10 @@ mask = ["labels/{patient}/{case}{*}.nii.gz", "more/{patient}/"]
 case = "{patient}_{case}"
 frames = true
 
+[cases]
+only = ["p_*", "0001-0500"]
+leave_out = ["p_c2"]
+
 [labels]
 1 = "liver"
 2 = { label = "My new class", organ = "liver", group = "lesion" }
@@ -133,6 +137,28 @@ bytes = 2000
 mode = "window"
 center = 40
 width = 400.5
+"""
+
+PEOPLE = GOOD.replace("[files]", 'patients = "People"\noverlap = "keep-first"\n[files]')
+
+SPLIT_FILE = """
+[patient_names]
+names = { c = "d" }
+file = "map.csv"
+own = "new"
+shared = "old"
+patient = "Old_{patient}"
+
+[splits]
+file = "meta.csv"
+patient = "image_id"
+split = "split"
+values = { train = ["1"], validation = ["2"], test = ["3"] }
+"""
+
+SPLIT_LISTS = """
+[splits]
+lists = { train = "a.txt", validation = "lists/b.txt", test = "c.txt" }
 """
 
 SEGMENTS = """
@@ -244,7 +270,7 @@ def test_recipes_that_build_are_accepted(schema: dict[str, Any], path: Path) -> 
 
 def test_every_key_is_accepted_with_a_value_that_builds(schema: dict[str, Any]) -> None:
     used = set()
-    for text in (VALUES, SEGMENTS, COLLECTION, TAGS):
+    for text in (VALUES, SEGMENTS, COLLECTION, TAGS, PEOPLE + SPLIT_FILE, GOOD + SPLIT_LISTS):
         parse_recipe(text, "Every.toml")
         assert faults(schema, text) == []
         used |= set(keys(tomllib.loads(text), schema, schema))
@@ -299,6 +325,12 @@ def test_every_key_and_table_is_described(schema: dict[str, Any]) -> None:
         ('2 = "spleen"', '2 = "spleen"\n[splits]\nratios = [1.5, 0.1, 0.1]', "$.splits.ratios[0]"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\nseed = -1', "$.splits.seed"),
         ('2 = "spleen"', '2 = "spleen"\n[splits]\ntest = "a"', "$.splits.test"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nvalues = { dev = [] }', "$.splits.values"),
+        ('2 = "spleen"', '2 = "spleen"\n[splits]\nlists = { train = 1 }', "$.splits.lists.train"),
+        ("[files]", 'overlap = "keep-second"\n[files]', "$.overlap"),
+        ("[files]", "patients = 'A'\npatient_names = { a = 'b' }\n[files]", "$.patient_names"),
+        ("[files]", "cases = { only = [] }\n[files]", "$.cases.only"),
+        ("[files]", "cases = { out = ['a'] }\n[files]", "$.cases"),
         ("[files]", 'axes = ["w"]\n[files]', "$.axes[0]"),
         ("[files]", "axes = []\n[files]", "$.axes"),
         ("[files]", 'submodality = "T1"\n[files]', "$.submodality"),
