@@ -93,7 +93,7 @@ DICOM: Final = Format((".dcm", ".dicom", ".ima"), _dicom)
 FORMATS: Final = (
     Format((".nii", ".nii.gz", ".hdr", ".img"), _nifti),
     Format((".nrrd", ".nhdr", ".mha", ".mhd"), _itk),
-    Format((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), _picture),
+    Format((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tif", ".tiff"), _picture),
     DICOM,
 )
 """Every format, found by the ending of a file's name, in any case. A folder, and a file without any of these endings

@@ -1,4 +1,7 @@
-"""PNG, JPEG, BMP and TIFF, by OpenCV: 8 and 16 bit, float, grey, RGB(A), palette; a TIFF of many pages is a volume."""
+"""PNG, JPEG, BMP, Netpbm and TIFF, by OpenCV, and GIF, by Pillow: 8 and 16 bit, float, grey, RGB(A), palette.
+
+A TIFF of many pages is a volume; a GIF of several frames is refused.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ import tifffile
 
 from builder.errors import UnreadableError
 from builder.readers.compressed import ends_as_lzw, inflated_size
-from builder.readers.image import Header, Picture, Volume
+from builder.readers.image import Header, Picture, Volume, grey_of
 from builder.readers.quiet import caught_stderr, quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
@@ -27,6 +30,11 @@ CARRIES_IDENTIFIERS: Final = False
 """See `builder.readers.files.Reader`."""
 
 _TIFF: Final = (".tif", ".tiff")
+_GIF: Final = ".gif"
+_GIF_END: Final = b";"
+"""GIF89a, section 27."""
+_PLAIN_LIMIT: Final = re.compile(rb"P[23](?:(?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(\d{1,5})\s")
+"""Start of a Netpbm picture in plain text, up to its largest value."""
 _ZLIB: Final = (8, 32946)
 _LZW: Final = 5
 """Values of the TIFF field Compression."""
@@ -87,7 +95,9 @@ def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
         return _read_tiff(path, rules)
     size, bytes_per_pixel = _picture_size(path)
     rules.check_size(size, bytes_per_pixel)
-    content = path.read_bytes()
+    if path.suffix.lower() == _GIF:
+        return _read_gif(path)
+    content = _with_stored_values(path.read_bytes())
     _check_png(content)
     try:
         with caught_stderr() as said:
@@ -121,6 +131,45 @@ def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
             raise
         what = "its header cannot be read"
         raise UnreadableError(f"{what}: {error}", withheld=what) from None
+
+
+def _read_gif(path: Path) -> Picture:
+    """Read the one frame of a GIF: grey where all its colours are, else RGB(A).
+
+    GIF has no check sum; Pillow takes a stream that breaks off for an end, so the end mark is looked for.
+    """
+    content = path.read_bytes()
+    try:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(content), formats=["GIF"]) as image:
+            if getattr(image, "is_animated", False):
+                raise UnreadableError("a GIF of several frames, expected one; put the frame that is meant into a file")
+            transparent = "transparency" in image.info
+            pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    except PIL.UnidentifiedImageError:
+        raise UnreadableError("it is damaged, or no picture of the kind its name says") from None
+    except UnreadableError:
+        raise
+    except Exception as error:  # what Pillow raises for damaged blocks is not documented
+        what = "damaged GIF; fetch it again from its source"
+        raise UnreadableError(f"damaged GIF ({error}); fetch it again from its source", withheld=what) from None
+    if not content.rstrip(b"\0").endswith(_GIF_END):
+        raise UnreadableError("truncated: the GIF has no end mark; fetch it again from its source")
+    grey = None if transparent else grey_of(pixels)
+    return Picture(pixels if grey is None else grey)
+
+
+def _with_stored_values(content: bytes) -> bytes:
+    """A picture that OpenCV gives with its values as stored.
+
+    It stretches a plain Netpbm picture from its largest value to 255, unlike a binary one, and needs a line end behind
+    the last number.
+    """
+    header = _PLAIN_LIMIT.match(content)
+    if header is None:
+        return content
+    start, end = header.span(1)
+    limit = content[start:end] if int(header[1]) > 255 else b"255"
+    return content[:start] + limit + content[end:] + b"\n"
 
 
 def _check_png(content: bytes) -> None:

@@ -167,14 +167,21 @@ def picture_seeds() -> Iterator[Seed]:
         ("cmyk.jpg", rgb.convert("CMYK"), {}),
         ("colour.bmp", rgb, {}),
         ("palette.bmp", rgb.quantize(16), {}),
+        ("grey.gif", one, {}),
+        ("colour.gif", rgb.quantize(16), {"transparency": 3}),
+        ("frames.gif", rgb, {"save_all": True, "append_images": [rgb.rotate(90)]}),
+        ("grey.pgm", one, {}),
+        ("deep.pgm", PIL.Image.fromarray(grey.astype(np.uint16) * 257), {}),
+        ("colour.ppm", rgb, {}),
         ("lzw.tif", rgb, {"compression": "tiff_lzw"}),
         ("jpeg.tif", rgb, {"compression": "jpeg"}),
         ("fax.tif", one.convert("1"), {"compression": "group4"}),
         ("bits.tif", one, {"compression": "packbits"}),
     ):
         file = io.BytesIO()
-        image.save(file, {"jpg": "jpeg", "tif": "tiff"}.get(name[-3:], name[-3:]), **options)
+        image.save(file, {"jpg": "jpeg", "tif": "tiff", "pgm": "ppm"}.get(name[-3:], name[-3:]), **options)
         yield Seed(name, file.getvalue())
+    yield Seed("plain.pgm", b"P2\n# text\n23 19\n250\n" + b"\n".join(b"%d" % value for value in grey.ravel()))
     for name, array, how in (
         ("tiles.tif", np.tile(colour, (2, 2, 1)), {"tile": (16, 16), "compression": "zlib"}),
         ("pages.tif", np.stack([grey, grey // 2, grey // 3]), {"rowsperstrip": 4, "photometric": "minisblack"}),
