@@ -74,7 +74,7 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
     resampled: list[Tally] = []
 
     def read(path: str) -> Picture | Volume:
-        rules = replace(source.rules_for(case.members(path)), geometry=not by_index)
+        rules = replace(source.mask_rules(case.members(path)), geometry=not by_index)
         if case.frame is None:
             mask = read_image(source.root, path, rules)
         else:

@@ -70,6 +70,18 @@ def _picture() -> Reader:
     return picture
 
 
+def _npy() -> Reader:
+    from builder.readers import npy  # noqa: PLC0415
+
+    return npy
+
+
+def _mat() -> Reader:
+    from builder.readers import mat  # noqa: PLC0415
+
+    return mat
+
+
 def _dicom() -> Reader:
     from builder.readers.dicom import reader  # noqa: PLC0415
 
@@ -94,6 +106,8 @@ FORMATS: Final = (
     Format((".nii", ".nii.gz", ".hdr", ".img"), _nifti),
     Format((".nrrd", ".nhdr", ".mha", ".mhd"), _itk),
     Format((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tif", ".tiff"), _picture),
+    Format((".npy", ".npz"), _npy),
+    Format((".mat",), _mat),
     DICOM,
 )
 """Every format, found by the ending of a file's name, in any case. A folder, and a file without any of these endings

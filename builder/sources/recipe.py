@@ -50,6 +50,7 @@ CONVERSION_KEYS: Final = frozenset({
     "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "keep_empty",
     "identifiers",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
+    "files.variables.image", "files.variables.mask",
     "files.dicom.image.modality", "files.dicom.image.description", "files.dicom.image.body_part",
     "files.dicom.mask.modality", "files.dicom.mask.description", "files.dicom.mask.body_part",
     "labels.label", "labels.organ", "labels.group", "regions",
@@ -152,6 +153,20 @@ _NO_PATTERN: Final = Pattern("{case}//")
 """What stands for ``files.image`` where ``[files.dicom]`` finds the images; it matches no path."""
 
 
+class Variables(Table):
+    """``files.variables``: which arrays are meant in files that hold several: ``.npz`` and ``.mat``.
+
+    With both named, one file may hold image and mask, and ``image`` and ``mask`` be one pattern.
+
+    Attributes:
+        image: Name of the array of an image, with dots or slashes between the fields of structs: ``cjdata.image``.
+        mask: The same of a mask.
+    """
+
+    image: Annotated[str, Field(min_length=1)] | None = None
+    mask: Annotated[str, Field(min_length=1)] | None = None
+
+
 class Files(Table):
     """``[files]``: which files are images and masks.
 
@@ -169,6 +184,7 @@ class Files(Table):
         frames: Each volume of a 4D image is a case of its own; masks are 4D too, or 3D and shared by all frames.
         series: Which DICOM series is meant where a folder holds several: its number, or a pattern over its description
             with ``*`` and ``?``, in any case.
+        variables: See `Variables`.
         case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
     """
 
@@ -184,6 +200,7 @@ class Files(Table):
     channels: Annotated[list[Annotated[str, Field(pattern=SUBMODALITY)]], Field(min_length=1)] | None = None
     frames: bool = False
     series: int | str | None = None
+    variables: Variables = Variables()
 
     @field_validator("image", "mask", mode="wrap")
     @classmethod
@@ -701,4 +718,6 @@ def _canonical(value: Any, key: str) -> Any:
 
 def read_rules(recipe: Recipe) -> ReadRules:
     """What a recipe says about reading."""
-    return ReadRules(recipe.limits.pixels, recipe.limits.bytes, recipe.files.series)
+    return ReadRules(
+        recipe.limits.pixels, recipe.limits.bytes, recipe.files.series, variable=recipe.files.variables.image
+    )

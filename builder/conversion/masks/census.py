@@ -96,7 +96,7 @@ def _names(case: Case, file: MaskFile, source: Source) -> Counts:
 
 
 def _pixels(file: MaskFile, source: Source) -> Counts:
-    image = read_again(source.root, file.path, source.read_rules)
+    image = read_again(source.root, file.path, source.mask_rules(file.members))
     if source.recipe.colours and not _is_grey(image):
         return _colours(image.array)
     values = _values(image)

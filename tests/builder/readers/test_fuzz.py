@@ -32,12 +32,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import h5py
 import nibabel
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import pydicom
 import pytest
+import scipy.io
 import SimpleITK
 import tifffile
 from pydicom.encaps import encapsulate, generate_frames
@@ -111,7 +113,14 @@ def all_seeds(folder: Path) -> list[Seed]:
         mock.patch.object(pydicom.uid, "generate_uid", side_effect=uids),
         mock.patch.object(dicom_masks, "generate_uid", side_effect=uids),
     ):
-        return [*nifti_seeds(folder), *itk_seeds(folder), *picture_seeds(), *dicom_seeds(folder), *mask_seeds(folder)]
+        return [
+            *nifti_seeds(folder),
+            *itk_seeds(folder),
+            *array_seeds(folder),
+            *picture_seeds(),
+            *dicom_seeds(folder),
+            *mask_seeds(folder),
+        ]
 
 
 def nifti_seeds(folder: Path) -> Iterator[Seed]:
@@ -148,6 +157,24 @@ def itk_seeds(folder: Path) -> Iterator[Seed]:
     ):
         SimpleITK.WriteImage(image, folder / name, packed)
         yield Seed(name, (folder / name).read_bytes(), {beside: (folder / beside).read_bytes()} if beside else {})
+
+
+def array_seeds(folder: Path) -> Iterator[Seed]:
+    volume = ct_like(shape=(5, 7, 9))
+    for name, order in (("rows.npy", "C"), ("columns.npy", "F")):
+        np.save(folder / name, np.asarray(volume, order="F" if order == "F" else "C"))
+    np.savez_compressed(folder / "packed.npz", volume)
+    np.savez(folder / "plain.npz", volume)
+    for name, packed in (("plain.mat", False), ("packed.mat", True)):
+        held = {"struct": {"image": volume}, "text": "words"}
+        scipy.io.savemat(folder / f"struct_{name}", held, do_compression=packed)
+        scipy.io.savemat(folder / name, {"image": volume}, do_compression=packed)
+    with h5py.File(folder / "hdf5.mat", "w", userblock_size=512) as file:
+        file.create_dataset("image", data=volume)
+    with h5py.File(folder / "hdf5_packed.mat", "w") as file:
+        file.create_dataset("image", data=volume, compression="gzip", shuffle=True, fletcher32=True)
+    for path in sorted([*folder.glob("*.np[yz]"), *folder.glob("*.mat")]):
+        yield Seed(path.name, path.read_bytes())
 
 
 def picture_seeds() -> Iterator[Seed]:

@@ -94,6 +94,7 @@ image = "images{split}/{patient}/{case}_{submodality}.nii.gz"
 mask = ["labels/{patient}/{case}{*}.nii.gz", "more/{patient}/"]
 case = "{patient}_{case}"
 frames = true
+variables = { image = "data.image", mask = "data/mask" }
 
 [labels]
 1 = "liver"
