@@ -315,7 +315,9 @@ class Masks(Table):
             of pixels, or 0 to keep all. The default is that of SA-Med2D-20M, 100 of 256 x 256 pixels. Set it to 0 for
             cells, vessels and lesions that are small by nature. The metadata of each image count what is left out.
         pair: How a volume of masks lies on its image: ``space``: where its header says. ``index``: its header is
-            nonsense, and its array belongs to the image's voxel by voxel, as both are stored.
+            nonsense, and its array belongs to the image's voxel by voxel, as both are stored. ``reversed``: as
+            ``index``, but its slices run the other way. ``names``: the image is a DICOM series, and the slices of the
+            mask belong to its files in the order of their names, as those of a folder of pictures beside it do.
     """
 
     threshold: float | None = None
@@ -328,7 +330,7 @@ class Masks(Table):
     only_named: bool = False
     grid_tolerance: Annotated[float, Field(ge=0, le=MOST_GRID_TOLERANCE)] = 0.1
     min_area: MinArea = 100 / 65536
-    pair: Literal["space", "index"] = "space"
+    pair: Literal["space", "index", "reversed", "names"] = "space"
 
     @property
     def ignored_values(self) -> frozenset[int]:
@@ -653,10 +655,14 @@ class Recipe(SourceMetadata):
     def _check_pair(self) -> None:
         if self.resample_masks and "0" in self.labels:
             raise ValueError("resample_masks: [labels] names 0, so no value is left for what lies outside of a mask")
-        if self.masks.pair == "index" and (self.resample_masks or self.masks.segments):
+        pair = self.masks.pair
+        if pair != "space" and (self.resample_masks or self.masks.segments):
             raise ValueError(
-                'masks: pair = "index" ignores where masks lie, and goes neither with resample_masks nor with segments'
+                f'masks: pair = "{pair}" ignores where masks lie, and goes neither with resample_masks nor with '
+                "segments"
             )
+        if pair == "names" and not self.files.image.text.endswith("/"):
+            raise ValueError('masks: pair = "names" needs images that are DICOM series: files.image ends in "/"')
 
     def _check_dicom(self) -> None:
         dicom = self.files.dicom
