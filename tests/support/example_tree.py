@@ -179,7 +179,14 @@ def coloured(keys: list[str], squares: Squares) -> npt.NDArray[np.uint8]:
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write an array by what the ending of its path says; a stack of volumes as one file of four dimensions."""
+    """Write an array by what the ending of its path says; a stack of volumes as one file of four dimensions.
+
+    A volume without an ending is a folder of pictures, one for each slice.
+    """
+    if array.ndim == 3 and not path.suffix:
+        for number, plane in enumerate(array):
+            write_array(path / f"{number:03d}.png", plane)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz", ".hdr", ".img")):
