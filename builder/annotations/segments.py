@@ -1,4 +1,4 @@
-"""Named masks that only make sense on the grid of their image: DICOM SEG and RTSTRUCT, COCO and YOLO annotations.
+"""Named masks that only make sense on the grid of their image: DICOM SEG and RTSTRUCT, COCO, YOLO and XML annotations.
 
 To read a further kind, add a module with the function of `NamedMaskReader`, a function that imports it, and one entry
 to a table below.
@@ -116,9 +116,15 @@ def _yolo() -> NamedMaskReader:
     return yolo
 
 
+def _polygon_xml() -> NamedMaskReader:
+    from builder.annotations import polygon_xml  # noqa: PLC0415
+
+    return polygon_xml
+
+
 BY_MODALITY: Final = {"SEG": _dicom_seg, "RTSTRUCT": _rtstruct}
 """DICOM modality -> what imports the module that reads its masks."""
-BY_ENDING: Final = {".json": _coco, ".txt": _yolo}
+BY_ENDING: Final = {".json": _coco, ".txt": _yolo, ".xml": _polygon_xml}
 """Ending of a file name -> what imports the module that reads its masks; everything else is DICOM."""
 
 

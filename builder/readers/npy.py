@@ -93,9 +93,9 @@ def _damaged(error: Exception) -> UnreadableError:
 
 def _layout(file: IO[bytes], size: int) -> _Layout:
     try:
-        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, columns_first, dtype = read(file)  # type: ignore[no-untyped-call]
+        shape, columns_first, dtype = read(file)
     except OSError:
         raise
     except KeyError:
@@ -120,5 +120,5 @@ def _array(file: IO[bytes], layout: _Layout, rules: ReadRules) -> npt.NDArray[An
     content = file.read(expected + 1)  # to the end of a member, where zipfile compares its check sum
     if len(content) != expected:
         raise UnreadableError(f"truncated: it breaks off after {len(content):,} of {expected:,} bytes; fetch it again")
-    order = "F" if layout.columns_first else "C"
-    return np.frombuffer(content, layout.dtype).reshape(layout.shape, order=order)
+    values = np.frombuffer(content, layout.dtype)
+    return values.reshape(layout.shape[::-1]).T if layout.columns_first else values.reshape(layout.shape)

@@ -299,8 +299,9 @@ class Masks(Table):
         threshold: The mask is a grey picture; foreground is where its value is at least this. With ``segments``: the
             fraction from which a pixel of a fractional DICOM SEG is foreground (default 0.5).
         inverted: The mask is drawn the wrong way round: foreground is 0, or below the threshold.
-        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json) or YOLO polygons (.txt); ``[labels]`` has the names of
-            segments, ROIs or categories, in any case, with * and ?; those of YOLO are class numbers.
+        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json), YOLO polygons (.txt) or those of ASAP and Aperio
+            (.xml); ``[labels]`` has the names of segments, ROIs, categories, groups or layers, in any case, with * and
+            ?; those of YOLO are class numbers.
         instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``. With
             ``segments``: each segment is an object of its own, else those of one class are joined.
         color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
@@ -608,7 +609,7 @@ class Recipe(SourceMetadata):
         if wrong:
             raise ValueError(
                 f'labels: {", ".join(map(repr, wrong))}: expected a pixel value (1), a colour ("#ff0000") or "*"; '
-                "names need masks.segments = true (DICOM SEG, RTSTRUCT, COCO, YOLO) or {label} in the mask pattern"
+                "names need masks.segments = true (DICOM SEG, RTSTRUCT, COCO, YOLO, XML) or {label} in the mask pattern"
             )
         kinds = {"colour" if COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
         if len(kinds) > 1:

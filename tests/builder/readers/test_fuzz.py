@@ -53,6 +53,7 @@ from builder.readers.image import Picture, Volume
 from builder.readers.rules import ReadRules
 from tests.support import dicom_image, dicom_masks
 from tests.support.nifti import write_nifti
+from tests.support.outlines import APERIO, ASAP
 from tests.support.volumes import ct_like
 
 RULES = ReadRules(pixels=2**26, bytes=2**28)
@@ -279,6 +280,8 @@ def mask_seeds(folder: Path) -> Iterator[Seed]:
     liver.save_as(folder / "seg_tiles.dcm")
     yield Seed("seg_tiles.dcm", (folder / "seg_tiles.dcm").read_bytes(), image=Picture(np.tile(side, (2, 2))))
     yield Seed("coco.json", COCO, image=Picture(np.zeros((24, 32), np.uint8)))
+    for name, text in (("asap.xml", ASAP), ("aperio.xml", APERIO)):
+        yield Seed(name, text.encode(), image=Picture(np.zeros((64, 80), np.uint8)))
     yield Seed("a.txt", b"0 0.1 0.1 0.6 0.1 0.6 0.7\n12 0.5 0.5 0.9 0.5 0.9 0.8 0.4 0.9\n", image=Picture(side))
 
 
