@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from builder.annotations.segments import AnnotationRequest, Segment, read_named_masks
+from builder.annotations.segments import AnnotationRequest, RunTable, Segment, read_named_masks
 from builder.cases.case import Case, ImageFile
 from builder.conversion.gates import Tally, apply_gate, has_two_values, without_nonfinite
 from builder.conversion.grid import as_stored_like, grid_difference
@@ -89,7 +89,7 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
 
     def read_named(path: str) -> tuple[list[Segment] | None, Tally]:
         threshold = source.recipe.masks.threshold
-        request = AnnotationRequest(case.images[0].path, 0.5 if threshold is None else threshold, source.read_rules)
+        request = annotation_request(case.images[0].path, source, 0.5 if threshold is None else threshold)
         named = read_named_masks(source.root, path, request)
         tally = check_same_patient(image.identity, named.identity, path, gates)
         return named.on(image), tally
@@ -103,6 +103,15 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
         reason = "the masks of the case have no pixel of any class"
         tally += apply_gate(gates, "empty_mask", case.masks[0].path, reason)
     return layers, tally
+
+
+def annotation_request(image_file: str, source: Source, threshold: float = 0.5) -> AnnotationRequest:
+    """Which named masks of a file are those of an image, and how the recipe wants them read."""
+    runs = source.recipe.masks.runs
+    table = None
+    if runs.image is not None and runs.pixels is not None:
+        table = RunTable(runs.image, runs.pixels, runs.label, runs.order, runs.first, runs.relative)
+    return AnnotationRequest(image_file, threshold, source.read_rules, table)
 
 
 def _in_stored_order(mask: Picture | Volume, path: str, case: Case, source: Source) -> Picture | Volume:

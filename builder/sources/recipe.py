@@ -32,8 +32,8 @@ from shards.description import HASHED_RATIOS
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
 _FIELD = re.compile(r"\{([^{}]*)\}")
-MANY: Final = ".json"
-"""Ending of mask files that hold the masks of many images, so that they need share no capture with them."""
+MANY: Final = (".json", ".csv")
+"""Endings of mask files that hold the masks of many images, so that they need share no capture with them."""
 MOST_GRID_TOLERANCE: Final = 1.0
 """Most that ``masks.grid_tolerance`` may be, in voxels."""
 ANY_INSTANCE: Final = "*"
@@ -56,6 +56,8 @@ CONVERSION_KEYS: Final = frozenset({
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
     "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
+    "masks.runs.image", "masks.runs.pixels", "masks.runs.label", "masks.runs.order", "masks.runs.first",
+    "masks.runs.relative",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
     "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue", "gates.contours_without_slice",
@@ -175,8 +177,8 @@ class Files(Table):
     Attributes:
         dicom: Which files are images and masks by what DICOM files say of themselves.
         image: Pattern of the images; captures ``{case}``, ``{patient}`` or both. Needed without ``dicom``, as ``mask``.
-        mask: Patterns of the masks; they belong to the image whose captures they share. A COCO file (.json) need share
-            none: it says itself to which images its masks belong.
+        mask: Patterns of the masks; they belong to the image whose captures they share. A file for many images (COCO
+            .json, run lengths .csv) need share none: it says itself to which images its masks belong.
         patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``, or ``PatientID``:
             what the DICOM files of the image say.
         channels: Sub-modalities of the volumes of a 4D image, in their order; they share the case's masks. A series of
@@ -292,6 +294,28 @@ _Area = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 MinArea = Annotated[_Area, BeforeValidator(_refuse_other_area, json_schema_input_type=_Area)]
 
 
+class Runs(Table):
+    """``[masks.runs]``: what the columns of a CSV file of run lengths are, and how its pixels are counted.
+
+    A row is an object of a picture; its runs are "start length start length ...", or ``-1`` or nothing for no mask.
+
+    Attributes:
+        image: Column that names the picture, with or without the ending of its file.
+        pixels: Column of the runs.
+        label: Column that names the class; without it ``[labels]`` has the one key ``"*"``.
+        order: Whether pixels are counted down the ``columns``, from left to right, or along the ``rows``.
+        first: Number of the first pixel.
+        relative: Starts are counted from the end of the run before, and the first from 0.
+    """
+
+    image: str | None = None
+    pixels: str | None = None
+    label: str | None = None
+    order: Literal["columns", "rows"] = "columns"
+    first: Literal[0, 1] = 1
+    relative: bool = False
+
+
 class Masks(Table):
     """``[masks]``: how pixel values of masks become classes.
 
@@ -300,8 +324,8 @@ class Masks(Table):
             fraction from which a pixel of a fractional DICOM SEG is foreground (default 0.5).
         inverted: The mask is drawn the wrong way round: foreground is 0, or below the threshold.
         segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json), YOLO polygons (.txt) or those of ASAP and Aperio
-            (.xml); ``[labels]`` has the names of segments, ROIs, categories, groups or layers, in any case, with * and
-            ?; those of YOLO are class numbers.
+            (.xml), run lengths (.csv); ``[labels]`` has the names of segments, ROIs, categories, groups or layers, in
+            any case, with * and ?; those of YOLO are class numbers.
         instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``. With
             ``segments``: each segment is an object of its own, else those of one class are joined.
         color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
@@ -315,6 +339,7 @@ class Masks(Table):
         min_area: The smallest object that is kept: a fraction of the image's area (above 0 and below 1), a whole number
             of pixels, or 0 to keep all. The default is that of SA-Med2D-20M, 100 of 256 x 256 pixels. Set it to 0 for
             cells, vessels and lesions that are small by nature. The metadata of each image count what is left out.
+        runs: See `Runs`.
         pair: How a volume of masks lies on its image: ``space``: where its header says. ``index``: its header is
             nonsense, and its array belongs to the image's voxel by voxel, as both are stored. ``reversed``: as
             ``index``, but its slices run the other way. ``names``: the image is a DICOM series, and the slices of the
@@ -331,6 +356,7 @@ class Masks(Table):
     only_named: bool = False
     grid_tolerance: Annotated[float, Field(ge=0, le=MOST_GRID_TOLERANCE)] = 0.1
     min_area: MinArea = 100 / 65536
+    runs: Runs = Runs()
     pair: Literal["space", "index", "reversed", "names"] = "space"
 
     @property
@@ -601,6 +627,9 @@ class Recipe(SourceMetadata):
         many = [mask.text for mask in self.files.mask if mask.text.endswith(MANY)]
         if many and not self.masks.segments:
             raise ValueError(f"masks: segments = true is needed for {', '.join(many)}: it holds named masks")
+        runs = self.masks.runs
+        if any(text.endswith(".csv") for text in many) and None in (runs.image, runs.pixels):
+            raise ValueError("masks: runs: image and pixels are needed for a .csv: they name its columns")
         if self.labels_by_file or (self.masks.segments and self.labels):
             return
         if not self.labels:

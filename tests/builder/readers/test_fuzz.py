@@ -45,7 +45,7 @@ import tifffile
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLosslessSV1
 
-from builder.annotations.segments import AnnotationRequest, read_named_masks
+from builder.annotations.segments import AnnotationRequest, RunTable, read_named_masks
 from builder.errors import CaseError
 from builder.readers.dicom import decoder_process
 from builder.readers.files import read_header, read_image
@@ -56,6 +56,7 @@ from tests.support.nifti import write_nifti
 from tests.support.outlines import APERIO, ASAP
 from tests.support.volumes import ct_like
 
+RUNS = RunTable("image", "pixels", None, "columns", 1, relative=False)
 RULES = ReadRules(pixels=2**26, bytes=2**28)
 ADDRESSES = 2**32
 """Bytes of address space that a process may take beyond what it starts with."""
@@ -282,6 +283,9 @@ def mask_seeds(folder: Path) -> Iterator[Seed]:
     yield Seed("coco.json", COCO, image=Picture(np.zeros((24, 32), np.uint8)))
     for name, text in (("asap.xml", ASAP), ("aperio.xml", APERIO)):
         yield Seed(name, text.encode(), image=Picture(np.zeros((64, 80), np.uint8)))
+    yield Seed(
+        "runs.csv", b"image,pixels\na,3 4 20 9\na.png,600 100\nb,-1\n", image=Picture(np.zeros((24, 32), np.uint8))
+    )
     yield Seed("a.txt", b"0 0.1 0.1 0.6 0.1 0.6 0.7\n12 0.5 0.5 0.9 0.5 0.9 0.8 0.4 0.9\n", image=Picture(side))
 
 
@@ -524,7 +528,7 @@ def read_all(seed: Seed, root: Path) -> str:
 
 
 def read_masks(image: Picture | Volume, root: Path, file: str, rules: ReadRules) -> None:
-    named = read_named_masks(root, file, AnnotationRequest(image_file="a.png", rules=rules))
+    named = read_named_masks(root, file, AnnotationRequest("a.png", rules=rules, runs=RUNS))
     for segment in named.on(image) or []:
         assert segment.mask.dtype == np.bool_
 

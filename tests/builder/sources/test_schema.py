@@ -159,6 +159,7 @@ series = 3
 segments = true
 threshold = 1
 inverted = false
+runs = { image = "ImageId", pixels = "EncodedPixels", label = "ClassId", order = "rows", first = 0, relative = true }
 """
 
 COLLECTION = (
