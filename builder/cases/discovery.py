@@ -156,9 +156,10 @@ def _is_rather_mask(recipe: Recipe, path: str) -> bool:
 
 
 def _holds_both(recipe: Recipe, mask: Pattern) -> bool:
-    """Whether the files of a mask pattern are those of the images, which hold both as arrays of their own."""
-    variables = recipe.files.variables
-    return mask.text == recipe.files.image.text and None not in (variables.image, variables.mask)
+    """Whether the files of a mask pattern are those of the images, which hold both as arrays or halves of their own."""
+    files = recipe.files
+    both = any(None not in (told.image, told.mask) for told in (files.variables, files.halves))
+    return both and mask.text == files.image.text
 
 
 def _matches(pattern: Pattern, files: Iterable[str]) -> list[_Match]:

@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,13 +85,39 @@ def files_of(path: Path) -> tuple[Path, ...]:
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""
     if path.suffix.lower() in _TIFF:
-        return Header(_tiff_shape(path, rules), placed=False)
-    return Header(_picture_size(path)[0])
+        shape = _tiff_shape(path, rules)
+        return Header((*shape[:-2], *_half_of(shape[-2:], rules)[0]), placed=False)
+    return Header(_half_of(_picture_size(path)[0], rules)[0])
 
 
 @_quiet_and_unlimited()
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
     """See `builder.readers.files.Reader`."""
+    image = _read_whole(path, rules)
+    if rules.half is None:
+        return image
+    start = 0 if isinstance(image, Picture) else 1
+    _, where = _half_of(image.array.shape[start : start + 2], rules)
+    return replace(image, array=np.ascontiguousarray(image.array[(slice(None),) * start + where]))
+
+
+def _half_of(sides: Sequence[int], rules: ReadRules) -> tuple[tuple[int, int], tuple[slice, slice]]:
+    """Rows and columns of the half of a picture that is meant, and where it lies; all of it where none is."""
+    rows, columns = sides
+    across = rules.half in ("left", "right")
+    if rules.half is None:
+        return (rows, columns), (slice(rows), slice(columns))
+    if (columns if across else rows) % 2:
+        what = f"{columns} columns" if across else f"{rows} rows"
+        raise UnreadableError(f"it has {what}, which make no two halves, but files.halves names one")
+    if across:
+        middle = columns // 2
+        return (rows, middle), (slice(rows), slice(middle) if rules.half == "left" else slice(middle, columns))
+    middle = rows // 2
+    return (middle, columns), (slice(middle) if rules.half == "top" else slice(middle, rows), slice(columns))
+
+
+def _read_whole(path: Path, rules: ReadRules) -> Picture | Volume:
     if path.suffix.lower() in _TIFF:
         return _read_tiff(path, rules)
     size, bytes_per_pixel = _picture_size(path)

@@ -27,6 +27,8 @@ class ReadRules:
             they lie.
         variable: Which array of a file with several is meant: its name, with dots or slashes between the fields of
             structs; None where there is one.
+        half: Which half of a picture is meant where one file holds image and mask side by side: ``left``, ``right``,
+            ``top`` or ``bottom``; None for all of it.
     """
 
     pixels: int = 2**31
@@ -35,6 +37,7 @@ class ReadRules:
     geometry: bool = True
     members: tuple[Path, ...] = ()
     variable: str | None = None
+    half: str | None = None
 
     def check_size(self, sides: Sequence[int], bytes_per_pixel: int) -> None:
         """Refuse what would be too large, before memory is taken for it.

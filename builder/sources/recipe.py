@@ -50,7 +50,7 @@ CONVERSION_KEYS: Final = frozenset({
     "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "keep_empty",
     "identifiers",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
-    "files.variables.image", "files.variables.mask",
+    "files.variables.image", "files.variables.mask", "files.halves.image", "files.halves.mask",
     "files.dicom.image.modality", "files.dicom.image.description", "files.dicom.image.body_part",
     "files.dicom.mask.modality", "files.dicom.mask.description", "files.dicom.mask.body_part",
     "labels.label", "labels.organ", "labels.group", "regions",
@@ -169,6 +169,23 @@ class Variables(Table):
     mask: Annotated[str, Field(min_length=1)] | None = None
 
 
+Half = Literal["left", "right", "top", "bottom"]
+
+
+class Halves(Table):
+    """``files.halves``: which half of a picture is the image and which the mask, where a file holds both side by side.
+
+    With both named, ``files.image`` and ``files.mask`` may be one pattern.
+
+    Attributes:
+        image: The half with the image.
+        mask: The half with the mask.
+    """
+
+    image: Half | None = None
+    mask: Half | None = None
+
+
 class Files(Table):
     """``[files]``: which files are images and masks.
 
@@ -187,6 +204,7 @@ class Files(Table):
         series: Which DICOM series is meant where a folder holds several: its number, or a pattern over its description
             with ``*`` and ``?``, in any case.
         variables: See `Variables`.
+        halves: See `Halves`.
         case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
     """
 
@@ -203,6 +221,7 @@ class Files(Table):
     frames: bool = False
     series: int | str | None = None
     variables: Variables = Variables()
+    halves: Halves = Halves()
 
     @field_validator("image", "mask", mode="wrap")
     @classmethod
@@ -753,7 +772,12 @@ def _canonical(value: Any, key: str) -> Any:
 
 
 def read_rules(recipe: Recipe) -> ReadRules:
-    """What a recipe says about reading."""
+    """What a recipe says about reading; of files that hold image and mask, about the image."""
+    files = recipe.files
     return ReadRules(
-        recipe.limits.pixels, recipe.limits.bytes, recipe.files.series, variable=recipe.files.variables.image
+        recipe.limits.pixels,
+        recipe.limits.bytes,
+        files.series,
+        variable=files.variables.image,
+        half=files.halves.image,
     )

@@ -35,5 +35,6 @@ class Source:
         return replace(self.read_rules, members=tuple(self.root / member for member in members))
 
     def mask_rules(self, members: Sequence[str] = ()) -> ReadRules:
-        """`rules_for` for masks, which may be another array of a file than the image."""
-        return replace(self.rules_for(members), variable=self.recipe.files.variables.mask)
+        """`rules_for` for masks, which may be another array, or another half, of a file than the image."""
+        files = self.recipe.files
+        return replace(self.rules_for(members), variable=files.variables.mask, half=files.halves.mask)

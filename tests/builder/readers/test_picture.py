@@ -125,3 +125,29 @@ def test_new_kinds_keep_to_the_limits_and_to_their_end(tmp_path: Path, name: str
         (tmp_path / name).write_bytes(content[:-cut])
         with pytest.raises(CaseError, match=r"read: .*(damaged|truncated)"):
             read_image(tmp_path, name, DEFAULT_RULES)
+
+
+@pytest.mark.parametrize(("image", "mask", "axis"), [("left", "right", 1), ("bottom", "top", 0)])
+def test_image_and_mask_side_by_side(sa_med2d: Command, tmp_path: Path, image: str, mask: str, axis: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+    colours = np.zeros((64, 80, 3), np.uint8)
+    colours[10:40, 20:60] = (0, 128, 0)
+    (tmp_path / "raw").mkdir()
+    parts = (pixels, colours) if image == "left" else (colours, pixels)
+    PIL.Image.fromarray(np.concatenate(parts, axis)).save(tmp_path / "raw/a.png")
+    PIL.Image.new("RGB", (63, 63)).save(tmp_path / "raw/b.png")
+    text = recipe(tmp_path, f'halves = {{ image = "{image}", mask = "{mask}" }}')
+    written = (
+        text.read_text().replace("images/{case}.nii.gz", "{case}.png").replace("labels/{case}.nii.gz", "{case}.png")
+    )
+    text.write_text(written.split("[labels]")[0] + '[labels]\n"#008000" = "liver"\n')
+    ran = sa_med2d("build", text, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "b: b.png: read: it has 63 " in ran.err
+    assert "which make no two halves" in ran.err
+    found = dict(members(tmp_path / "out"))
+    assert np.array_equal(decode(found["mr_00--Series--a--2d_none.png"]), pixels)
+    described = json.loads(found["mr_00--Series--a--2d_none.json"])["masks"]
+    assert [(one["label"], one["area"], one["bbox"]) for one in described] == [("liver", 30 * 40, [20, 10, 40, 30])]
+    checked = sa_med2d("sources", "check", text, "--raw", tmp_path / "raw")
+    assert "1,200" in checked.out

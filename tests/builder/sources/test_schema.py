@@ -95,6 +95,7 @@ mask = ["labels/{patient}/{case}{*}.nii.gz", "more/{patient}/"]
 case = "{patient}_{case}"
 frames = true
 variables = { image = "data.image", mask = "data/mask" }
+halves = { image = "left", mask = "right" }
 
 [labels]
 1 = "liver"
