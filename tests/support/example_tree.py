@@ -89,7 +89,20 @@ def write_examples(recipe: Recipe, root: Path) -> None:
         squares = Squares(len(keys))
         write_image(recipe, root / example.image, example, squares, seed=number, flat=is_flat(example))
         for path in example.masks:
-            write_mask(recipe, root, path, example, keys, squares)
+            if path == example.image:
+                write_halves(recipe, root / path, keys, squares, seed=number)
+            else:
+                write_mask(recipe, root, path, example, keys, squares)
+
+
+def write_halves(recipe: Recipe, path: Path, keys: list[str], squares: Squares, *, seed: int) -> None:
+    """A picture with the image in one half and the colours of its mask in the other."""
+    image = np.random.default_rng(seed).integers(0, 250, (squares.side, squares.side, 3), np.uint8)
+    halves = {recipe.files.halves.image: image, recipe.files.halves.mask: coloured(keys, squares)}
+    axis = 1 if "left" in halves else 0
+    write_array(
+        path, np.concatenate([halves[half] for half in ("left", "top", "right", "bottom") if half in halves], axis)
+    )
 
 
 def is_flat(example: Example) -> bool:
