@@ -1,4 +1,4 @@
-"""Named masks that only make sense on the grid of their image: DICOM SEG and RTSTRUCT, COCO and YOLO annotations.
+"""Named masks that only make sense on the grid of their image: DICOM SEG and RTSTRUCT, COCO, YOLO, XML, run lengths.
 
 To read a further kind, add a module with the function of `NamedMaskReader`, a function that imports it, and one entry
 to a table below.
@@ -59,6 +59,27 @@ class NamedMasks:
 
 
 @dataclass(frozen=True)
+class RunTable:
+    """What a table of run lengths holds.
+
+    Attributes:
+        image: Column that names the picture.
+        pixels: Column of the run lengths.
+        label: Column that names the class, if there is one.
+        order: Whether pixels are counted down the ``columns`` or along the ``rows``.
+        first: Number of the first pixel, 0 or 1.
+        relative: Whether a start is counted from the end of the run before; then the first pixel is 0.
+    """
+
+    image: str
+    pixels: str
+    label: str | None
+    order: str
+    first: int
+    relative: bool
+
+
+@dataclass(frozen=True)
 class AnnotationRequest:
     """Which masks of a file are asked for, and how.
 
@@ -66,11 +87,13 @@ class AnnotationRequest:
         image_file: Path of the image below the source's root: a file may hold the masks of many images.
         threshold: Fraction from which a pixel of a fractional segment belongs to it; above 0, up to 1.
         rules: See there.
+        runs: What the columns of a CSV file are, if the recipe says so.
     """
 
     image_file: str = ""
     threshold: float = 0.5
     rules: ReadRules = DEFAULT_RULES
+    runs: RunTable | None = None
 
 
 DEFAULT_REQUEST: Final = AnnotationRequest()
@@ -116,9 +139,21 @@ def _yolo() -> NamedMaskReader:
     return yolo
 
 
+def _polygon_xml() -> NamedMaskReader:
+    from builder.annotations import polygon_xml  # noqa: PLC0415
+
+    return polygon_xml
+
+
+def _runs() -> NamedMaskReader:
+    from builder.annotations import runs  # noqa: PLC0415
+
+    return runs
+
+
 BY_MODALITY: Final = {"SEG": _dicom_seg, "RTSTRUCT": _rtstruct}
 """DICOM modality -> what imports the module that reads its masks."""
-BY_ENDING: Final = {".json": _coco, ".txt": _yolo}
+BY_ENDING: Final = {".json": _coco, ".txt": _yolo, ".xml": _polygon_xml, ".csv": _runs}
 """Ending of a file name -> what imports the module that reads its masks; everything else is DICOM."""
 
 

@@ -112,7 +112,11 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     nameless = [closed_folder(error, root) for error in closed]
     taken = {path for path, _ in images}
     others = [file for file in files if file not in taken]
-    masks = [match for pattern in recipe.files.mask for match in _mask_matches(recipe, pattern, others, images)]
+    masks = [
+        match
+        for pattern in recipe.files.mask
+        for match in _mask_matches(recipe, pattern, files if _holds_both(recipe, pattern) else others, images)
+    ]
     if not (images or nameless) or not masks:
         pattern = recipe.files.image if not images else recipe.files.mask[0]
         raise RecipeError([_nothing(recipe, root, "image" if not images else "mask", pattern, files)])
@@ -192,6 +196,13 @@ def _is_rather_mask(recipe: Recipe, path: str) -> bool:
     """Whether an image path is a mask by a closer pattern: ``a_mask.png`` fits both {case}.png and {case}_mask.png."""
     own = recipe.files.image.literal
     return any(mask.literal > own and mask.match(path) is not None for mask in recipe.files.mask)
+
+
+def _holds_both(recipe: Recipe, mask: Pattern) -> bool:
+    """Whether the files of a mask pattern are those of the images, which hold both as arrays or halves of their own."""
+    files = recipe.files
+    both = any(None not in (told.image, told.mask) for told in (files.variables, files.halves))
+    return both and mask.text == files.image.text
 
 
 def _matches(pattern: Pattern, files: Iterable[str]) -> list[_Match]:

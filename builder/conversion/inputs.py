@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from builder.annotations.segments import AnnotationRequest, Segment, read_named_masks
+from builder.annotations.segments import AnnotationRequest, RunTable, Segment, read_named_masks
 from builder.cases.case import Case, ImageFile
 from builder.conversion.gates import Tally, apply_gate, has_two_values, without_nonfinite
 from builder.conversion.grid import as_stored_like, grid_difference
@@ -20,7 +20,7 @@ from builder.conversion.masks.encoding import mask_encoding
 from builder.conversion.masks.values import background_value, count_values
 from builder.conversion.orientation import to_lps
 from builder.errors import CaseError
-from builder.readers.files import read_again, read_header, read_image
+from builder.readers.files import read_again, read_header, read_image, slices_by_name
 from builder.readers.image import Image, Picture, PictureSeries, Volume, VolumeSeries
 from builder.sources.recipe import Recipe
 from builder.sources.source import Source
@@ -70,17 +70,18 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
         CaseError: A mask cannot be read, lies on another grid, or holds what the recipe does not name.
     """
     gates = source.recipe.gates
-    by_index = source.recipe.masks.pair == "index"
+    by_index = source.recipe.masks.pair != "space"
     resampled: list[Tally] = []
 
     def read(path: str) -> Picture | Volume:
-        rules = replace(source.rules_for(case.members(path)), geometry=not by_index)
+        rules = replace(source.mask_rules(case.members(path)), geometry=not by_index)
         if case.frame is None:
             mask = read_image(source.root, path, rules)
         else:
             mask = _frame_of_mask(read_again(source.root, path, rules), path, case, source)
         if isinstance(mask, PictureSeries | VolumeSeries):
             raise CaseError("read", path, f"the mask holds {len(mask.array)} images, expected one")
+        mask = _in_stored_order(mask, path, case, source)
         mask = as_stored_like(mask, image) if by_index else _oriented(mask)
         mask, counted = _on_grid(mask, image, path, source)
         resampled.append(counted)
@@ -88,7 +89,7 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
 
     def read_named(path: str) -> tuple[list[Segment] | None, Tally]:
         threshold = source.recipe.masks.threshold
-        request = AnnotationRequest(case.images[0].path, 0.5 if threshold is None else threshold, source.read_rules)
+        request = annotation_request(case.images[0].path, source, 0.5 if threshold is None else threshold)
         named = read_named_masks(source.root, path, request)
         tally = check_same_patient(image.identity, named.identity, path, gates)
         return named.on(image), tally
@@ -102,6 +103,28 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
         reason = "the masks of the case have no pixel of any class"
         tally += apply_gate(gates, "empty_mask", case.masks[0].path, reason)
     return layers, tally
+
+
+def annotation_request(image_file: str, source: Source, threshold: float = 0.5) -> AnnotationRequest:
+    """Which named masks of a file are those of an image, and how the recipe wants them read."""
+    runs = source.recipe.masks.runs
+    table = None
+    if runs.image is not None and runs.pixels is not None:
+        table = RunTable(runs.image, runs.pixels, runs.label, runs.order, runs.first, runs.relative)
+    return AnnotationRequest(image_file, threshold, source.read_rules, table)
+
+
+def _in_stored_order(mask: Picture | Volume, path: str, case: Case, source: Source) -> Picture | Volume:
+    """A mask whose slices come in the order of the image's, where the recipe says that they are stored in another."""
+    pair, first = source.recipe.masks.pair, case.images[0]
+    if not isinstance(mask, Volume) or pair in ("space", "index"):
+        return mask
+    if pair == "reversed":
+        return replace(mask, array=mask.array[::-1])
+    order = slices_by_name(source.root, first.path, source.rules_for(first.members))
+    if len(order) != len(mask.array):
+        raise CaseError("grid", path, f"the mask has {len(mask.array)} slices, the series {len(order)} files")
+    return replace(mask, array=mask.array[order])
 
 
 def _on_grid(
@@ -165,7 +188,7 @@ def _member(image: Image, number: int | None, file: ImageFile, source: Source) -
 
 def _frame_of_mask(mask: Image, path: str, case: Case, source: Source) -> Picture | Volume:
     """The mask of one frame: a frame of its own, or a mask that all frames share."""
-    if isinstance(mask, Volume) and mask.affine is None and source.recipe.masks.pair != "index":
+    if isinstance(mask, Volume) and mask.affine is None and source.recipe.masks.pair == "space":
         mask = PictureSeries(mask.array)
     if not isinstance(mask, VolumeSeries | PictureSeries):
         return mask

@@ -70,6 +70,24 @@ def _picture() -> Reader:
     return picture
 
 
+def _stack() -> Reader:
+    from builder.readers import stack  # noqa: PLC0415
+
+    return stack
+
+
+def _npy() -> Reader:
+    from builder.readers import npy  # noqa: PLC0415
+
+    return npy
+
+
+def _mat() -> Reader:
+    from builder.readers import mat  # noqa: PLC0415
+
+    return mat
+
+
 def _dicom() -> Reader:
     from builder.readers.dicom import reader  # noqa: PLC0415
 
@@ -90,24 +108,34 @@ class Format:
 
 
 DICOM: Final = Format((".dcm", ".dicom", ".ima"), _dicom)
+PICTURES: Final = Format((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tif", ".tiff"), _picture)
 FORMATS: Final = (
     Format((".nii", ".nii.gz", ".hdr", ".img"), _nifti),
     Format((".nrrd", ".nhdr", ".mha", ".mhd"), _itk),
-    Format((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), _picture),
+    PICTURES,
+    Format((".npy", ".npz"), _npy),
+    Format((".mat",), _mat),
     DICOM,
 )
-"""Every format, found by the ending of a file's name, in any case. A folder, and a file without any of these endings
-that bears the DICM mark, is DICOM."""
+"""Every format, found by the ending of a file's name, in any case. A folder of nothing but pictures is a stack of
+slices; any other folder, and a file without any of these endings that bears the DICM mark, is DICOM."""
 
 
 def reader_of(path: Path) -> Reader | None:
     """The reader of a file or folder by what it is, None where there is none; OSError where it cannot be opened."""
     if path.is_dir():
-        return DICOM.load()
+        return _stack() if _is_stack(path) else DICOM.load()
     for kind in FORMATS:
         if path.name.lower().endswith(kind.endings):
             return kind.load()
     return DICOM.load() if stat.S_ISREG(path.stat().st_mode) and is_dicom(path) else None
+
+
+def _is_stack(folder: Path) -> bool:
+    """Whether a folder holds pictures and nothing else; hidden files aside."""
+    with os.scandir(folder) as entries:
+        names = [one.name.lower() for one in entries if one.name[0] != "."]
+    return bool(names) and all(name.endswith(PICTURES.endings) for name in names)
 
 
 def import_reader(name: str) -> None:
@@ -201,6 +229,17 @@ def read_patient(root: Path, file: str, rules: ReadRules) -> str | None:
     reader, path, _ = _open(root, file)
     try:
         return reader.read_patient(path, rules)
+    except (UnreadableError, OSError) as error:
+        raise read_error(file, error) from None
+
+
+def slices_by_name(root: Path, file: str, rules: ReadRules) -> list[int]:
+    """Where each slice of a DICOM series stands in the order of names; see there. Raises as `read_image` does."""
+    from builder.readers.dicom import reader  # noqa: PLC0415 - as above
+
+    _, path, _ = _open(root, file, rules.members)
+    try:
+        return reader.slices_by_name(path, rules)
     except (UnreadableError, OSError) as error:
         raise read_error(file, error) from None
 

@@ -1,4 +1,7 @@
-"""PNG, JPEG, BMP and TIFF, by OpenCV: 8 and 16 bit, float, grey, RGB(A), palette; a TIFF of many pages is a volume."""
+"""PNG, JPEG, BMP, Netpbm and TIFF, by OpenCV, and GIF, by Pillow: 8 and 16 bit, float, grey, RGB(A), palette.
+
+A TIFF of many pages is a volume; a GIF of several frames is refused.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +23,7 @@ import tifffile
 
 from builder.errors import UnreadableError
 from builder.readers.compressed import ends_as_lzw, inflated_size
-from builder.readers.image import Header, Picture, Volume
+from builder.readers.image import Header, Picture, Volume, grey_of
 from builder.readers.quiet import caught_stderr, quiet_logger
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
@@ -27,6 +31,11 @@ CARRIES_IDENTIFIERS: Final = False
 """See `builder.readers.files.Reader`."""
 
 _TIFF: Final = (".tif", ".tiff")
+_GIF: Final = ".gif"
+_GIF_END: Final = b";"
+"""GIF89a, section 27."""
+_PLAIN_LIMIT: Final = re.compile(rb"P[23](?:(?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(\d{1,5})\s")
+"""Start of a Netpbm picture in plain text, up to its largest value."""
 _ZLIB: Final = (8, 32946)
 _LZW: Final = 5
 """Values of the TIFF field Compression."""
@@ -76,18 +85,46 @@ def files_of(path: Path) -> tuple[Path, ...]:
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     """See `builder.readers.files.Reader`."""
     if path.suffix.lower() in _TIFF:
-        return Header(_tiff_shape(path, rules), placed=False)
-    return Header(_picture_size(path)[0])
+        shape = _tiff_shape(path, rules)
+        return Header((*shape[:-2], *_half_of(shape[-2:], rules)[0]), placed=False)
+    return Header(_half_of(_picture_size(path)[0], rules)[0])
 
 
 @_quiet_and_unlimited()
 def read(path: Path, rules: ReadRules = DEFAULT_RULES) -> Picture | Volume:
     """See `builder.readers.files.Reader`."""
+    image = _read_whole(path, rules)
+    if rules.half is None:
+        return image
+    start = 0 if isinstance(image, Picture) else 1
+    _, where = _half_of(image.array.shape[start : start + 2], rules)
+    return replace(image, array=np.ascontiguousarray(image.array[(slice(None),) * start + where]))
+
+
+def _half_of(sides: Sequence[int], rules: ReadRules) -> tuple[tuple[int, int], tuple[slice, slice]]:
+    """Rows and columns of the half of a picture that is meant, and where it lies; all of it where none is."""
+    rows, columns = sides
+    across = rules.half in ("left", "right")
+    if rules.half is None:
+        return (rows, columns), (slice(rows), slice(columns))
+    if (columns if across else rows) % 2:
+        what = f"{columns} columns" if across else f"{rows} rows"
+        raise UnreadableError(f"it has {what}, which make no two halves, but files.halves names one")
+    if across:
+        middle = columns // 2
+        return (rows, middle), (slice(rows), slice(middle) if rules.half == "left" else slice(middle, columns))
+    middle = rows // 2
+    return (middle, columns), (slice(middle) if rules.half == "top" else slice(middle, rows), slice(columns))
+
+
+def _read_whole(path: Path, rules: ReadRules) -> Picture | Volume:
     if path.suffix.lower() in _TIFF:
         return _read_tiff(path, rules)
     size, bytes_per_pixel = _picture_size(path)
     rules.check_size(size, bytes_per_pixel)
-    content = path.read_bytes()
+    if path.suffix.lower() == _GIF:
+        return _read_gif(path)
+    content = _with_stored_values(path.read_bytes())
     _check_png(content)
     try:
         with caught_stderr() as said:
@@ -121,6 +158,45 @@ def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
             raise
         what = "its header cannot be read"
         raise UnreadableError(f"{what}: {error}", withheld=what) from None
+
+
+def _read_gif(path: Path) -> Picture:
+    """Read the one frame of a GIF: grey where all its colours are, else RGB(A).
+
+    GIF has no check sum; Pillow takes a stream that breaks off for an end, so the end mark is looked for.
+    """
+    content = path.read_bytes()
+    try:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(content), formats=["GIF"]) as image:
+            if getattr(image, "is_animated", False):
+                raise UnreadableError("a GIF of several frames, expected one; put the frame that is meant into a file")
+            transparent = "transparency" in image.info
+            pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    except PIL.UnidentifiedImageError:
+        raise UnreadableError("it is damaged, or no picture of the kind its name says") from None
+    except UnreadableError:
+        raise
+    except Exception as error:  # what Pillow raises for damaged blocks is not documented
+        what = "damaged GIF; fetch it again from its source"
+        raise UnreadableError(f"damaged GIF ({error}); fetch it again from its source", withheld=what) from None
+    if not content.rstrip(b"\0").endswith(_GIF_END):
+        raise UnreadableError("truncated: the GIF has no end mark; fetch it again from its source")
+    grey = None if transparent else grey_of(pixels)
+    return Picture(pixels if grey is None else grey)
+
+
+def _with_stored_values(content: bytes) -> bytes:
+    """A picture that OpenCV gives with its values as stored.
+
+    It stretches a plain Netpbm picture from its largest value to 255, unlike a binary one, and needs a line end behind
+    the last number.
+    """
+    header = _PLAIN_LIMIT.match(content)
+    if header is None:
+        return content
+    start, end = header.span(1)
+    limit = content[start:end] if int(header[1]) > 255 else b"255"
+    return content[:start] + limit + content[end:] + b"\n"
 
 
 def _check_png(content: bytes) -> None:

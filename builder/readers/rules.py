@@ -25,6 +25,10 @@ class ReadRules:
             read, and may be nonsense.
         members: The files of the DICOM series that is meant, where they are known: then those alone are read, wherever
             they lie.
+        variable: Which array of a file with several is meant: its name, with dots or slashes between the fields of
+            structs; None where there is one.
+        half: Which half of a picture is meant where one file holds image and mask side by side: ``left``, ``right``,
+            ``top`` or ``bottom``; None for all of it.
     """
 
     pixels: int = 2**31
@@ -32,6 +36,8 @@ class ReadRules:
     series: int | str | None = None
     geometry: bool = True
     members: tuple[Path, ...] = ()
+    variable: str | None = None
+    half: str | None = None
 
     def check_size(self, sides: Sequence[int], bytes_per_pixel: int) -> None:
         """Refuse what would be too large, before memory is taken for it.

@@ -11,6 +11,7 @@ from typing import Final
 from builder.cases.case import Case
 from builder.errors import CaseError
 from builder.readers.files import DICOM, FORMATS, read_header
+from builder.readers.rules import ReadRules
 from builder.run.spread import spread
 from builder.sources.source import Source
 
@@ -70,14 +71,18 @@ def read_headers(source: Source, cases: Iterable[Case], *, workers: int, on_file
         on_file: Called after each file.
     """
     named = source.recipe.masks.segments
-    paths = dict[str, None]()
+    paths = dict[str, ReadRules]()
     annotations = dict[str, None]()
     for case in cases:
-        paths |= dict.fromkeys(image.path for image in case.images)
-        (annotations if named else paths).update(dict.fromkeys(mask.path for mask in case.masks))
+        masks = dict.fromkeys(mask.path for mask in case.masks)
+        if named:
+            annotations |= masks
+        else:
+            paths |= dict.fromkeys(masks, source.mask_rules())
+        paths |= dict.fromkeys((image.path for image in case.images), source.read_rules)
 
     found: dict[str, Shape | CaseError] = {}
-    answers = spread(partial(_read, source), list(paths), workers=workers, worth=_WORTH)
+    answers = spread(partial(_read, source), list(paths.items()), workers=workers, worth=_WORTH)
     for path, answer in zip(paths, answers, strict=True):
         found[path] = answer
         on_file()
@@ -88,9 +93,10 @@ def read_headers(source: Source, cases: Iterable[Case], *, workers: int, on_file
     )
 
 
-def _read(source: Source, path: str) -> Shape | CaseError:
+def _read(source: Source, file: tuple[str, ReadRules]) -> Shape | CaseError:
+    path, rules = file
     try:
-        return read_header(source.root, path, source.read_rules).shape
+        return read_header(source.root, path, rules).shape
     except CaseError as error:
         return error
 

@@ -10,6 +10,7 @@ CONVERSION: Final = 2
 """Number of the conversion code: raised with every change after which some case gives other bytes than before."""
 _DISTRIBUTIONS: Final = (
     "connected-components-3d",
+    "h5py",
     "isal",
     "nibabel",
     "numpy",
@@ -21,6 +22,7 @@ _DISTRIBUTIONS: Final = (
     "pylibjpeg",
     "pylibjpeg-openjpeg",
     "python-gdcm",
+    "scipy",
     "simpleitk",
     "tifffile",
 )

@@ -34,8 +34,8 @@ from shards.description import HASHED_RATIOS
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _INTEGER = re.compile(r"-?\d+")
 _FIELD = re.compile(r"\{([^{}]*)\}")
-MANY: Final = ".json"
-"""Ending of mask files that hold the masks of many images, so that they need share no capture with them."""
+MANY: Final = (".json", ".csv")
+"""Endings of mask files that hold the masks of many images, so that they need share no capture with them."""
 MOST_GRID_TOLERANCE: Final = 1.0
 """Most that ``masks.grid_tolerance`` may be, in voxels."""
 ANY_INSTANCE: Final = "*"
@@ -52,11 +52,14 @@ CONVERSION_KEYS: Final = frozenset({
     "name", "patients", "modality", "submodality", "submodalities", "resample_masks", "axes", "keep_empty",
     "identifiers", "cases.only", "cases.leave_out",
     "files.image", "files.mask", "files.patient", "files.channels", "files.frames", "files.series", "files.case",
+    "files.variables.image", "files.variables.mask", "files.halves.image", "files.halves.mask",
     "files.dicom.image.modality", "files.dicom.image.description", "files.dicom.image.body_part",
     "files.dicom.mask.modality", "files.dicom.mask.description", "files.dicom.mask.body_part",
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
     "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
+    "masks.runs.image", "masks.runs.pixels", "masks.runs.label", "masks.runs.order", "masks.runs.first",
+    "masks.runs.relative",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
     "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue", "gates.contours_without_slice",
@@ -158,6 +161,37 @@ _NO_PATTERN: Final = Pattern("{case}//")
 """What stands for ``files.image`` where ``[files.dicom]`` finds the images; it matches no path."""
 
 
+class Variables(Table):
+    """``files.variables``: which arrays are meant in files that hold several: ``.npz`` and ``.mat``.
+
+    With both named, one file may hold image and mask, and ``image`` and ``mask`` be one pattern.
+
+    Attributes:
+        image: Name of the array of an image, with dots or slashes between the fields of structs: ``cjdata.image``.
+        mask: The same of a mask.
+    """
+
+    image: Annotated[str, Field(min_length=1)] | None = None
+    mask: Annotated[str, Field(min_length=1)] | None = None
+
+
+Half = Literal["left", "right", "top", "bottom"]
+
+
+class Halves(Table):
+    """``files.halves``: which half of a picture is the image and which the mask, where a file holds both side by side.
+
+    With both named, ``files.image`` and ``files.mask`` may be one pattern.
+
+    Attributes:
+        image: The half with the image.
+        mask: The half with the mask.
+    """
+
+    image: Half | None = None
+    mask: Half | None = None
+
+
 class Files(Table):
     """``[files]``: which files are images and masks.
 
@@ -166,8 +200,8 @@ class Files(Table):
     Attributes:
         dicom: Which files are images and masks by what DICOM files say of themselves.
         image: Pattern of the images; captures ``{case}``, ``{patient}`` or both. Needed without ``dicom``, as ``mask``.
-        mask: Patterns of the masks; they belong to the image whose captures they share. A COCO file (.json) need share
-            none: it says itself to which images its masks belong.
+        mask: Patterns of the masks; they belong to the image whose captures they share. A file for many images (COCO
+            .json, run lengths .csv) need share none: it says itself to which images its masks belong.
         patient: Pattern that finds ``{patient}`` in a case name, such as ``"{patient}_frame{*}"``, or ``PatientID``:
             what the DICOM files of the image say.
         channels: Sub-modalities of the volumes of a 4D image, in their order; they share the case's masks. A series of
@@ -175,6 +209,8 @@ class Files(Table):
         frames: Each volume of a 4D image is a case of its own; masks are 4D too, or 3D and shared by all frames.
         series: Which DICOM series is meant where a folder holds several: its number, or a pattern over its description
             with ``*`` and ``?``, in any case.
+        variables: See `Variables`.
+        halves: See `Halves`.
         case: How a case is named from captures where ``{case}`` alone is not unique, such as ``"{patient}_{case}"``.
     """
 
@@ -190,6 +226,8 @@ class Files(Table):
     channels: Annotated[list[Annotated[str, Field(pattern=SUBMODALITY)]], Field(min_length=1)] | None = None
     frames: bool = False
     series: int | str | None = None
+    variables: Variables = Variables()
+    halves: Halves = Halves()
 
     @field_validator("image", "mask", mode="wrap")
     @classmethod
@@ -281,6 +319,28 @@ _Area = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 MinArea = Annotated[_Area, BeforeValidator(_refuse_other_area, json_schema_input_type=_Area)]
 
 
+class Runs(Table):
+    """``[masks.runs]``: what the columns of a CSV file of run lengths are, and how its pixels are counted.
+
+    A row is an object of a picture; its runs are "start length start length ...", or ``-1`` or nothing for no mask.
+
+    Attributes:
+        image: Column that names the picture, with or without the ending of its file.
+        pixels: Column of the runs.
+        label: Column that names the class; without it ``[labels]`` has the one key ``"*"``.
+        order: Whether pixels are counted down the ``columns``, from left to right, or along the ``rows``.
+        first: Number of the first pixel.
+        relative: Starts are counted from the end of the run before, and the first from 0.
+    """
+
+    image: str | None = None
+    pixels: str | None = None
+    label: str | None = None
+    order: Literal["columns", "rows"] = "columns"
+    first: Literal[0, 1] = 1
+    relative: bool = False
+
+
 class Masks(Table):
     """``[masks]``: how pixel values of masks become classes.
 
@@ -288,8 +348,9 @@ class Masks(Table):
         threshold: The mask is a grey picture; foreground is where its value is at least this. With ``segments``: the
             fraction from which a pixel of a fractional DICOM SEG is foreground (default 0.5).
         inverted: The mask is drawn the wrong way round: foreground is 0, or below the threshold.
-        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json) or YOLO polygons (.txt); ``[labels]`` has the names of
-            segments, ROIs or categories, in any case, with * and ?; those of YOLO are class numbers.
+        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json), YOLO polygons (.txt) or those of ASAP and Aperio
+            (.xml), run lengths (.csv); ``[labels]`` has the names of segments, ROIs, categories, groups or layers, in
+            any case, with * and ?; those of YOLO are class numbers.
         instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``. With
             ``segments``: each segment is an object of its own, else those of one class are joined.
         color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
@@ -303,8 +364,11 @@ class Masks(Table):
         min_area: The smallest object that is kept: a fraction of the image's area (above 0 and below 1), a whole number
             of pixels, or 0 to keep all. The default is that of SA-Med2D-20M, 100 of 256 x 256 pixels. Set it to 0 for
             cells, vessels and lesions that are small by nature. The metadata of each image count what is left out.
+        runs: See `Runs`.
         pair: How a volume of masks lies on its image: ``space``: where its header says. ``index``: its header is
-            nonsense, and its array belongs to the image's voxel by voxel, as both are stored.
+            nonsense, and its array belongs to the image's voxel by voxel, as both are stored. ``reversed``: as
+            ``index``, but its slices run the other way. ``names``: the image is a DICOM series, and the slices of the
+            mask belong to its files in the order of their names, as those of a folder of pictures beside it do.
     """
 
     threshold: float | None = None
@@ -317,7 +381,8 @@ class Masks(Table):
     only_named: bool = False
     grid_tolerance: Annotated[float, Field(ge=0, le=MOST_GRID_TOLERANCE)] = 0.1
     min_area: MinArea = 100 / 65536
-    pair: Literal["space", "index"] = "space"
+    runs: Runs = Runs()
+    pair: Literal["space", "index", "reversed", "names"] = "space"
 
     @property
     def ignored_values(self) -> frozenset[int]:
@@ -705,6 +770,9 @@ class Recipe(SourceMetadata):
         many = [mask.text for mask in self.files.mask if mask.text.endswith(MANY)]
         if many and not self.masks.segments:
             raise ValueError(f"masks: segments = true is needed for {', '.join(many)}: it holds named masks")
+        runs = self.masks.runs
+        if any(text.endswith(".csv") for text in many) and None in (runs.image, runs.pixels):
+            raise ValueError("masks: runs: image and pixels are needed for a .csv: they name its columns")
         if self.labels_by_file or (self.masks.segments and self.labels):
             return
         if not self.labels:
@@ -713,7 +781,7 @@ class Recipe(SourceMetadata):
         if wrong:
             raise ValueError(
                 f'labels: {", ".join(map(repr, wrong))}: expected a pixel value (1), a colour ("#ff0000") or "*"; '
-                "names need masks.segments = true (DICOM SEG, RTSTRUCT, COCO, YOLO) or {label} in the mask pattern"
+                "names need masks.segments = true (DICOM SEG, RTSTRUCT, COCO, YOLO, XML) or {label} in the mask pattern"
             )
         kinds = {"colour" if COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
         if len(kinds) > 1:
@@ -760,10 +828,14 @@ class Recipe(SourceMetadata):
     def _check_pair(self) -> None:
         if self.resample_masks and "0" in self.labels:
             raise ValueError("resample_masks: [labels] names 0, so no value is left for what lies outside of a mask")
-        if self.masks.pair == "index" and (self.resample_masks or self.masks.segments):
+        pair = self.masks.pair
+        if pair != "space" and (self.resample_masks or self.masks.segments):
             raise ValueError(
-                'masks: pair = "index" ignores where masks lie, and goes neither with resample_masks nor with segments'
+                f'masks: pair = "{pair}" ignores where masks lie, and goes neither with resample_masks nor with '
+                "segments"
             )
+        if pair == "names" and not self.files.image.text.endswith("/"):
+            raise ValueError('masks: pair = "names" needs images that are DICOM series: files.image ends in "/"')
 
     def _check_dicom(self) -> None:
         dicom = self.files.dicom
@@ -830,5 +902,12 @@ def _canonical(value: Any, key: str) -> Any:
 
 
 def read_rules(recipe: Recipe) -> ReadRules:
-    """What a recipe says about reading."""
-    return ReadRules(recipe.limits.pixels, recipe.limits.bytes, recipe.files.series)
+    """What a recipe says about reading; of files that hold image and mask, about the image."""
+    files = recipe.files
+    return ReadRules(
+        recipe.limits.pixels,
+        recipe.limits.bytes,
+        files.series,
+        variable=files.variables.image,
+        half=files.halves.image,
+    )

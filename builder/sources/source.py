@@ -33,3 +33,8 @@ class Source:
     def rules_for(self, members: Sequence[str]) -> ReadRules:
         """`read_rules` for the files of a DICOM series, by their paths below the root."""
         return replace(self.read_rules, members=tuple(self.root / member for member in members))
+
+    def mask_rules(self, members: Sequence[str] = ()) -> ReadRules:
+        """`rules_for` for masks, which may be another array, or another half, of a file than the image."""
+        files = self.recipe.files
+        return replace(self.rules_for(members), variable=files.variables.mask, half=files.halves.mask)

@@ -89,7 +89,10 @@ def write_examples(recipe: Recipe, root: Path) -> None:
         squares = Squares(len(keys))
         write_image(recipe, root / example.image, example, squares, seed=number, flat=is_flat(example))
         for path in example.masks:
-            write_mask(recipe, root, path, example, keys, squares)
+            if path == example.image:
+                write_halves(recipe, root / path, keys, squares, seed=number)
+            else:
+                write_mask(recipe, root, path, example, keys, squares)
     write_split(recipe, root)
     names = recipe.patient_names
     if names.file is not None:  # as where a patient is new
@@ -124,6 +127,16 @@ def write_split(recipe: Recipe, root: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def write_halves(recipe: Recipe, path: Path, keys: list[str], squares: Squares, *, seed: int) -> None:
+    """A picture with the image in one half and the colours of its mask in the other."""
+    image = np.random.default_rng(seed).integers(0, 250, (squares.side, squares.side, 3), np.uint8)
+    halves = {recipe.files.halves.image: image, recipe.files.halves.mask: coloured(keys, squares)}
+    axis = 1 if "left" in halves else 0
+    write_array(
+        path, np.concatenate([halves[half] for half in ("left", "top", "right", "bottom") if half in halves], axis)
+    )
 
 
 def is_flat(example: Example) -> bool:
@@ -213,7 +226,14 @@ def coloured(keys: list[str], squares: Squares) -> npt.NDArray[np.uint8]:
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write an array by what the ending of its path says; a stack of volumes as one file of four dimensions."""
+    """Write an array by what the ending of its path says; a stack of volumes as one file of four dimensions.
+
+    A volume without an ending is a folder of pictures, one for each slice.
+    """
+    if array.ndim == 3 and not path.suffix:
+        for number, plane in enumerate(array):
+            write_array(path / f"{number:03d}.png", plane)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz", ".hdr", ".img")):

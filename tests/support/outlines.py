@@ -1,4 +1,4 @@
-"""Pictures with outlines in COCO and YOLO files."""
+"""Pictures with outlines in COCO, YOLO and XML files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,48 @@ SIZE = (64, 96)
 """Height and width of the pictures."""
 BOX = [10.0, 5.0, 40.0, 5.0, 40.0, 30.0, 10.0, 30.0]
 TRIANGLE = [50.0, 8.5, 90.25, 20.0, 55.5, 60.0]
+ASAP = """<?xml version="1.0"?>
+<ASAP_Annotations>
+  <Annotations>
+    <Annotation Name="Annotation 0" Type="Polygon" PartOfGroup="Tumor" Color="#F4FA58">
+      <Coordinates>
+        <Coordinate Order="0" X="10" Y="5"/><Coordinate Order="1" X="40" Y="5"/>
+        <Coordinate Order="2" X="40" Y="30"/><Coordinate Order="3" X="10" Y="30"/>
+      </Coordinates>
+    </Annotation>
+    <Annotation Name="polyp" Type="Spline" PartOfGroup="None" Color="#00FF00">
+      <Coordinates>
+        <Coordinate Order="0" X="50" Y="8,5"/><Coordinate Order="1" X="90.25" Y="20"/>
+        <Coordinate Order="2" X="55.5" Y="60"/>
+      </Coordinates>
+    </Annotation>
+  </Annotations>
+  <AnnotationGroups><Group Name="Tumor" PartOfGroup="None" Color="#aa0000"><Attributes/></Group></AnnotationGroups>
+</ASAP_Annotations>
+"""
+APERIO = """<Annotations MicronsPerPixel="0.252">
+  <Annotation Id="1" Name="" Visible="1" LineColor="65280">
+    <Attributes><Attribute Name="Epithelial" Id="0" Value=""/></Attributes>
+    <Regions>
+      <RegionAttributeHeaders><AttributeHeader Id="9999" Name="Region"/></RegionAttributeHeaders>
+      <Region Id="1" Type="0" NegativeROA="0" Text=""><Attributes/><Vertices>
+        <Vertex X="10" Y="5" Z="0"/><Vertex X="40" Y="5" Z="0"/><Vertex X="40" Y="30"/><Vertex X="10" Y="30"/>
+      </Vertices></Region>
+      <Region Id="2" Type="0" NegativeROA="1"><Attributes/><Vertices>
+        <Vertex X="15" Y="10"/><Vertex X="25" Y="10"/><Vertex X="25" Y="20"/><Vertex X="15" Y="20"/>
+      </Vertices></Region>
+    </Regions>
+  </Annotation>
+  <Annotation Id="2" Name="others">
+    <Regions>
+      <Region Id="1" Type="1" Text="polyp"><Vertices>
+        <Vertex X="50" Y="40"/><Vertex X="60" Y="40"/><Vertex X="60" Y="50"/><Vertex X="50" Y="50"/>
+      </Vertices></Region>
+    </Regions>
+  </Annotation>
+</Annotations>
+"""
+"""As the two programmes write it; of Aperio the first layer is a box with a hole."""
 
 
 def write_picture(path: Path, seed: int = 0) -> None:

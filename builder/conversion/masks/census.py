@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from builder.annotations.segments import AnnotationRequest, read_named_masks
+from builder.annotations.segments import read_named_masks
 from builder.cases.case import Case, MaskFile
-from builder.conversion.inputs import read_case_image
+from builder.conversion.inputs import annotation_request, read_case_image
 from builder.conversion.masks.class_layers import key_of
 from builder.conversion.masks.values import count_values
 from builder.errors import CaseError
@@ -90,13 +90,13 @@ def unseen_labels(contents: Iterable[tuple[MaskFile, Counts]], recipe: Recipe) -
 
 def _names(case: Case, file: MaskFile, source: Source) -> Counts:
     image, _ = read_case_image(case, case.images[0], source)
-    request = AnnotationRequest(image_file=case.images[0].path, rules=source.read_rules)
+    request = annotation_request(case.images[0].path, source)
     segments = read_named_masks(source.root, file.path, request).on(image)
     return dict.fromkeys((segment.name for segment in segments or ()), 0)
 
 
 def _pixels(file: MaskFile, source: Source) -> Counts:
-    image = read_again(source.root, file.path, source.read_rules)
+    image = read_again(source.root, file.path, source.mask_rules(file.members))
     if source.recipe.colours and not _is_grey(image):
         return _colours(image.array)
     values = _values(image)

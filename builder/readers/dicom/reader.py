@@ -34,6 +34,7 @@ from builder.readers.dicom.tiles import corner_of, full_corners, full_count, is_
 from builder.readers.identity import Identity
 from builder.readers.image import Header, Picture, PictureSeries, Volume, VolumeSeries, axis_codes
 from builder.readers.rules import DEFAULT_RULES, ReadRules
+from builder.readers.stack import name_order
 
 ATTRIBUTES: Final = (
     *PIXEL_ATTRIBUTES,
@@ -158,6 +159,23 @@ def read_patient(path: Path, rules: ReadRules = DEFAULT_RULES) -> str | None:
     """The PatientID of a file, or of the first image of a series folder; see `builder.readers.files.Reader`."""
     file = series_files(path, rules)[0] if path.is_dir() else path
     return text_of(open_dicom(file, ("PatientID",), pixels=False, rules=rules), "PatientID") or None
+
+
+def slices_by_name(path: Path, rules: ReadRules = DEFAULT_RULES) -> list[int]:
+    """Where each slice of a series stands in the order of the names of its files.
+
+    Returns:
+        For each slice of the volume that `read` gives, from its first on, the number of its file from 0 on.
+
+    Raises:
+        UnreadableError: It is no series of one volume with a file for each slice.
+    """
+    images = _images(path, rules)
+    volumes, _ = _volumes(images)
+    if len(volumes) > 1 or any(len(image.frames) > 1 for image in images):
+        raise UnreadableError("several images lie at each place, or in one file; expected a file for each slice")
+    places = {image.path: place for place, image in enumerate(sorted(images, key=lambda one: name_order(one.path)))}
+    return [places[images[number].path] for number in volumes[0]]
 
 
 def _images(path: Path, rules: ReadRules) -> list[_Image]:

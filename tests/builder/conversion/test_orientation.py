@@ -6,17 +6,21 @@ import itertools
 import json
 from pathlib import Path
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
+import scipy.io
 import SimpleITK as sitk  # noqa: N813
 
 from builder.conversion.orientation import to_lps
 from builder.readers.image import Volume, axis_codes
 from tests.support.command import Command
-from tests.support.nifti import lps_affine
+from tests.support.nifti import lps_affine, write_nifti
 from tests.support.orientations import ORIENTATIONS, build_one
-from tests.support.volumes import ct_like
+from tests.support.output import members
+from tests.support.sources import RECIPE
+from tests.support.volumes import ct_like, organ_map
 
 
 @pytest.fixture
@@ -41,6 +45,35 @@ def test_every_format_gives_the_same_pictures(
     sa_med2d: Command, tmp_path: Path, reference: dict[str, bytes], ending: str
 ) -> None:
     assert_same_pictures(build_one(sa_med2d, tmp_path, "other", ending, "LPS", "LPS"), reference)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".5.mat", ".7.3.mat"])
+def test_arrays_without_geometry_give_the_same_pictures(sa_med2d: Command, tmp_path: Path, ending: str) -> None:
+    """The volume of a NIfTI file that lies along LPS, laid on its masks by index."""
+    built = {}
+    for name in (".nii.gz", ending):
+        raw = tmp_path / name.strip(".")
+        for folder, array in (("images", ct_like()), ("labels", organ_map())):
+            (raw / folder).mkdir(parents=True)
+            path = raw / folder / f"case00{name}"
+            if name == ".nii.gz":
+                write_nifti(path, array)
+            elif name == ".npy":
+                np.save(path, array)
+            elif name == ".npz":
+                np.savez_compressed(path, array)
+            elif name == ".5.mat":
+                scipy.io.savemat(path, {"one": np.moveaxis(array, 0, 2)}, do_compression=True)
+            else:  # rows x columns x slices, written as MATLAB does, with reversed axes
+                with h5py.File(path, "w") as file:
+                    file["one"] = np.moveaxis(array, 0, 2).T
+        recipe = raw / "recipe.toml"
+        text = RECIPE.format(name="Same", license="MIT", modality="ct").replace(".nii.gz", name)
+        recipe.write_text(f'{text}[masks]\npair = "index"\n')
+        ran = sa_med2d("build", recipe, "--raw", raw, "--out", raw / "out", "--workers", 1)
+        assert ran.code == 0, ran.err
+        built[name] = {path: data for path, data in members(raw / "out") if path.endswith(".png")}
+    assert built[ending] == built[".nii.gz"]
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)

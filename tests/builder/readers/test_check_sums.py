@@ -10,6 +10,7 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
+import scipy.io
 import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 import tifffile
 
@@ -45,6 +46,7 @@ FORMATS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "mhd": ("a.mhd", "a.zraw", write_itk),
     "nrrd": ("a.nrrd", "a.nrrd", write_itk),
     "nhdr": ("a.nhdr", "a.raw.gz", write_itk),
+    "mat": ("a.mat", "a.mat", lambda path: scipy.io.savemat(path, {"a": NOISE}, do_compression=True)),
     "tiff": ("a.tif", "a.tif", write_tiff),
     "png": ("a.png", "a.png", lambda path: cv2.imwrite(str(path), PICTURE)),
 }

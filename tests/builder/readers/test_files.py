@@ -9,7 +9,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
+import scipy.io
 import SimpleITK as sitk  # noqa: N813
 
 from tests.support.command import Command
@@ -24,18 +26,29 @@ def spoilt(path: Path, share: float) -> None:
     path.write_bytes(content[: int(len(content) * share)])
 
 
-@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".mhd", ".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize(
+    "ending", [".nrrd", ".mha", ".mhd", ".npy", ".npz", ".mat", ".png", ".jpg", ".bmp", ".gif", ".pgm", ".ppm", ".tif"]
+)
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.7])
 def test_truncated_file_of_each_format_is_quarantined(
     sa_med2d: Command, tmp_path: Path, ending: str, share: float
 ) -> None:
-    raw, picture = tmp_path / "raw", ending in (".png", ".jpg", ".bmp", ".tif")
+    raw, picture = tmp_path / "raw", ending in (".png", ".jpg", ".bmp", ".gif", ".pgm", ".ppm", ".tif")
     (raw / "images").mkdir(parents=True)
     (raw / "labels").mkdir()
     if picture:
         values = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8), (0, 0), 1)
-        cv2.imwrite(str(raw / f"images/bad{ending}"), values)
+        PIL.Image.fromarray(values).convert("L" if ending == ".pgm" else "RGB").save(raw / f"images/bad{ending}")
         cv2.imwrite(str(raw / "labels/bad.png"), np.ones((90, 120), np.uint8))
+    elif ending in (".npy", ".npz", ".mat"):
+        written = raw / f"images/bad{ending}"
+        if ending == ".mat":
+            scipy.io.savemat(written, {"a": ct_like()}, do_compression=True)
+        elif ending == ".npy":
+            np.save(written, ct_like())
+        else:
+            np.savez_compressed(written, ct_like())
+        sitk.WriteImage(sitk.GetImageFromArray(organ_map()), str(raw / "labels/bad.nrrd"))
     else:
         image = sitk.GetImageFromArray(ct_like())
         sitk.WriteImage(image, str(raw / f"images/bad{ending}"))

@@ -32,18 +32,20 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import h5py
 import nibabel
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import pydicom
 import pytest
+import scipy.io
 import SimpleITK
 import tifffile
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLosslessSV1
 
-from builder.annotations.segments import AnnotationRequest, read_named_masks
+from builder.annotations.segments import AnnotationRequest, RunTable, read_named_masks
 from builder.errors import CaseError
 from builder.readers.dicom import decoder_process
 from builder.readers.files import read_header, read_image
@@ -51,8 +53,10 @@ from builder.readers.image import Picture, Volume
 from builder.readers.rules import ReadRules
 from tests.support import dicom_image, dicom_masks
 from tests.support.nifti import write_nifti
+from tests.support.outlines import APERIO, ASAP
 from tests.support.volumes import ct_like
 
+RUNS = RunTable("image", "pixels", None, "columns", 1, relative=False)
 RULES = ReadRules(pixels=2**26, bytes=2**28)
 ADDRESSES = 2**32
 """Bytes of address space that a process may take beyond what it starts with."""
@@ -111,7 +115,14 @@ def all_seeds(folder: Path) -> list[Seed]:
         mock.patch.object(pydicom.uid, "generate_uid", side_effect=uids),
         mock.patch.object(dicom_masks, "generate_uid", side_effect=uids),
     ):
-        return [*nifti_seeds(folder), *itk_seeds(folder), *picture_seeds(), *dicom_seeds(folder), *mask_seeds(folder)]
+        return [
+            *nifti_seeds(folder),
+            *itk_seeds(folder),
+            *array_seeds(folder),
+            *picture_seeds(),
+            *dicom_seeds(folder),
+            *mask_seeds(folder),
+        ]
 
 
 def nifti_seeds(folder: Path) -> Iterator[Seed]:
@@ -150,6 +161,24 @@ def itk_seeds(folder: Path) -> Iterator[Seed]:
         yield Seed(name, (folder / name).read_bytes(), {beside: (folder / beside).read_bytes()} if beside else {})
 
 
+def array_seeds(folder: Path) -> Iterator[Seed]:
+    volume = ct_like(shape=(5, 7, 9))
+    for name, order in (("rows.npy", "C"), ("columns.npy", "F")):
+        np.save(folder / name, np.asarray(volume, order="F" if order == "F" else "C"))
+    np.savez_compressed(folder / "packed.npz", volume)
+    np.savez(folder / "plain.npz", volume)
+    for name, packed in (("plain.mat", False), ("packed.mat", True)):
+        held = {"struct": {"image": volume}, "text": "words"}
+        scipy.io.savemat(folder / f"struct_{name}", held, do_compression=packed)
+        scipy.io.savemat(folder / name, {"image": volume}, do_compression=packed)
+    with h5py.File(folder / "hdf5.mat", "w", userblock_size=512) as file:
+        file.create_dataset("image", data=volume)
+    with h5py.File(folder / "hdf5_packed.mat", "w") as file:
+        file.create_dataset("image", data=volume, compression="gzip", shuffle=True, fletcher32=True)
+    for path in sorted([*folder.glob("*.np[yz]"), *folder.glob("*.mat")]):
+        yield Seed(path.name, path.read_bytes())
+
+
 def picture_seeds() -> Iterator[Seed]:
     grey = (np.arange(19 * 23) % 251).reshape(19, 23).astype(np.uint8)
     colour = np.stack([grey, grey.T.reshape(grey.shape), 255 - grey], axis=-1)
@@ -167,14 +196,21 @@ def picture_seeds() -> Iterator[Seed]:
         ("cmyk.jpg", rgb.convert("CMYK"), {}),
         ("colour.bmp", rgb, {}),
         ("palette.bmp", rgb.quantize(16), {}),
+        ("grey.gif", one, {}),
+        ("colour.gif", rgb.quantize(16), {"transparency": 3}),
+        ("frames.gif", rgb, {"save_all": True, "append_images": [rgb.rotate(90)]}),
+        ("grey.pgm", one, {}),
+        ("deep.pgm", PIL.Image.fromarray(grey.astype(np.uint16) * 257), {}),
+        ("colour.ppm", rgb, {}),
         ("lzw.tif", rgb, {"compression": "tiff_lzw"}),
         ("jpeg.tif", rgb, {"compression": "jpeg"}),
         ("fax.tif", one.convert("1"), {"compression": "group4"}),
         ("bits.tif", one, {"compression": "packbits"}),
     ):
         file = io.BytesIO()
-        image.save(file, {"jpg": "jpeg", "tif": "tiff"}.get(name[-3:], name[-3:]), **options)
+        image.save(file, {"jpg": "jpeg", "tif": "tiff", "pgm": "ppm"}.get(name[-3:], name[-3:]), **options)
         yield Seed(name, file.getvalue())
+    yield Seed("plain.pgm", b"P2\n# text\n23 19\n250\n" + b"\n".join(b"%d" % value for value in grey.ravel()))
     for name, array, how in (
         ("tiles.tif", np.tile(colour, (2, 2, 1)), {"tile": (16, 16), "compression": "zlib"}),
         ("pages.tif", np.stack([grey, grey // 2, grey // 3]), {"rowsperstrip": 4, "photometric": "minisblack"}),
@@ -245,6 +281,11 @@ def mask_seeds(folder: Path) -> Iterator[Seed]:
     liver.save_as(folder / "seg_tiles.dcm")
     yield Seed("seg_tiles.dcm", (folder / "seg_tiles.dcm").read_bytes(), image=Picture(np.tile(side, (2, 2))))
     yield Seed("coco.json", COCO, image=Picture(np.zeros((24, 32), np.uint8)))
+    for name, text in (("asap.xml", ASAP), ("aperio.xml", APERIO)):
+        yield Seed(name, text.encode(), image=Picture(np.zeros((64, 80), np.uint8)))
+    yield Seed(
+        "runs.csv", b"image,pixels\na,3 4 20 9\na.png,600 100\nb,-1\n", image=Picture(np.zeros((24, 32), np.uint8))
+    )
     yield Seed("a.txt", b"0 0.1 0.1 0.6 0.1 0.6 0.7\n12 0.5 0.5 0.9 0.5 0.9 0.8 0.4 0.9\n", image=Picture(side))
 
 
@@ -487,7 +528,7 @@ def read_all(seed: Seed, root: Path) -> str:
 
 
 def read_masks(image: Picture | Volume, root: Path, file: str, rules: ReadRules) -> None:
-    named = read_named_masks(root, file, AnnotationRequest(image_file="a.png", rules=rules))
+    named = read_named_masks(root, file, AnnotationRequest("a.png", rules=rules, runs=RUNS))
     for segment in named.on(image) or []:
         assert segment.mask.dtype == np.bool_
 

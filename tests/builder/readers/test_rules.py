@@ -11,10 +11,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import PIL.Image
 import pydicom
 import pytest
+import scipy.io
 import SimpleITK as sitk  # noqa: N813
 import tifffile
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -58,6 +60,33 @@ def nrrd(path: Path) -> None:
     sitk.WriteImage(sitk.Image([300, 300, 300], sitk.sitkUInt8), str(path), useCompression=True)
 
 
+def gif(path: Path) -> None:
+    PIL.Image.new("L", (5000, 5000)).save(path)
+
+
+def npz(path: Path) -> None:
+    np.savez_compressed(path, np.zeros((300, 300, 300), np.uint8))
+
+
+def matlab(path: Path) -> None:
+    scipy.io.savemat(path, {"a": np.zeros((300, 300, 300), np.uint8)}, do_compression=True)
+
+
+def matlab_struct(path: Path) -> None:
+    scipy.io.savemat(path, {"a": {"image": np.zeros((300, 300, 300), np.uint8)}}, do_compression=True)
+
+
+def hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.zeros((300, 300, 300), np.uint8), compression="gzip")
+
+
+def stack(path: Path) -> None:
+    path.mkdir()
+    for number in range(40):
+        PIL.Image.new("L", (600, 600)).save(path / f"{number}.png")
+
+
 def nifti(path: Path) -> None:
     write_nifti(path, np.zeros((300, 300, 300), np.int16))
 
@@ -84,6 +113,12 @@ def dicom_frames(path: Path) -> None:
         ("a.jpg", jpeg),
         ("a.tif", tiff_pages),
         ("a.nrrd", nrrd),
+        ("a.gif", gif),
+        ("a.npz", npz),
+        ("a.mat", matlab),
+        ("b.mat", matlab_struct),
+        ("c.mat", hdf5),
+        ("stack", stack),
         ("a.nii.gz", nifti),
         ("a.dcm", deflated),
         ("b.dcm", dicom_frames),

@@ -94,6 +94,8 @@ image = "images{split}/{patient}/{case}_{submodality}.nii.gz"
 mask = ["labels/{patient}/{case}{*}.nii.gz", "more/{patient}/"]
 case = "{patient}_{case}"
 frames = true
+variables = { image = "data.image", mask = "data/mask" }
+halves = { image = "left", mask = "right" }
 
 [cases]
 only = ["p_*", "0001-0500"]
@@ -184,6 +186,7 @@ series = 3
 segments = true
 threshold = 1
 inverted = false
+runs = { image = "ImageId", pixels = "EncodedPixels", label = "ClassId", order = "rows", first = 0, relative = true }
 """
 
 COLLECTION = (

@@ -1,0 +1,98 @@
+"""Arrays without geometry, as NumPy and MATLAB files hold them: what their sides mean, and which array is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.errors import UnreadableError
+from builder.readers.image import Header, Picture, Volume, VolumeSeries
+
+_KINDS: Final = "biuf"
+"""Kinds of NumPy types that pixels may have."""
+_WIDEST: Final = 8
+"""Bytes of a value."""
+_COLOURS: Final = 3
+_SHOWN: Final = 10
+"""Names of arrays that an error lists."""
+
+
+def checked_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A type that pixels can have.
+
+    Raises:
+        UnreadableError: It is another one: text, complex, structured, or objects, which only pickle reads.
+    """
+    if dtype.kind not in _KINDS or dtype.itemsize > _WIDEST:
+        raise UnreadableError(
+            f"its values are of type {dtype.name}, expected whole or real numbers of up to 64 bit",
+            withheld="its values are no whole or real numbers of up to 64 bit",
+        )
+    return dtype
+
+
+def header_of(shape: Sequence[int]) -> Header:
+    """What the sides of an array say; raises as `image_of` does."""
+    shape = _checked_shape(shape)
+    return Header(shape[:-1] if _has_colours(shape) else shape, placed=False)
+
+
+def image_of(array: npt.NDArray[Any]) -> Picture | Volume | VolumeSeries:
+    """An array as an image.
+
+    Args:
+        array: (H, W), (H, W, 1) or (H, W, 3) RGB for a picture; (Z, Y, X) or (Z, Y, X, 3) RGB for a volume;
+            (N, Z, Y, X) for several. A last side of 3 is always colours.
+
+    Raises:
+        UnreadableError: It has other sides, or is empty.
+    """
+    shape = _checked_shape(array.shape)
+    array = np.ascontiguousarray(array.reshape(shape), checked_dtype(array.dtype).newbyteorder("="))
+    if array.dtype.kind == "b":
+        array = array.view(np.uint8)
+    elif array.dtype == np.float16:  # which OpenCV does not take; float32 holds each of its values
+        array = array.astype(np.float32)
+    sides = len(shape) - _has_colours(shape)
+    if sides == 2:
+        return Picture(array)
+    return Volume(array, affine=None) if sides == 3 else VolumeSeries(array, affine=None)
+
+
+def chosen(names: Sequence[str], variable: str | None) -> str:
+    """The array that is meant of those that a file holds.
+
+    Raises:
+        UnreadableError: None is named and there are several, or there is none of that name.
+    """
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    if not names:
+        raise UnreadableError("it holds no array")
+    if variable is None and len(names) == 1:
+        return names[0]
+    if variable is None:
+        what = f"it holds {len(names)} arrays"
+        advice = "say which with files.variables in the recipe"
+        raise UnreadableError(f"{what} ({shown}); {advice}", withheld=f"{what}; {advice}")
+    if variable not in names:
+        what = f"it has no array {variable!r}, which files.variables names"
+        raise UnreadableError(f"{what}; it holds {shown}", withheld=what)
+    return variable
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Sides of two to four dimensions, none of them 0; (H, W, 1) is (H, W)."""
+    shape = tuple(shape)
+    if len(shape) == 3 and shape[2] == 1:
+        shape = shape[:2]
+    if not 2 <= len(shape) <= 4 or 0 in shape:
+        sides = " x ".join(str(side) for side in shape) or "a single value"
+        raise UnreadableError(f"its array is {sides}, expected 2, 3 or 4 sides, none of them 0")
+    return shape
+
+
+def _has_colours(shape: Sequence[int]) -> bool:
+    return len(shape) > 2 and shape[-1] == _COLOURS
