@@ -79,6 +79,31 @@ TERMS: Final[dict[str, Terms]] = {
     # https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009/: use, copy, modify and distribute for any purpose
     # and without fee, with the copyright notice
     "LicenseRef-MNI-ICBM152": Terms(),
+    # terms of their own that do not allow, or do not speak of, passing the data on; what is not said is not allowed
+    # https://www.med.upenn.edu/sbia/brats2018/data.html: own research alone, with citation
+    "LicenseRef-BraTS": Terms(redistribute=False, commercial=False, derivatives=False),
+    # http://www.isi.uu.nl/Research/Databases/DRIVE/: not to be passed on, no commercial use
+    "LicenseRef-DRIVE": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://github.com/vanvalenlab/deepcell-tf/blob/master/LICENSE: academic use; who passes it on has duties of notice
+    "LicenseRef-DeepCell-NonCommercial": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://glas.grand-challenge.org/Dataset: research only
+    "LicenseRef-GlaS": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://github.com/PerceptionComputingLab/INSTANCE2022, Agreements: not to be passed on
+    "LicenseRef-INSTANCE2022": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://datasets.simula.no/kvasir-seg/: research and education, commercial use by permission
+    "LicenseRef-Kvasir-SEG": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://datasets.simula.no/kvasir-capsule-seg/: research and education, commercial use by permission
+    "LicenseRef-KvasirCapsule-SEG": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://mrbrains13.isi.uu.nl/terms-of-participation/index.html: neither data nor derived data are passed on
+    "LicenseRef-MRBrainS13": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://github.com/PerceptionComputingLab/PARSE2022, Agreements: not to be passed on
+    "LicenseRef-PARSE2022": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://github.com/miag-ull/rim-one-dl: not to be passed on, no commercial use
+    "LicenseRef-RIM-ONE-DL": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://ski10.grand-challenge.org/Rules/: neither data nor derived data are passed on
+    "LicenseRef-SKI10": Terms(redistribute=False, commercial=False, derivatives=False),
+    # https://vessel12.grand-challenge.org/Details/: only to take part in the challenge
+    "LicenseRef-VESSEL12": Terms(redistribute=False, commercial=False, derivatives=False),
 }
 
 
