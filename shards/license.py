@@ -43,6 +43,9 @@ class Terms:
     attribution: bool = True
 
 
+_CLOSED: Final = Terms(redistribute=False, commercial=False, derivatives=False)
+
+
 def _creative_commons() -> dict[str, Terms]:
     table = {}
     for version in ("1.0", "2.0", "2.5", "3.0", "4.0"):
@@ -81,29 +84,29 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-MNI-ICBM152": Terms(),
     # terms of their own that do not allow, or do not speak of, passing the data on; what is not said is not allowed
     # https://www.med.upenn.edu/sbia/brats2018/data.html: own research alone, with citation
-    "LicenseRef-BraTS": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-BraTS": _CLOSED,
     # http://www.isi.uu.nl/Research/Databases/DRIVE/: not to be passed on, no commercial use
-    "LicenseRef-DRIVE": Terms(redistribute=False, commercial=False, derivatives=False),
-    # https://github.com/vanvalenlab/deepcell-tf/blob/master/LICENSE: academic use; who passes it on has duties of notice
-    "LicenseRef-DeepCell-NonCommercial": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-DRIVE": _CLOSED,
+    # https://github.com/vanvalenlab/deepcell-tf/blob/master/LICENSE: academic use, duties of notice
+    "LicenseRef-DeepCell-NonCommercial": _CLOSED,
     # https://glas.grand-challenge.org/Dataset: research only
-    "LicenseRef-GlaS": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-GlaS": _CLOSED,
     # https://github.com/PerceptionComputingLab/INSTANCE2022, Agreements: not to be passed on
-    "LicenseRef-INSTANCE2022": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-INSTANCE2022": _CLOSED,
     # https://datasets.simula.no/kvasir-seg/: research and education, commercial use by permission
-    "LicenseRef-Kvasir-SEG": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-Kvasir-SEG": _CLOSED,
     # https://datasets.simula.no/kvasir-capsule-seg/: research and education, commercial use by permission
-    "LicenseRef-KvasirCapsule-SEG": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-KvasirCapsule-SEG": _CLOSED,
     # https://mrbrains13.isi.uu.nl/terms-of-participation/index.html: neither data nor derived data are passed on
-    "LicenseRef-MRBrainS13": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-MRBrainS13": _CLOSED,
     # https://github.com/PerceptionComputingLab/PARSE2022, Agreements: not to be passed on
-    "LicenseRef-PARSE2022": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-PARSE2022": _CLOSED,
     # https://github.com/miag-ull/rim-one-dl: not to be passed on, no commercial use
-    "LicenseRef-RIM-ONE-DL": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-RIM-ONE-DL": _CLOSED,
     # https://ski10.grand-challenge.org/Rules/: neither data nor derived data are passed on
-    "LicenseRef-SKI10": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-SKI10": _CLOSED,
     # https://vessel12.grand-challenge.org/Details/: only to take part in the challenge
-    "LicenseRef-VESSEL12": Terms(redistribute=False, commercial=False, derivatives=False),
+    "LicenseRef-VESSEL12": _CLOSED,
 }
 
 
