@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -189,6 +190,7 @@ def fetch(planned: Plan, host: Host, *, connections: int, keep_archives: bool, p
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+            _without_empty(root / FOLDER / "archives")  # not before: another file may be about to use a folder
 
 
 @contextmanager
@@ -240,7 +242,6 @@ def _fetch_file(
     write_mark(root, mark_of(remote, checked.size, checked.sha256, members))
     if remote.archive is not None and not keep_archives:
         target.unlink()
-        _without_empty(target.parent, root / FOLDER)
 
 
 def place_of(remote: RemoteFile, root: Path) -> Path:
@@ -256,8 +257,8 @@ def _check_images(remote: RemoteFile, members: list[str]) -> None:
         raise DamagedError(f"{remote.url}: expected {remote.images} DICOM files, got {found}")
 
 
-def _without_empty(folder: Path, top: Path) -> None:
-    """Remove folders that hold nothing any more."""
-    while folder != top and not any(folder.iterdir()):
-        shutil.rmtree(folder)
-        folder = folder.parent
+def _without_empty(top: Path) -> None:
+    """Remove a folder, and those in it, as far as they hold nothing any more."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        if not any(Path(folder).iterdir()):
+            Path(folder).rmdir()

@@ -16,7 +16,7 @@ import requests
 import urllib3
 
 from builder.fetch.fault import FetchError, RefusedError
-from sa_med2d_20m import redacted
+from sa_med2d_20m import SAMed2DError, redacted
 
 TRIES: Final = 5
 """How many times in a row a request may bring nothing before it is given up."""
@@ -32,7 +32,7 @@ BROKEN: Final = (requests.ConnectionError, requests.Timeout, requests.exceptions
 _CUT: Final = (urllib3.exceptions.HTTPError, OSError)
 
 
-class Broken(Exception):  # noqa: N818 - it never reaches a reader
+class Broken(SAMed2DError):  # noqa: N818 - it never reaches a reader
     """An answer that ended before it was whole, or did not come."""
 
 

@@ -22,6 +22,7 @@ import requests
 from builder.fetch.fault import FetchError, RefusedError
 from builder.fetch.host import FIRST_WAIT, Broken, Host, body
 from builder.fetch.listing import RemoteFile
+from sa_med2d_20m import SAMed2DError
 from shards.atomic import write_atomic
 
 CHUNK: Final = 16 << 20
@@ -64,7 +65,7 @@ class _Partial:
     done: set[int] = field(default_factory=set)
 
 
-class _Changed(Exception):  # noqa: N818 - it never reaches a reader
+class _Changed(SAMed2DError):  # noqa: N818 - it never reaches a reader
     """The host has another version of the file than a moment ago, or no longer answers in parts."""
 
 
