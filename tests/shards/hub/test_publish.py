@@ -736,7 +736,13 @@ UNREADABLE = (
 )
 
 
-@pytest.mark.parametrize("content", UNREADABLE, ids=range(len(UNREADABLE)))
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(content, id=str(at), marks=[pytest.mark.slow] if at else [])
+        for at, content in enumerate(UNREADABLE)
+    ],
+)
 def test_list_of_what_was_withdrawn_that_cannot_be_read(publisher: Publisher, out: Path, content: bytes) -> None:
     """Nothing is published past it, and no take-down waits for it."""
     assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
