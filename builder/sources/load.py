@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-import types
-import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +13,7 @@ from builder.errors import RecipeError
 from builder.sources import catalogue
 from builder.sources.metadata import SourceMetadata
 from builder.sources.recipe import Recipe
+from builder.sources.table import models_in
 
 
 def load_recipe(reference: str) -> Recipe:
@@ -147,11 +146,5 @@ def _keys_at(location: tuple[str | int, ...]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
-            model = next(iter(_models_in(model.model_fields[part].annotation)), model)
+            model = next(iter(models_in(model.model_fields[part].annotation)), model)
     return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for argument in typing.get_args(annotation) for model in _models_in(argument)]

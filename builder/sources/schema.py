@@ -10,8 +10,6 @@ import inspect
 import json
 import re
 import sys
-import types
-import typing
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ from pydantic_core import core_schema
 from builder.sources.metadata import NAME, SourceMetadata
 from builder.sources.pattern import CAPTURES, Pattern
 from builder.sources.recipe import Recipe
+from builder.sources.table import models_in
 from shards.license import TERMS, UNPUBLISHED
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -69,17 +68,8 @@ def tables_in(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """A model and the models of all tables in it, each before those that it holds."""
     yield model
     for field in model.model_fields.values():
-        for inner in _models_in(field.annotation):
+        for inner in models_in(field.annotation):
             yield from tables_in(inner)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        if issubclass(annotation, BaseModel):
-            yield annotation
-        return
-    for argument in typing.get_args(annotation):
-        yield from _models_in(argument)
 
 
 def _described(table: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
