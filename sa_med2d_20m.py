@@ -159,14 +159,16 @@ class Intensity:
     """How the pixels of a stored image relate to the values of its source.
 
     A source value is ``slope * pixel + intercept``: exactly with scaling ``none`` and ``lossless``, within half
-    a grey level with ``slice`` and ``volume``, and only inside the window with ``window``.
+    a grey level with ``slice``, ``volume`` and ``window``, but for values that are clipped.
 
     Attributes:
-        min: Smallest source value of the stored image, in the source's own units (HU for most CT).
-        max: Largest source value of the stored image.
+        min: Smallest source value of the image before it is clipped, in the source's own units (HU for most CT).
+        max: Largest source value of the image before it is clipped.
         scaling: ``none``, ``slice``, ``volume``, ``window`` or ``lossless``.
         slope: Source units per grey level.
         intercept: Source value of pixel 0.
+        clipped: Pixels whose source value lies below that of pixel 0 or above that of the highest grey level, which
+            they have: outside of the window, or in a CT in HU outside of -1024 to 3071, as padding and metal are.
     """
 
     min: float
@@ -174,6 +176,7 @@ class Intensity:
     scaling: str
     slope: float
     intercept: float
+    clipped: int
 
 
 @dataclass(frozen=True)
@@ -2148,7 +2151,7 @@ _FIRST_FIELDS: Final[dict[type, frozenset[str]]] = {
         """.split()  # noqa: SIM905 - names are read as text
     ),
     Mask: frozenset(field.name for field in fields(Mask)),
-    Intensity: frozenset(field.name for field in fields(Intensity)),
+    Intensity: frozenset(field.name for field in fields(Intensity)) - {"clipped"},
     Dropped: frozenset(field.name for field in fields(Dropped)),
 }
 """Fields of schema 1, which every sample has."""
@@ -2201,6 +2204,7 @@ def _refuse_wrong_parts(record: Mapping[str, Any]) -> None:
         except DatasetError as error:
             raise DatasetError(f"{name}: {error}") from None
     counted = {name: record.get(name) for name in ("index", "slices")}
+    counted["intensity.clipped"] = record["intensity"].get("clipped")
     for name, count in (counted | {f"dropped.{name}": dropped[name] for name in ("masks", "pixels")}).items():
         if count is not None and count not in _INT64:
             raise DatasetError(f"{name}: expected a number of 64 bit, got one of {count.bit_length()} bit")

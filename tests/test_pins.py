@@ -178,7 +178,7 @@ def _sample(number: int) -> Sample:
         spacing=(0.8, 1.5),
         stored_axes="LAS",
         schema=2,
-        intensity=Intensity(-1000.0, 0.1 + 0.2, "slice", 1 / 3, -1000.0),
+        intensity=Intensity(-1000.0, 0.1 + 0.2, "slice", 1 / 3, -1000.0, number),
         image_file=f"images/case{number}.nii.gz",
         slice_spacing=5.0,
         slices=4,

@@ -223,7 +223,7 @@ class _CaseImage:
 
 def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> tuple[list[EncodedSample], Tally]:
     """The samples of an image on those slices that have masks; IntensityError where its values cannot be scaled."""
-    scale = scaling_of(recipe.intensity, subject.image)
+    scale = scaling_of(recipe.intensity, subject.image, recipe.modality)
     samples, tally = [], Tally()
     for position, values in _slices(subject.image, mask_slices):
         scaled, found = scale(values), mask_slices[position]
@@ -238,7 +238,7 @@ def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> t
 
 
 def _beyond_tissue(metadata: Metadata) -> str | None:
-    """What is beyond tissue in the range that a CT slice is scaled by."""
+    """What is beyond tissue in a CT slice that is scaled by a range of values, its own or its volume's."""
     intensity = metadata.intensity
     if metadata.modality != "ct" or intensity.scaling not in ("slice", "volume"):
         return None

@@ -440,7 +440,8 @@ class Gates(Table):
             name, or another gate holds it back. ``drop`` leaves out this file alone where its case has others;
             ``not_annotated`` then has its classes, since what it shows is not known.
         beyond_tissue: A CT slice that is scaled by its own range, or by its volume's, holds values that no tissue has,
-            below -1500 HU (padding) or above 4095 HU (metal): its tissue gets fewer grey levels.
+            below -1500 HU (padding) or above 4095 HU (metal). In a CT in HU they are clipped, see ``intensity.mode``; in
+            one of another scale its tissue gets fewer grey levels.
         contours_without_slice: A ROI of an RTSTRUCT was drawn on planes that are no slice of the image, as where slices
             of the series are missing; flagged, the contours on slices are taken.
     """
@@ -481,8 +482,9 @@ class IntensityRule(Table):
     """``[intensity]``: how source values become pixels.
 
     Attributes:
-        mode: ``slice``: each slice from its own minimum to maximum. ``volume``: from the volume's. ``window``:
-            ``center`` and ``width`` in source units. ``lossless``: 16 bit, the volume's own values shifted.
+        mode: ``slice``: each slice from its own minimum to maximum. ``volume``: from the volume's. In both, values of a
+            CT in HU below -1024 (padding) count as -1024, and those above 3071 (metal) as 3071. ``window``: ``center``
+            and ``width`` in source units. ``lossless``: 16 bit, the volume's own values shifted.
         center: Centre of the window.
         width: Width of the window.
     """

@@ -36,6 +36,7 @@ INTENSITY = pa.struct(
         ("scaling", pa.string()),
         ("slope", pa.float64()),
         ("intercept", pa.float64()),
+        ("clipped", pa.int64()),
     ]
 )
 TEXTS = [
