@@ -213,10 +213,12 @@ class Dropped:
     Attributes:
         masks: Number of objects.
         pixels: Their pixels.
+        labels: Their classes, each once: the image shows them, or more of them, than its masks say.
     """
 
     masks: int
     pixels: int
+    labels: tuple[str, ...]
 
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -2152,7 +2154,7 @@ _FIRST_FIELDS: Final[dict[type, frozenset[str]]] = {
     ),
     Mask: frozenset(field.name for field in fields(Mask)),
     Intensity: frozenset(field.name for field in fields(Intensity)) - {"clipped"},
-    Dropped: frozenset(field.name for field in fields(Dropped)),
+    Dropped: frozenset({"masks", "pixels"}),
 }
 """Fields of schema 1, which every sample has."""
 
@@ -2212,9 +2214,9 @@ def _refuse_wrong_parts(record: Mapping[str, Any]) -> None:
         numbers = record.get(name)
         if numbers is not None and (len(numbers) != amount or any(type(one) not in (int, float) for one in numbers)):
             raise DatasetError(f"{name}: expected {in_words} numbers or null, got {numbers!r:.80}")
-    missing = record.get("not_annotated", [])
-    if any(type(label) is not str for label in missing):
-        raise DatasetError(f"not_annotated: expected a list of labels, got {missing!r:.80}")
+    for name, listed in (("not_annotated", record.get("not_annotated")), ("dropped.labels", dropped.get("labels"))):
+        if any(type(label) is not str for label in listed or ()):
+            raise DatasetError(f"{name}: expected a list of labels, got {listed!r:.80}")
 
 
 def _refuse_malformed_mask(entry: Any, shape: tuple[int, int, int], largest: int) -> None:

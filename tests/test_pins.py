@@ -185,7 +185,7 @@ def _sample(number: int) -> Sample:
         origin=(-12.5, 0.0, 1e-3),
         direction=(1.0, 0.0, 0.0, 0.0, 0.8, -0.6, 0.0, 0.6, 0.8),
         official_split=number == 1,
-        dropped=Dropped(number, 7 * number),
+        dropped=Dropped(number, 7 * number, ("spleen",) if number else ()),
         not_annotated=("spleen",) if number == 2 else (),
         masks=(Mask(1, 0, "liver", "0000", "liver", "abdomen", 0, (10, 5, 20, 20), 400),),
     )
