@@ -79,8 +79,10 @@ __all__ = [
     "LABELS",
     "MEMORY_LIMIT",
     "MODALITIES",
+    "NORMALISATIONS",
     "SCHEMA",
     "SPLITS",
+    "WINDOWS",
     "Clip",
     "DatasetError",
     "Dropped",
@@ -88,10 +90,12 @@ __all__ = [
     "Mask",
     "Masks",
     "Metadata",
+    "Output",
     "Prompts",
     "SAMed2D20M",
     "SAMed2DError",
     "Semantic",
+    "collate",
     "decode_masks",
     "decode_png",
     "interleave",
@@ -1395,7 +1399,7 @@ _MANY_SHARDS: Final = 512
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Which samples and masks are wanted; None for all. Attributes: see `load`."""
+    """Which samples and masks are wanted; None for all. Attributes: see `load`, and ``ranges``: of volumes, too."""
 
     labels: tuple[str, ...] | None = None
     organs: tuple[str, ...] | None = None
@@ -1404,6 +1408,7 @@ class _Wanted:
     submodalities: tuple[str, ...] | None = None
     planes: tuple[str, ...] | None = None
     view: Masks | Semantic | Clip | str = "image"
+    ranges: bool = False
 
     OF_MASKS: typing.ClassVar[dict[str, str]] = {"labels": "label", "organs": "organ", "groups": "group"}
     OF_SAMPLES: typing.ClassVar[dict[str, str]] = {"submodalities": "submodality", "planes": "plane"}
@@ -1424,7 +1429,9 @@ class _Wanted:
         return any(getattr(self, name) is not None for name in self.OF_SAMPLES)
 
     def __str__(self) -> str:
-        asked = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "view"}
+        asked = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("view", "ranges")
+        }
         named = {name: value for name, value in asked.items() if value is not None}
         return " and ".join(
             f"{name} {', '.join(value) if isinstance(value, tuple) else value}" for name, value in named.items()
@@ -1449,6 +1456,8 @@ class _Chosen:
         rows: Number of rows that the view makes of them.
         largest: Area of the largest mask, wanted or not.
         stacks: Slice numbers of each stack that they are dealt in; None where each is dealt alone.
+        ranges: Lowest and highest source value of the volume of each, as far as it is in the dataset; None where nobody
+            asks.
         ahead: What was read of them too early.
     """
 
@@ -1459,6 +1468,7 @@ class _Chosen:
     rows: int
     largest: int
     stacks: list[list[int]] | None
+    ranges: list[tuple[float, float]] | None = None
     ahead: _Ahead = dataclasses.field(default_factory=_Ahead, repr=False, compare=False)
 
     @property
@@ -1481,7 +1491,7 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str) -> _Chosen:
     import pyarrow.compute as pc  # noqa: PLC0415
 
     drawn = isinstance(wanted.view, Masks) and wanted.view.negatives > 0
-    table = _read_index(place, shard, _ABSENCE if drawn else ())
+    table = _read_index(place, shard, _ABSENCE if drawn else (), _RANGE if wanted.ranges else ())
     rows = np.ones(table.num_rows, np.bool_)
     values: dict[str, set[str | None]] = {}
     for name, field in _Wanted.OF_SAMPLES.items():
@@ -1514,12 +1524,29 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str) -> _Chosen:
         count = int(good.sum() + empty[rows].sum())
     elif isinstance(wanted.view, Clip):
         count = sum(len(wanted.view.runs(numbers)) for numbers in stacks or ())
+    ranges = _ranges(table) if wanted.ranges else None
+    if ranges is not None:
+        ranges = [pair for pair, kept in zip(ranges, rows.tolist(), strict=True) if kept]
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard}")
     labels = collections.Counter(label for _, label in shown)
     largest = int(areas.max(initial=0))
-    return _Chosen(table["key"].to_pylist(), places, values, labels, count, largest, stacks)
+    return _Chosen(table["key"].to_pylist(), places, values, labels, count, largest, stacks, ranges)
+
+
+_RANGE: Final = ("intensity.min", "intensity.max")
+"""Columns of the index that say which source values a slice has."""
+
+
+def _ranges(table: Any) -> list[tuple[float, float]]:
+    """Lowest and highest source value of the volume of each sample, whose slices lie in one shard."""
+    found: dict[str, tuple[float, float]] = {}
+    volumes = [key.rpartition("--")[0] for key in table["key"].to_pylist()]
+    for volume, low, high in zip(volumes, *(table[name].to_pylist() for name in _RANGE), strict=True):
+        held = found.get(volume, (low, high))
+        found[volume] = min(held[0], low), max(held[1], high)
+    return [found[volume] for volume in volumes]
 
 
 _SLICE_KEY: Final = re.compile(r"(.*--[xyz])_(\d{4,9})")
@@ -1574,8 +1601,8 @@ def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None
 _LARGEST_SHARD: Final = 2**50
 
 
-def _read_index(place: _Place, shard: str, lists: Sequence[str] = ()) -> Any:
-    """The columns of a shard's index that filters and reading need, and further lists of labels."""
+def _read_index(place: _Place, shard: str, lists: Sequence[str] = (), numbers: Sequence[str] = ()) -> Any:
+    """The columns of a shard's index that filters and reading need, and further lists of labels and numbers."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -1584,13 +1611,13 @@ def _read_index(place: _Place, shard: str, lists: Sequence[str] = ()) -> Any:
     where = place.path(index)
     try:
         data = place.read(index)
-        columns = [*texts, *PLACES, f"{_MASK}.area", *(f"{name}.list.element" for name in lists)]
+        columns = [*texts, *PLACES, f"{_MASK}.area", *(f"{name}.list.element" for name in lists), *numbers]
         _refuse_unfolding(pq.ParquetFile(io.BytesIO(data)), columns)
         # a long text that repeats is kept once
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
-        tables, size = [_with_plain_texts(file.schema_arrow.empty_table(), lists)], 0
+        tables, size = [_with_plain_texts(file.schema_arrow.empty_table(), lists, numbers)], 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
-            tables.append(_with_plain_texts(pa.Table.from_batches([batch]), lists))
+            tables.append(_with_plain_texts(pa.Table.from_batches([batch]), lists, numbers))
             size += tables[-1].nbytes
             _refuse_large(size, "unpacked it")
         return pa.concat_tables(tables).combine_chunks()
@@ -1628,7 +1655,7 @@ def _refuse_unfolding(file: Any, columns: Sequence[str]) -> None:
             raise DatasetError(f"{name}: expected a column of this name, got {', '.join(sorted(held))[:200]}")
 
 
-def _with_plain_texts(table: Any, further: Sequence[str] = ()) -> Any:
+def _with_plain_texts(table: Any, further: Sequence[str] = (), numbers: Sequence[str] = ()) -> Any:
     """The table as `_chosen` wants it, after a look at types, missing values and the length of texts."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.compute as pc  # noqa: PLC0415
@@ -1655,6 +1682,11 @@ def _with_plain_texts(table: Any, further: Sequence[str] = ()) -> Any:
         held = held.chunk(0) if isinstance(held, pa.ChunkedArray) and held.num_chunks else held
         held = pc.struct_field(held, fields_of) if fields_of else held
         columns[name] = held.cast(pa.list_(text))
+    for name in numbers:
+        column, field = name.split(".")
+        columns[name] = pc.struct_field(table[column], field).cast(pa.float64())
+        if columns[name].null_count:
+            raise DatasetError(f"{name}: expected a number in each row, got {columns[name].null_count:,} without one")
     return pa.table(columns)
 
 
@@ -2031,13 +2063,301 @@ def _count_negatives(
     return np.array([min(most, len(names - labels)) for labels in held], np.int64)
 
 
+# --- size, window and scale -------------------------------------------------------------------------------------------
+
+WINDOWS: Final[Mapping[str, tuple[float, float]]] = types.MappingProxyType(
+    {
+        "abdomen": (50.0, 400.0),
+        "bone": (400.0, 1800.0),
+        "brain": (40.0, 80.0),
+        "liver": (30.0, 150.0),
+        "lung": (-600.0, 1500.0),
+        "mediastinum": (50.0, 350.0),
+        "soft_tissue": (40.0, 400.0),
+        "spine": (50.0, 250.0),
+        "stroke": (40.0, 40.0),
+        "temporal_bone": (600.0, 2800.0),
+    }
+)
+"""Windows of CT by name: centre and width in HU. They are those of https://radiopaedia.org/articles/windowing-ct, and
+``soft_tissue`` is that of MedSAM (pre_CT_MR.py of bowang-lab/MedSAM)."""
+RANGES: Final = ("slice", "volume")
+"""What ``window`` may be besides: from the lowest to the highest value of the slice or of the volume."""
+CT_NUMBERS: Final = (-1024.0, 3071.0)
+"""HU that a scanner can mean; a range of a CT in HU ends there, as in ``docs/contract.md``."""
+_AIR: Final = -900.0
+"""A CT is in HU where its lowest value is this or less."""
+
+_IMAGENET: Final = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+NORMALISATIONS: Final[Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]] = types.MappingProxyType(
+    {"imagenet": _IMAGENET, "sam": _IMAGENET, "sam_med2d": _IMAGENET}
+)
+"""Mean and deviation of red, green and blue of 0 to 255 that a model was trained with. All are those of ImageNet:
+torchvision (transforms/_presets.py) has 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 0 to 1; SAM (modeling/sam.py of
+facebookresearch/segment-anything) and SAM-Med2D (DataLoader.py of OpenGVLab/SAM-Med2D) have these very numbers."""
+
+Resize = Literal["pad", "stretch", "crop"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Images and masks as a network takes them, ``decode=Output(...)``.
+
+    With a size, rows of single masks, of class maps and of clips have the same columns and shapes, whatever the config:
+    what the default collate of torch makes batches of. Lists of changing length are left out of them (``masks``,
+    ``absent``, ``not_annotated``, ``dropped``), and what is not known is NaN, -1 or an empty text instead of null. Rows
+    of images keep everything; `collate` makes batches of them. ``height``, ``width``, ``spacing``, boxes, points and
+    areas are those of the new size, ``original_size`` is (height, width) before.
+
+    Attributes:
+        size: Height and width, or one number for both; None for sizes as they are.
+        resize: ``pad``: the longer side fits, and the rest, right and below, is 0, after normalisation too, as SAM does
+            it. ``stretch``: both sides fit. ``crop``: the shorter side fits, and the middle is taken; masks that lie
+            outside of it are left out.
+        masks: How masks are resized. ``nearest``: by nearest neighbour. ``area``: a pixel is of the mask that covers
+            most of it, if only in part, so that vessels and other thin things stay whole, and all gets wider by up to a
+            pixel. A mask that would vanish keeps the pixel that it covers most.
+        window: For sources built ``lossless``: centre and width in the units of the source, a name of `WINDOWS`, or
+            ``slice`` or ``volume`` for their own range (of the volume's slices that are in the dataset); images are
+            uint8 then. These two leave what has been scaled so when it was built as it is.
+        normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
+        channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
+        kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
+        threads: How many decode at once, in each process. The order of rows is the same.
+    """
+
+    size: int | tuple[int, int] | None = None
+    resize: Resize = "pad"
+    masks: Literal["nearest", "area"] = "nearest"
+    window: tuple[float, float] | str | None = None
+    normalise: str | None = None
+    channels: Literal[1, 3] | None = None
+    kind: Literal["numpy", "torch"] = "numpy"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            sides = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+            if len(sides) != 2 or any(type(side) is not int or not 1 <= side <= _LARGEST_SIDE for side in sides):
+                raise DatasetError(
+                    f"size is {self.size!r}, expected a whole number from 1 to {_LARGEST_SIDE}, or (height, width)"
+                )
+            object.__setattr__(self, "size", sides)
+        for name, known in (("resize", Resize), ("masks", Literal["nearest", "area"]), ("kind", ArrayKind)):
+            _check_choice(name, getattr(self, name), typing.get_args(known))
+        if isinstance(self.window, str):
+            _refuse_unknown("window", [self.window], [*WINDOWS, *RANGES], "Output")
+        elif self.window is not None:
+            window = tuple(self.window)
+            if len(window) != 2 or not all(_is_number(edge) for edge in window) or not window[1] > 0:
+                raise DatasetError(
+                    f"window is {self.window!r}, expected (centre, width) with a width above 0, or a name"
+                )
+            object.__setattr__(self, "window", window)
+        if self.normalise is not None:
+            _refuse_unknown("normalise", [self.normalise], NORMALISATIONS, "Output")
+        if self.channels not in (None, 1, 3) or (self.normalise is not None and self.channels == 1):
+            wanted = "3, which normalise is for" if self.normalise is not None else "1 or 3"
+            raise DatasetError(f"channels is {self.channels!r}, expected {wanted}")
+        _refuse_below("threads", self.threads, 1)
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width."""
+        return typing.cast("tuple[int, int] | None", self.size)
+
+    def shown(self, pixels: npt.NDArray[Any]) -> Any:
+        """An image, uint8 or uint16, in its size, channels and scale."""
+        equal = self.size is not None or self.normalise is not None
+        channels = self.channels or (3 if equal else 1 if pixels.ndim == 2 else pixels.shape[2])
+        if pixels.ndim == 3 and channels == 1:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        fit = None if self.sides is None else _fit(pixels.shape[:2], self.sides, self.resize)
+        if fit is not None:
+            pixels = fit.image(pixels)
+        if pixels.ndim == 2 and channels == 3:
+            pixels = np.repeat(pixels[..., np.newaxis], 3, axis=2)
+        if self.normalise is not None:
+            mean, deviation = (np.array(numbers, np.float32) for numbers in NORMALISATIONS[self.normalise])
+            pixels = (pixels.astype(np.float32) - mean) / deviation
+        if fit is not None:
+            pixels = fit.padded(pixels)
+        if self.kind == "numpy":
+            return pixels
+        return _tensor(pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+
+ArrayKind = Literal["numpy", "torch"]
+_LARGEST_SIDE: Final = 2**14
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(typing.cast("float", value)) < float("inf")
+
+
+def _tensor(array: npt.NDArray[Any]) -> Any:
+    """The array as a tensor; numbers of 16 bit, which torch hardly knows, are wider there."""
+    torch = importlib.import_module("torch")
+    wider = array.astype(np.int32) if array.dtype == np.uint16 else array
+    return torch.from_numpy(np.ascontiguousarray(wider))
+
+
+class _Fit(typing.NamedTuple):
+    """How an image is fitted into a size.
+
+    Attributes:
+        size: Rows and columns that it is fitted into.
+        scaled: Rows and columns of the whole image when it is scaled.
+        start: Row and column of it where the size begins, above 0 for a crop.
+        stored: Rows and columns before.
+    """
+
+    size: tuple[int, int]
+    scaled: tuple[int, int]
+    start: tuple[int, int]
+    stored: tuple[int, int]
+
+    def image(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The scaled image without padding: by area where it shrinks, bilinear where it grows."""
+        shrunk = tuple(map(min, self.scaled, self.stored))
+        if shrunk != self.stored:
+            pixels = cv2.resize(pixels, shrunk[::-1], interpolation=cv2.INTER_AREA)
+        if self.scaled != shrunk:
+            pixels = cv2.resize(pixels, self.scaled[::-1], interpolation=cv2.INTER_LINEAR)
+        return self.cropped(pixels)
+
+    def cropped(self, scaled: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What of a scaled image lies within the size."""
+        (top, left), (height, width) = self.start, self.size
+        return scaled[top : top + height, left : left + width]
+
+    def padded(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The same with zeros to the right and below."""
+        if pixels.shape[:2] == self.size:
+            return np.ascontiguousarray(pixels)
+        whole = np.zeros((*self.size, *pixels.shape[2:]), pixels.dtype)
+        whole[: pixels.shape[0], : pixels.shape[1]] = pixels
+        return whole
+
+    def layer(self, layer: npt.NDArray[Any], ids: Iterable[int], rule: str) -> npt.NDArray[Any]:
+        """A layer of a label map, of which the ids are wanted."""
+        if rule == "nearest" or any(new > old for new, old in zip(self.scaled, self.stored, strict=True)):
+            fitted = cv2.resize(layer, self.scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        else:
+            fitted, most = np.zeros(self.scaled, layer.dtype), np.zeros(self.scaled, np.float32)
+            for number in ids:
+                cover = cv2.resize(
+                    (layer == number).astype(np.float32), self.scaled[::-1], interpolation=cv2.INTER_AREA
+                )
+                fitted[cover > most] = number
+                np.maximum(most, cover, out=most)
+        held = np.bincount(fitted.ravel(), minlength=65536 if layer.dtype == np.uint16 else 256)
+        for number in ids:
+            if not held[number]:
+                rows, columns = np.nonzero(layer == number)
+                places = [
+                    np.int64((2 * at + 1) * new) // (2 * old)
+                    for at, new, old in zip((rows, columns), self.scaled, self.stored, strict=True)
+                ]
+                found, counts = np.unique(places[0] * self.scaled[1] + places[1], return_counts=True)
+                if found.size:
+                    fitted.flat[found[counts.argmax()]] = number
+        return self.padded(self.cropped(fitted))
+
+    def region(self, bbox: Sequence[int]) -> tuple[slice, slice]:
+        """Rows and columns where a mask lies that had this box, and a pixel around them."""
+        x, y, width, height = bbox
+        spans = []
+        for axis, (first, side) in enumerate(((y, height), (x, width))):
+            new, old = self.scaled[axis], self.stored[axis]
+            edges = first * new // old - 1, -(-(first + side) * new // old) + 1
+            spans.append(slice(*(min(max(0, edge - self.start[axis]), self.size[axis]) for edge in edges)))
+        return spans[0], spans[1]
+
+
+@functools.lru_cache(maxsize=256)
+def _fit(stored: tuple[int, int], size: tuple[int, int], resize: Resize) -> _Fit:
+    if resize == "stretch":
+        return _Fit(size, size, (0, 0), stored)
+    factors = [new / old for new, old in zip(size, stored, strict=True)]
+    factor = min(factors) if resize == "pad" else max(factors)
+    scaled = [max(1, int(old * factor + 0.5)) for old in stored]
+    if resize == "pad":
+        return _Fit(size, (min(scaled[0], size[0]), min(scaled[1], size[1])), (0, 0), stored)
+    rows, columns = max(scaled[0], size[0]), max(scaled[1], size[1])
+    return _Fit(size, (rows, columns), ((rows - size[0]) // 2, (columns - size[1]) // 2), stored)
+
+
+@functools.lru_cache(maxsize=16)
+def _fitted_layers(
+    png: bytes, height: int, output: Output, parts: tuple[tuple[int, int], ...]
+) -> npt.NDArray[np.uint8 | np.uint16]:
+    """The layers of a label map in the size of the output, (layers, H, W); parts are layer and id of what is wanted."""
+    layers = split_layers(_decoded_once(png), height)
+    fit = _fit(layers.shape[1:], output.sides or layers.shape[1:], output.resize)
+    return np.stack(
+        [
+            fit.layer(layer, [number for of, number in parts if of == at], output.masks)
+            for at, layer in enumerate(layers)
+        ]
+    )
+
+
+def _window_of(output: Output, record: Mapping[str, Any], volume: tuple[float, float]) -> tuple[float, float] | None:
+    """Source values that become 0 and 255; None where pixels stay as they are.
+
+    Args:
+        output: Says the window.
+        record: Metadata of the sample.
+        volume: Lowest and highest source value of the slices of its volume.
+    """
+    scale = record["intensity"]
+    if scale["scaling"] != "lossless":
+        ready = {"slice": ("slice", "none"), "volume": ("volume", "none")}
+        if output.window is None or (output.window in RANGES and scale["scaling"] in ready[str(output.window)]):
+            return None
+        raise DatasetError(
+            f"{record['key']}: window {output.window!r} needs the values of the source, but {record['source']} was "
+            f"built with scaling {scale['scaling']!r}; build it with intensity.mode = 'lossless', or leave window out"
+        )
+    if output.window is None:
+        if output.normalise is not None:
+            raise DatasetError(
+                f"{record['key']}: normalise is for 8 bit, but {record['source']} was built 'lossless' in 16 bit; say "
+                "which values become 0 to 255 with window"
+            )
+        return None
+    if output.window in RANGES:
+        low, high = (scale["min"], scale["max"]) if output.window == "slice" else volume
+        if record["modality"] == "ct" and scale["intercept"] <= _AIR:
+            low, high = max(low, CT_NUMBERS[0]), min(high, CT_NUMBERS[1])
+        return low, high
+    centre, width = WINDOWS[output.window] if isinstance(output.window, str) else output.window
+    return centre - width / 2, centre + width / 2
+
+
+@functools.lru_cache(maxsize=64)
+def _levels(slope: float, intercept: float, low: float, high: float) -> npt.NDArray[np.uint8]:
+    """``round((value - low) / (high - low) * 255)``, clipped, of the values of each pixel of 16 bit."""
+    values = slope * np.arange(65536.0) + intercept
+    return np.clip(np.rint((values - low) / max(high - low, 1e-9) * 255), 0, 255).astype(np.uint8)
+
+
 # --- columns ----------------------------------------------------------------------------------------------------------
 
-Decode = Literal["numpy", "pil", "bytes"]
+Decode = Literal["numpy", "torch", "pil", "bytes"]
+
+
+def _output_of(decode: object) -> Output | None:
+    """What is more than to decode."""
+    if isinstance(decode, Output):
+        return decode
+    _check_choice("decode", decode, typing.get_args(Decode))
+    return Output(kind="torch") if decode == "torch" else None
 
 
 def features(
-    view: Literal["stock"] | View = "stock", decode: Decode = "numpy", prompts: Prompts | None = None
+    view: Literal["stock"] | View = "stock", decode: Decode | Output = "numpy", prompts: Prompts | None = None
 ) -> datasets.Features:
     """Features of a dataset of samples.
 
@@ -2055,16 +2375,63 @@ def features(
         pictures = {"png": datasets.Image(), "mask.png": datasets.Image()}
         return datasets.Features({**pictures, "json": _as_features(record), "__key__": text, "__url__": text})
     _register_columns()
-    chosen = _view_of(view)
+    chosen, output = _view_of(view), _output_of(decode)
     if chosen == "volume" or isinstance(chosen, Clip):
         return _row_features({"image": StackedPixels(), "mask": StackedMask(), **_as_features(_stack_types())})
     if isinstance(chosen, Masks):
         record = {**{name: kind for name, kind in record.items() if name != "masks"}, **record["masks"][0]}
-    image = PngPixels(decode, shared=isinstance(chosen, Masks))
-    mask = PngPixels(decode) if chosen == "image" else PaintedMask(decode, _kind_of_map(chosen))
     asked = {} if prompts is None else _prompt_types("mask" if isinstance(chosen, Masks) else "image")
-    further = {"absent": ["string"], **asked}
-    return _row_features({"image": image, "mask": mask, **_as_features(record), **_as_features(further)})
+    record |= {"absent": ["string"], **asked}
+    kind_of_map = "" if chosen == "image" else _kind_of_map(chosen)
+    if output is not None:
+        record |= {} if output.size is None else {"original_size": ["int64"]}
+        pictures = {"image": FittedPixels(output), "mask": FittedMask(output, kind_of_map)}
+        batched = _batched(chosen, output)
+        kept = {name: kind for name, kind in record.items() if not (batched and name in _RAGGED)}
+        arrays = {
+            name: NumberArray(output.kind, _ARRAYS[name], 2 if name == "points" else 1)
+            for name in kept
+            if batched and name in _ARRAYS
+        }
+        return _row_features({**pictures, **_as_features(kept), **arrays})
+    kind = typing.cast("Decode", decode)
+    image = PngPixels(kind, shared=isinstance(chosen, Masks))
+    mask = PaintedMask(kind, kind_of_map) if kind_of_map else PngPixels(kind)
+    return _row_features({"image": image, "mask": mask, **_as_features(record)})
+
+
+def _batched(view: Any, output: Output | None) -> bool:
+    """Whether rows are such that the default collate of torch makes batches of them."""
+    return output is not None and output.size is not None and isinstance(view, Masks | Semantic)
+
+
+_RAGGED: Final = frozenset({"masks", "absent", "not_annotated", "dropped"})
+"""Columns whose lists differ in length."""
+_ARRAYS: Final = {
+    "spacing": "float32",
+    "origin": "float32",
+    "direction": "float32",
+    "original_size": "int64",
+    "bbox": "int64",
+    "box": "float32",
+    "points": "float32",
+    "point_labels": "int64",
+}
+"""Columns of lists of numbers of one length, and what they are as arrays."""
+_UNKNOWN: Final[Mapping[str, Any]] = types.MappingProxyType(
+    {
+        "index": -1,
+        "slices": -1,
+        "stored_axes": "",
+        "organ": "",
+        "spacing": [float("nan")] * 2,
+        "slice_spacing": float("nan"),
+        "origin": [float("nan")] * 3,
+        "direction": [float("nan")] * 9,
+        "official_split": False,
+    }
+)
+"""What stands for null in rows that batches are made of."""
 
 
 def _row_features(columns: Mapping[str, Any]) -> datasets.Features:
@@ -2200,6 +2567,126 @@ class PaintedMask:
 
 
 @dataclass
+class FittedPixels:
+    """A column of images that get size, window and scale of an `Output` when a row is taken out.
+
+    Kept as the PNG, its slope and intercept, and the source values that become 0 and 255, null for none.
+    """
+
+    output: Output
+    id: str | None = dataclasses.field(default=None, repr=False)
+    _type: str = dataclasses.field(default="FittedPixels", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.output = _as_output(self.output)
+
+    def __call__(self) -> Any:
+        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+
+        scales = [(name, pa.float64()) for name in ("slope", "intercept", "low", "high")]
+        return pa.struct([("png", pa.binary()), *scales])
+
+    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
+        """What Arrow keeps."""
+        return value
+
+    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
+        """What a row shows."""
+        pixels = _decoded_once(value["png"])
+        if value["low"] is None:
+            return self.output.shown(pixels.copy())
+        table = _levels(*(value[name] for name in ("slope", "intercept", "low", "high")))
+        return self.output.shown(np.take(table, pixels))
+
+
+@dataclass
+class FittedMask:
+    """A column of masks that are resized as an `Output` says, and painted, when a row is taken out.
+
+    Kept as `PaintedMask` is.
+
+    Attributes:
+        output: See `Output`.
+        dtype: Of what is painted: ``bool``, ``uint8`` or ``uint16``; empty for the label map itself, (layers * H, W).
+    """
+
+    output: Output
+    dtype: str = ""
+    id: str | None = dataclasses.field(default=None, repr=False)
+    _type: str = dataclasses.field(default="FittedMask", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.output = _as_output(self.output)
+
+    def __call__(self) -> Any:
+        return PaintedMask()()
+
+    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
+        """What Arrow keeps."""
+        return value
+
+    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
+        """What a row shows."""
+        layers = _shown_layers(self.output, value["png"], value["height"], value["parts"])
+        whole = layers.reshape(-1, layers.shape[2])
+        if not self.dtype:
+            shown = whole.copy()
+        else:
+            shown = _paint(whole, layers.shape[1], value["ground"], value["parts"]).astype(self.dtype)
+        if self.output.kind == "numpy":
+            return shown
+        return _tensor(shown.astype(np.int64) if self.dtype.startswith("u") else shown)
+
+
+def _as_output(output: Any) -> Output:
+    """An output that `datasets` may have kept as plain data."""
+    return output if isinstance(output, Output) else Output(**output)
+
+
+def _shown_layers(
+    output: Output | None, png: bytes, height: int, parts: Iterable[Sequence[int]]
+) -> npt.NDArray[np.uint8 | np.uint16]:
+    """The layers of a label map as rows show them, (layers, H, W); parts begin with layer and id of what is wanted."""
+    if output is None or output.size is None:
+        return split_layers(_decoded_once(png), height)
+    return _fitted_layers(png, height, output, tuple((part[0], part[1]) for part in parts))
+
+
+@dataclass
+class NumberArray:
+    """A column of nested lists of numbers, all of one shape, that are shown as arrays or tensors.
+
+    Attributes:
+        kind: See `Output`.
+        dtype: Of the array.
+        axes: How deep the lists are nested.
+    """
+
+    kind: str = "numpy"
+    dtype: str = "float32"
+    axes: int = 1
+    id: str | None = dataclasses.field(default=None, repr=False)
+    _type: str = dataclasses.field(default="NumberArray", init=False, repr=False)
+
+    def __call__(self) -> Any:
+        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+
+        held = pa.float64() if self.dtype.startswith("f") else pa.int64()
+        for _ in range(self.axes):
+            held = pa.list_(held)
+        return held
+
+    def encode_example(self, value: Any) -> Any:
+        """What Arrow keeps."""
+        return value
+
+    def decode_example(self, value: Any, token_per_repo_id: object = None) -> Any:  # noqa: ARG002 - its interface
+        """What a row shows."""
+        array = np.array(value, self.dtype)
+        return array if self.kind == "numpy" else _tensor(array)
+
+
+@dataclass
 class StackedPixels:
     """A column of slices that become one array of source values when a row is taken out.
 
@@ -2279,7 +2766,7 @@ def _refuse_large_volume(size: int, what: str) -> None:
     _refuse_large(size // 4, f"a quarter of {what}", "it is damaged, or too large: take clips of it")
 
 
-_DECODED: Final = (PngPixels, PaintedMask, StackedPixels, StackedMask)
+_DECODED: Final = (PngPixels, PaintedMask, FittedPixels, FittedMask, NumberArray, StackedPixels, StackedMask)
 """Columns of ours, whose values become what a row shows when it is taken."""
 
 
@@ -2289,7 +2776,7 @@ def _kind_of_map(view: Masks | Semantic) -> str:
     return "uint8" if len(LABELS if view.classes is None else view.classes) < 256 else "uint16"
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _decoded_once(data: bytes) -> npt.NDArray[Any]:
     return decode_png(data)
 
@@ -2401,6 +2888,9 @@ def _draw_points(
     return [[origin[0] + x + 0.5, origin[1] + y + 0.5] for y, x in zip(rows.tolist(), columns.tolist(), strict=True)]
 
 
+_PROMPTS_OF_IMAGES: Final = frozenset({"boxes", "points", "point_labels"})
+
+
 def _prompt_types(view: str) -> dict[str, Any]:
     one = {"box": ["float64"], "points": [["float64"]], "point_labels": ["int64"]}
     return one if view == "mask" else {"boxes": [["float64"]], "points": [[["float64"]]], "point_labels": [["int64"]]}
@@ -2416,6 +2906,7 @@ class _Sample(typing.NamedTuple):
     mask: bytes
     record: dict[str, Any]
     annotated: list[str] | None
+    volume: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -2425,6 +2916,7 @@ class _Reading:
     place: _Place
     wanted: _Wanted
     prompts: Prompts | None = None
+    output: Output | None = None
     shuffle: int | None = None
     repeats: tuple[tuple[str, float], ...] = ()
 
@@ -2462,7 +2954,8 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
     places, spans = found.places[start:stop], _spans(found.places[start:stop])
     after = _spans(found.places[stop:][:_PIECE]) if found.ahead.follows(start, stop) else []
     datas = _read_spans(reading.place, shard.path, spans, after, found.ahead)
-    for key, row, span, data in zip(found.keys[start:stop], places.tolist(), spans, datas, strict=True):
+    ranges = itertools.repeat(None, len(spans)) if found.ranges is None else found.ranges[start:stop]
+    for key, row, span, data, volume in zip(found.keys[start:stop], places.tolist(), spans, datas, ranges, strict=True):
         image, mask, text = (data[row[at] - span.start :][: row[at + 1]] for at in (0, 2, 4))
         where = functools.partial("{}: {}: {}.json".format, reading.place.name, shard.path, key)
         pictures = image[:8] == mask[:8] == _PNG_SIGNATURE and text[:1] == b"{"
@@ -2481,7 +2974,7 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
         if reading.wanted.over_masks:
             record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
         record["masks"] += _negatives(reading.wanted, classes, key, record["absent"])
-        yield _Sample(image, mask, record, annotated)
+        yield _Sample(image, mask, record, annotated, volume)
 
 
 def _spans(places: npt.NDArray[np.int64]) -> list[_Span]:
@@ -2638,24 +3131,165 @@ def _times(record: Mapping[str, Any], repeats: Mapping[str, float]) -> int:
 
 
 def _rows_of(reading: _Reading, numbers: Mapping[str, int], sample: _Sample) -> Iterator[dict[str, Any]]:
-    image, mask, record, _ = sample
-    view, drawn = reading.wanted.view, []
-    if reading.prompts is not None:
-        layers = split_layers(_decoded_once(mask), record["height"])
-        drawn = [reading.prompts.draw(record["key"], entry, layers) for entry in record["masks"]]
+    view, output, record = reading.wanted.view, reading.output, sample.record
+    image: Any = sample.image if output is None else _stored_image(output, sample)
+    label_map: Any = sample.mask
+    if isinstance(view, Semantic):
+        label_map = _semantic(view, numbers, sample)
+    elif output is not None and view == "image":
+        parts = [[entry["layer"], entry["id"], entry["id"]] for entry in record["masks"]]
+        label_map = {"png": sample.mask, "height": record["height"], "ground": 0, "parts": parts}
+    fit = None if output is None or output.sides is None else _fit(_size(record), output.sides, output.resize)
+    own = {} if fit is None else _resized(record, fit)
+    finish = _without_nulls if _batched(view, output) else dict
     if isinstance(view, Masks):
-        for at, entry in enumerate(record.pop("masks")):
+        for entry in record.pop("masks"):
             parts = [[entry["layer"], entry["id"], 1]] if entry["area"] else []
-            painted = {"png": mask, "height": record["height"], "ground": 0, "parts": parts}
-            asked = dict(zip(("box", "points", "point_labels"), drawn[at], strict=True)) if drawn else {}
-            own = {"intensity": dict(record["intensity"]), "spacing": record["spacing"] and list(record["spacing"])}
-            yield {"image": image, "mask": painted, **record, **own, **entry, **asked}
+            painted = {"png": sample.mask, "height": record["height"], "ground": 0, "parts": parts}
+            shown, asked = _seen(reading, sample, fit, [entry])
+            if not shown:
+                continue
+            drawn = {name: values[0] for name, values in zip(("box", "points", "point_labels"), asked, strict=False)}
+            spacing = record["spacing"] and list(record["spacing"])
+            apart = {"intensity": dict(record["intensity"]), "spacing": spacing}
+            yield finish({"image": image, "mask": painted, **record, **apart, **own, **shown[0], **drawn})
         return
-    asked = {}
-    if reading.prompts is not None:
-        asked = {name: [one[at] for one in drawn] for at, name in enumerate(("boxes", "points", "point_labels"))}
-    label_map = _semantic(view, numbers, sample) if isinstance(view, Semantic) else mask
-    yield {"image": image, "mask": label_map, **record, **asked}
+    shown, asked = _seen(reading, sample, fit, record["masks"])
+    drawn = dict(zip(("boxes", "points", "point_labels"), asked, strict=False))
+    if len(shown) < len(record["masks"]):
+        own["dropped"] = _with_vanished(record, shown)
+    yield finish({"image": image, "mask": label_map, **record, **own, "masks": shown, **drawn})
+
+
+def _size(record: Mapping[str, Any]) -> tuple[int, int]:
+    return record["height"], record["width"]
+
+
+def _stored_image(output: Output, sample: _Sample) -> dict[str, Any]:
+    """What a column of `FittedPixels` keeps of an image."""
+    scale = sample.record["intensity"]
+    window = _window_of(output, sample.record, sample.volume or (scale["min"], scale["max"]))
+    low, high = window or (None, None)
+    return {
+        "png": sample.image,
+        "slope": float(scale["slope"]),
+        "intercept": float(scale["intercept"]),
+        "low": low,
+        "high": high,
+    }
+
+
+def _resized(record: Mapping[str, Any], fit: _Fit) -> dict[str, Any]:
+    """Fields of a sample that another size changes."""
+    own: dict[str, Any] = {"height": fit.size[0], "width": fit.size[1], "original_size": list(fit.stored)}
+    if record["spacing"] is not None:
+        sides = zip(record["spacing"], fit.stored, fit.scaled, strict=True)
+        own["spacing"] = [spacing * old / new for spacing, old, new in sides]
+    return own
+
+
+def _seen(
+    reading: _Reading, sample: _Sample, fit: _Fit | None, entries: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[list[Any]]]:
+    """Masks as rows show them, and what prompts draw for each: boxes, points and their labels, or nothing."""
+    if fit is None and reading.prompts is None:
+        return entries, []
+    parts = [(entry["layer"], entry["id"]) for entry in entries if entry["area"]]
+    layers = _shown_layers(reading.output, sample.mask, sample.record["height"], parts)
+    shown = entries if fit is None else [one for entry in entries if (one := _refitted(entry, layers, fit)) is not None]
+    if reading.prompts is None:
+        return shown, []
+    key = sample.record["key"]
+    drawn = [reading.prompts.draw(key, entry, layers) for entry in shown]
+    return shown, [[one[at] for one in drawn] for at in range(3)]
+
+
+def _refitted(entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> dict[str, Any] | None:
+    """A mask with its box and area in another size; None where nothing of it is left."""
+    if not entry["area"]:
+        return dict(entry)
+    region = fit.region(entry["bbox"])
+    rows, columns = np.nonzero(layers[entry["layer"]][region] == entry["id"])
+    if not rows.size:
+        return None
+    top, left = int(rows.min()), int(columns.min())
+    sides = [int(columns.max()) - left + 1, int(rows.max()) - top + 1]
+    return {**entry, "bbox": [region[1].start + left, region[0].start + top, *sides], "area": int(rows.size)}
+
+
+def _with_vanished(record: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the area rule and another size left out together."""
+    left = {(entry["layer"], entry["id"]) for entry in shown}
+    gone = [entry for entry in record["masks"] if (entry["layer"], entry["id"]) not in left]
+    dropped = record.get("dropped", _NOTHING_DROPPED)
+    labels = dict.fromkeys([*dropped.get("labels", ()), *(entry["label"] for entry in gone)])
+    return {
+        "masks": dropped["masks"] + len(gone),
+        "pixels": dropped["pixels"] + sum(entry["area"] for entry in gone),
+        "labels": list(labels),
+    }
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    known = {name: value for name, value in row.items() if value is not None and name not in _RAGGED}
+    clipped = {"clipped": 0} if "clipped" not in row["intensity"] else {}
+    return {**_UNKNOWN, **known, "intensity": {**row["intensity"], **clipped}}
+
+
+def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[str, Any]:
+    """A batch of rows of any view, for ``DataLoader(..., collate_fn=collate)``.
+
+    What has one shape in all rows is stacked, and other values are lists. Of rows of images the masks are stacked too,
+    those of all images one after another.
+
+    Args:
+        rows: Of `load`, with images of one size.
+        masks: Take rows apart into single masks where they have a label map and a list of masks; False for rows of
+            class maps that have such a list.
+
+    Returns:
+        Column -> (B, ...) array, or tensor where images are tensors; or a list of B values. Where rows are taken apart,
+        ``mask`` is (N, H, W) bool with the N masks of all images, ``owner`` (N,) int64 says which image of the batch
+        each belongs to, ``masks`` lists their N entries, and ``boxes``, ``points`` and ``point_labels`` have N rows.
+
+    Raises:
+        DatasetError: There is no row, images differ in size, or a label map is none.
+    """
+    if not rows:
+        raise DatasetError("a batch needs at least one row, got none")
+    shapes = sorted({tuple(row["image"].shape) for row in rows})
+    if len(shapes) > 1:
+        raise DatasetError(
+            f"images of a batch differ in size: {', '.join(map(str, shapes))}; load them with decode=Output(size=...)"
+        )
+    tensors = hasattr(rows[0]["image"], "detach")
+    batch = {name: _stacked([row[name] for row in rows], tensors) for name in rows[0]}
+    if masks and isinstance(rows[0].get("masks"), list) and rows[0]["mask"].ndim == 2:
+        stacks = [decode_masks(row) for row in rows]
+        batch["mask"] = _as_kind(np.concatenate(stacks), tensors)
+        batch["owner"] = _as_kind(np.repeat(np.arange(len(rows)), [len(stack) for stack in stacks]), tensors)
+        batch["masks"] = [entry for row in rows for entry in row["masks"]]
+        for name in _PROMPTS_OF_IMAGES & batch.keys():
+            batch[name] = _stacked([value for row in rows for value in row[name]], tensors)
+    return batch
+
+
+def _stacked(values: list[Any], tensors: bool) -> Any:
+    """Numbers and arrays of one shape as one array or tensor; else the values."""
+    arrays = [value.numpy() if hasattr(value, "detach") else value for value in values]
+    if any(value is None or isinstance(value, str | dict) for value in arrays):
+        return values
+    try:
+        stack = np.stack([np.asarray(value) for value in arrays])
+    except ValueError:  # they differ in shape
+        return values
+    if stack.dtype.kind not in "biuf" or not stack.size:
+        return values
+    return _as_kind(stack.astype(np.float32) if stack.dtype == np.float64 else stack, tensors)
+
+
+def _as_kind(array: npt.NDArray[Any], tensors: bool) -> Any:
+    return _tensor(array) if tensors else array
 
 
 def _semantic(view: Semantic, numbers: Mapping[str, int], sample: _Sample) -> dict[str, Any]:
@@ -2895,7 +3529,7 @@ def load(
     licenses: Sequence[str] | None = None,
     submodalities: Sequence[str] | None = None,
     planes: Sequence[str] | None = None,
-    decode: Decode = "numpy",
+    decode: Decode | Output = "numpy",
     prompts: Prompts | None = None,
     balance: float | None = None,
     shuffle: int | None = None,
@@ -2932,7 +3566,8 @@ def load(
         licenses: Only these licences (SPDX, in any case).
         submodalities: Only these sub-modalities.
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
-        decode: What images and masks come as: NumPy arrays, PIL images, or PNG files as bytes.
+        decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
+            ``bytes`` for PNG files; or `Output` for a size, a window, a normalisation and threads.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
@@ -2957,8 +3592,7 @@ def load(
     """
     import datasets  # noqa: PLC0415 - see features()
 
-    chosen = _view_of(view)
-    _check_choice("decode", decode, typing.get_args(Decode))
+    chosen, output = _view_of(view), _output_of(decode)
     _check_numbers(min_area, balance, shuffle)
     place = _place(path, revision, token, storage_options or {})
     wanted = _Wanted(
@@ -2969,11 +3603,12 @@ def load(
         _listed("submodalities", submodalities),
         _listed("planes", planes),
         chosen,
+        ranges=output is not None and output.window == "volume",
     )
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
-    reading = _Reading(place, wanted, prompts, shuffle)
+    reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         dealt = _dealt(_shards(place, config, split, sources, licenses), reading, balance)
     except _UnknownValueError as error:
@@ -3017,7 +3652,10 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
     if balance is not None:
         reading = dataclasses.replace(reading, repeats=_repeats(survey, balance))
     pieces = _pieces(shards, survey.counts, reading.shuffle, stacked=wanted.stacked) if rows else []
-    return _Dealt(pieces, reading, rows if balance is None else None)
+    uncertain = balance is not None or (
+        isinstance(view, Masks) and reading.output is not None and reading.output.resize == "crop"
+    )
+    return _Dealt(pieces, reading, None if uncertain else rows)
 
 
 def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.IterableDataset:
