@@ -2119,7 +2119,8 @@ class Output:
             pixel. A mask that would vanish keeps the pixel that it covers most.
         window: For sources built ``lossless``: centre and width in the units of the source, a name of `WINDOWS`, or
             ``slice`` or ``volume`` for their own range (of the volume's slices that are in the dataset); images are
-            uint8 then. These two leave what has been scaled so when it was built as it is.
+            uint8 then. ``slice`` leaves what was built in 8 bit as it is, ``volume`` what was built by volume or is a
+            picture, so that all of a config come alike.
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
         kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
@@ -2313,8 +2314,8 @@ def _window_of(output: Output, record: Mapping[str, Any], volume: tuple[float, f
     """
     scale = record["intensity"]
     if scale["scaling"] != "lossless":
-        ready = {"slice": ("slice", "none"), "volume": ("volume", "none")}
-        if output.window is None or (output.window in RANGES and scale["scaling"] in ready[str(output.window)]):
+        scaled = output.window == "volume" and scale["scaling"] in ("volume", "none")
+        if output.window in (None, "slice") or scaled:
             return None
         raise DatasetError(
             f"{record['key']}: window {output.window!r} needs the values of the source, but {record['source']} was "
