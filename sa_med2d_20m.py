@@ -82,6 +82,7 @@ __all__ = [
     "NORMALISATIONS",
     "SCHEMA",
     "SPLITS",
+    "TEMPLATES",
     "WINDOWS",
     "Clip",
     "DatasetError",
@@ -100,6 +101,7 @@ __all__ = [
     "decode_png",
     "interleave",
     "load",
+    "next_click",
     "split_layers",
 ]
 
@@ -2012,14 +2014,14 @@ def _source_classes(place: _Place, shard: str, _stamp: str) -> dict[str, dict[st
         classes = record.get("classes")
         if not isinstance(classes, list) or not all(_is_class(entry) for entry in classes):
             raise DatasetError(f"{place.name}: {path}: classes: expected a list of classes, got {classes!r:.80}")
-        names = ("label", "class_id", "organ", "group")
-        return {entry["label"]: {name: entry[name] for name in names} for entry in classes}
+        return {entry["label"]: {"phrase": "", **entry} for entry in classes}
     return None
 
 
 def _is_class(entry: Any) -> bool:
     texts = ("label", "class_id", "group")
     known = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in texts)
+    known = known and isinstance(entry.get("phrase", ""), str)
     return known and isinstance(entry.get("organ", 0), str | None)
 
 
@@ -2044,7 +2046,9 @@ def _negatives(
         return []
     asked = dataclasses.replace(wanted, min_area=None)
     labels = wanted.view.drawn(key, (label for label in absent if asked.keeps(classes[label])))
-    return [{"id": 0, "layer": 0, **classes[label], "instance": 0, "bbox": [0] * 4, "area": 0} for label in labels]
+    names = ("label", "class_id", "organ", "group")
+    chosen = [{name: classes[label][name] for name in names} for label in labels]
+    return [{"id": 0, "layer": 0, **one, "instance": 0, "bbox": [0] * 4, "area": 0} for one in chosen]
 
 
 def _count_negatives(
@@ -2381,16 +2385,18 @@ def features(
         return _row_features({"image": StackedPixels(), "mask": StackedMask(), **_as_features(_stack_types())})
     if isinstance(chosen, Masks):
         record = {**{name: kind for name, kind in record.items() if name != "masks"}, **record["masks"][0]}
-    asked = {} if prompts is None else _prompt_types("mask" if isinstance(chosen, Masks) else "image")
-    record |= {"absent": ["string"], **asked}
+    record["absent"] = ["string"]
+    for name, (of_many, kind_of_prompt) in ({} if prompts is None else prompts.columns).items():
+        record |= {name: kind_of_prompt} if isinstance(chosen, Masks) else {of_many: [kind_of_prompt]}
     kind_of_map = "" if chosen == "image" else _kind_of_map(chosen)
+    rough = {"coarse": CoarseMask(output)} if prompts is not None and prompts.coarse else {}
     if output is not None:
         record |= {} if output.size is None else {"original_size": ["int64"]}
-        pictures = {"image": FittedPixels(output), "mask": FittedMask(output, kind_of_map)}
+        pictures = {"image": FittedPixels(output), "mask": FittedMask(output, kind_of_map), **rough}
         batched = _batched(chosen, output)
         kept = {name: kind for name, kind in record.items() if not (batched and name in _RAGGED)}
         arrays = {
-            name: NumberArray(output.kind, _ARRAYS[name], 2 if name == "points" else 1)
+            name: NumberArray(output.kind, _ARRAYS[name], 2 if name in ("points", "scribble") else 1)
             for name in kept
             if batched and name in _ARRAYS
         }
@@ -2398,7 +2404,7 @@ def features(
     kind = typing.cast("Decode", decode)
     image = PngPixels(kind, shared=isinstance(chosen, Masks))
     mask = PaintedMask(kind, kind_of_map) if kind_of_map else PngPixels(kind)
-    return _row_features({"image": image, "mask": mask, **_as_features(record)})
+    return _row_features({"image": image, "mask": mask, **rough, **_as_features(record)})
 
 
 def _batched(view: Any, output: Output | None) -> bool:
@@ -2416,6 +2422,7 @@ _ARRAYS: Final = {
     "bbox": "int64",
     "box": "float32",
     "points": "float32",
+    "scribble": "float32",
     "point_labels": "int64",
 }
 """Columns of lists of numbers of one length, and what they are as arrays."""
@@ -2639,6 +2646,34 @@ class FittedMask:
         return _tensor(shown.astype(np.int64) if self.dtype.startswith("u") else shown)
 
 
+@dataclass
+class CoarseMask:
+    """A column of rough masks, which prompts are. Kept as `PaintedMask` is, and how each is changed."""
+
+    output: Output | None = None
+    id: str | None = dataclasses.field(default=None, repr=False)
+    _type: str = dataclasses.field(default="CoarseMask", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.output = None if self.output is None else _as_output(self.output)
+
+    def __call__(self) -> Any:
+        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+
+        return pa.struct([*PaintedMask()(), ("change", pa.list_(pa.int64()))])
+
+    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
+        """What Arrow keeps."""
+        return value
+
+    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
+        """What a row shows: (H, W) bool."""
+        layers = _shown_layers(self.output, value["png"], value["height"], value["parts"])
+        mask = _paint(layers.reshape(-1, layers.shape[2]), layers.shape[1], 0, value["parts"]).astype(np.bool_)
+        rough = _coarsened(mask, value["change"])
+        return rough if self.output is None or self.output.kind == "numpy" else _tensor(rough)
+
+
 def _as_output(output: Any) -> Output:
     """An output that `datasets` may have kept as plain data."""
     return output if isinstance(output, Output) else Output(**output)
@@ -2767,7 +2802,16 @@ def _refuse_large_volume(size: int, what: str) -> None:
     _refuse_large(size // 4, f"a quarter of {what}", "it is damaged, or too large: take clips of it")
 
 
-_DECODED: Final = (PngPixels, PaintedMask, FittedPixels, FittedMask, NumberArray, StackedPixels, StackedMask)
+_DECODED: Final = (
+    PngPixels,
+    PaintedMask,
+    FittedPixels,
+    FittedMask,
+    CoarseMask,
+    NumberArray,
+    StackedPixels,
+    StackedMask,
+)
 """Columns of ours, whose values become what a row shows when it is taken."""
 
 
@@ -2819,53 +2863,115 @@ def _paint(
 # --- prompts ----------------------------------------------------------------------------------------------------------
 
 
+TEMPLATES: Final = ("{phrase}", "{phrase} in {modality}", "the {phrase}", "segment the {phrase} in this {modality}")
+"""Texts of `Prompts`: ``{phrase}`` is the class in plain English, ``{modality}`` what kind of image it is."""
+_MODALITY_WORDS: Final[Mapping[str, str]] = types.MappingProxyType(
+    {"ct": "CT", "mr": "MRI", "pet": "PET", "x_ray": "X-ray", "oct": "OCT", "fundus_photography": "fundus photograph"}
+)
+
+
 @dataclass(frozen=True)
 class Prompts:
     """What a promptable model such as SAM is trained with, drawn anew for each mask and always alike for one seed.
 
     Adds the columns ``boxes`` (x and y of the first corner, then of the last, in pixels), ``points`` (x, y) and
-    ``point_labels`` (1: on the mask, 0: beside it, -1: there was no room for this point); in the view ``mask``
-    ``box``, and the points of that mask alone.
+    ``point_labels`` (1: on the mask, 0: beside it, -1: there was no room for this point), and what is asked for of
+    ``scribbles`` and ``texts``; in the view ``mask`` ``box``, ``points``, ``point_labels``, ``scribble``, ``text`` and
+    ``coarse`` of that mask alone. For the click after the first see `next_click`.
 
     Attributes:
         jitter: Largest shift of each side of a box, in parts of the box's width or height.
-        positive: Number of points on the mask.
-        negative: Number of points beside it, within its box enlarged by half to each side.
+        positive: Number of points on the mask, no two of them the same.
+        negative: Number of points beside it, within its box enlarged by half to each side, no two of them the same.
         seed: Another one for another epoch.
+        scribble: Number of points (x, y) of a line on the mask, 0 for none; it goes on straight as long as it can.
+        coarse: A rough mask as a prompt, in the view ``mask`` alone: grown or shrunk, and shifted, by up to this share
+            of the square root of its area; 0 for none.
+        texts: Templates, of which each mask gets one: True for `TEMPLATES`. The phrase of a class is that of its
+            source's description ("left kidney"), or its name with blanks.
     """
 
     jitter: float = 0.0
     positive: int = 1
     negative: int = 0
     seed: int = 0
+    scribble: int = 0
+    coarse: float = 0.0
+    texts: Sequence[str] | bool = False
 
     def __post_init__(self) -> None:
-        for name in ("jitter", "positive", "negative"):
+        for name in ("jitter", "positive", "negative", "coarse"):
             if not getattr(self, name) >= 0:
                 raise DatasetError(f"{name} of the prompts is {getattr(self, name)!r}, expected 0 or more")
+        _refuse_below("scribble", self.scribble, 0)
+        listed = () if self.texts is False else TEMPLATES if self.texts is True else _listed("texts", self.texts) or ()
+        for template in listed:
+            try:
+                template.format(phrase="", modality="")
+            except (KeyError, IndexError, ValueError):
+                raise DatasetError(
+                    f"texts holds {template!r}, expected a text with {{phrase}} and {{modality}} at most"
+                ) from None
+        object.__setattr__(self, "texts", listed)
+
+    @property
+    def columns(self) -> dict[str, tuple[str, Any]]:
+        """Column of a row of one mask -> the same of a row of many, and its type."""
+        found: dict[str, tuple[str, Any]] = {
+            "box": ("boxes", ["float64"]),
+            "points": ("points", [["float64"]]),
+            "point_labels": ("point_labels", ["int64"]),
+        }
+        if self.scribble:
+            found["scribble"] = ("scribbles", [["float64"]])
+        if self.texts:
+            found["text"] = ("texts", "string")
+        return found
 
     def draw(
-        self, key: str, mask: Mapping[str, Any], layers: npt.NDArray[Any]
-    ) -> tuple[list[float], list[Any], list[int]]:
-        """Box, points and their labels for one mask; layers are (layers, H, W)."""
+        self, key: str, mask: Mapping[str, Any], layers: npt.NDArray[Any], phrase: str = "", modality: str = ""
+    ) -> dict[str, Any]:
+        """The prompts of one mask, by their columns.
+
+        Args:
+            key: Of the sample.
+            mask: Entry of its masks.
+            layers: (layers, H, W).
+            phrase: What it shows.
+            modality: Of the image.
+        """
         digest = hashlib.sha256(f"{self.seed}\0{key}\0{mask['layer']}\0{mask['id']}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         x, y, width, height = mask["bbox"]
         layer = layers[mask["layer"]]
+        drawn: dict[str, Any] = {"point_labels": [1] * self.positive + [0] * self.negative}
         if not mask["id"]:  # a negative: no point is on it, all are beside it
             points = _draw_points(rng, np.ones(layer.shape, np.bool_), (0, 0), self.negative)
-            return [0.0] * 4, [[-1.0, -1.0]] * self.positive + points, [-1] * self.positive + [0] * self.negative
-        inside = layer[y : y + height, x : x + width] == mask["id"]
-        around = np.s_[
-            max(0, y - height // 2 - 1) : y + height + height // 2 + 1,
-            max(0, x - width // 2 - 1) : x + width + width // 2 + 1,
+            drawn |= {"box": [0.0] * 4, "points": [[-1.0, -1.0]] * self.positive + points}
+            inside = np.zeros((0, 0), np.bool_)
+        else:
+            inside = layer[y : y + height, x : x + width] == mask["id"]
+            around = np.s_[
+                max(0, y - height // 2 - 1) : y + height + height // 2 + 1,
+                max(0, x - width // 2 - 1) : x + width + width // 2 + 1,
+            ]
+            outside = layer[around] != mask["id"]
+            points = _draw_points(rng, inside, (x, y), self.positive)
+            points += _draw_points(rng, outside, (around[1].start, around[0].start), self.negative)
+            drawn |= {"points": points, "box": self._box(rng, mask["bbox"], layer.shape)}
+        drawn["point_labels"] = [
+            label if point[0] >= 0 else -1 for point, label in zip(drawn["points"], drawn["point_labels"], strict=True)
         ]
-        outside = layer[around] != mask["id"]
-        points = _draw_points(rng, inside, (x, y), self.positive)
-        points += _draw_points(rng, outside, (around[1].start, around[0].start), self.negative)
-        labels = [1] * self.positive + [0] * self.negative
-        labels = [label if point[0] >= 0 else -1 for point, label in zip(points, labels, strict=True)]
-        return self._box(rng, mask["bbox"], layer.shape), points, labels
+        if self.scribble:
+            drawn["scribble"] = _draw_scribble(rng, inside, (x, y), self.scribble)
+        if self.coarse:
+            reach = self.coarse * mask["area"] ** 0.5
+            drawn["coarse"] = [round(change) for change in rng.uniform(-reach, reach, 3).tolist()]
+        if self.texts:
+            words = _MODALITY_WORDS.get(modality, modality.replace("_", " "))
+            templates = typing.cast("tuple[str, ...]", self.texts)
+            drawn["text"] = templates[int(rng.integers(len(templates)))].format(phrase=phrase, modality=words)
+        return drawn
 
     def _box(self, rng: np.random.Generator, bbox: Sequence[int], shape: tuple[int, ...]) -> list[float]:
         x, y, width, height = bbox
@@ -2879,35 +2985,118 @@ class Prompts:
 def _draw_points(
     rng: np.random.Generator, where: npt.NDArray[np.bool_], origin: tuple[int, int], count: int
 ) -> list[list[float]]:
-    """Centres of random pixels, x and y; (-1, -1) where there is none."""
+    """Centres of random pixels, x and y, each once; (-1, -1) where there are no more."""
     if not count:
         return []
     free = np.flatnonzero(where)
-    if not free.size:
-        return [[-1.0, -1.0]] * count
-    rows, columns = np.divmod(free[rng.integers(free.size, size=count)], where.shape[1])
-    return [[origin[0] + x + 0.5, origin[1] + y + 0.5] for y, x in zip(rows.tolist(), columns.tolist(), strict=True)]
+    rows, columns = np.divmod(rng.choice(free, min(count, free.size), replace=False), max(1, where.shape[1]))
+    found = [[origin[0] + x + 0.5, origin[1] + y + 0.5] for y, x in zip(rows.tolist(), columns.tolist(), strict=True)]
+    return found + [[-1.0, -1.0]] * (count - len(found))
 
 
-_PROMPTS_OF_IMAGES: Final = frozenset({"boxes", "points", "point_labels"})
+def _draw_scribble(
+    rng: np.random.Generator, where: npt.NDArray[np.bool_], origin: tuple[int, int], count: int
+) -> list[list[float]]:
+    """Points of a line that stays on a mask, x and y: a random walk that turns no more than it must."""
+    [start] = _draw_points(rng, where, (0, 0), 1)
+    if start[0] < 0:
+        return [start] * count
+    at, heading = np.array(start), rng.uniform(0, 2 * np.pi)
+    length = max(1.0, 1.5 * float(np.count_nonzero(where)) ** 0.5 / count)
+    points = [at]
+    turns = np.array([0, 0.4, -0.4, 0.8, -0.8, 1.6, -1.6, 2.4, -2.4, np.pi])
+    shares = np.linspace(0, 1, int(2 * length) + 2)[1:, np.newaxis]
+    while len(points) < count:
+        for turn in turns + rng.normal(0, 0.2):
+            way = at + shares * length * [np.cos(heading + turn), np.sin(heading + turn)]
+            columns, rows = np.floor(way).astype(int).T
+            within = way.min() >= 0 and columns.max() < where.shape[1] and rows.max() < where.shape[0]
+            if within and where[rows, columns].all():
+                at, heading = way[-1], heading + turn
+                break
+        points.append(at)  # where it was, if there is no way on
+    return [[origin[0] + x, origin[1] + y] for x, y in np.array(points).tolist()]
 
 
-def _prompt_types(view: str) -> dict[str, Any]:
-    one = {"box": ["float64"], "points": [["float64"]], "point_labels": ["int64"]}
-    return one if view == "mask" else {"boxes": [["float64"]], "points": [[["float64"]]], "point_labels": [["int64"]]}
+def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] = "random", seed: int = 0) -> Any:
+    """The next point of interactive training: where the prediction is wrong.
+
+    ``random``: a random pixel of all that are wrong, as SAM (arXiv 2304.02643, appendix A), SAM-Med2D
+    (``select_random_points`` in its utils.py) and SAM 2 (``uniform``) are trained. ``centre``: the pixel that lies
+    farthest from the border of its wrong region, as SAM 2 (``center`` in modeling/sam2_utils.py) and RITM evaluate.
+
+    Args:
+        mask: The truth, (H, W) or (..., H, W) bool; array or tensor.
+        prediction: Of the same shape: bool, or logits, which say yes above 0.
+        how: See above.
+        seed: Of the draw; another one for each round.
+
+    Returns:
+        Points (..., 2), x and y of the centre of a pixel, float32; and labels (...,) int64: 1 where the mask was
+        missed, 0 where the prediction is too much, -1 and the point (-1, -1) where nothing is wrong. Tensors for
+        tensors.
+    """
+    _check_choice("how", how, ("random", "centre"))
+    truth, found = (np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) > 0 for one in (mask, prediction))
+    if truth.shape != found.shape or truth.ndim < 2:
+        raise DatasetError(f"the prediction is {found.shape}, expected the shape of the mask, {truth.shape}")
+    rng = np.random.default_rng(seed)
+    points = np.full((*truth.shape[:-2], 2), -1, np.float32)
+    labels = np.full(truth.shape[:-2], -1, np.int64)
+    for at in np.ndindex(truth.shape[:-2]):
+        wrong = truth[at] != found[at]
+        if not wrong.any():
+            continue
+        if how == "random":
+            place = int(rng.choice(np.flatnonzero(wrong)))
+        else:  # missed and too much are regions of their own
+            depths = [
+                cv2.distanceTransform(np.pad(part, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+                for part in (wrong & found[at], wrong & truth[at])  # of equals the first
+            ]
+            place = int(max(depths, key=np.max)[1:-1, 1:-1].argmax())
+        row, column = divmod(place, wrong.shape[1])
+        points[at], labels[at] = (column + 0.5, row + 0.5), truth[at][row, column]
+    return (points, labels) if not hasattr(mask, "detach") else (_tensor(points), _tensor(labels))
+
+
+def _coarsened(mask: npt.NDArray[np.bool_], change: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """A mask that is grown (or shrunk, below 0) and shifted to the right and down, by pixels."""
+    grown, right, down = change
+    side = 2 * abs(grown) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    rough = (cv2.dilate if grown > 0 else cv2.erode)(mask.astype(np.uint8), kernel)
+    rough = rough if rough.any() else mask.astype(np.uint8)
+    shifted = cv2.warpAffine(
+        rough, np.array([[1.0, 0, right], [0, 1, down]]), mask.shape[::-1], flags=cv2.INTER_NEAREST
+    )
+    return (shifted if shifted.any() else rough).astype(np.bool_)
+
+
+_PROMPTS_OF_IMAGES: Final = frozenset({"boxes", "points", "point_labels", "scribbles", "texts"})
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
 class _Sample(typing.NamedTuple):
-    """Image and label map as PNG files, the metadata, and which classes somebody looked for in the image."""
+    """A sample as it was read.
+
+    Attributes:
+        image: PNG file.
+        mask: PNG file.
+        record: Metadata.
+        annotated: Classes that somebody looked for in the image.
+        volume: Lowest and highest source value of its volume, where that is asked.
+        phrases: Class -> what it is in plain English.
+    """
 
     image: bytes
     mask: bytes
     record: dict[str, Any]
     annotated: list[str] | None
     volume: tuple[float, float] | None = None
+    phrases: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -2951,6 +3140,7 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
     """Image, label map and metadata of the wanted samples of a shard."""
     found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp)
     classes = _source_classes(reading.place, shard.path, shard.stamp)
+    phrases = {label: str(entry["phrase"]) for label, entry in (classes or {}).items()}
     start, stop = found.samples(start, stop)
     places, spans = found.places[start:stop], _spans(found.places[start:stop])
     after = _spans(found.places[stop:][:_PIECE]) if found.ahead.follows(start, stop) else []
@@ -2975,7 +3165,7 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
         if reading.wanted.over_masks:
             record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
         record["masks"] += _negatives(reading.wanted, classes, key, record["absent"])
-        yield _Sample(image, mask, record, annotated, volume)
+        yield _Sample(image, mask, record, annotated, volume, phrases)
 
 
 def _spans(places: npt.NDArray[np.int64]) -> list[_Span]:
@@ -3150,13 +3340,16 @@ def _rows_of(reading: _Reading, numbers: Mapping[str, int], sample: _Sample) -> 
             shown, asked = _seen(reading, sample, fit, [entry])
             if not shown:
                 continue
-            drawn = {name: values[0] for name, values in zip(("box", "points", "point_labels"), asked, strict=False)}
+            drawn = asked[0] if asked else {}
+            if "coarse" in drawn:
+                drawn["coarse"] = {**painted, "change": drawn["coarse"]}
             spacing = record["spacing"] and list(record["spacing"])
             apart = {"intensity": dict(record["intensity"]), "spacing": spacing}
             yield finish({"image": image, "mask": painted, **record, **apart, **own, **shown[0], **drawn})
         return
     shown, asked = _seen(reading, sample, fit, record["masks"])
-    drawn = dict(zip(("boxes", "points", "point_labels"), asked, strict=False))
+    columns = {} if reading.prompts is None else reading.prompts.columns
+    drawn = {of_many: [one[name] for one in asked] for name, (of_many, _) in columns.items()}
     if len(shown) < len(record["masks"]):
         own["dropped"] = _with_vanished(record, shown)
     yield finish({"image": image, "mask": label_map, **record, **own, "masks": shown, **drawn})
@@ -3191,8 +3384,8 @@ def _resized(record: Mapping[str, Any], fit: _Fit) -> dict[str, Any]:
 
 def _seen(
     reading: _Reading, sample: _Sample, fit: _Fit | None, entries: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[list[Any]]]:
-    """Masks as rows show them, and what prompts draw for each: boxes, points and their labels, or nothing."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Masks as rows show them, and what prompts draw for each, or nothing."""
     if fit is None and reading.prompts is None:
         return entries, []
     parts = [(entry["layer"], entry["id"]) for entry in entries if entry["area"]]
@@ -3200,9 +3393,11 @@ def _seen(
     shown = entries if fit is None else [one for entry in entries if (one := _refitted(entry, layers, fit)) is not None]
     if reading.prompts is None:
         return shown, []
-    key = sample.record["key"]
-    drawn = [reading.prompts.draw(key, entry, layers) for entry in shown]
-    return shown, [[one[at] for one in drawn] for at in range(3)]
+    key, modality = sample.record["key"], sample.record["modality"]
+    phrases = [sample.phrases.get(entry["label"]) or entry["label"].replace("_", " ") for entry in shown]
+    return shown, [
+        reading.prompts.draw(key, entry, layers, phrase, modality) for entry, phrase in zip(shown, phrases, strict=True)
+    ]
 
 
 def _refitted(entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> dict[str, Any] | None:
@@ -3606,6 +3801,8 @@ def load(
         chosen,
         ranges=output is not None and output.window == "volume",
     )
+    if prompts is not None and prompts.coarse and not isinstance(chosen, Masks):
+        raise DatasetError("coarse masks are prompts of single masks: view='mask' has them")
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")

@@ -29,12 +29,14 @@ class SourceClass:
         label: Class name in the vocabulary.
         organ: Organ, or null.
         group: Group.
+        phrase: What it is in plain English, for text prompts.
     """
 
     class_id: str
     label: str
     organ: str | None
     group: str
+    phrase: str = ""
 
 
 @dataclass(frozen=True)

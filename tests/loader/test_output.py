@@ -83,7 +83,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def by_hand(pixels: npt.NDArray[Any], size: tuple[int, int], resize: str, interpolate: Any) -> npt.NDArray[Any]:
+def by_hand(pixels: npt.NDArray[Any], size: tuple[int, int], resize: str, interpolate: Any) -> Any:
     """Fitted by the rule in words: ``interpolate(pixels, rows, columns)`` scales."""
     height, width = pixels.shape[:2]
     if resize == "stretch":
@@ -164,7 +164,7 @@ def test_what_a_crop_leaves_out_is_said(out: Path) -> None:
     assert "cancer" in rows["wide"]["dropped"]["labels"]
     assert len(decode_masks(rows["wide"])) == len(rows["wide"]["masks"])
     with pytest.raises(TypeError, match="has no len"):
-        len(load(out, "endoscopy-local", view="mask", decode=Output(24, "crop")))  # type: ignore[arg-type]
+        len(load(out, "endoscopy-local", view="mask", decode=Output(24, "crop")))
 
 
 @pytest.mark.parametrize("masks", ["nearest", "area"])
@@ -240,7 +240,7 @@ def test_default_collate_of_torch_makes_batches(out: Path, view: Any, kind: Any)
         assert batch["mask"].shape == (size, 32, 32)
         assert batch["original_size"].shape == (size, 2)
         count += size
-    assert count == len(load(out, "all-local", view=view))  # type: ignore[arg-type]
+    assert count == len(load(out, "all-local", view=view))
 
 
 def test_tensors_are_those_arrays(out: Path) -> None:

@@ -139,9 +139,9 @@ def test_prompts_of_every_mask(out: Path) -> None:
 def test_no_room_for_a_negative_point() -> None:
     layers = np.ones((1, 8, 8), np.uint8)
     mask = {"id": 1, "layer": 0, "bbox": [0, 0, 8, 8]}
-    _, points, labels = Prompts(positive=1, negative=1).draw("key", mask, layers)
-    assert labels == [1, -1]
-    assert points[1] == [-1.0, -1.0]
+    drawn = Prompts(positive=1, negative=1).draw("key", mask, layers)
+    assert drawn["point_labels"] == [1, -1]
+    assert drawn["points"][1] == [-1.0, -1.0]
 
 
 def test_modalities_are_mixed_by_weight(out: Path) -> None:
