@@ -96,6 +96,7 @@ __all__ = [
     "SAMed2D20M",
     "SAMed2DError",
     "Semantic",
+    "Where",
     "collate",
     "decode_masks",
     "decode_png",
@@ -1411,9 +1412,13 @@ class _Wanted:
     planes: tuple[str, ...] | None = None
     view: Masks | Semantic | Clip | str = "image"
     ranges: bool = False
+    patients: tuple[str, ...] | None = None
+    cases: tuple[str, ...] | None = None
 
     OF_MASKS: typing.ClassVar[dict[str, str]] = {"labels": "label", "organs": "organ", "groups": "group"}
     OF_SAMPLES: typing.ClassVar[dict[str, str]] = {"submodalities": "submodality", "planes": "plane"}
+    OF_CASES: typing.ClassVar[dict[str, str]] = {"patients": "patient", "cases": "case"}
+    """Columns of many values, which are read where somebody asks."""
 
     @property
     def stacked(self) -> bool:
@@ -1428,7 +1433,13 @@ class _Wanted:
     @property
     def over_samples(self) -> bool:
         """Whether anything about samples is asked."""
-        return any(getattr(self, name) is not None for name in self.OF_SAMPLES)
+        return any(getattr(self, name) is not None for name in (*self.OF_SAMPLES, *self.OF_CASES))
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Filter over samples -> column of the index."""
+        asked = {name: field for name, field in self.OF_CASES.items() if getattr(self, name) is not None}
+        return self.OF_SAMPLES | asked
 
     def __str__(self) -> str:
         asked = {
@@ -1487,16 +1498,19 @@ class _Chosen:
 
 
 @functools.lru_cache(maxsize=8)
-def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str) -> _Chosen:
+def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.compute as pc  # noqa: PLC0415
 
     drawn = isinstance(wanted.view, Masks) and wanted.view.negatives > 0
-    table = _read_index(place, shard, _ABSENCE if drawn else (), _RANGE if wanted.ranges else ())
+    texts = {*wanted.columns.values(), *(() if shard.patients is None else ["patient"])}
+    table = _read_index(place, shard.path, sorted(texts), _ABSENCE if drawn else (), _RANGE if wanted.ranges else ())
     rows = np.ones(table.num_rows, np.bool_)
     values: dict[str, set[str | None]] = {}
-    for name, field in _Wanted.OF_SAMPLES.items():
+    if shard.patients is not None:
+        rows &= _is_in(table["patient"], shard.patients)
+    for name, field in wanted.columns.items():
         values[name] = set(pc.unique(table[field]).to_pylist())
         rows &= _is_in(table[field], getattr(wanted, name))
     lists = table["masks"].chunk(0) if table.num_rows else pa.array([], table["masks"].type)
@@ -1513,7 +1527,7 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str) -> _Chosen:
     shows = (np.bincount(owner[good], minlength=table.num_rows) > 0) | (not wanted.over_masks)
     empty = np.zeros(table.num_rows, np.int64)
     if drawn:
-        classes = _source_classes(place, shard, stamp)
+        classes = _source_classes(place, shard.path, shard.stamp)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
         empty = _count_negatives(table, pairs, wanted, classes)
     rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted) if wanted.stacked else (rows, None)
@@ -1531,7 +1545,7 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str) -> _Chosen:
         ranges = [pair for pair, kept in zip(ranges, rows.tolist(), strict=True) if kept]
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
-    _refuse_places(places, table["key"], f"{place.name}: the index of {shard}")
+    _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
     labels = collections.Counter(label for _, label in shown)
     largest = int(areas.max(initial=0))
     return _Chosen(table["key"].to_pylist(), places, values, labels, count, largest, stacks, ranges)
@@ -1603,23 +1617,33 @@ def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None
 _LARGEST_SHARD: Final = 2**50
 
 
-def _read_index(place: _Place, shard: str, lists: Sequence[str] = (), numbers: Sequence[str] = ()) -> Any:
-    """The columns of a shard's index that filters and reading need, and further lists of labels and numbers."""
+def _read_index(
+    place: _Place, shard: str, texts: Sequence[str], lists: Sequence[str] = (), numbers: Sequence[str] = ()
+) -> Any:
+    """The columns of a shard's index that filters and reading need.
+
+    Args:
+        place: Of the shard.
+        shard: Its path.
+        texts: Columns of texts.
+        lists: Columns of lists of texts.
+        numbers: Columns of numbers.
+    """
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     index = f"{INDEX}/{shard.removeprefix(f'{DATA}/').removesuffix('.tar')}.parquet"
-    texts = ["key", *_Wanted.OF_SAMPLES.values(), *(f"{_MASK}.{field}" for field in _Wanted.OF_MASKS.values())]
+    repeated = ["key", *texts, *(f"{_MASK}.{field}" for field in _Wanted.OF_MASKS.values())]
     where = place.path(index)
     try:
         data = place.read(index)
-        columns = [*texts, *PLACES, f"{_MASK}.area", *(f"{name}.list.element" for name in lists), *numbers]
+        columns = [*repeated, *PLACES, f"{_MASK}.area", *(f"{name}.list.element" for name in lists), *numbers]
         _refuse_unfolding(pq.ParquetFile(io.BytesIO(data)), columns)
         # a long text that repeats is kept once
-        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
-        tables, size = [_with_plain_texts(file.schema_arrow.empty_table(), lists, numbers)], 0
+        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=repeated)
+        tables, size = [_with_plain_texts(file.schema_arrow.empty_table(), texts, lists, numbers)], 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
-            tables.append(_with_plain_texts(pa.Table.from_batches([batch]), lists, numbers))
+            tables.append(_with_plain_texts(pa.Table.from_batches([batch]), texts, lists, numbers))
             size += tables[-1].nbytes
             _refuse_large(size, "unpacked it")
         return pa.concat_tables(tables).combine_chunks()
@@ -1657,7 +1681,7 @@ def _refuse_unfolding(file: Any, columns: Sequence[str]) -> None:
             raise DatasetError(f"{name}: expected a column of this name, got {', '.join(sorted(held))[:200]}")
 
 
-def _with_plain_texts(table: Any, further: Sequence[str] = (), numbers: Sequence[str] = ()) -> Any:
+def _with_plain_texts(table: Any, texts: Sequence[str], further: Sequence[str], numbers: Sequence[str]) -> Any:
     """The table as `_chosen` wants it, after a look at types, missing values and the length of texts."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.compute as pc  # noqa: PLC0415
@@ -1665,7 +1689,7 @@ def _with_plain_texts(table: Any, further: Sequence[str] = (), numbers: Sequence
     table.validate(full=True)
     text = pa.string()
     mask = pa.struct([*((field, text) for field in _Wanted.OF_MASKS.values()), ("area", pa.int64())])
-    kinds = {"key": text, **dict.fromkeys(_Wanted.OF_SAMPLES.values(), text), **dict.fromkeys(PLACES, pa.int64())}
+    kinds = {"key": text, **dict.fromkeys(texts, text), **dict.fromkeys(PLACES, pa.int64())}
     columns = {}
     for name, kind in kinds.items():
         column = table[name]
@@ -1739,7 +1763,7 @@ def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey
     held: dict[str, set[str]] = collections.defaultdict(set)
     counts, labels, rows, largest = [], collections.Counter[str](), 0, 0
     with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
-        for found in threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp), shards):
+        for found in threads.map(lambda shard: _chosen(place, shard, wanted), shards):
             counts.append(found.dealt)
             labels += found.labels
             rows += found.rows
@@ -1747,6 +1771,25 @@ def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey
             for name, values in found.values.items():
                 held[name] |= {value for value in values if value is not None}
     return _Survey(counts, dict(labels), rows, dict(held), largest)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Further filters of `load`, over what is seldom named.
+
+    Attributes:
+        modalities: Only these of a config of several.
+        patients: Only these patients, by the names that ``patient`` has.
+        cases: Only these cases, by the names that ``case`` has.
+    """
+
+    modalities: Sequence[str] | None = None
+    patients: Sequence[str] | None = None
+    cases: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _listed(field.name, getattr(self, field.name)))
 
 
 class _UnknownValueError(DatasetError):
@@ -1818,10 +1861,12 @@ class _Shard:
     Attributes:
         path: Below the root.
         stamp: Changes when the file does, so that `datasets` builds its cache anew; empty where paths name a commit.
+        patients: Who of it is wanted; None for all.
     """
 
     path: str
     stamp: str
+    patients: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -3138,7 +3183,7 @@ def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
 
 def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> Iterator[_Sample]:
     """Image, label map and metadata of the wanted samples of a shard."""
-    found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp)
+    found = _chosen(reading.place, shard, reading.wanted)
     classes = _source_classes(reading.place, shard.path, shard.stamp)
     phrases = {label: str(entry["phrase"]) for label, entry in (classes or {}).items()}
     start, stop = found.samples(start, stop)
@@ -3725,6 +3770,7 @@ def load(
     licenses: Sequence[str] | None = None,
     submodalities: Sequence[str] | None = None,
     planes: Sequence[str] | None = None,
+    where: Where | None = None,
     decode: Decode | Output = "numpy",
     prompts: Prompts | None = None,
     balance: float | None = None,
@@ -3743,7 +3789,10 @@ def load(
             fsspec knows (``s3://bucket/folder``, ``https://host/folder``).
         config: ``ct``, ``mr-commercial``, ``all-permissive`` ...; default: the card's default config. A folder that is
             not published also has ``ct-local`` ... and ``all-local``, which hold all that was built there.
-        split: ``train``, ``validation`` or ``test``.
+        split: ``train``, ``validation`` or ``test``; ``all``; several, ``train+validation``; or a part of their
+            patients, ``train[:10%]``: they are ordered by a hash of their names, so that ``train[10%:]`` are the
+            others, and no patient stands in both. The share is one of the patients of all sources, licences and
+            modalities that are asked for.
         streaming: Read the shards as they are (True), or copy them to the cache of `datasets` first (False).
         view: ``image``: a row per image; ``mask`` is the label map, (layers * H, W), see `decode_masks`. ``mask``, or
             `Masks` with options: a row per mask; ``mask`` is that mask alone, (H, W) bool, and the fields of `Mask`
@@ -3762,6 +3811,7 @@ def load(
         licenses: Only these licences (SPDX, in any case).
         submodalities: Only these sub-modalities.
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
+        where: Only these modalities, patients or cases, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
             ``bytes`` for PNG files; or `Output` for a size, a window, a normalisation and threads.
         prompts: Add boxes and points, see `Prompts`.
@@ -3788,7 +3838,7 @@ def load(
     """
     import datasets  # noqa: PLC0415 - see features()
 
-    chosen, output = _view_of(view), _output_of(decode)
+    chosen, output, further = _view_of(view), _output_of(decode), where or Where()
     _check_numbers(min_area, balance, shuffle)
     place = _place(path, revision, token, storage_options or {})
     wanted = _Wanted(
@@ -3800,7 +3850,10 @@ def load(
         _listed("planes", planes),
         chosen,
         ranges=output is not None and output.window == "volume",
+        patients=_listed("patients", further.patients),
+        cases=_listed("cases", further.cases),
     )
+    scope = _scope(place, config, split, _Filters(sources, licenses, further.modalities))
     if prompts is not None and prompts.coarse and not isinstance(chosen, Masks):
         raise DatasetError("coarse masks are prompts of single masks: view='mask' has them")
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
@@ -3808,22 +3861,22 @@ def load(
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
-        dealt = _dealt(_shards(place, config, split, sources, licenses), reading, balance)
+        dealt = _dealt(_shards(scope), reading, balance)
     except _UnknownValueError as error:
-        others = _splits_with(_other_splits(place, config, split, sources, licenses), place, error)
+        others = _splits_with(_other_splits(scope), place, error)
         if others:
             values = ", ".join(map(repr, error.values))
             raise DatasetError(f"{place.name}: split {split!r} has no {error.name} {values}; {others}") from None
         raise
     except _NoMatchError as error:
-        others = _splits_that_match(_other_splits(place, config, split, sources, licenses), place, wanted)
+        others = _splits_that_match(_other_splits(scope), place, wanted)
         raise DatasetError(f"{error}, in split {split!r}; {others or 'no other split has such an image'}") from None
     described = features(chosen, decode, prompts)
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
-        return datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
+        return datasets.Dataset.from_dict({name: [] for name in described}, described, split=scope.name)
     make = datasets.IterableDataset if streaming else datasets.Dataset
     arguments = {"pieces": dealt.pieces or [_Piece(())], "reading": dealt.reading}
-    rows = make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(split))
+    rows = make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(scope.name))
     return _with_length(rows, dealt.rows) if streaming and dealt.rows is not None else rows
 
 
@@ -3842,6 +3895,7 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
     named = wanted.stacked or (
         isinstance(view, Semantic) and (view.classes is not None or view.overlap not in ("small", "large"))
     )
+    named = named or any(shard.patients is not None for shard in shards)
     if not (wanted.over_masks or wanted.over_samples or counted or named):
         return _Dealt(_pieces(shards, None, None), reading, None)
     survey = _survey(reading.place, shards, wanted)
@@ -3908,22 +3962,23 @@ def interleave(
         raise DatasetError(
             f"config is {name!r}, expected all, all-commercial, all-permissive or all-local: it mixes modalities"
         )
-    split, filters = options.get("split", "train"), (options.get("sources"), options.get("licenses"))
+    asked: Where = options.get("where") or Where()
     weighed = None if weights is None else [modality for modality, weight in weights.items() if weight]
-    shards = _shards(place, name, split, *filters, modalities=weighed)
-    held = sorted({shard.path.split("/")[1] for shard in shards})
-    globs = _promised(place, split)[name]
-    known = sorted({glob.split("/")[1] for glob in globs})
-    strangers = [one for one in weights or () if not any(_may_match(glob, "modalities", [one]) for glob in globs)]
-    _refuse_unknown("modality", strangers, known, place.name)
-    _refuse_unknown("modality", weighed, held, place.name)  # of the sources and licences that are asked for
+    filters = _Filters(
+        options.get("sources"), options.get("licenses"), asked.modalities if weighed is None else weighed
+    )
+    scope = _scope(place, name, options.get("split", "train"), filters)
+    _refuse_strangers(dataclasses.replace(scope, modalities=tuple(weights or ())), "modality")
+    held = sorted({path.split("/")[1] for paths in _paths(scope).values() for path in paths})
+    _refuse_unknown("modality", scope.modalities, held, place.name)  # of the sources and licences that are asked for
     for modality, weight in (weights or {}).items():
         if type(weight) not in (int, float) or not 0 <= weight < float("inf"):
             raise DatasetError(f"the weight of {modality} is {weight!r}, expected a number from 0 on")
     chosen = [modality for modality in held if weights is None or weights.get(modality)]
     if not chosen:
-        raise DatasetError(f"weights leave no modality; {place.name} holds {', '.join(known)}")
-    streams = [load(path, modality + name.removeprefix("all"), **{**options, "streaming": True}) for modality in chosen]
+        raise DatasetError(f"weights leave no modality; {place.name} holds {', '.join(_promised_modalities(scope))}")
+    options |= {"streaming": True, "where": dataclasses.replace(asked, modalities=None)}
+    streams = [load(path, modality + name.removeprefix("all"), **options) for modality in chosen]
     shares = np.array([1.0 if weights is None else weights[modality] for modality in chosen])
     return datasets.interleave_datasets(
         streams, probabilities=(shares / shares.sum()).tolist(), seed=seed, stopping_strategy="all_exhausted"
@@ -3957,13 +4012,14 @@ def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
     return listed
 
 
-def _other_splits(
-    place: _Place, config: str | None, split: str, sources: Sequence[str] | None, licenses: Sequence[str] | None
-) -> Iterator[tuple[str, list[_Shard]]]:
-    """The other splits of a config, and their shards of the wanted sources and licences, where they have such."""
-    for other in (files["split"] for files in _config(place, config)["data_files"]):
+def _other_splits(scope: _Scope) -> Iterator[tuple[str, list[_Shard]]]:
+    """The splits of a config that are not asked for as a whole, and their shards of what else is asked for."""
+    for files in _config(scope.place, scope.config)["data_files"]:
+        other = files["split"]
+        if _Part(other) in scope.parts:
+            continue
         try:
-            shards = [] if other == split else _shards(place, config, other, sources, licenses)
+            shards = _shards(dataclasses.replace(scope, parts=(_Part(other),)))
         except DatasetError:  # it has no such source or licence, or was not downloaded
             continue
         if shards:
@@ -3979,7 +4035,8 @@ def _splits_with(others: Iterable[tuple[str, list[_Shard]]], place: _Place, unkn
             held = {shard.path.split("/")[part] for shard in shards}
         else:
             kind = "labels" if unknown.name in ("classes", "overlap") else unknown.name
-            held = _survey(place, shards, _Wanted()).values.get(kind, set())
+            patients, cases = (unknown.values if name == kind else None for name in _Wanted.OF_CASES)
+            held = _survey(place, shards, _Wanted(patients=patients, cases=cases)).values.get(kind, set())
         if not held.isdisjoint(unknown.values):
             found.append(f"split {other!r} has {'it' if len(unknown.values) == 1 else 'one'}")
     return ", ".join(found)
@@ -3999,39 +4056,149 @@ def _repeats(survey: _Survey, balance: float) -> tuple[tuple[str, float], ...]:
     return tuple((label, max(1.0, (balance * total / count) ** 0.5)) for label, count in sorted(survey.labels.items()))
 
 
-def _shards(
-    place: _Place,
-    config: str | None,
-    split: str,
-    sources: Sequence[str] | None,
-    licenses: Sequence[str] | None,
-    *,
-    modalities: Iterable[str] | None = None,
-) -> list[_Shard]:
-    """The shards of a split in the order of their paths, which say source and licence.
+class _Part(typing.NamedTuple):
+    """A split, or the patients of it from one percentage to another."""
 
-    Args:
-        place: Where they are.
-        config: See `load`.
-        split: See `load`.
-        sources: See `load`.
-        licenses: See `load`.
-        modalities: Only these of the config; None for all.
+    split: str
+    start: float = 0.0
+    stop: float = 100.0
+
+
+class _Filters(typing.NamedTuple):
+    """Filters over what paths say. Attributes: see `load`."""
+
+    sources: Sequence[str] | None = None
+    licenses: Sequence[str] | None = None
+    modalities: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """Which shards are asked for. Attributes: see `load`."""
+
+    place: _Place
+    config: str | None
+    parts: tuple[_Part, ...]
+    sources: tuple[str, ...] | None
+    licenses: tuple[str, ...] | None
+    modalities: tuple[str, ...] | None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return tuple(dict.fromkeys(part.split for part in self.parts))
+
+    @property
+    def name(self) -> str:
+        """What `datasets` calls it, which has its own rules for percentages."""
+        return "_".join(self.splits)
+
+
+def _scope(place: _Place, config: str | None, split: str, filters: _Filters) -> _Scope:
+    licenses = _listed("licenses", filters.licenses)
+    return _Scope(
+        place,
+        config,
+        _parts_of(place, config, split),
+        _listed("sources", filters.sources),
+        None if licenses is None else tuple(value.lower() for value in licenses),
+        None if filters.modalities is None else tuple(filters.modalities),
+    )
+
+
+_PART: Final = re.compile(r"(\w+)(?:\[(-?\d+(?:\.\d+)?%)?:(-?\d+(?:\.\d+)?%)?\])?")
+
+
+def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...]:
+    """What ``split`` of `load` says.
+
+    Raises:
+        DatasetError: It says nothing that there is, or some patients twice.
+    """
+    entry = _config(place, config)
+    name, known = entry["config_name"], [files["split"] for files in entry["data_files"]]
+    parts: list[_Part] = []
+    for text in str(split).split("+"):
+        match = _PART.fullmatch(text.strip())
+        if match is None:
+            raise DatasetError(
+                f"split is {split!r}, expected names such as 'train', 'train+validation', 'all', or a share of the "
+                "patients such as 'train[:10%]'"
+            )
+        start, stop = (_percent(match[at], default) for at, default in ((2, 0.0), (3, 100.0)))
+        names = known if match[1] == "all" else [match[1]]
+        if match[1] not in (*known, "all"):
+            raise DatasetError(f"config {name!r} of {place.name} has no split {match[1]!r}; it has {', '.join(known)}")
+        for one in names:
+            if any(part.split == one and start < part.stop and part.start < stop for part in parts):
+                raise DatasetError(f"split is {split!r}, which names patients of {one!r} twice")
+            parts.append(_Part(one, start, stop))
+    return tuple(parts)
+
+
+def _percent(text: str | None, default: float) -> float:
+    """From 0 to 100; negative ones count from the end."""
+    edge = default if text is None else float(text.rstrip("%"))
+    return min(100.0, max(0.0, edge + 100 if edge < 0 else edge))
+
+
+def _shards(scope: _Scope) -> list[_Shard]:
+    """The shards of the splits in the order of their paths, which say modality, licence and source.
 
     Raises:
         DatasetError: There is no such config, split or value.
         _PartialDownloadError: The card promises what is not there.
     """
-    entry = _config(place, config)
-    name, splits = entry["config_name"], [files["split"] for files in entry["data_files"]]
-    if split not in splits:
-        raise DatasetError(f"config {name!r} of {place.name} has no split {split!r}; it has {', '.join(splits)}")
+    _refuse_strangers(scope, "modalities")
+    found = _paths(scope)
+    held = {path.split("/")[_PARTS_OF_PATHS["modalities"]] for paths in found.values() for path in paths}
+    _refuse_unknown("modalities", scope.modalities, held, scope.place.name)
+    return [
+        shard
+        for split, paths in found.items()
+        for shard in _of_patients(scope, split, [_Shard(path, _stamp(scope.place, path)) for path in paths])
+    ]
+
+
+def _promised_modalities(scope: _Scope) -> list[str]:
+    """Modalities that the card promises of a config; an asterisk where it does not name them."""
+    name = _config(scope.place, scope.config)["config_name"]
+    part = _PARTS_OF_PATHS["modalities"]
+    return sorted({glob.split("/")[part] for split in scope.splits for glob in _promised(scope.place, split)[name]})
+
+
+def _refuse_strangers(scope: _Scope, name: str) -> None:
+    """Refuse modalities that the card does not promise."""
+    known = _promised_modalities(scope)
+    strangers = [
+        one for one in scope.modalities or () if not any(fnmatch.fnmatchcase(one, pattern) for pattern in known)
+    ]
+    _refuse_unknown(name, strangers, known, scope.place.name)
+
+
+def _paths(scope: _Scope) -> dict[str, list[str]]:
+    """Split -> paths of the shards of the sources and licences that are asked for; one of the splits must have them."""
+    found = {split: _held_of(scope, split) for split in scope.splits}
+    for name in ("sources", "licenses"):
+        asked, part = getattr(scope, name), _PARTS_OF_PATHS[name]
+        if asked is not None:
+            held = {path.split("/")[part] for paths in found.values() for path in paths}
+            _refuse_unknown(name, asked, held, scope.place.name)
+            found = {
+                split: [path for path in paths if path.split("/")[part] in asked] for split, paths in found.items()
+            }
+    return found
+
+
+def _held_of(scope: _Scope, split: str) -> list[str]:
+    """Paths of the shards of one split."""
+    place, name = scope.place, _config(scope.place, scope.config)["config_name"]
     globs = _promised(place, split)
+    modalities = scope.modalities
     promised = [glob for glob in globs[name] if modalities is None or _may_match(glob, "modalities", modalities)]
     held = {glob: place.glob(glob) for glob in promised}
     found = sorted({path for paths in held.values() for path in paths})
-    lower = [value.lower() for value in _listed("licenses", licenses) or ()]
-    wanted = _listed("sources", sources)
+    lower, wanted = scope.licenses, scope.sources
     missing = [glob for glob in promised if not held[glob] and not (lower and not _may_match(glob, "licenses", lower))]
     part = _PARTS_OF_PATHS["sources"]
     all_there = wanted is not None and {path.split("/")[part] for path in found}.issuperset(wanted)
@@ -4039,12 +4206,35 @@ def _shards(
         whole = [other for other, of_it in globs.items() if all(fnmatch.filter(found, glob) for glob in of_it)]
         promise = f"{place.name}: its card promises split {split!r} of config {name!r}"
         raise _PartialDownloadError(f"{promise}, but there is no {_advice(place, missing, whole)}")
-    for name, asked in (("sources", wanted), ("licenses", lower or None)):
-        if asked is not None:
-            part = _PARTS_OF_PATHS[name]
-            _refuse_unknown(name, asked, {path.split("/")[part] for path in found}, place.name)
-            found = [path for path in found if path.split("/")[part] in asked]
-    return [_Shard(path, _stamp(place, path)) for path in found]
+    if modalities is None:
+        return found
+    return [path for path in found if path.split("/")[_PARTS_OF_PATHS["modalities"]] in modalities]
+
+
+def _of_patients(scope: _Scope, split: str, shards: Sequence[_Shard]) -> list[_Shard]:
+    """Those of the shards of a split that hold some of the patients who are asked for, with their names.
+
+    Patients are ordered by a hash of their names alone, so that whoever stands in several sources is taken in all.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
+
+    parts = [part for part in scope.parts if part.split == split]
+    if parts == [_Part(split)]:
+        return list(shards)
+    with ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
+        tables = threads.map(lambda shard: _read_index(scope.place, shard.path, ["patient"]), shards)
+        held = [set(table["patient"].to_pylist()) for table in tables]
+    ordered = sorted(set().union(*held), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
+    ends = [[int(len(ordered) * edge / 100 + 0.5) for edge in part[1:]] for part in parts]
+    wanted = {name for start, stop in ends for name in ordered[start:stop]}
+    if not wanted:
+        shares = ", ".join(f"[{part.start:g}%:{part.stop:g}%]" for part in parts)
+        raise DatasetError(f"{scope.place.name}: {shares} of the {len(ordered)} patients of split {split!r} is nobody")
+    narrowed = [
+        dataclasses.replace(shard, patients=tuple(sorted(own & wanted)))
+        for shard, own in zip(shards, held, strict=True)
+    ]
+    return [shard for shard in narrowed if shard.patients]
 
 
 class _PartialDownloadError(DatasetError):
@@ -4221,7 +4411,7 @@ def _builder() -> type:
             reading = _Reading(place, _Wanted(view=_view_of(self.config.view)))
             generators = []
             for split in (files["split"] for files in _config(place, self.config.name)["data_files"]):
-                pieces = _dealt(_shards(place, self.config.name, split, None, None), reading, None).pieces
+                pieces = _dealt(_shards(_scope(place, self.config.name, split, _Filters())), reading, None).pieces
                 generators.append(datasets.SplitGenerator(split, gen_kwargs={"pieces": pieces, "reading": reading}))
             return generators
 
