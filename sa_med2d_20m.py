@@ -2437,7 +2437,11 @@ def features(
     rough = {"coarse": CoarseMask(output)} if prompts is not None and prompts.coarse else {}
     if output is not None:
         record |= {} if output.size is None else {"original_size": ["int64"]}
-        pictures = {"image": FittedPixels(output), "mask": FittedMask(output, kind_of_map), **rough}
+        pictures = {
+            "image": FittedPixels(output, isinstance(chosen, Masks)),
+            "mask": FittedMask(output, kind_of_map),
+            **rough,
+        }
         batched = _batched(chosen, output)
         kept = {name: kind for name, kind in record.items() if not (batched and name in _RAGGED)}
         arrays = {
@@ -2515,8 +2519,10 @@ def _class_of_row_features() -> type[datasets.Features]:
         def decode_example(self, example: Mapping[str, Any], token_per_repo_id: object = None) -> dict[str, Any]:  # noqa: ARG002
             row = dict(example)
             for name in self.pictures:
-                if row.get(name) is not None:
-                    row[name] = self[name].decode_example(row[name])
+                value = row.get(name)
+                if value is not None:
+                    job = getattr(value, "job", None)
+                    row[name] = self[name].decode_example(value) if job is None else job()
             return row
 
         def __setitem__(self, name: str, feature: Any) -> None:
@@ -2624,9 +2630,14 @@ class FittedPixels:
     """A column of images that get size, window and scale of an `Output` when a row is taken out.
 
     Kept as the PNG, its slope and intercept, and the source values that become 0 and 255, null for none.
+
+    Attributes:
+        output: See `Output`.
+        shared: Neighbouring rows have the same picture, which is decoded once.
     """
 
     output: Output
+    shared: bool = False
     id: str | None = dataclasses.field(default=None, repr=False)
     _type: str = dataclasses.field(default="FittedPixels", init=False, repr=False)
 
@@ -2645,9 +2656,9 @@ class FittedPixels:
 
     def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
         """What a row shows."""
-        pixels = _decoded_once(value["png"])
+        pixels = _decoded_once(value["png"]) if self.shared else decode_png(value["png"])
         if value["low"] is None:
-            return self.output.shown(pixels.copy())
+            return self.output.shown(pixels.copy() if self.shared else pixels)
         table = _levels(*(value[name] for name in ("slope", "intercept", "low", "high")))
         return self.output.shown(np.take(table, pixels))
 
@@ -2847,6 +2858,8 @@ def _refuse_large_volume(size: int, what: str) -> None:
     _refuse_large(size // 4, f"a quarter of {what}", "it is damaged, or too large: take clips of it")
 
 
+_THREADED: Final = (FittedPixels, FittedMask, CoarseMask)
+"""Columns that threads decode, see `Output`."""
 _DECODED: Final = (
     PngPixels,
     PaintedMask,
@@ -3157,6 +3170,66 @@ class _Reading:
 
 
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
+    """What `load` hands to `datasets`: rows whose pictures are files, or are being decoded by threads."""
+    rows = _stored_rows(pieces, reading)
+    return rows if reading.output is None or reading.output.threads == 1 else _started(rows, reading)
+
+
+class _Started(dict[str, Any]):
+    """The value of a column that a thread decodes meanwhile. To who wants the value itself it is that."""
+
+    job: Callable[[], Any] | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
+def _started(rows: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[dict[str, Any]]:
+    """Rows in their order, of which the next few are decoded by threads.
+
+    What nobody has taken by the time that many more rows came, as in a shuffle buffer, is decoded when it is taken.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
+
+    output = reading.output or Output()
+    described = features(typing.cast("View", reading.wanted.view), output, reading.prompts)
+    columns = {name: column for name, column in described.items() if isinstance(column, _THREADED)}
+
+    def decode(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: columns[name].decode_example(value) for name, value in one.items()} for one in values]
+
+    pool = ThreadPoolExecutor(output.threads)
+    waiting: collections.deque[list[dict[str, Any]]] = collections.deque()
+    given: collections.deque[list[dict[str, Any]]] = collections.deque()
+    try:
+        groups = iter(lambda: list(itertools.islice(rows, _ROWS_OF_JOB)), [])
+        for group in itertools.chain(groups, itertools.repeat([], output.threads)):
+            if group:
+                job = pool.submit(decode, [{name: row[name] for name in columns} for row in group])
+                for at, row in enumerate(group):
+                    for name in columns:
+                        row[name] = _Started(row[name])
+                        row[name].job = functools.partial(_result, job, at, name)
+                waiting.append(group)
+            if waiting and (not group or len(waiting) > output.threads):
+                given.append(waiting.popleft())
+                yield from given[-1]
+            if len(given) > output.threads:
+                for row, name in itertools.product(given.popleft(), columns):
+                    row[name].job = None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(job: Future[list[dict[str, Any]]], at: int, name: str) -> Any:
+    return job.result()[at][name]
+
+
+_ROWS_OF_JOB: Final = 4
+"""Rows that a thread decodes at a time: to hand over one by one costs a good part of what it takes to decode them."""
+
+
+def _stored_rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
     view = reading.wanted.view
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
