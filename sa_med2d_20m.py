@@ -1995,7 +1995,8 @@ def _annotated(classes: Mapping[str, Any] | None, record: Mapping[str, Any]) -> 
     """Classes that somebody looked for in an image, in the order of its source; None where nothing says it."""
     if classes is None or "labels" not in record.get("dropped", ()):
         return None
-    return [label for label in classes if label not in record["not_annotated"]]
+    elsewhere = set(record["not_annotated"])
+    return [label for label in classes if label not in elsewhere]
 
 
 def _absent(annotated: Sequence[str] | None, record: Mapping[str, Any]) -> list[str] | None:
