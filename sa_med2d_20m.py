@@ -563,13 +563,15 @@ semantic map is its place here, from 1; new names are added at the end, so that 
 # --- PNG --------------------------------------------------------------------------------------------------------------
 
 MEMORY_LIMIT: Final = 2**30
-"""Bytes that a picture, a sample or a stack of masks may take, and an index twice: whatever a file says, more is
-refused before the memory is taken."""
+"""Bytes that a picture, a sample or a stack of masks may take, an index twice, and image or label map of a volume four
+times: whatever a file says, more is refused before the memory is taken."""
 
 
-def _refuse_large(size: int, what: str, advice: str = "it is damaged, or made to take memory") -> None:
-    if size > MEMORY_LIMIT:
-        raise DatasetError(f"{what} takes {size:,} bytes, expected at most {MEMORY_LIMIT:,}; {advice}")
+def _refuse_large(
+    size: int, what: str, advice: str = "it is damaged, or made to take memory", limit: int = MEMORY_LIMIT
+) -> None:
+    if size > limit:
+        raise DatasetError(f"{what} takes {size:,} bytes, expected at most {limit:,}; {advice}")
 
 
 def _parsed(text: bytes | str, where: str) -> Any:
@@ -2277,7 +2279,7 @@ class StackedMask:
 
 
 def _refuse_large_volume(size: int, what: str) -> None:
-    _refuse_large(size // 4, f"a quarter of {what}", "it is damaged, or too large: take clips of it")
+    _refuse_large(size, what, "it is damaged, or too large: take clips of it", 4 * MEMORY_LIMIT)
 
 
 _DECODED: Final = (PngPixels, PaintedMask, StackedPixels, StackedMask)
