@@ -1506,8 +1506,13 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str) -> _Chosen:
         classes = _source_classes(place, shard, stamp)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
         empty = _count_negatives(table, pairs, wanted, classes)
-    rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted) if wanted.stacked else (rows, None)
-    if stacks is None:
+    stacks = None
+    if wanted.stacked:
+        try:
+            rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted)
+        except DatasetError as error:
+            raise DatasetError(f"{place.name}: {shard}: {error}; 'sa-med2d build' writes them so") from None
+    else:
         rows &= shows | (empty > 0)
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
@@ -1551,7 +1556,7 @@ def _stacks(
             kept[places] = True
             stacks.append((places, [number for _, number in found[name]]))
     if [at for places, _ in stacks for at in places] != np.flatnonzero(kept).tolist():
-        raise DatasetError("the slices of a case do not lie together in a shard, so they are no volumes or clips")
+        raise DatasetError("expected the slices of a case one after another, which volumes and clips need")
     return kept, [numbers for _, numbers in stacks]
 
 

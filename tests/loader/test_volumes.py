@@ -303,6 +303,19 @@ def test_volumes_without_geometry_and_of_an_earlier_schema(tmp_path: Path) -> No
     assert not set(np.unique(row["mask"][6])) & set(range(1, 401))  # slice 5 is not there
 
 
+def test_slices_that_do_not_lie_together(tmp_path: Path) -> None:
+    """Two cases whose slices alternate: each would be read in pieces."""
+    samples = []
+    for case, index in (("a", 0), ("b", 0), ("a", 1), ("b", 1)):
+        sample, _ = cells(2)
+        place = {"case": case, "key": f"microscopy_00--Cells--{case}--x_{index:04d}", "axis": "x", "plane": "axial"}
+        samples.append(replace(sample, record=sample.record | place | {"index": index}))
+    out = write_dataset(tmp_path, samples)
+    with pytest.raises(DatasetError, match=r"train-00000.tar: expected the slices of a case one after another"):
+        load(out, view="volume")
+    assert len(list(load(out))) == 4
+
+
 def test_pictures_are_no_volumes(tmp_path: Path) -> None:
     sample, _ = cells(2)
     with pytest.raises(DatasetError, match="no image here is a slice of a volume"):
