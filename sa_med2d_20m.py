@@ -570,13 +570,15 @@ semantic map is its place here, from 1; new names are added at the end, so that 
 # --- PNG --------------------------------------------------------------------------------------------------------------
 
 MEMORY_LIMIT: Final = 2**30
-"""Bytes that a picture, a sample or a stack of masks may take, and an index twice: whatever a file says, more is
-refused before the memory is taken."""
+"""Bytes that a picture, a sample or a stack of masks may take, an index twice, and image or label map of a volume four
+times: whatever a file says, more is refused before the memory is taken."""
 
 
-def _refuse_large(size: int, what: str, advice: str = "it is damaged, or made to take memory") -> None:
-    if size > MEMORY_LIMIT:
-        raise DatasetError(f"{what} takes {size:,} bytes, expected at most {MEMORY_LIMIT:,}; {advice}")
+def _refuse_large(
+    size: int, what: str, advice: str = "it is damaged, or made to take memory", limit: int = MEMORY_LIMIT
+) -> None:
+    if size > limit:
+        raise DatasetError(f"{what} takes {size:,} bytes, expected at most {limit:,}; {advice}")
 
 
 def _parsed(text: bytes | str, where: str) -> Any:
@@ -1530,8 +1532,13 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
         classes = _source_classes(place, shard.path, shard.stamp)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
         empty = _count_negatives(table, pairs, wanted, classes)
-    rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted) if wanted.stacked else (rows, None)
-    if stacks is None:
+    stacks = None
+    if wanted.stacked:
+        try:
+            rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted)
+        except DatasetError as error:
+            raise DatasetError(f"{place.name}: {shard}: {error}; 'sa-med2d build' writes them so") from None
+    else:
         rows &= shows | (empty > 0)
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
@@ -1592,7 +1599,7 @@ def _stacks(
             kept[places] = True
             stacks.append((places, [number for _, number in found[name]]))
     if [at for places, _ in stacks for at in places] != np.flatnonzero(kept).tolist():
-        raise DatasetError("the slices of a case do not lie together in a shard, so they are no volumes or clips")
+        raise DatasetError("expected the slices of a case one after another, which volumes and clips need")
     return kept, [numbers for _, numbers in stacks]
 
 
@@ -2074,7 +2081,8 @@ def _annotated(classes: Mapping[str, Any] | None, record: Mapping[str, Any]) -> 
     """Classes that somebody looked for in an image, in the order of its source; None where nothing says it."""
     if classes is None or "labels" not in record.get("dropped", ()):
         return None
-    return [label for label in classes if label not in record["not_annotated"]]
+    elsewhere = set(record["not_annotated"])
+    return [label for label in classes if label not in elsewhere]
 
 
 def _absent(annotated: Sequence[str] | None, record: Mapping[str, Any]) -> list[str] | None:
@@ -2855,7 +2863,7 @@ class StackedMask:
 
 
 def _refuse_large_volume(size: int, what: str) -> None:
-    _refuse_large(size // 4, f"a quarter of {what}", "it is damaged, or too large: take clips of it")
+    _refuse_large(size, what, "it is damaged, or too large: take clips of it", 4 * MEMORY_LIMIT)
 
 
 _THREADED: Final = (FittedPixels, FittedMask, CoarseMask)
