@@ -1508,10 +1508,8 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     drawn = isinstance(wanted.view, Masks) and wanted.view.negatives > 0
     texts = {*wanted.columns.values(), *(() if shard.patients is None else ["patient"])}
     table = _read_index(place, shard.path, sorted(texts), _ABSENCE if drawn else (), _RANGE if wanted.ranges else ())
-    rows = np.ones(table.num_rows, np.bool_)
     values: dict[str, set[str | None]] = {}
-    if shard.patients is not None:
-        rows &= _is_in(table["patient"], shard.patients)
+    rows = np.ones(table.num_rows, np.bool_) if shard.patients is None else _is_in(table["patient"], shard.patients)
     for name, field in wanted.columns.items():
         values[name] = set(pc.unique(table[field]).to_pylist())
         rows &= _is_in(table[field], getattr(wanted, name))
@@ -1537,7 +1535,7 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
         try:
             rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted)
         except DatasetError as error:
-            raise DatasetError(f"{place.name}: {shard}: {error}; 'sa-med2d build' writes them so") from None
+            raise DatasetError(f"{place.name}: {shard.path}: {error}; 'sa-med2d build' writes them so") from None
     else:
         rows &= shows | (empty > 0)
     good &= rows[owner]
@@ -1547,9 +1545,7 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
         count = int(good.sum() + empty[rows].sum())
     elif isinstance(wanted.view, Clip):
         count = sum(len(wanted.view.runs(numbers)) for numbers in stacks or ())
-    ranges = _ranges(table) if wanted.ranges else None
-    if ranges is not None:
-        ranges = [pair for pair, kept in zip(ranges, rows.tolist(), strict=True) if kept]
+    ranges = list(itertools.compress(_ranges(table), rows.tolist())) if wanted.ranges else None
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
