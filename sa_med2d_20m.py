@@ -2156,7 +2156,7 @@ Resize = Literal["pad", "stretch", "crop"]
 class Output:
     """Images and masks as a network takes them, ``decode=Output(...)``.
 
-    With a size, rows of single masks, of class maps and of clips have the same columns and shapes, whatever the config:
+    With a size, rows of single masks and of class maps have the same columns and shapes, whatever the config:
     what the default collate of torch makes batches of. Lists of changing length are left out of them (``masks``,
     ``absent``, ``not_annotated``, ``dropped``), and what is not known is NaN, -1 or an empty text instead of null. Rows
     of images keep everything; `collate` makes batches of them. ``height``, ``width``, ``spacing``, boxes, points and
@@ -2177,7 +2177,7 @@ class Output:
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
         kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
-        threads: How many decode at once, in each process. The order of rows is the same.
+        threads: How many decode the next rows of a stream, in each process. The order of rows is the same.
     """
 
     size: int | tuple[int, int] | None = None
@@ -3936,6 +3936,8 @@ def load(
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
+    if output is not None and not streaming:  # what is copied is not decoded
+        output = dataclasses.replace(output, threads=1)
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         dealt = _dealt(_shards(scope), reading, balance)
@@ -4463,7 +4465,7 @@ def _builder() -> type:
         """A config, with the view and the decoding of `load`; ``data_dir`` is its path."""
 
         view: ViewName = "image"
-        decode: Decode = "numpy"
+        decode: Decode | Output = "numpy"
 
     class SAMed2D20M(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         """A built dataset as `datasets` 3.x loads it: ``load_dataset("sa_med2d_20m.py", "ct", data_dir="OUT")``.
@@ -4485,7 +4487,9 @@ def _builder() -> type:
             if self.config.data_dir is None:
                 raise DatasetError("data_dir is missing: the folder or repository that holds README.md and data/")
             place = _place(self.config.data_dir, None, None, {})
-            reading = _Reading(place, _Wanted(view=_view_of(self.config.view)))
+            output = _output_of(self.config.decode)
+            ranges = output is not None and output.window == "volume"
+            reading = _Reading(place, _Wanted(view=_view_of(self.config.view), ranges=ranges), output=output)
             generators = []
             for split in (files["split"] for files in _config(place, self.config.name)["data_files"]):
                 pieces = _dealt(_shards(_scope(place, self.config.name, split, _Filters())), reading, None).pieces

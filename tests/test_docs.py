@@ -167,7 +167,7 @@ def test_the_examples_of_training_run(built: Path, tmp_path: Path, number: int) 
     if "LOSSLESS" in example:
         (recipe,) = blocks("toml")
         (tmp_path / "MySpleen.toml").write_text(f'{recipe}\n[intensity]\nmode = "lossless"\n')
-        command = ["build", "MySpleen.toml", "--raw", built / "raw", "--out", "LOSSLESS", "--workers", "1"]
+        command = ["build", "MySpleen.toml", "--raw", str(built / "raw"), "--out", "LOSSLESS", "--workers", "1"]
         subprocess.run([sys.executable, "-m", "builder", *command], cwd=tmp_path, check=False, capture_output=True)
     ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
