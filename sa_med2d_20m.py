@@ -2230,7 +2230,7 @@ class Output:
         if fit is not None:
             pixels = fit.image(pixels)
         if pixels.ndim == 2 and channels == 3:
-            pixels = np.repeat(pixels[..., np.newaxis], 3, axis=2)
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
         if self.normalise is not None:
             mean, deviation = (np.array(numbers, np.float32) for numbers in NORMALISATIONS[self.normalise])
             pixels = (pixels.astype(np.float32) - mean) / deviation
@@ -3527,12 +3527,12 @@ def _refitted(entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> 
     if not entry["area"]:
         return dict(entry)
     region = fit.region(entry["bbox"])
-    rows, columns = np.nonzero(layers[entry["layer"]][region] == entry["id"])
-    if not rows.size:
+    found = (layers[entry["layer"]][region] == entry["id"]).astype(np.uint8)
+    area = int(np.count_nonzero(found))
+    if not area:
         return None
-    top, left = int(rows.min()), int(columns.min())
-    sides = [int(columns.max()) - left + 1, int(rows.max()) - top + 1]
-    return {**entry, "bbox": [region[1].start + left, region[0].start + top, *sides], "area": int(rows.size)}
+    left, top, width, height = cv2.boundingRect(found)
+    return {**entry, "bbox": [region[1].start + left, region[0].start + top, width, height], "area": area}
 
 
 def _with_vanished(record: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
