@@ -96,6 +96,8 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-DRIVE": _CLOSED,
     # https://github.com/vanvalenlab/deepcell-tf/blob/master/LICENSE: academic use, duties of notice
     "LicenseRef-DeepCell-NonCommercial": _CLOSED,
+    # https://fetachallenge.github.io/pages/Data_download: research and education only
+    "LicenseRef-FeTA": _CLOSED,
     # https://glas.grand-challenge.org/Dataset: research only
     "LicenseRef-GlaS": _CLOSED,
     # https://github.com/PerceptionComputingLab/INSTANCE2022, Agreements: not to be passed on
