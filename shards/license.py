@@ -96,7 +96,7 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-DRIVE": _CLOSED,
     # https://github.com/vanvalenlab/deepcell-tf/blob/master/LICENSE: academic use, duties of notice
     "LicenseRef-DeepCell-NonCommercial": _CLOSED,
-    # https://github.com/fetachallenge/fetachallenge.github.io, pages/Data_download.markdown: research and education only
+    # https://github.com/fetachallenge/fetachallenge.github.io, its page Data_download: research and education only
     "LicenseRef-FeTA": _CLOSED,
     # https://glas.grand-challenge.org/Dataset: research only
     "LicenseRef-GlaS": _CLOSED,
