@@ -83,12 +83,21 @@ TERMS: Final[dict[str, Terms]] = {
     # and without fee, with the copyright notice
     "LicenseRef-MNI-ICBM152": Terms(),
     # terms of their own that do not allow, or do not speak of, passing the data on; what is not said is not allowed
-    # https://www.med.upenn.edu/sbia/brats2018/data.html: own research alone, with citation
+    # https://www.med.upenn.edu/sbia/brats2018/data.html, and the rules of 2021 on Synapse (syn25829067): own research
+    # alone, with citation
     "LicenseRef-BraTS": _CLOSED,
+    # https://cause07.grand-challenge.org/Rules/: neither data nor derived data are passed on
+    "LicenseRef-CAUSE07": _CLOSED,
+    # https://github.com/ieee8023/covid-chestxray-dataset: each image has a licence of its own, some have none
+    "LicenseRef-COVID-ChestXray": _CLOSED,
+    # https://polyp.grand-challenge.org/CVCClinicDB/: research and teaching only, no commercial use
+    "LicenseRef-CVC-ClinicDB": _CLOSED,
     # http://www.isi.uu.nl/Research/Databases/DRIVE/: not to be passed on, no commercial use
     "LicenseRef-DRIVE": _CLOSED,
     # https://github.com/vanvalenlab/deepcell-tf/blob/master/LICENSE: academic use, duties of notice
     "LicenseRef-DeepCell-NonCommercial": _CLOSED,
+    # https://github.com/fetachallenge/fetachallenge.github.io, its page Data_download: research and education only
+    "LicenseRef-FeTA": _CLOSED,
     # https://glas.grand-challenge.org/Dataset: research only
     "LicenseRef-GlaS": _CLOSED,
     # https://github.com/PerceptionComputingLab/INSTANCE2022, Agreements: not to be passed on
