@@ -105,6 +105,12 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-RIM-ONE-DL": _CLOSED,
     # https://ski10.grand-challenge.org/Rules/: neither data nor derived data are passed on
     "LicenseRef-SKI10": _CLOSED,
+    # https://sliver07.grand-challenge.org/Rules/: neither data nor derived data are passed on, no commercial use
+    "LicenseRef-SLIVER07": _CLOSED,
+    # https://github.com/GewelsJI/VPS, README, section 9: not to be passed on, no commercial use
+    "LicenseRef-SUN-SEG": _CLOSED,
+    # https://github.com/PerceptionComputingLab/TDSC-ABUS2023, AGREEMENTS: not to be passed on
+    "LicenseRef-TDSC-ABUS2023": _CLOSED,
     # https://vessel12.grand-challenge.org/Details/: only to take part in the challenge
     "LicenseRef-VESSEL12": _CLOSED,
 }
