@@ -103,6 +103,8 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-MRBrainS13": _CLOSED,
     # https://doi.org/10.34894/E0U32Q: terms of UMC Utrecht that come with the data
     "LicenseRef-MRBrainS18": _CLOSED,
+    # http://oasis-brains.org/#access: a data use agreement
+    "LicenseRef-OASIS": _CLOSED,
     # https://github.com/PerceptionComputingLab/PARSE2022, Agreements: not to be passed on
     "LicenseRef-PARSE2022": _CLOSED,
     # https://ravir.grand-challenge.org/data/: research only, by a protocol that those accept who ask for the data
@@ -113,6 +115,8 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-RIM-ONE-DL": _CLOSED,
     # https://medicine.uiowa.edu/eye/rite-dataset: research only, by a form
     "LicenseRef-RITE": _CLOSED,
+    # https://segrap2023.grand-challenge.org/dataset/: for those who take part, not to be passed on
+    "LicenseRef-SegRap2023": _CLOSED,
     # https://ski10.grand-challenge.org/Rules/: neither data nor derived data are passed on
     "LicenseRef-SKI10": _CLOSED,
     # https://sliver07.grand-challenge.org/Rules/: neither data nor derived data are passed on, no commercial use
