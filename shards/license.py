@@ -107,6 +107,8 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-OASIS": _CLOSED,
     # https://github.com/PerceptionComputingLab/PARSE2022, Agreements: not to be passed on
     "LicenseRef-PARSE2022": _CLOSED,
+    # https://www.fc.up.pt/addi/ph2%20database.html: research and education, not to be passed on, no commercial use
+    "LicenseRef-PH2": _CLOSED,
     # https://ravir.grand-challenge.org/data/: research only, by a protocol that those accept who ask for the data
     "LicenseRef-RAVIR": _CLOSED,
     # https://refuge.grand-challenge.org/Rules/: for registered teams
