@@ -244,21 +244,16 @@ print(json.dumps([rows, chosen, sorted(default)]))
     assert "| Magnet | [CC-BY-NC-4.0]" in cold.git("show", "main:LICENSE.md")
 
 
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
+def test_a_card_that_the_hub_refuses_is_known_before_data_goes_up(publisher: Publisher, out: Path) -> None:
+    for status, said in (
         (413, r"the Hub does not take the card: its [\d,]+ bytes are too many; publish fewer"),
         (400, "does not take the card"),
-    ],
-)
-def test_a_card_that_the_hub_refuses_is_known_before_data_goes_up(
-    publisher: Publisher, out: Path, status: int, said: str
-) -> None:
-    publisher.hub.faults.add("POST /api/validate-yaml", status=status)
-    code, words = publisher.run("publish", out, REPO)
-    assert code == 1
-    assert re.search(said, words), words
-    assert (publisher.tree(), publisher.sent()) == (set(), 0)
+    ):
+        publisher.hub.faults.add("POST /api/validate-yaml", status=status)
+        code, words = publisher.run("publish", out, REPO)
+        assert code == 1
+        assert re.search(said, words), words
+        assert (publisher.tree(), publisher.sent()) == (set(), 0)
     assert publisher.run("publish", out, REPO)[0] == 0
 
 
@@ -284,7 +279,9 @@ def add_own_data(folder: Path, license_id: str, access: str) -> None:
     build(folder, recipe)
 
 
-@pytest.mark.parametrize(("license_id", "access"), [("unknown", "open"), ("CC-BY-4.0", "private")])
+@pytest.mark.parametrize(
+    ("license_id", "access"), [("unknown", "open"), pytest.param("CC-BY-4.0", "private", marks=pytest.mark.slow)]
+)
 def test_configs_of_the_folder_stay_at_home(publisher: Publisher, out: Path, license_id: str, access: str) -> None:
     """Neither the card of a repository nor any of its files names a config that holds everything, or what it holds."""
     add_own_data(out.parent, license_id, access)
@@ -910,29 +907,27 @@ print(json.dumps(1))
     )
 
 
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        ("table.slice(1)", "its manifest says"),
-        ("table.drop_columns('key')", "is no index of this version"),
-        (
-            "table.set_column(table.column_names.index('license'), 'license', pa.array(['CC0-1.0'] * len(table)))",
-            "has rows whose license is 'cc0-1.0', expected 'cc-by-nc-4.0'",
-        ),
-        (
-            "table.set_column(table.column_names.index('shard'), 'shard', pa.array(['data/x.tar'] * len(table)))",
-            "has rows whose shard is 'data/x.tar'",
-        ),
-    ],
-)
-def test_an_index_that_somebody_changed_gives_no_rows(publisher: Publisher, out: Path, damage: str, said: str) -> None:
+DAMAGES = {
+    "table.slice(1)": "its manifest says",
+    "table.drop_columns('key')": "is no index of this version",
+    "table.set_column(table.column_names.index('license'), 'license', pa.array(['CC0-1.0'] * len(table)))": (
+        "has rows whose license is 'cc0-1.0', expected 'cc-by-nc-4.0'"
+    ),
+    "table.set_column(table.column_names.index('shard'), 'shard', pa.array(['data/x.tar'] * len(table)))": (
+        "has rows whose shard is 'data/x.tar'"
+    ),
+}
+
+
+def test_an_index_that_somebody_changed_gives_no_rows(publisher: Publisher, out: Path) -> None:
     """It blocks no take-down; it is named, and publishing that source again mends it."""
     assert publisher.run("publish", out, REPO, "--source", "Free", "--source", "Magnet")[0] == 0
-    another_index(publisher, out, damage)
-    code, words = publisher.run("publish", out, REPO, "--source", "Share")
-    assert code == 1
-    assert said in words
-    assert "publish that source too, which writes it again, or withdraw it" in words
+    for damage, said in DAMAGES.items():
+        another_index(publisher, out, damage)
+        code, words = publisher.run("publish", out, REPO, "--source", "Share")
+        assert code == 1
+        assert said in words
+        assert "publish that source too, which writes it again, or withdraw it" in words
     code, words = publisher.run("withdraw", "Free", REPO)
     assert code == 0, words
     assert said in words
