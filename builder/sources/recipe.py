@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
@@ -59,7 +60,7 @@ CONVERSION_KEYS: Final = frozenset({
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
     "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
     "masks.runs.image", "masks.runs.pixels", "masks.runs.label", "masks.runs.order", "masks.runs.first",
-    "masks.runs.relative",
+    "masks.runs.relative", "masks.layers", "masks.layer_axis", "raters.use", "raters.names",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
     "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue", "gates.contours_without_slice",
@@ -369,6 +370,9 @@ class Masks(Table):
             nonsense, and its array belongs to the image's voxel by voxel, as both are stored. ``reversed``: as
             ``index``, but its slices run the other way. ``names``: the image is a DICOM series, and the slices of the
             mask belong to its files in the order of their names, as those of a folder of pictures beside it do.
+        layers: Keys of ``[labels]`` that the layers of each mask file stand for, in their order: pages of a TIFF,
+            volumes of a 4D file, planes of an array. What ``ignore`` names is left out.
+        layer_axis: Which side of an array counts its layers, also those of raters.
     """
 
     threshold: float | None = None
@@ -383,6 +387,8 @@ class Masks(Table):
     min_area: MinArea = 100 / 65536
     runs: Runs = Runs()
     pair: Literal["space", "index", "reversed", "names"] = "space"
+    layers: list[str] = []
+    layer_axis: Literal["first", "last"] = "first"
 
     @property
     def ignored_values(self) -> frozenset[int]:
@@ -392,6 +398,43 @@ class Masks(Table):
     def ignores(self, name: str) -> bool:
         """Whether ``ignore`` names a class, a segment, a key of ``[labels]`` or what ``{label}`` captures."""
         return any(fnmatchcase(normalise(name), normalise(str(entry))) for entry in self.ignore)
+
+
+RATER_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_. -]*$"
+RATER_NAME_IN_WORDS: Final = "letters, digits, blanks, dots, hyphens and underscores, a letter or digit first"
+_RaterName = Annotated[str, Field(pattern=RATER_NAME)]
+JOINED: Final = ("majority", "union")
+"""Values of ``raters.use`` that make one set of masks of those of several raters."""
+
+
+class Raters(Table):
+    """``[raters]``: what becomes of the masks that several raters drew of one image.
+
+    ``{rater}`` in a mask pattern tells raters apart, or each mask file holds a layer of each.
+
+    Attributes:
+        use: ``each``: each rater's masks are a case of their own, called ``case@rater``. ``majority``: a pixel is of a
+            class where more than half of the raters of its case say so, so a tie is background. ``union``: where one
+            of them says so. Else the name of the rater whose masks are taken.
+        names: Names of the raters. With ``{rater}``: those that count, by default all. Without: what the layers of each
+            mask file are, in their order: pages of a TIFF, volumes of a 4D file, planes of an array; a file of fewer
+            layers lacks the last raters.
+    """
+
+    use: _RaterName | None = None
+    names: list[_RaterName] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        reserved = {"each", *JOINED} & set(self.names)
+        if reserved or len(set(self.names)) != len(self.names):
+            what = f"{sorted(reserved)[0]} is no name of a rater" if reserved else "one name stands there twice"
+            raise ValueError(f"names: {what}")
+        if self.use is None and self.names:
+            raise ValueError("use: is missing: each, majority, union, or one of the names")
+        if self.names and self.use not in ("each", *JOINED, *self.names):
+            raise ValueError(f"use: {self.use!r}: expected each, majority, union, or one of the names")
+        return self
 
 
 GateName = Literal[
@@ -675,6 +718,7 @@ class Recipe(SourceMetadata):
         labels: Pixel value, colour, captured ``{label}`` or ``"*"`` -> class.
         regions: Name of a union -> the keys of ``labels`` that it joins.
         masks: See `Masks`.
+        raters: See `Raters`.
         gates: See `Gates`.
         limits: See `Limits`.
         resample_masks: Bring masks that lie on another grid to the image's, by nearest neighbour.
@@ -700,6 +744,7 @@ class Recipe(SourceMetadata):
     labels: dict[str, LabelField] = {}
     regions: dict[str, list[int | str]] = {}
     masks: Masks = Masks()
+    raters: Raters = Raters()
     gates: Gates = Gates()
     limits: Limits = Limits()
     resample_masks: bool = False
@@ -728,6 +773,8 @@ class Recipe(SourceMetadata):
             self._check_single_class,
             self._check_ignored,
             self._check_pair,
+            self._check_layers,
+            self._check_raters,
             self._check_regions,
             self._check_identifiers,
             self._check_channels,
@@ -738,8 +785,18 @@ class Recipe(SourceMetadata):
 
     @property
     def labels_by_file(self) -> bool:
-        """Whether the mask patterns capture ``{label}``, so that a mask file holds one class."""
-        return any("label" in mask.captures for mask in self.files.mask)
+        """Whether a mask file, or each of its layers, holds one class, which ``{label}`` or ``masks.layers`` names."""
+        return bool(self.masks.layers) or any("label" in mask.captures for mask in self.files.mask)
+
+    @property
+    def raters_by_file(self) -> bool:
+        """Whether ``{rater}`` in the mask patterns tells raters apart."""
+        return any("rater" in mask.captures for mask in self.files.mask)
+
+    @property
+    def layers(self) -> list[str]:
+        """What the layers of each mask file are called, classes or raters; empty where a file holds one mask."""
+        return self.masks.layers or ([] if self.raters_by_file else self.raters.names)
 
     @property
     def colours(self) -> bool:
@@ -837,6 +894,33 @@ class Recipe(SourceMetadata):
         if pair == "names" and not self.files.image.text.endswith("/"):
             raise ValueError('masks: pair = "names" needs images that are DICOM series: files.image ends in "/"')
 
+    def _check_layers(self) -> None:
+        layers = self.masks.layers
+        if not layers:
+            return
+        unknown = [name for name in layers if name not in self.labels and not self.masks.ignores(name)]
+        if unknown or len(set(layers)) != len(layers):
+            what = f"{', '.join(unknown)}: neither in [labels] nor in masks.ignore" if unknown else "one is named twice"
+            raise ValueError(f"masks: layers: {what}")
+        if self.masks.segments or any("label" in mask.captures for mask in self.files.mask):
+            raise ValueError("masks: layers: goes neither with segments nor with {label} in the mask pattern")
+
+    def _check_raters(self) -> None:
+        rule = self.raters
+        if "rater" in self.files.image.captures:
+            raise ValueError("files.image: {rater} belongs into a mask pattern")
+        if rule.use is None and self.raters_by_file:
+            raise ValueError("raters: use is missing, as {rater} in the mask pattern tells several raters apart")
+        if rule.use is not None and not self.raters_by_file and (not rule.names or self.masks.layers):
+            raise ValueError(
+                "raters: neither does a mask pattern capture {rater}, nor do names say which raters drew the layers of "
+                "each mask file"
+            )
+        if rule.use is not None and not self.raters_by_file and self.masks.segments:
+            raise ValueError("raters: files of named masks have no layers; tell raters apart by {rater}")
+        if rule.use in JOINED and self.masks.instances:
+            raise ValueError(f"raters: use = {rule.use!r} joins classes, and goes not with masks.instances")
+
     def _check_dicom(self) -> None:
         dicom = self.files.dicom
         if dicom is not None and dicom.mask.named_masks != self.masks.segments:
@@ -899,6 +983,12 @@ def _canonical(value: Any, key: str) -> Any:
     if isinstance(value, list):
         return [_canonical(entry, key) for entry in value]
     return value.text if isinstance(value, Pattern) else value
+
+
+def mask_rules(recipe: Recipe) -> ReadRules:
+    """`read_rules` for masks, which may be another array, or another half, of a file than the image."""
+    files = recipe.files
+    return replace(read_rules(recipe), variable=files.variables.mask, half=files.halves.mask)
 
 
 def read_rules(recipe: Recipe) -> ReadRules:

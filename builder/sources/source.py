@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builder.readers.rules import ReadRules
 from builder.sources.classes import SourceClasses
-from builder.sources.recipe import Recipe, read_rules
+from builder.sources.recipe import Recipe, mask_rules, read_rules
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,4 @@ class Source:
 
     def mask_rules(self, members: Sequence[str] = ()) -> ReadRules:
         """`rules_for` for masks, which may be another array, or another half, of a file than the image."""
-        files = self.recipe.files
-        return replace(self.rules_for(members), variable=files.variables.mask, half=files.halves.mask)
+        return replace(mask_rules(self.recipe), members=tuple(self.root / member for member in members))

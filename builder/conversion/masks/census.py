@@ -15,6 +15,7 @@ from builder.annotations.segments import read_named_masks
 from builder.cases.case import Case, MaskFile
 from builder.conversion.inputs import annotation_request, read_case_image
 from builder.conversion.masks.class_layers import key_of
+from builder.conversion.masks.layers import layer_of
 from builder.conversion.masks.values import count_values
 from builder.errors import CaseError
 from builder.readers.files import read_again
@@ -97,6 +98,8 @@ def _names(case: Case, file: MaskFile, source: Source) -> Counts:
 
 def _pixels(file: MaskFile, source: Source) -> Counts:
     image = read_again(source.root, file.path, source.mask_rules(file.members))
+    if file.layer is not None:
+        image = layer_of(image, file, source.recipe)
     if source.recipe.colours and not _is_grey(image):
         return _colours(image.array)
     values = _values(image)

@@ -46,7 +46,7 @@ class ClassLayer:
 
 def class_layers(
     files: Sequence[MaskFile],
-    read: Callable[[str], Picture | Volume],
+    read: Callable[[MaskFile], Picture | Volume],
     read_named: ReadNamed,
     shape: tuple[int, int, int],
     *,
@@ -57,7 +57,7 @@ def class_layers(
 
     Args:
         files: The mask files, at least one.
-        read: Reads a mask by its path, in LPS axes and on the image's grid; raises CaseError.
+        read: Reads a mask, in LPS axes and on the image's grid; raises CaseError.
         read_named: Reads named masks by their file; raises CaseError.
         shape: (Z, Y, X) of the image; Z is 1 for a picture.
         encoding: How the files encode classes.
@@ -76,16 +76,16 @@ def class_layers(
         return _segment_layers(usable, read_named, shape, encoding=encoding, gates=gates)
     if rule.instances:
         return _instance_layers(usable, read, encoding)
-    layers, tally = _ClassLayers(shape, encoding.dtype), Tally()
+    layers, tally = JoinedLayers(shape, encoding.dtype), Tally()
 
     def read_map(file: MaskFile) -> tuple[npt.NDArray[Any], Tally]:
-        class_map, unnamed = read_class_map(read(file.path), file, encoding)
+        class_map, unnamed = read_class_map(read(file), file, encoding)
         return class_map, apply_gate(gates, "unnamed_values", file.path, unnamed)
 
-    for file in sorted(files, key=lambda file: (numbers.get(file.label or "", 0), file.path)):
+    for file in sorted(files, key=lambda file: (numbers.get(file.label or "", 0), file.path, file.layer or 0)):
         if file.label is not None or rule.threshold is not None or rule.inverted:
             key = file.label if file.label is not None else next(iter(encoding.labels))
-            binary = usable.take(file, lambda file: foreground(read(file.path), file, rule))
+            binary = usable.take(file, lambda file: foreground(read(file), file, rule))
             if binary is not None:
                 layers.add(binary, numbers[key])
         else:
@@ -136,12 +136,12 @@ class _UsableMasks:
 
 
 def _instance_layers(
-    usable: _UsableMasks, read: Callable[[str], Picture | Volume], encoding: MaskEncoding
+    usable: _UsableMasks, read: Callable[[MaskFile], Picture | Volume], encoding: MaskEncoding
 ) -> tuple[list[ClassLayer], Tally]:
     """A layer for each instance map."""
     layers = []
     for file in usable.files:
-        objects = usable.take(file, lambda file: instance_numbers(read(file.path), file, encoding.rule))
+        objects = usable.take(file, lambda file: instance_numbers(read(file), file, encoding.rule))
         if objects is not None:
             layers.append(ClassLayer(objects, encoding.numbers[ANY_INSTANCE if file.label is None else file.label]))
     return layers, usable.tally
@@ -174,7 +174,7 @@ def _segment_layers(
     if all(named is None for _, (named, _) in found):
         names = listed(file.path for file, _ in found)
         raise CaseError("match", found[0][0].path, f"the image is none of those that {names} is about")
-    layers = _ClassLayers(shape, encoding.dtype)
+    layers = JoinedLayers(shape, encoding.dtype)
     objects: dict[int, _InstanceLayers] = defaultdict(_InstanceLayers)
     for _, (named, _) in found:
         for segment, number in named or ():
@@ -242,7 +242,7 @@ class _InstanceLayers:
         _add_mask(self.arrays, binary, np.uint16(self._count), self._full)
 
 
-class _ClassLayers:
+class JoinedLayers:
     """Class layers while they are filled: each class stands whole in one of them."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: type) -> None:
