@@ -69,7 +69,7 @@ def layered(recipe: Recipe, root: Path, mask: MaskFile, rules: ReadRules) -> lis
         kept = [(number, name) for number, name in enumerate(names) if not recipe.leaves_out(name)]
         return [replace(mask, label=name, layer=number) for number, name in kept]
     count = len(names)
-    if recipe.masks.layer_axis == "first" and not recipe.files.frames:
+    if recipe.masks.layer_axis == "first" and not recipe.files.frames and not recipe.layers_by_array:
         try:
             shape = read_header(root, mask.path, rules).shape
         except CaseError:

@@ -39,8 +39,10 @@ def read_case_image(case: Case, file: ImageFile, source: Source) -> tuple[Pictur
         CaseError: It cannot be read, or a gate holds it back.
     """
     number = case.frame if file.channel is None else file.channel
+    if isinstance(source.recipe.files.variables.image, list):  # each channel is an array of its own
+        number = None
     read = read_image if number is None else read_again
-    image = _member(read(source.root, file.path, source.rules_for(file.members)), number, file, source)
+    image = _member(read(source.root, file.path, source.image_rules(file.members, file.channel)), number, file, source)
     gates = source.recipe.gates
     tally = check_identity(image.identity, file.path, source.recipe.modality, gates)
     image, replaced = without_nonfinite(image)
@@ -78,12 +80,12 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
 
     def read(file: MaskFile) -> Picture | Volume:
         path = file.path
-        rules = replace(source.mask_rules(case.members(path)), geometry=not by_index)
+        rules = replace(source.mask_rules(file.members, file.layer), geometry=not by_index)
         if case.frame is None:
             mask = (read_image if file.layer is None else read_again)(source.root, path, rules)
         else:
             mask = _frame_of_mask(read_again(source.root, path, rules), path, case, source)
-        if file.layer is not None:
+        if file.layer is not None and not source.recipe.layers_by_array:
             mask = layer_of(mask, file, source.recipe)
         if isinstance(mask, PictureSeries | VolumeSeries):
             raise CaseError("read", path, f"the mask holds {len(mask.array)} images, expected one")

@@ -239,7 +239,8 @@ def estimated_bytes(case: Case, source: Source) -> int:
     except CaseError:
         return 0
     shape = header.shape
-    single = case.frame is not None or case.images[0].channel is not None
+    by_array = isinstance(source.recipe.files.variables.image, list)
+    single = case.frame is not None or (case.images[0].channel is not None and not by_array)
     if len(shape) == 2 or (single and not header.placed):
         return shape[-2] * shape[-1] * len(case.images)
     shape = shape[-3:]

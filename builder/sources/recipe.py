@@ -162,18 +162,30 @@ _NO_PATTERN: Final = Pattern("{case}//")
 """What stands for ``files.image`` where ``[files.dicom]`` finds the images; it matches no path."""
 
 
+_ArrayName = Annotated[str, Field(min_length=1)]
+
+
 class Variables(Table):
-    """``files.variables``: which arrays are meant in files that hold several: ``.npz`` and ``.mat``.
+    """``files.variables``: which arrays are meant in files that hold several: ``.npz``, ``.mat`` and ``.h5``.
 
     With both named, one file may hold image and mask, and ``image`` and ``mask`` be one pattern.
 
     Attributes:
-        image: Name of the array of an image, with dots or slashes between the fields of structs: ``cjdata.image``.
-        mask: The same of a mask.
+        image: Name of the array of an image, with dots or slashes between the fields of structs and groups:
+            ``cjdata.image``. A list has an array for each of ``files.channels``.
+        mask: The same of a mask. A list has an array for each rater (``raters.names``) or class (``masks.layers``).
     """
 
-    image: Annotated[str, Field(min_length=1)] | None = None
-    mask: Annotated[str, Field(min_length=1)] | None = None
+    image: _ArrayName | Annotated[list[_ArrayName], Field(min_length=1)] | None = None
+    mask: _ArrayName | Annotated[list[_ArrayName], Field(min_length=1)] | None = None
+
+    def of_image(self, channel: int | None) -> str | None:
+        """The array of a channel, or the one that is meant; the first where none is asked for."""
+        return self.image[channel or 0] if isinstance(self.image, list) else self.image
+
+    def of_mask(self, layer: int | None) -> str | None:
+        """The array of a layer, or the one that is meant; the first where none is asked for."""
+        return self.mask[layer or 0] if isinstance(self.mask, list) else self.mask
 
 
 Half = Literal["left", "right", "top", "bottom"]
@@ -799,6 +811,11 @@ class Recipe(SourceMetadata):
         return self.masks.layers or ([] if self.raters_by_file else self.raters.names)
 
     @property
+    def layers_by_array(self) -> bool:
+        """Whether each layer of a mask file is an array of its own, which ``files.variables`` names."""
+        return isinstance(self.files.variables.mask, list)
+
+    @property
     def colours(self) -> bool:
         """Whether masks are colour-coded."""
         return any(COLOUR.fullmatch(key) for key in self.labels)
@@ -895,7 +912,13 @@ class Recipe(SourceMetadata):
             raise ValueError('masks: pair = "names" needs images that are DICOM series: files.image ends in "/"')
 
     def _check_layers(self) -> None:
-        layers = self.masks.layers
+        layers, variables = self.masks.layers, self.files.variables
+        for key, arrays, names, named in (
+            ("image", variables.image, self.files.channels or [], "files.channels"),
+            ("mask", variables.mask, self.layers, "raters.names or masks.layers"),
+        ):
+            if isinstance(arrays, list) and len(arrays) != len(names):
+                raise ValueError(f"files.variables.{key}: {len(arrays)} arrays, but {named} has {len(names)} names")
         if not layers:
             return
         unknown = [name for name in layers if name not in self.labels and not self.masks.ignores(name)]
@@ -988,7 +1011,7 @@ def _canonical(value: Any, key: str) -> Any:
 def mask_rules(recipe: Recipe) -> ReadRules:
     """`read_rules` for masks, which may be another array, or another half, of a file than the image."""
     files = recipe.files
-    return replace(read_rules(recipe), variable=files.variables.mask, half=files.halves.mask)
+    return replace(read_rules(recipe), variable=files.variables.of_mask(None), half=files.halves.mask)
 
 
 def read_rules(recipe: Recipe) -> ReadRules:
@@ -998,6 +1021,6 @@ def read_rules(recipe: Recipe) -> ReadRules:
         recipe.limits.pixels,
         recipe.limits.bytes,
         files.series,
-        variable=files.variables.image,
+        variable=files.variables.of_image(None),
         half=files.halves.image,
     )

@@ -97,8 +97,8 @@ def _names(case: Case, file: MaskFile, source: Source) -> Counts:
 
 
 def _pixels(file: MaskFile, source: Source) -> Counts:
-    image = read_again(source.root, file.path, source.mask_rules(file.members))
-    if file.layer is not None:
+    image = read_again(source.root, file.path, source.mask_rules(file.members, file.layer))
+    if file.layer is not None and not source.recipe.layers_by_array:
         image = layer_of(image, file, source.recipe)
     if source.recipe.colours and not _is_grey(image):
         return _colours(image.array)

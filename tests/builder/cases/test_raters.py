@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import h5py
 import nibabel
 import numpy as np
 import numpy.typing as npt
@@ -279,3 +280,89 @@ def test_more_layers_than_raters_are_an_error(sa_med2d: Command, tmp_path: Path)
         "stage": "read",
         "reason": "the mask has 3 layers, raters.names names 2",
     }
+
+
+def test_raters_and_channels_are_arrays_of_one_file(sa_med2d: Command, tmp_path: Path) -> None:
+    random = np.random.default_rng(8)
+    drawn = {rater: np.stack([blocks(random) for _ in range(3)]) for rater in ("label_a1", "label_a2")}
+    images = {name: random.integers(0, 900, (3, *SIDES)).astype(np.float32) for name in ("t1", "t2")}
+    (tmp_path / "raw").mkdir()
+    with h5py.File(tmp_path / "raw/p.h5", "w") as file:
+        for name, array in {**images, **drawn}.items():
+            file.create_dataset(name, data=array, compression="gzip")
+        file["voxel_spacing"] = np.ones(3)
+    text = (
+        (RECIPE % "each")
+        .replace('"images/{case}.png"', '"{case}.h5"')
+        .replace('"masks/{case}_{rater}.png"', '"{case}.h5"')
+    )
+    text = text.replace(
+        "[labels]",
+        'channels = ["t1", "t2"]\nvariables = { image = ["t1", "t2"], mask = ["label_a1", "label_a2"] }\n[labels]',
+    ).replace('"endoscopy"', '"mr"')
+    found = build(sa_med2d, tmp_path / "raw", tmp_path / "out", text + 'names = ["1", "2"]\n')
+    assert {(record["case"], record["submodality"]) for record in found} == {
+        (f"p@{rater}", channel) for rater in "12" for channel in ("t1", "t2")
+    }
+    for record in found:
+        own = drawn[f"label_a{record['rater']}"][record["index"]]
+        np.testing.assert_array_equal(record["drawn"]["polyp"], own == 1)
+        stored = images[record["submodality"]][record["index"]]
+        assert record["intensity"]["min"] == stored.min()
+
+
+CELLS = """
+name = "Rated"
+title = "Pictures in one array, with the cells of a class in each layer of another"
+license = "MIT"
+modality = "histopathology"
+
+[files]
+image = "{case}/images.npy"
+mask = "{case}/masks.npy"
+frames = true
+
+[labels]
+first = "neoplastic_cell"
+second = "dead_cell"
+
+[masks]
+instances = true
+layers = ["first", "second", "background"]
+layer_axis = "last"
+ignore = ["background"]
+min_area = 0
+"""
+
+
+def test_layers_of_a_mask_are_classes_of_objects(sa_med2d: Command, tmp_path: Path) -> None:
+    random = np.random.default_rng(9)
+    pictures = random.integers(0, 255, (4, *SIDES, 3), np.uint8)
+    masks = np.zeros((4, *SIDES, 3), np.int32)
+    for number in range(4):  # two cells that touch, and a cell of the other class
+        masks[number, 2:8, 2:8, 0], masks[number, 2:8, 8:12, 0] = 7 + number, 5000
+        masks[number, 12:20, number : number + 9, 1] = 3
+    masks[..., 2] = (masks[..., :2] == 0).all(axis=-1)
+    (tmp_path / "raw/fold1").mkdir(parents=True)
+    np.save(tmp_path / "raw/fold1/images.npy", pictures.astype(np.float64))
+    np.save(tmp_path / "raw/fold1/masks.npy", masks.astype(np.float64))
+    (tmp_path / "Rated.toml").write_text(CELLS)
+    ran = sa_med2d("build", tmp_path / "Rated.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    found = {record["case"]: record for record in map(json.loads, json_members(tmp_path / "out"))}
+    assert set(found) == {f"fold1_frame{number:04d}" for number in range(4)}
+    for number in range(4):
+        held = found[f"fold1_frame{number:04d}"]["masks"]
+        assert [(mask["label"], mask["area"]) for mask in held] == [
+            ("neoplastic_cell", 36),
+            ("neoplastic_cell", 24),
+            ("dead_cell", 72),
+        ]
+        assert held[2]["bbox"] == [number, 12, 9, 8]
+    checked = sa_med2d("sources", "check", tmp_path / "Rated.toml", "--raw", tmp_path / "raw")
+    assert checked.code == 0, checked.err + checked.out
+    assert "background" not in checked.out.split("first")[0]
+
+
+def json_members(out: Path) -> list[bytes]:
+    return [data for name, data in members(out) if name.endswith(".json")]
