@@ -84,6 +84,8 @@ def keys_of(recipe: Recipe, example: Example) -> list[str]:
 
 def captured(recipe: Recipe, path: str) -> str | None:
     """What ``{label}`` captures in the path of a mask."""
+    if recipe.files.dicom is not None:
+        return None
     for pattern in recipe.files.mask:
         found = pattern.match(path)
         if found is not None:
@@ -165,6 +167,7 @@ def write_image(recipe: Recipe, path: Path, example: Example, squares: Squares, 
     arrays = recipe.files.variables.image
     times = len(recipe.files.channels or ()) or (FRAMES if recipe.files.frames else 0)
     if isinstance(arrays, list) or example.image.endswith(ARRAYS):
+        path.unlink(missing_ok=True)  # several examples may be of one file
         depth = np.uint8 if flat else np.int16
         drawn = [random.integers(0, 250, shape).astype(depth) for _ in range(times or 1)]
         write_variables(path, arrays, drawn if isinstance(arrays, list) else [np.stack(drawn) if times else drawn[0]])
