@@ -140,7 +140,7 @@ def plan_source(
         for number, chosen in enumerate(_cut(_tasks(cases, source), shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             shards.append(ShardPlan(shard, chosen))
-    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, people)
+    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, replace(people, nameable=not hashed))
 
 
 def finder(out: Path | None, processes: int, on_file: OnFile) -> Callable[[Recipe, Path], Discovery]:
