@@ -168,7 +168,6 @@ def overlaps_here(built: Mapping[str, People], there: Mapping[str, People]) -> t
                     same = one.space == other.space
                     both = one.splits.keys() & other.splits.keys()
                     torn = sorted(patient for patient in both if one.splits[patient] != other.splits[patient])
-                    counts = (len(both), len(torn)) if same else (None, None)
                     named = tuple(torn) if same and one.nameable and other.nameable else ()
                     pair = (first, second)
                     found[pair] = OverlapHere(
