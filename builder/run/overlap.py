@@ -171,7 +171,13 @@ def overlaps_here(built: Mapping[str, People], there: Mapping[str, People]) -> t
                     named = tuple(torn) if same and one.nameable and other.nameable else ()
                     pair = (first, second)
                     found[pair] = OverlapHere(
-                        pair, MEANINGS[overlap.kind], overlap.what, same, *counts, torn_patients=named
+                        sources=pair,
+                        meaning=MEANINGS[overlap.kind],
+                        what=overlap.what,
+                        same_space=same,
+                        shared=len(both) if same else None,
+                        torn=len(torn) if same else None,
+                        torn_patients=named,
                     )
     return tuple(found[pair] for pair in sorted(found))
 
