@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from builder.annotations.segments import DEFAULT_REQUEST, read_named_masks
 from builder.cases.case import MaskFile
 from builder.errors import CaseError
 from builder.readers.files import read_header
@@ -57,6 +58,14 @@ def counts(rule: Raters, rater: str) -> bool:
     return (not rule.names or rater in rule.names) and rule.use in ("each", *JOINED, rater)
 
 
+def _drawn_by(root: Path, mask: MaskFile) -> int | None:
+    """How many raters a file of named masks is by; None where that cannot be told, and the conversion says why."""
+    try:
+        return read_named_masks(root, mask.path, DEFAULT_REQUEST).raters
+    except CaseError:
+        return None
+
+
 def layered(recipe: Recipe, root: Path, mask: MaskFile, rules: ReadRules) -> list[MaskFile]:
     """A mask file as its layers, which stand for classes or for raters; itself where it has none.
 
@@ -69,6 +78,8 @@ def layered(recipe: Recipe, root: Path, mask: MaskFile, rules: ReadRules) -> lis
         kept = [(number, name) for number, name in enumerate(names) if not recipe.leaves_out(name)]
         return [replace(mask, label=name, layer=number) for number, name in kept]
     count = len(names)
+    if recipe.masks.segments:
+        return [replace(mask, rater=name, layer=number) for number, name in enumerate(names[: _drawn_by(root, mask)])]
     if recipe.masks.layer_axis == "first" and not recipe.files.frames and not recipe.layers_by_array:
         try:
             shape = read_header(root, mask.path, rules).shape

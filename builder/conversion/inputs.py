@@ -95,11 +95,11 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
         resampled.append(counted)
         return mask
 
-    def read_named(path: str) -> tuple[list[Segment] | None, Tally]:
+    def read_named(file: MaskFile) -> tuple[list[Segment] | None, Tally]:
         threshold = source.recipe.masks.threshold
         request = annotation_request(case.images[0].path, source, 0.5 if threshold is None else threshold)
-        named = read_named_masks(source.root, path, request)
-        tally = check_same_patient(image.identity, named.identity, path, gates)
+        named = read_named_masks(source.root, file.path, replace(request, rater=file.layer))
+        tally = check_same_patient(image.identity, named.identity, file.path, gates)
         return named.on(image), tally
 
     sides = image.array.shape

@@ -361,9 +361,9 @@ class Masks(Table):
         threshold: The mask is a grey picture; foreground is where its value is at least this. With ``segments``: the
             fraction from which a pixel of a fractional DICOM SEG is foreground (default 0.5).
         inverted: The mask is drawn the wrong way round: foreground is 0, or below the threshold.
-        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json), YOLO polygons (.txt) or those of ASAP and Aperio
-            (.xml), run lengths (.csv); ``[labels]`` has the names of segments, ROIs, categories, groups or layers, in
-            any case, with * and ?; those of YOLO are class numbers.
+        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json), YOLO polygons (.txt) or those of ASAP, Aperio and
+            LIDC-IDRI (.xml), run lengths (.csv); ``[labels]`` has the names of segments, ROIs, categories, groups or
+            layers, in any case, with * and ?; those of YOLO are class numbers.
         instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``. With
             ``segments``: each segment is an object of its own, else those of one class are joined.
         color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
@@ -430,7 +430,7 @@ class Raters(Table):
             of them says so. Else the name of the rater whose masks are taken.
         names: Names of the raters. With ``{rater}``: those that count, by default all. Without: what the layers of each
             mask file are, in their order: pages of a TIFF, volumes of a 4D file, planes of an array; a file of fewer
-            layers lacks the last raters.
+            layers lacks the last raters. XML of LIDC-IDRI has a layer for each reading session.
     """
 
     use: _RaterName | None = None
@@ -939,8 +939,9 @@ class Recipe(SourceMetadata):
                 "raters: neither does a mask pattern capture {rater}, nor do names say which raters drew the layers of "
                 "each mask file"
             )
-        if rule.use is not None and not self.raters_by_file and self.masks.segments:
-            raise ValueError("raters: files of named masks have no layers; tell raters apart by {rater}")
+        lidc = all(mask.text.endswith(".xml") for mask in self.files.mask) and bool(self.files.mask)
+        if rule.use is not None and not self.raters_by_file and self.masks.segments and not lidc:
+            raise ValueError("raters: files of named masks, but XML, have no layers; tell raters apart by {rater}")
         if rule.use in JOINED and self.masks.instances:
             raise ValueError(f"raters: use = {rule.use!r} joins classes, and goes not with masks.instances")
 

@@ -355,7 +355,7 @@ def write_segments(recipe: Recipe, root: Path, path: str, example: Example, keys
     elif path.endswith(".csv"):
         write_runs(recipe, root / path, Path(example.image), names, squares)
     elif path.endswith(".xml"):
-        write_outlines(root / path, names, squares)
+        (write_sessions if recipe.layers else write_outlines)(root / path, names, squares)
     elif path.endswith(".json"):
         write_coco(root / path, Path(example.image).name, names, squares)
     elif path.endswith(".txt"):
@@ -397,6 +397,23 @@ def write_outlines(path: Path, names: list[str], squares: Squares) -> None:
         for x, y in np.reshape(outline(squares, number), (-1, 2)):
             ElementTree.SubElement(vertices, "Vertex", X=str(x), Y=str(y), Z="0")
     ElementTree.ElementTree(annotations).write(path)
+
+
+def write_sessions(path: Path, _names: list[str], squares: Squares) -> None:
+    """A nodule in each of four reading sessions, as LIDC-IDRI has them: the first ring of pixels outside of it."""
+    row, column = squares.corner(0)
+    low, high = -1, BLOCK
+    ring = [*((at, low) for at in range(low, high + 1)), *((high, at) for at in range(high)), (high, high)]
+    ring += [*((at, high) for at in range(high - 1, low - 1, -1)), *((low, at) for at in range(high - 1, low, -1))]
+    edges = "".join(
+        f"<edgeMap><xCoord>{column + right}</xCoord><yCoord>{row + down}</yCoord></edgeMap>" for right, down in ring
+    )
+    heights = range(squares.depth // 3, 2 * squares.depth // 3)
+    rois = "".join(
+        f"<roi><imageZposition>{z}</imageZposition><inclusion>TRUE</inclusion>{edges}</roi>" for z in heights
+    )
+    session = f"<readingSession><unblindedReadNodule>{rois}</unblindedReadNodule></readingSession>"
+    path.write_text(f'<LidcReadMessage xmlns="http://www.nih.gov">{session * 4}</LidcReadMessage>')
 
 
 def outline(squares: Squares, number: int) -> list[float]:

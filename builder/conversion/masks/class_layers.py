@@ -27,8 +27,8 @@ from builder.readers.image import Picture, Volume
 from builder.sources.recipe import ANY_INSTANCE, Gates
 from shards.console import plural
 
-ReadNamed = Callable[[str], tuple[list[Segment] | None, Tally]]
-"""Path of a file -> its named masks on the grid of the image, None where it has none for it, and what gates did."""
+ReadNamed = Callable[[MaskFile], tuple[list[Segment] | None, Tally]]
+"""A file -> its named masks on the grid of the image, None where it has none for it, and what gates did."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _segment_layers(
     """Layers of named masks: of their classes, or of single objects where the recipe says so."""
 
     def read(file: MaskFile) -> tuple[list[tuple[Segment, int]] | None, Tally]:
-        segments, counted = read_named(file.path)
+        segments, counted = read_named(file)
         found = _named(segments or [], encoding)
         unnamed = _unnamed((segment.name for segment, number in found if number is None), encoding)
         counted += apply_gate(gates, "unnamed_values", file.path, *unnamed)
