@@ -11,7 +11,7 @@ from builder.cases.case import MaskFile
 from builder.errors import CaseError
 from builder.readers.files import read_header
 from builder.readers.rules import ReadRules
-from builder.sources.recipe import JOINED, Raters, Recipe
+from builder.sources.recipe import CLASSES, JOINED, OBJECTS, Raters, Recipe
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def layered(recipe: Recipe, root: Path, mask: MaskFile, rules: ReadRules) -> lis
     names = recipe.layers
     if not names:
         return [mask]
+    if recipe.masks.classed_objects:
+        return [replace(mask, layer=number) for number, name in enumerate(names) if name in (OBJECTS, CLASSES)]
     if recipe.masks.layers:
         kept = [(number, name) for number, name in enumerate(names) if not recipe.leaves_out(name)]
         return [replace(mask, label=name, layer=number) for number, name in kept]

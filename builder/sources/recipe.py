@@ -354,6 +354,11 @@ class Runs(Table):
     relative: bool = False
 
 
+OBJECTS: Final = "objects"
+CLASSES: Final = "classes"
+"""Names in ``masks.layers`` of the two layers that number objects and say their classes."""
+
+
 class Masks(Table):
     """``[masks]``: how pixel values of masks become classes.
 
@@ -383,7 +388,8 @@ class Masks(Table):
             ``index``, but its slices run the other way. ``names``: the image is a DICOM series, and the slices of the
             mask belong to its files in the order of their names, as those of a folder of pictures beside it do.
         layers: Keys of ``[labels]`` that the layers of each mask file stand for, in their order: pages of a TIFF,
-            volumes of a 4D file, planes of an array. What ``ignore`` names is left out.
+            volumes of a 4D file, planes of an array. What ``ignore`` names is left out. ``objects`` and ``classes`` are
+            two layers that belong together, with ``instances``: numbers of objects, and values that ``[labels]`` names.
         layer_axis: Which side of an array counts its layers, also those of raters.
     """
 
@@ -401,6 +407,11 @@ class Masks(Table):
     pair: Literal["space", "index", "reversed", "names"] = "space"
     layers: list[str] = []
     layer_axis: Literal["first", "last"] = "first"
+
+    @property
+    def classed_objects(self) -> bool:
+        """Whether one layer of a mask has the numbers of objects and another their classes."""
+        return {OBJECTS, CLASSES} <= set(self.layers)
 
     @property
     def ignored_values(self) -> frozenset[int]:
@@ -798,7 +809,8 @@ class Recipe(SourceMetadata):
     @property
     def labels_by_file(self) -> bool:
         """Whether a mask file, or each of its layers, holds one class, which ``{label}`` or ``masks.layers`` names."""
-        return bool(self.masks.layers) or any("label" in mask.captures for mask in self.files.mask)
+        layers = bool(self.masks.layers) and not self.masks.classed_objects
+        return layers or any("label" in mask.captures for mask in self.files.mask)
 
     @property
     def raters_by_file(self) -> bool:
@@ -860,7 +872,7 @@ class Recipe(SourceMetadata):
         kinds = {"colour" if COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
         if len(kinds) > 1:
             raise ValueError(f"labels: mixes {' and '.join(sorted(kinds))} keys")
-        if (ANY_INSTANCE in self.labels) != self.masks.instances:
+        if (ANY_INSTANCE in self.labels) != (self.masks.instances and not self.masks.classed_objects):
             raise ValueError('labels: "*" and masks.instances = true go together')
 
     def _check_single_class(self) -> None:
@@ -921,7 +933,11 @@ class Recipe(SourceMetadata):
                 raise ValueError(f"files.variables.{key}: {len(arrays)} arrays, but {named} has {len(names)} names")
         if not layers:
             return
-        unknown = [name for name in layers if name not in self.labels and not self.masks.ignores(name)]
+        classed = self.masks.classed_objects
+        known = {OBJECTS, CLASSES} if classed else set(self.labels)
+        unknown = [name for name in layers if name not in known and not self.masks.ignores(name)]
+        if classed and not self.masks.instances:
+            raise ValueError(f"masks: layers: {OBJECTS} and {CLASSES} need instances = true")
         if unknown or len(set(layers)) != len(layers):
             what = f"{', '.join(unknown)}: neither in [labels] nor in masks.ignore" if unknown else "one is named twice"
             raise ValueError(f"masks: layers: {what}")

@@ -28,7 +28,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
 
-from builder.sources.recipe import Example, Recipe
+from builder.sources.recipe import CLASSES, OBJECTS, Example, Recipe
 from tests.support.dicom_image import image_dataset, save
 from tests.support.dicom_masks import contour, dicom_file
 
@@ -238,7 +238,10 @@ def write_variables(path: Path, names: str | Sequence[str] | None, arrays: Seque
 
 def write_layers(recipe: Recipe, path: Path, keys: list[str], squares: Squares, *, flat: bool) -> None:
     """A mask file with a layer for each class or each rater."""
-    if recipe.masks.layers:
+    if recipe.masks.classed_objects:
+        held = {OBJECTS: range(1, len(keys) + 1), CLASSES: [int(key) for key in keys]}
+        layers = [shaped(squares.label_map(held.get(name, [])), squares, flat=flat) for name in recipe.layers]
+    elif recipe.masks.layers:
         planes = [squares.square(keys.index(name)) if name in keys else squares.square(0) * 0 for name in recipe.layers]
         layers = [shaped(plane.astype(np.int64), squares, flat=flat) for plane in planes]
     else:

@@ -20,7 +20,7 @@ from builder.conversion.masks.values import count_values
 from builder.errors import CaseError
 from builder.readers.files import read_again
 from builder.readers.image import Image, PictureSeries, VolumeSeries, grey_of, source_values
-from builder.sources.recipe import ANY_INSTANCE, Recipe
+from builder.sources.recipe import ANY_INSTANCE, CLASSES, Recipe
 from builder.sources.source import Source
 
 BACKGROUND: Final = "background"
@@ -107,7 +107,9 @@ def _pixels(file: MaskFile, source: Source) -> Counts:
     if threshold is not None:
         above = int(np.count_nonzero(values >= threshold))
         return {f"{threshold:g} and above": above, f"{_BELOW}{threshold:g}": values.size - above}
-    if not source.recipe.masks.instances:
+    rule = source.recipe.masks
+    classes = rule.classed_objects and file.layer == rule.layers.index(CLASSES)
+    if not rule.instances or classes:
         return {str(value): count for value, count in count_values(values).items()}
     counts = count_values(values)
     return {"0": counts.pop(0, 0), f"{len(counts):,} objects": sum(counts.values())}

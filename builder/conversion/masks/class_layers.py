@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
 
@@ -24,7 +24,7 @@ from builder.conversion.masks.encoding import MaskEncoding
 from builder.conversion.masks.values import foreground, instance_numbers, listed, look_up, read_class_map
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume
-from builder.sources.recipe import ANY_INSTANCE, Gates
+from builder.sources.recipe import ANY_INSTANCE, CLASSES, OBJECTS, Gates
 from shards.console import plural
 
 ReadNamed = Callable[[MaskFile], tuple[list[Segment] | None, Tally]]
@@ -74,6 +74,8 @@ def class_layers(
     usable = _UsableMasks(files, gates)
     if rule.segments:
         return _segment_layers(usable, read_named, shape, encoding=encoding, gates=gates)
+    if rule.classed_objects:
+        return _classed_objects(usable, read, shape, encoding=encoding, gates=gates)
     if rule.instances:
         return _instance_layers(usable, read, encoding)
     layers, tally = JoinedLayers(shape, encoding.dtype), Tally()
@@ -145,6 +147,35 @@ def _instance_layers(
         if objects is not None:
             layers.append(ClassLayer(objects, encoding.numbers[ANY_INSTANCE if file.label is None else file.label]))
     return layers, usable.tally
+
+
+def _classed_objects(
+    usable: _UsableMasks,
+    read: Callable[[MaskFile], Picture | Volume],
+    shape: tuple[int, int, int],
+    *,
+    encoding: MaskEncoding,
+    gates: Gates,
+) -> tuple[list[ClassLayer], Tally]:
+    """A layer for each class of each file, in which objects keep their numbers; their class stands in another layer."""
+    layers, tally = list[ClassLayer](), Tally()
+
+    def read_both(file: MaskFile) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Tally]:
+        numbers, classes = (replace(file, layer=encoding.rule.layers.index(name)) for name in (OBJECTS, CLASSES))
+        objects = instance_numbers(read(numbers), file, encoding.rule)
+        class_map, unnamed = read_class_map(read(classes), file, encoding)
+        return objects, class_map, apply_gate(gates, "unnamed_values", file.path, unnamed)
+
+    for file in usable.files:
+        if file.layer != encoding.rule.layers.index(OBJECTS):
+            continue
+        taken = usable.take(file, read_both)
+        if taken is not None:
+            objects, class_map, counted = taken
+            tally += counted
+            present = [number for number in np.unique(class_map).tolist() if number]
+            layers += [ClassLayer(np.where(class_map == number, objects, 0), number) for number in present]
+    return layers or [ClassLayer(np.zeros(shape, encoding.dtype))], tally + usable.tally
 
 
 def _segment_layers(

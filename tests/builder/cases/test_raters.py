@@ -364,5 +364,39 @@ def test_layers_of_a_mask_are_classes_of_objects(sa_med2d: Command, tmp_path: Pa
     assert "background" not in checked.out.split("first")[0]
 
 
+def test_numbers_and_classes_of_objects_in_two_layers(sa_med2d: Command, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(3).integers(0, 255, (2, *SIDES, 3), np.uint8)
+    masks = np.zeros((2, *SIDES, 2), np.uint16)
+    masks[0, 2:8, 2:8], masks[0, 2:8, 8:12], masks[0, 12:20, 3:9] = (7, 1), (900, 1), (8, 2)
+    masks[1, 4:9, 4:9] = (1, 3)  # a class that is left out
+    masks[1, 4:9, 9:12] = (2, 2)
+    (tmp_path / "raw").mkdir()
+    np.save(tmp_path / "raw/images.npy", pictures)
+    np.save(tmp_path / "raw/labels.npy", masks)
+    text = (
+        CELLS.replace("{case}/images", "{case}").replace("{case}/masks", "labels").replace("{case}.npy", "{case}s.npy")
+    )
+    text = text.replace('"labels.npy"', '"label{case}.npy"').replace('"{case}s.npy"', '"image{case}.npy"')
+    text = text.replace('"first", "second", "background"', '"objects", "classes"').replace("background", "dead_cell")
+    text = (
+        text.replace("first =", "1 =")
+        .replace("second =", "2 =")
+        .replace('"dead_cell"\n\n', '"epithelial_cell"\n3 = "dead_cell"\n\n')
+    )
+    (tmp_path / "Rated.toml").write_text(text)
+    ran = sa_med2d("build", tmp_path / "Rated.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err + text
+    found = {record["case"]: record["masks"] for record in map(json.loads, json_members(tmp_path / "out"))}
+    drawn = {case: [(mask["label"], mask["area"], mask["bbox"]) for mask in held] for case, held in found.items()}
+    assert drawn == {
+        "s_frame0000": [
+            ("neoplastic_cell", 36, [2, 2, 6, 6]),
+            ("neoplastic_cell", 24, [8, 2, 4, 6]),
+            ("epithelial_cell", 48, [3, 12, 6, 8]),
+        ],
+        "s_frame0001": [("epithelial_cell", 15, [9, 4, 3, 5])],
+    }
+
+
 def json_members(out: Path) -> list[bytes]:
     return [data for name, data in members(out) if name.endswith(".json")]
