@@ -364,6 +364,31 @@ def test_layers_of_a_mask_are_classes_of_objects(sa_med2d: Command, tmp_path: Pa
     assert "background" not in checked.out.split("first")[0]
 
 
+CLASSED = """
+name = "Rated"
+title = "Pictures in one array, with numbers and classes of cells in the two layers of another"
+license = "MIT"
+modality = "histopathology"
+
+[files]
+image = "{case}_images.npy"
+mask = "{case}_labels.npy"
+frames = true
+
+[labels]
+1 = "neoplastic_cell"
+2 = "epithelial_cell"
+3 = "dead_cell"
+
+[masks]
+instances = true
+layers = ["objects", "classes"]
+layer_axis = "last"
+ignore = ["dead_cell"]
+min_area = 0
+"""
+
+
 def test_numbers_and_classes_of_objects_in_two_layers(sa_med2d: Command, tmp_path: Path) -> None:
     pictures = np.random.default_rng(3).integers(0, 255, (2, *SIDES, 3), np.uint8)
     masks = np.zeros((2, *SIDES, 2), np.uint16)
@@ -371,30 +396,20 @@ def test_numbers_and_classes_of_objects_in_two_layers(sa_med2d: Command, tmp_pat
     masks[1, 4:9, 4:9] = (1, 3)  # a class that is left out
     masks[1, 4:9, 9:12] = (2, 2)
     (tmp_path / "raw").mkdir()
-    np.save(tmp_path / "raw/images.npy", pictures)
-    np.save(tmp_path / "raw/labels.npy", masks)
-    text = (
-        CELLS.replace("{case}/images", "{case}").replace("{case}/masks", "labels").replace("{case}.npy", "{case}s.npy")
-    )
-    text = text.replace('"labels.npy"', '"label{case}.npy"').replace('"{case}s.npy"', '"image{case}.npy"')
-    text = text.replace('"first", "second", "background"', '"objects", "classes"').replace("background", "dead_cell")
-    text = (
-        text.replace("first =", "1 =")
-        .replace("second =", "2 =")
-        .replace('"dead_cell"\n\n', '"epithelial_cell"\n3 = "dead_cell"\n\n')
-    )
-    (tmp_path / "Rated.toml").write_text(text)
+    np.save(tmp_path / "raw/x_images.npy", pictures)
+    np.save(tmp_path / "raw/x_labels.npy", masks)
+    (tmp_path / "Rated.toml").write_text(CLASSED)
     ran = sa_med2d("build", tmp_path / "Rated.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert ran.code == 0, ran.err + text
+    assert ran.code == 0, ran.err
     found = {record["case"]: record["masks"] for record in map(json.loads, json_members(tmp_path / "out"))}
     drawn = {case: [(mask["label"], mask["area"], mask["bbox"]) for mask in held] for case, held in found.items()}
     assert drawn == {
-        "s_frame0000": [
+        "x_frame0000": [
             ("neoplastic_cell", 36, [2, 2, 6, 6]),
             ("neoplastic_cell", 24, [8, 2, 4, 6]),
             ("epithelial_cell", 48, [3, 12, 6, 8]),
         ],
-        "s_frame0001": [("epithelial_cell", 15, [9, 4, 3, 5])],
+        "x_frame0001": [("epithelial_cell", 15, [9, 4, 3, 5])],
     }
 
 
