@@ -97,7 +97,7 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
 
     def read_named(file: MaskFile) -> tuple[list[Segment] | None, Tally]:
         threshold = source.recipe.masks.threshold
-        request = annotation_request(case.images[0].path, source, 0.5 if threshold is None else threshold)
+        request = annotation_request(case, source, 0.5 if threshold is None else threshold)
         named = read_named_masks(source.root, file.path, replace(request, rater=file.layer))
         tally = check_same_patient(image.identity, named.identity, file.path, gates)
         return named.on(image), tally
@@ -122,9 +122,12 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
     return layers, tally
 
 
-def annotation_request(image_file: str, source: Source, threshold: float = 0.5) -> AnnotationRequest:
-    """Which named masks of a file are those of an image, and how the recipe wants them read."""
-    runs = source.recipe.masks.runs
+def annotation_request(case: Case, source: Source, threshold: float = 0.5) -> AnnotationRequest:
+    """Which named masks of a file are those of a case, and how the recipe wants them read."""
+    runs, image_file = source.recipe.masks.runs, case.images[0].path
+    told = None if runs.name is None else runs.name.match(case.name)
+    if told is not None:
+        image_file = told["case"]
     table = None
     if runs.image is not None and runs.pixels is not None:
         table = RunTable(runs.image, runs.pixels, runs.label, runs.order, runs.first, runs.relative)

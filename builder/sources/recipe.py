@@ -59,8 +59,8 @@ CONVERSION_KEYS: Final = frozenset({
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
     "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
-    "masks.runs.image", "masks.runs.pixels", "masks.runs.label", "masks.runs.order", "masks.runs.first",
-    "masks.runs.relative", "masks.layers", "masks.layer_axis", "raters.use", "raters.names",
+    "masks.runs.image", "masks.runs.name", "masks.runs.pixels", "masks.runs.label", "masks.runs.order",
+    "masks.runs.first", "masks.runs.relative", "masks.layers", "masks.layer_axis", "raters.use", "raters.names",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
     "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue", "gates.contours_without_slice",
@@ -339,6 +339,8 @@ class Runs(Table):
 
     Attributes:
         image: Column that names the picture, with or without the ending of its file.
+        name: Pattern that finds ``{case}``, what this column calls a picture, in the name of its case, where the column
+            does not have the name of its file: ``"{case}_{*}"``.
         pixels: Column of the runs.
         label: Column that names the class; without it ``[labels]`` has the one key ``"*"``.
         order: Whether pixels are counted down the ``columns``, from left to right, or along the ``rows``.
@@ -347,11 +349,19 @@ class Runs(Table):
     """
 
     image: str | None = None
+    name: PatternField | None = None
     pixels: str | None = None
     label: str | None = None
     order: Literal["columns", "rows"] = "columns"
     first: Literal[0, 1] = 1
     relative: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _finds_a_case(cls, name: Pattern | None) -> Pattern | None:
+        if name is not None and name.captures != ("case",):
+            raise ValueError("expected a pattern over names of cases that captures {case} and nothing else")
+        return name
 
 
 OBJECTS: Final = "objects"

@@ -356,7 +356,9 @@ def write_segments(recipe: Recipe, root: Path, path: str, example: Example, keys
         mask.SeriesDescription, mask.BodyPartExamined = plain(tags.description), plain(tags.body_part)
         mask.save_as(written)
     elif path.endswith(".csv"):
-        write_runs(recipe, root / path, Path(example.image), names, squares)
+        told = None if recipe.masks.runs.name is None else recipe.masks.runs.name.match(example.case)
+        called = Path(example.image).stem if told is None else told["case"]
+        write_runs(recipe, root / path, called, names, squares)
     elif path.endswith(".xml"):
         (write_sessions if recipe.layers else write_outlines)(root / path, names, squares)
     elif path.endswith(".json"):
@@ -370,7 +372,7 @@ def write_segments(recipe: Recipe, root: Path, path: str, example: Example, keys
         write_structures(root / path, root / example.image, names, squares)
 
 
-def write_runs(recipe: Recipe, path: Path, image: Path, names: list[str], squares: Squares) -> None:
+def write_runs(recipe: Recipe, path: Path, image: str, names: list[str], squares: Squares) -> None:
     """Rows of a table of run lengths, added to those of other pictures."""
     table = recipe.masks.runs
     columns = [name for name in (table.image, table.label, table.pixels) if name is not None]
@@ -383,7 +385,7 @@ def write_runs(recipe: Recipe, path: Path, image: Path, names: list[str], square
         if table.relative:
             counted = starts - np.r_[0, edges[1:-1:2]]
         runs = " ".join(f"{start} {length}" for start, length in zip(counted, lengths, strict=True))
-        said = {table.image: image.stem, table.label: name, table.pixels: runs}
+        said = {table.image: image, table.label: name, table.pixels: runs}
         lines.append(",".join(said[column] for column in columns))
     with path.open("a") as file:
         file.write("".join(f"{line}\n" for line in lines))

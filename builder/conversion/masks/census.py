@@ -91,7 +91,7 @@ def unseen_labels(contents: Iterable[tuple[MaskFile, Counts]], recipe: Recipe) -
 
 def _names(case: Case, file: MaskFile, source: Source) -> Counts:
     image, _ = read_case_image(case, case.images[0], source)
-    request = annotation_request(case.images[0].path, source)
+    request = annotation_request(case, source)
     segments = read_named_masks(source.root, file.path, request).on(image)
     return dict.fromkeys((segment.name for segment in segments or ()), 0)
 

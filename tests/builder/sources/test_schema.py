@@ -199,7 +199,7 @@ series = 3
 segments = true
 threshold = 1
 inverted = false
-runs = { image = "ImageId", pixels = "EncodedPixels", label = "ClassId", order = "rows", first = 0, relative = true }
+runs = { image = "ImageId", name = "{case}_{*}", pixels = "EncodedPixels", label = "ClassId", order = "rows", first = 0, relative = true }
 """
 
 COLLECTION = (
