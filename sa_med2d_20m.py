@@ -250,6 +250,8 @@ class Metadata:
         official_split: Whether the source itself puts the case into its split.
         dropped: See `Dropped`.
         not_annotated: Labels of classes that the source annotates, but not in this case.
+        rater: Who drew the masks: a rater by the source's name; ``majority of N`` or ``union of N`` where the masks of
+            so many raters were joined; null where the source has one set of masks.
         masks: See `Mask`; ordered by class, then by the first pixel in reading order.
     """
 
@@ -278,6 +280,7 @@ class Metadata:
     official_split: bool
     dropped: Dropped
     not_annotated: tuple[str, ...]
+    rater: str | None
     masks: tuple[Mask, ...]
 
     def to_record(self) -> dict[str, Any]:
@@ -1409,9 +1412,14 @@ class _Wanted:
     min_area: int | None = None
     submodalities: tuple[str, ...] | None = None
     planes: tuple[str, ...] | None = None
+    raters: tuple[str, ...] | None = None
 
     OF_MASKS: typing.ClassVar[dict[str, str]] = {"labels": "label", "organs": "organ", "groups": "group"}
-    OF_SAMPLES: typing.ClassVar[dict[str, str]] = {"submodalities": "submodality", "planes": "plane"}
+    OF_SAMPLES: typing.ClassVar[dict[str, str]] = {
+        "submodalities": "submodality",
+        "planes": "plane",
+        "raters": "rater",
+    }
 
     @property
     def over_masks(self) -> bool:
@@ -1525,8 +1533,10 @@ def _read_index(place: _Place, shard: str) -> Any:
     where = place.path(index)
     try:
         data = place.read(index)
+        held = pq.ParquetFile(io.BytesIO(data))
+        texts = [name for name in texts if name != _RATER or name in held.schema_arrow.names]
         columns = [*texts, *PLACES, f"{_MASK}.area"]
-        _refuse_unfolding(pq.ParquetFile(io.BytesIO(data)), columns)
+        _refuse_unfolding(held, columns)
         # a long text that repeats is kept once
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
         tables, size = [_with_plain_texts(file.schema_arrow.empty_table())], 0
@@ -1545,6 +1555,8 @@ def _read_index(place: _Place, shard: str) -> Any:
 
 
 _MASK: Final = "masks.list.element"
+_RATER: Final = "rater"
+"""Column that is null in most rows, and that indexes of schema 1 have not."""
 _MOST_ROWS: Final = 2**20
 """Of the index of one shard: a shard of 3 GiB cannot hold more samples."""
 _ROWS_AT_ONCE: Final = 8192
@@ -1580,9 +1592,9 @@ def _with_plain_texts(table: Any) -> Any:
     kinds = {"key": text, **dict.fromkeys(_Wanted.OF_SAMPLES.values(), text), **dict.fromkeys(PLACES, pa.int64())}
     columns = {}
     for name, kind in kinds.items():
-        column = table[name]
+        column = table[name] if name != _RATER or name in table.column_names else pa.nulls(len(table), text)
         _refuse_long_texts(name, column)
-        if column.null_count:
+        if column.null_count and name != _RATER:
             raise DatasetError(f"{name}: expected a value in each row, got {column.null_count:,} rows without one")
         columns[name] = column.cast(kind)
     lists = table["masks"].combine_chunks() if table.num_rows else pa.array([], pa.list_(mask))
@@ -2326,6 +2338,7 @@ def load(
     licenses: Sequence[str] | None = None,
     submodalities: Sequence[str] | None = None,
     planes: Sequence[str] | None = None,
+    raters: Sequence[str] | None = None,
     decode: Decode = "numpy",
     classes: Sequence[str] | None = None,
     overlap: Overlap | Sequence[str] = "small",
@@ -2360,6 +2373,7 @@ def load(
         licenses: Only these licences (SPDX, in any case).
         submodalities: Only these sub-modalities.
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
+        raters: Only masks of these raters, by `Metadata.rater`; sources with one set of masks have none.
         decode: What images and masks come as: NumPy arrays, PIL images, or PNG files as bytes.
         classes: Names of the classes 1, 2 ... of a semantic map, all others being background; default: `LABELS`.
         overlap: Which class of a semantic map wins where masks overlap: that of the smaller mask, of the larger, or the
@@ -2378,7 +2392,7 @@ def load(
         A dataset with the columns ``image`` (H, W) or (H, W, 3), ``mask`` and the fields of `Metadata`. It shuffles,
         resumes by its state, and is dealt to nodes and DataLoader workers in pieces of up to 256 samples. It has a
         length, also streamed, unless ``balance`` repeats images or there are 512 shards and no filter over masks,
-        planes or sub-modalities.
+        planes, raters or sub-modalities.
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value; the message lists those that exist.
@@ -2399,6 +2413,7 @@ def load(
         min_area,
         _listed("submodalities", submodalities),
         _listed("planes", planes),
+        _listed("raters", raters),
     )
     order = overlap if overlap == "small" or overlap == "large" else _listed("overlap", overlap) or ()  # noqa: PLR1714 - mypy follows this
     reading = _Reading(place, wanted, view, _listed("classes", classes), order, prompts, shuffle)

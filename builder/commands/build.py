@@ -87,7 +87,8 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--strict",
         action="store_true",
-        help="stop at the first case that cannot be built and at class names that the vocabulary does not know",
+        help="stop at the first case that cannot be built, at class names that the vocabulary does not know, and where "
+        "sources put the same patients into different splits",
     )
 
 

@@ -18,7 +18,14 @@ from builder.run.batch import Batch, Outcome, batches_of
 from builder.run.contents import KnownContents
 from builder.run.executors import Executor
 from builder.run.options import Options
-from builder.run.overlap import OverlapHere, overlaps_here, people_of, people_there, without_copies
+from builder.run.overlap import (
+    OverlapHere,
+    contradiction,
+    overlaps_here,
+    people_of,
+    people_there,
+    without_copies,
+)
 from builder.run.plan import SourcePlan, finder, plan_source, source_root, write_plan
 from builder.run.resume import Resumption, discard_shards, forget, resume
 from builder.run.shard import UnfinishedShards
@@ -152,6 +159,9 @@ def plan(
         plans.append(planned)
         if options.strict:
             problems += [f"{recipe.name}: {sentence}" for sentence in unknown_classes(planned)]
+    if options.strict:
+        overlaps = overlaps_here({planned.source.recipe.name: planned.people for planned in plans}, there)
+        problems += [sentence for overlap in overlaps if (sentence := contradiction(overlap)) is not None]
     if problems:
         raise RecipeError(problems)
     return plans

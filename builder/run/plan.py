@@ -140,7 +140,7 @@ def plan_source(
         for number, chosen in enumerate(_cut(_tasks(cases, source), shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             shards.append(ShardPlan(shard, chosen))
-    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, people)
+    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, replace(people, nameable=not hashed))
 
 
 def finder(out: Path | None, processes: int, on_file: OnFile) -> Callable[[Recipe, Path], Discovery]:
@@ -239,7 +239,8 @@ def estimated_bytes(case: Case, source: Source) -> int:
     except CaseError:
         return 0
     shape = header.shape
-    single = case.frame is not None or case.images[0].channel is not None
+    by_array = isinstance(source.recipe.files.variables.image, list)
+    single = case.frame is not None or (case.images[0].channel is not None and not by_array)
     if len(shape) == 2 or (single and not header.placed):
         return shape[-2] * shape[-1] * len(case.images)
     shape = shape[-3:]

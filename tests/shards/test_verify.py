@@ -358,6 +358,7 @@ NEW_FIELDS: list[dict[str, Any]] = [
     {"dropped": {"masks": True, "pixels": 0}},
     {"not_annotated": None},
     {"not_annotated": [1]},
+    {"rater": 1},
 ]
 
 
