@@ -89,10 +89,13 @@ __all__ = [
     "Prompts",
     "SAMed2D20M",
     "SAMed2DError",
+    "Selection",
+    "ShardPart",
     "decode_masks",
     "decode_png",
     "interleave",
     "load",
+    "select",
     "split_layers",
 ]
 
@@ -1430,7 +1433,7 @@ class _Chosen:
         places: (samples, 6) offset and size of image, label map and metadata.
         values: Column of a filter -> values that the shard holds, wanted or not.
         labels: Class name -> number of wanted samples with a wanted mask of it.
-        masks: Number of wanted masks of wanted samples.
+        masks: (samples,) number of wanted masks of each.
         largest: Area of the largest mask, wanted or not.
         ahead: What was read of them too early.
     """
@@ -1439,7 +1442,7 @@ class _Chosen:
     places: npt.NDArray[np.int64]
     values: dict[str, set[str | None]]
     labels: collections.Counter[str]
-    masks: int
+    masks: npt.NDArray[np.int64]
     largest: int
     ahead: _Ahead = dataclasses.field(default_factory=_Ahead, repr=False, compare=False)
 
@@ -1470,12 +1473,13 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
         rows &= np.bincount(owner[good], minlength=table.num_rows) > 0
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), np.array(pc.struct_field(masks, "label"))[good].tolist(), strict=True))
+    counts = np.bincount(owner[good], minlength=table.num_rows)[rows]
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard}")
     labels = collections.Counter(label for _, label in shown)
     largest = int(areas.max(initial=0))
-    return _Chosen(table["key"].to_pylist(), places, values, labels, int(good.sum()), largest)
+    return _Chosen(table["key"].to_pylist(), places, values, labels, counts, largest)
 
 
 def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None:
@@ -1619,18 +1623,27 @@ class _Survey:
 
 def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey:
     """Read all indexes."""
+    return _survey_of(_chosen_in(place, shards, wanted))
+
+
+def _chosen_in(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> Iterator[_Chosen]:
+    """`_chosen` of each shard, in order; indexes on a server are read several at a time."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
 
+    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
+        yield from threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp), shards)
+
+
+def _survey_of(chosen: Iterable[_Chosen]) -> _Survey:
     held: dict[str, set[str]] = collections.defaultdict(set)
     counts, labels, masks, largest = [], collections.Counter[str](), 0, 0
-    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
-        for found in threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp), shards):
-            counts.append(len(found.keys))
-            labels += found.labels
-            masks += found.masks
-            largest = max(largest, found.largest)
-            for name, values in found.values.items():
-                held[name] |= {value for value in values if value is not None}
+    for found in chosen:
+        counts.append(len(found.keys))
+        labels += found.labels
+        masks += int(found.masks.sum())
+        largest = max(largest, found.largest)
+        for name, values in found.values.items():
+            held[name] |= {value for value in values if value is not None}
     return _Survey(counts, dict(labels), masks, dict(held), largest)
 
 
@@ -2375,14 +2388,7 @@ def load(
     _check_numbers(min_area, balance, shuffle)
     _check_semantic(view, _listed("classes", classes), overlap)
     place = _place(path, revision, token, storage_options or {})
-    wanted = _Wanted(
-        _listed("labels", labels),
-        _listed("organs", organs),
-        _listed("groups", groups),
-        min_area,
-        _listed("submodalities", submodalities),
-        _listed("planes", planes),
-    )
+    wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
     order = overlap if overlap == "small" or overlap == "large" else _listed("overlap", overlap) or ()  # noqa: PLR1714 - mypy follows this
     reading = _Reading(place, wanted, view, _listed("classes", classes), order, prompts, shuffle)
     try:
@@ -2403,6 +2409,10 @@ def load(
     arguments = {"pieces": dealt.pieces or [_Piece(())], "reading": dealt.reading}
     rows = make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(split))
     return _with_length(rows, dealt.rows) if streaming and dealt.rows is not None else rows
+
+
+def _wanted(min_area: int | None, **listed: Sequence[str] | None) -> _Wanted:
+    return _Wanted(min_area=min_area, **{name: _listed(name, values) for name, values in listed.items()})
 
 
 class _Dealt(typing.NamedTuple):
@@ -2448,6 +2458,165 @@ def _sized_dataset() -> type:
 
     SizedDataset.__qualname__ = "SizedDataset"
     return SizedDataset
+
+
+@dataclass(frozen=True)
+class ShardPart:
+    """What is wanted of a shard.
+
+    Attributes:
+        path: Of the shard, below the root of the dataset; its parts are ``data``, modality, licence, source and name.
+        samples: Number of wanted samples.
+        masks: Number of their wanted masks.
+        bytes: Of their images and label maps, as stored.
+        cases: Number, within the part, of the first sample of each case, in order.
+        masks_before: Number of wanted masks before each of these samples.
+        digest: Sha256 of the keys and places of the wanted samples: other samples have another.
+    """
+
+    path: str
+    samples: int
+    masks: int
+    bytes: int
+    cases: tuple[int, ...]
+    masks_before: tuple[int, ...]
+    digest: str
+
+    @property
+    def split(self) -> str:
+        """The split of all its samples."""
+        return self.path.rsplit("/", 1)[-1].partition("-")[0]
+
+    @property
+    def source(self) -> str:
+        """The source of all its samples."""
+        return self.path.split("/")[_PARTS_OF_PATHS["sources"]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The wanted samples of a dataset, shard by shard: what programs use that are no training loop, see `select`.
+
+    Attributes:
+        name: The dataset, as the caller names it.
+        parts: Shards with wanted samples, in the order of their paths.
+        labels: Class name -> number of wanted samples that show it in a wanted mask.
+    """
+
+    name: str
+    parts: tuple[ShardPart, ...]
+    labels: Mapping[str, int]
+    _reading: _Reading = dataclasses.field(repr=False)
+    _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
+
+    def samples(self, part: int, start: int = 0, stop: int | None = None) -> Iterator[_Sample]:
+        """Read wanted samples of a part: image and label map as PNG files, and the metadata with the wanted masks.
+
+        Args:
+            part: Number of the part.
+            start: Number of the first sample within the part.
+            stop: Number of the sample behind the last; None for all.
+
+        Raises:
+            DatasetError: As `load` while reading.
+        """
+        return _samples(self._reading, self._shards[part], start, stop)
+
+    def read(self, path: str) -> bytes:
+        """A file of the dataset.
+
+        Args:
+            path: Below its root.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            DatasetError: It cannot be read.
+        """
+        return self._reading.place.read(path)
+
+
+def select(
+    path: str | Path,
+    config: str | None = None,
+    *,
+    splits: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    organs: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    min_area: int | None = None,
+    sources: Sequence[str] | None = None,
+    licenses: Sequence[str] | None = None,
+    submodalities: Sequence[str] | None = None,
+    planes: Sequence[str] | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Selection:
+    """Find the wanted samples of one split or several by their indexes; no sample is read yet.
+
+    Args:
+        path: See `load`, as all that is not here.
+        config: See `load`.
+        splits: Some of ``train``, ``validation`` and ``test``; default: all that the config has.
+        labels: See `load`.
+        organs: See `load`.
+        groups: See `load`.
+        min_area: See `load`.
+        sources: See `load`.
+        licenses: See `load`.
+        submodalities: See `load`.
+        planes: See `load`.
+        revision: See `load`.
+        token: See `load`.
+        storage_options: See `load`.
+
+    Raises:
+        DatasetError: There is no such dataset, config, split or filter value in any of the splits.
+    """
+    _check_numbers(min_area, None, None)
+    place = _place(path, revision, token, storage_options or {})
+    wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
+    known = [files["split"] for files in _config(place, config)["data_files"]]
+    asked = dict.fromkeys(_listed("splits", splits) or known)
+    found = sorted(
+        {path for split in asked for path in _paths(place, config, split, sources, licenses, modalities=None)}
+    )
+    shards = _of(place, found, sources, licenses)
+    reading = _Reading(place, wanted, "image", None, "small", None)
+    parts: list[ShardPart] = []
+
+    def seen() -> Iterator[_Chosen]:
+        for shard, chosen in zip(shards, _chosen_in(place, shards, wanted), strict=True):
+            parts.append(_part(shard.path, chosen))
+            yield chosen
+
+    survey = _survey_of(seen())
+    _refuse_what_nothing_has(reading, survey)
+    held = [(part, shard) for part, shard in zip(parts, shards, strict=True) if part.samples]
+    return Selection(
+        place.name,
+        tuple(part for part, _ in held),
+        dict(sorted(survey.labels.items())),
+        reading,
+        tuple(shard for _, shard in held),
+    )
+
+
+def _part(path: str, chosen: _Chosen) -> ShardPart:
+    cases = [key.split("--")[1:3] for key in chosen.keys]
+    firsts = [at for at, case in enumerate(cases) if at == 0 or case != cases[at - 1]]
+    before = np.concatenate([[0], np.cumsum(chosen.masks)])
+    digest = hashlib.sha256("\n".join(chosen.keys).encode())
+    digest.update(np.ascontiguousarray(chosen.places, "<i8").tobytes())
+    return ShardPart(
+        path,
+        len(chosen.keys),
+        int(before[-1]),
+        int(chosen.places[:, [1, 3]].sum()),
+        tuple(firsts),
+        tuple(before[firsts].tolist()),
+        digest.hexdigest(),
+    )
 
 
 def interleave(
@@ -2609,6 +2778,19 @@ def _shards(
         DatasetError: There is no such config, split or value.
         _PartialDownloadError: The card promises what is not there.
     """
+    return _of(place, _paths(place, config, split, sources, licenses, modalities=modalities), sources, licenses)
+
+
+def _paths(
+    place: _Place,
+    config: str | None,
+    split: str,
+    sources: Sequence[str] | None,
+    licenses: Sequence[str] | None,
+    *,
+    modalities: Iterable[str] | None,
+) -> list[str]:
+    """The shards of a split in the order of their paths, of whatever source and licence: see `_shards`."""
     entry = _config(place, config)
     name, splits = entry["config_name"], [files["split"] for files in entry["data_files"]]
     if split not in splits:
@@ -2626,7 +2808,13 @@ def _shards(
         whole = [other for other, of_it in globs.items() if all(fnmatch.filter(found, glob) for glob in of_it)]
         promise = f"{place.name}: its card promises split {split!r} of config {name!r}"
         raise _PartialDownloadError(f"{promise}, but there is no {_advice(place, missing, whole)}")
-    for name, asked in (("sources", wanted), ("licenses", lower or None)):
+    return found
+
+
+def _of(place: _Place, found: list[str], sources: Sequence[str] | None, licenses: Sequence[str] | None) -> list[_Shard]:
+    """Those shards that are of the wanted sources and licences; each of these must be there."""
+    lower = [value.lower() for value in _listed("licenses", licenses) or ()]
+    for name, asked in (("sources", _listed("sources", sources)), ("licenses", lower or None)):
         if asked is not None:
             part = _PARTS_OF_PATHS[name]
             _refuse_unknown(name, asked, {path.split("/")[part] for path in found}, place.name)

@@ -1,0 +1,86 @@
+"""``SOURCES.md`` of an export: where its images are from, and what their licences ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from sa_med2d_20m import DatasetError
+from shards.description import SourceDescription, source_from
+from shards.foreign_json import json_in
+from shards.license import UNPUBLISHED, terms
+from shards.paths import manifest_file, source_file
+from shards.plain_text import link, markdown
+
+DOCUMENT: Final = "SOURCES.md"
+
+Counts = Mapping[tuple[str, str], tuple[int, int]]
+"""Source and licence -> images and masks."""
+
+
+def provenance(counts: Counts, read: Callable[[str], bytes | None]) -> bytes:
+    """The document.
+
+    Args:
+        counts: What was exported.
+        read: Gives a file of the dataset, or None.
+    """
+    lines = [
+        "# Sources and licences",
+        "",
+        "Each image and its masks are under the licence of their source, to which who passes them on keeps.",
+        "",
+        "| source | licence | asks for | images | masks |",
+        "|---|---|---|--:|--:|",
+    ]
+    described: list[str] = []
+    for (source, license_id), (images, masks) in sorted(counts.items()):
+        row = (markdown(source), _license(license_id), _asks(license_id), f"{images:,}", f"{masks:,}")
+        lines.append(f"| {' | '.join(row)} |")
+    for source in sorted({source for source, _ in counts}):
+        about = _description(source, read)
+        if about is not None:
+            evidence = (
+                f" Its licence is stated at {markdown(about.license_evidence)}." if about.license_evidence else ""
+            )
+            title = link(about.title, about.homepage)
+            described.append(f"- **{markdown(source)}**: {title}. {markdown(about.citation)}{evidence}")
+        else:
+            described.append(f"- **{markdown(source)}**: the dataset that was exported does not describe it")
+    return "\n".join([*lines, "", "## How to cite them", "", *described, ""]).encode()
+
+
+def _license(license_id: str) -> str:
+    spdx = license_id not in UNPUBLISHED and terms(license_id) is not None and "LicenseRef" not in license_id
+    return f"[{license_id}](https://spdx.org/licenses/{license_id}.html)" if spdx else markdown(license_id)
+
+
+def _asks(license_id: str) -> str:
+    """What a licence asks of who uses the data, in words."""
+    row = terms(license_id)
+    if license_id in UNPUBLISHED or row is None:
+        return "not known: do not pass on"
+    if not row.redistribute:
+        return "not to be passed on"
+    asked = {
+        "naming the authors": row.attribution,
+        "no commercial use": not row.commercial,
+        "no changed copies": not row.derivatives,
+        "the same licence for what is made of it": row.share_alike,
+    }
+    return "; ".join(name for name, holds in asked.items() if holds) or "nothing"
+
+
+def _description(source: str, read: Callable[[str], bytes | None]) -> SourceDescription | None:
+    """What the dataset says of a source: a folder keeps a description, a repository a manifest."""
+    for path in (source_file(source), manifest_file(source)):
+        try:
+            data = read(path)
+            if data is None:
+                continue
+            record = json_in(data, path)
+            return source_from(record["source"] if path == manifest_file(source) else record, path)
+        except (DatasetError, KeyError, TypeError, json.JSONDecodeError):
+            continue  # the table has what each sample says; the rest is lost with the description
+    return None

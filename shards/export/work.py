@@ -1,0 +1,106 @@
+"""One unit of an export, in whatever process."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sa_med2d_20m import DatasetError, Selection
+from shards.export.layout import Overview, Unit
+from shards.export.layouts import layout
+from shards.export.sample import Sample
+from shards.export.state import Run, Target
+from shards.export.unit import MeasuredUnit, WrittenUnit
+from shards.key import SampleKey
+
+_PLACES: Final = 4
+"""Places all over a selection where samples are measured."""
+_THERE: Final = 12
+"""Samples that are measured at each."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a few samples become.
+
+    Attributes:
+        images: How many samples they are.
+        files: How many files they become.
+        bytes: Of these files and of entries in documents.
+    """
+
+    images: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class UnitWork:
+    """Does the work of a unit by its number.
+
+    Attributes:
+        selection: What is exported.
+        runs: The units.
+        layout: Name of the layout.
+        overview: For the layout.
+        folder: Target folder.
+    """
+
+    selection: Selection
+    runs: tuple[Run, ...]
+    layout: str
+    overview: Overview
+    folder: Path
+
+    def __call__(self, number: int) -> None:
+        """Write a unit and mark it as finished.
+
+        Raises:
+            DatasetError: A sample breaks the contract.
+            ExportError: A file cannot be written.
+        """
+        run = self.runs[number]
+        kept = Target(self.folder, {}).kept(number)
+        unit = WrittenUnit(self.folder, kept, begun=kept.exists())
+        try:
+            self._convert(run, run.stop, unit)
+            unit.finish()
+        finally:
+            unit.close()
+
+    def measure(self) -> Measure:
+        """Convert a few samples from all over the selection, and write nothing."""
+        images, unit = 0, MeasuredUnit()
+        for run in self.runs[:: -(-len(self.runs) // _PLACES)] if self.runs else ():
+            stop = min(run.start + _THERE, run.stop)
+            if layout(self.layout, self.overview).whole_cases:
+                cases = (*self.selection.parts[run.part].cases, run.stop)
+                stop = min(cases[bisect_left(cases, stop)], run.stop)
+            self._convert(run, stop, unit)
+            images += stop - run.start
+        return Measure(images, unit.files, unit.bytes)
+
+    def _convert(self, run: Run, stop: int, unit: Unit) -> None:
+        made = layout(self.layout, self.overview)
+        for sample in self._samples(run, stop):
+            for kind in ("images", "masks"):
+                by = len(sample.record["masks"]) if kind == "masks" else 1
+                unit.count(f"{kind} {sample.record['source']} {sample.record['license']}", by)
+            made.add(sample, unit)
+        made.end(unit)
+
+    def _samples(self, run: Run, stop: int) -> Iterator[Sample]:
+        mask = run.first_mask
+        read = self.selection.samples(run.part, run.start, stop)
+        for number, (image, label_map, record) in enumerate(read, run.first_image):
+            try:
+                key = SampleKey.parse(record["key"])
+                if (key.source, key.case) != (record["source"], record["case"]):
+                    raise DatasetError(f"its source and case are {record['source']!r:.80} and {record['case']!r:.80}")
+            except DatasetError as error:
+                raise DatasetError(f"{self.selection.name}: {record['key']!r:.200}: {error}") from None
+            yield Sample(image, label_map, record, number, mask)
+            mask += len(record["masks"])
