@@ -16,7 +16,7 @@ from shards.export.layouts import LAYOUTS, layout
 from shards.export.provenance import DOCUMENT, provenance
 from shards.export.state import GatheredUnits, Target, digest_of, units_of
 from shards.export.unit import space_told
-from shards.export.work import Measure, UnitWork
+from shards.export.work import UnitWork
 from shards.export.workers import each
 
 _FORMAT: Final = 1
@@ -99,11 +99,10 @@ class Export:
             DatasetError: A sample breaks the contract.
         """
         measure, overview = self._work.measure(), self._work.overview
-        room = _room(self._target)
-        files, size = (_scaled(number, measure, overview.images) for number in (measure.files, measure.bytes))
-        return Expected(
-            overview.images, overview.masks, sum(part.bytes for part in self._selection.parts), files, size, *room
-        )
+        read = sum(part.bytes for part in self._selection.parts)
+        files = _scaled(measure.files, measure.pictures, overview.images + overview.masks)
+        size = _scaled(measure.bytes, measure.read, read)
+        return Expected(overview.images, overview.masks, read, files, size, *_room(self._target))
 
     def run(self, workers: int, on_unit: Callable[[int, int], None]) -> Exported:
         """Write it, or what is missing of it.
@@ -156,8 +155,9 @@ class Export:
         return Exported(overview.images, overview.masks, files, size, remarks, was_finished)
 
 
-def _scaled(number: int, measure: Measure, images: int) -> int:
-    return -(-number * images // measure.images) if measure.images else 0
+def _scaled(number: int, of: int, to: int) -> int:
+    """What is a number of some things, of more of them."""
+    return -(-number * to // of) if of else 0
 
 
 def _room(folder: Path) -> tuple[int, int | None]:

@@ -40,15 +40,15 @@ def provenance(counts: Counts, read: Callable[[str], bytes | None]) -> bytes:
         lines.append(f"| {' | '.join(row)} |")
     for source in sorted({source for source, _ in counts}):
         about = _description(source, read)
-        if about is not None:
-            evidence = (
-                f" Its licence is stated at {markdown(about.license_evidence)}." if about.license_evidence else ""
-            )
-            title = link(about.title, about.homepage)
-            described.append(f"- **{markdown(source)}**: {title}. {markdown(about.citation)}{evidence}")
-        else:
-            described.append(f"- **{markdown(source)}**: the dataset that was exported does not describe it")
+        said = [] if about is None else _said(about)
+        described.append(f"- **{markdown(source)}**: {' '.join(said) or 'the exported dataset does not describe it.'}")
     return "\n".join([*lines, "", "## How to cite them", "", *described, ""]).encode()
+
+
+def _said(about: SourceDescription) -> list[str]:
+    evidence = about.license_evidence
+    said = [f"{link(about.title, about.homepage)}.", markdown(about.citation)]
+    return [*filter(None, said), *([f"Its licence is stated at {markdown(evidence)}."] if evidence else [])]
 
 
 def _license(license_id: str) -> str:

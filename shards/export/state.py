@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -173,14 +173,15 @@ class GatheredUnits:
 
     def __init__(self, target: Target, runs: Sequence[Run], selection: Selection) -> None:
         self._target, self._runs, self._selection = target, runs, selection
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, float] = defaultdict(float)
         self._notes: dict[str, set[str]] = {}
         self.files = self.bytes = 0
         for run in runs:
             mark = target.mark(run.number)
             if mark is None:
                 raise ExportError(f"{target.kept(run.number)}: was deleted meanwhile; run the same command again")
-            self._counts.update(mark["counts"])
+            for name, by in mark["counts"].items():
+                self._counts[name] += by
             for name, values in mark["notes"].items():
                 self._notes.setdefault(name, set()).update(values)
             self.files, self.bytes = self.files + mark["files"], self.bytes + mark["bytes"]
@@ -195,7 +196,7 @@ class GatheredUnits:
 
     def counted(self, name: str) -> float:
         """See there."""
-        return self._counts[name]
+        return self._counts.get(name, 0)
 
     def counts(self, prefix: str) -> dict[str, float]:
         """The sums whose names begin so, by the rest of the name, sorted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +32,11 @@ class _Counting:
         self.files = 0
         self.bytes = 0
         self._paths: set[str] = set()
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, float] = defaultdict(float)
         self._notes: dict[str, set[str]] = defaultdict(set)
 
     def count(self, name: str, by: float = 1) -> None:
-        self._counts[name] += by  # type: ignore[assignment] - counters add any numbers
+        self._counts[name] += by
 
     def note(self, name: str, value: Any) -> None:
         self._notes[name].add(as_json(value))
@@ -109,7 +109,7 @@ class WrittenUnit(_Counting):
             if hasattr(os, "sync"):  # once for thousands of small files; a flush of each would take most of the time
                 os.sync()
             notes = {name: sorted(values) for name, values in self._notes.items()}
-            mark = {"files": self.files, "bytes": self.bytes, "counts": dict(self._counts), "notes": notes}
+            mark = {"files": self.files, "bytes": self.bytes, "counts": self._counts, "notes": notes}
             write_atomic(self._kept / MARK, json.dumps(mark).encode())
 
     def close(self) -> None:

@@ -16,9 +16,9 @@ from shards.export.state import Run, Target
 from shards.export.unit import MeasuredUnit, WrittenUnit
 from shards.key import SampleKey
 
-_PLACES: Final = 4
+_PLACES: Final = 8
 """Places all over a selection where samples are measured."""
-_THERE: Final = 12
+_THERE: Final = 6
 """Samples that are measured at each."""
 
 
@@ -27,12 +27,14 @@ class Measure:
     """What a few samples become.
 
     Attributes:
-        images: How many samples they are.
+        pictures: How many images and masks they are.
+        read: Bytes of images and label maps.
         files: How many files they become.
         bytes: Of these files and of entries in documents.
     """
 
-    images: int
+    pictures: int
+    read: int
     files: int
     bytes: int
 
@@ -66,30 +68,34 @@ class UnitWork:
         kept = Target(self.folder, {}).kept(number)
         unit = WrittenUnit(self.folder, kept, begun=kept.exists())
         try:
-            self._convert(run, run.stop, unit)
+            for _ in self._convert(run, run.stop, unit):
+                pass
             unit.finish()
         finally:
             unit.close()
 
     def measure(self) -> Measure:
         """Convert a few samples from all over the selection, and write nothing."""
-        images, unit = 0, MeasuredUnit()
+        pictures = read = 0
+        unit = MeasuredUnit()
         for run in self.runs[:: -(-len(self.runs) // _PLACES)] if self.runs else ():
             stop = min(run.start + _THERE, run.stop)
             if layout(self.layout, self.overview).whole_cases:
                 cases = (*self.selection.parts[run.part].cases, run.stop)
                 stop = min(cases[bisect_left(cases, stop)], run.stop)
-            self._convert(run, stop, unit)
-            images += stop - run.start
-        return Measure(images, unit.files, unit.bytes)
+            for sample in self._convert(run, stop, unit):
+                pictures += 1 + len(sample.record["masks"])
+                read += len(sample.image) + len(sample.label_map)
+        return Measure(pictures, read, unit.files, unit.bytes)
 
-    def _convert(self, run: Run, stop: int, unit: Unit) -> None:
+    def _convert(self, run: Run, stop: int, unit: Unit) -> Iterator[Sample]:
         made = layout(self.layout, self.overview)
         for sample in self._samples(run, stop):
             for kind in ("images", "masks"):
                 by = len(sample.record["masks"]) if kind == "masks" else 1
                 unit.count(f"{kind} {sample.record['source']} {sample.record['license']}", by)
             made.add(sample, unit)
+            yield sample
         made.end(unit)
 
     def _samples(self, run: Run, stop: int) -> Iterator[Sample]:
