@@ -2488,9 +2488,9 @@ class ShardPart:
         return self.path.rsplit("/", 1)[-1].partition("-")[0]
 
     @property
-    def source(self) -> str:
-        """The source of all its samples."""
-        return self.path.split("/")[_PARTS_OF_PATHS["sources"]]
+    def license(self) -> str:
+        """The licence of all its samples, in lower case."""
+        return self.path.split("/")[_PARTS_OF_PATHS["licenses"]]
 
 
 @dataclass(frozen=True)

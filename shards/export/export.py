@@ -86,9 +86,11 @@ class Export:
         if name not in LAYOUTS:
             raise ExportError(f"there is no layout {name!r}; there are {', '.join(LAYOUTS)}")
         self._selection, self._target = selection, target
-        splits = tuple(sorted({part.split for part in selection.parts}))
+        splits, licenses = (
+            tuple(sorted({getattr(part, name) for part in selection.parts})) for name in ("split", "license")
+        )
         images, masks = (sum(getattr(part, kind) for part in selection.parts) for kind in ("samples", "masks"))
-        overview = Overview(str(target), selection.labels, splits, images, masks)
+        overview = Overview(str(target), selection.labels, splits, licenses, images, masks)
         self._work = UnitWork(selection, tuple(units_of(selection)), name, overview, target)
         self._asked = {"layout": name, **asked, "samples": digest_of(selection), "format": _FORMAT}
 

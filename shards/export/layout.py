@@ -19,7 +19,8 @@ class Overview:
     Attributes:
         target: The folder, as the user named it.
         labels: Class name -> number of images that show it, sorted by name.
-        splits: Splits that have images.
+        splits: Splits that have images, sorted.
+        licenses: Licences of the shards, in lower case, sorted.
         images: Number of images.
         masks: Number of masks.
     """
@@ -27,6 +28,7 @@ class Overview:
     target: str
     labels: Mapping[str, int]
     splits: tuple[str, ...]
+    licenses: tuple[str, ...]
     images: int
     masks: int
 

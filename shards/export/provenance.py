@@ -8,6 +8,7 @@ from typing import Final
 
 from sa_med2d_20m import DatasetError
 from shards.description import SourceDescription, source_from
+from shards.documents import license_link
 from shards.foreign_json import json_in
 from shards.license import UNPUBLISHED, terms
 from shards.paths import manifest_file, source_file
@@ -36,10 +37,10 @@ def provenance(counts: Counts, read: Callable[[str], bytes | None]) -> bytes:
     ]
     described: list[str] = []
     for (source, license_id), (images, masks) in sorted(counts.items()):
-        row = (markdown(source), _license(license_id), _asks(license_id), f"{images:,}", f"{masks:,}")
+        row = (markdown(source), license_link(license_id), _asks(license_id), f"{images:,}", f"{masks:,}")
         lines.append(f"| {' | '.join(row)} |")
     for source in sorted({source for source, _ in counts}):
-        about = _description(source, read)
+        about = description(source, read)
         said = [] if about is None else _said(about)
         described.append(f"- **{markdown(source)}**: {' '.join(said) or 'the exported dataset does not describe it.'}")
     return "\n".join([*lines, "", "## How to cite them", "", *described, ""]).encode()
@@ -49,11 +50,6 @@ def _said(about: SourceDescription) -> list[str]:
     evidence = about.license_evidence
     said = [f"{link(about.title, about.homepage)}.", markdown(about.citation)]
     return [*filter(None, said), *([f"Its licence is stated at {markdown(evidence)}."] if evidence else [])]
-
-
-def _license(license_id: str) -> str:
-    spdx = license_id not in UNPUBLISHED and terms(license_id) is not None and "LicenseRef" not in license_id
-    return f"[{license_id}](https://spdx.org/licenses/{license_id}.html)" if spdx else markdown(license_id)
 
 
 def _asks(license_id: str) -> str:
@@ -72,7 +68,7 @@ def _asks(license_id: str) -> str:
     return "; ".join(name for name, holds in asked.items() if holds) or "nothing"
 
 
-def _description(source: str, read: Callable[[str], bytes | None]) -> SourceDescription | None:
+def description(source: str, read: Callable[[str], bytes | None]) -> SourceDescription | None:
     """What the dataset says of a source: a folder keeps a description, a repository a manifest."""
     for path in (source_file(source), manifest_file(source)):
         try:

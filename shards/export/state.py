@@ -36,6 +36,7 @@ class Run:
         stop: Number of the sample behind its last.
         first_image: Number of its first sample within the export.
         first_mask: Number of its first mask within the export.
+        masks: How many masks it has.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Run:
     stop: int
     first_image: int
     first_mask: int
+    masks: int
 
 
 def units_of(selection: Selection) -> list[Run]:
@@ -55,9 +57,10 @@ def units_of(selection: Selection) -> list[Run]:
         for first in part.cases:
             if first - starts[-1] >= _UNIT:
                 starts.append(first)
-        before = dict(zip(part.cases, part.masks_before, strict=True))
+        before = {**dict(zip(part.cases, part.masks_before, strict=True)), part.samples: part.masks}
         for start, stop in zip(starts, [*starts[1:], part.samples], strict=True):
-            runs.append(Run(len(runs), number, start, stop, images + start, masks + before[start]))
+            own = before[stop] - before[start]
+            runs.append(Run(len(runs), number, start, stop, images + start, masks + before[start], own))
         images, masks = images + part.samples, masks + part.masks
     return runs
 

@@ -6,9 +6,9 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sa_med2d_20m import DatasetError, Selection
+from sa_med2d_20m import DatasetError, Selection, ShardPart
 from shards.export.layout import Overview, Unit
 from shards.export.layouts import layout
 from shards.export.sample import Sample
@@ -99,14 +99,32 @@ class UnitWork:
         made.end(unit)
 
     def _samples(self, run: Run, stop: int) -> Iterator[Sample]:
-        mask = run.first_mask
+        mask, part = run.first_mask, self.selection.parts[run.part]
         read = self.selection.samples(run.part, run.start, stop)
         for number, (image, label_map, record) in enumerate(read, run.first_image):
             try:
-                key = SampleKey.parse(record["key"])
-                if (key.source, key.case) != (record["source"], record["case"]):
-                    raise DatasetError(f"its source and case are {record['source']!r:.80} and {record['case']!r:.80}")
+                self._refuse_strange(record, part)
             except DatasetError as error:
-                raise DatasetError(f"{self.selection.name}: {record['key']!r:.200}: {error}") from None
+                raise DatasetError(
+                    f"{self.selection.name}: {part.path}: {record['key']:.200}: {error}; 'sa-med2d verify' finds all "
+                    "such samples, and 'sa-med2d index' writes an index anew"
+                ) from None
             yield Sample(image, label_map, record, number, mask)
             mask += len(record["masks"])
+        if stop == run.stop and mask != run.first_mask + run.masks:
+            raise DatasetError(
+                f"{self.selection.name}: {part.path}: its index says that samples {run.start} to {run.stop} have "
+                f"{run.masks} masks, they have {mask - run.first_mask}; 'sa-med2d index' writes it anew"
+            )
+
+    def _refuse_strange(self, record: dict[str, Any], part: ShardPart) -> None:
+        """Refuse metadata that do not go with path and index: names of files, licences and numbers follow from them."""
+        key = SampleKey.parse(record["key"])
+        if (key.source, key.case) != (record["source"], record["case"]):
+            raise DatasetError(f"its source and case are {record['source']!r:.80} and {record['case']!r:.80}")
+        for name, said in (("split", record["split"]), ("license", record["license"].lower())):
+            if said != getattr(part, name):
+                raise DatasetError(f"its {name} is {said!r:.80}, but that of the shard is {getattr(part, name)!r:.80}")
+        for entry in record["masks"]:
+            if entry["label"] not in self.overview.labels:
+                raise DatasetError(f"it has a mask of {entry['label']!r:.80}, which the index does not name")

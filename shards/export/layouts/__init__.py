@@ -8,7 +8,11 @@ from typing import Final
 from shards.export.layout import Layout, Overview
 
 LAYOUTS: Final = {
+    "coco": "shards.export.layouts.coco.Coco",
     "files": "shards.export.layouts.files.Files",
+    "release": "shards.export.layouts.release.Release",
+    "sam-med2d": "shards.export.layouts.sam_med2d.SamMed2D",
+    "yolo": "shards.export.layouts.yolo.Yolo",
 }
 """Name on the command line -> class, imported when it is used."""
 

@@ -7,12 +7,10 @@ import io
 from collections.abc import Iterable
 from typing import Final
 
-import numpy as np
-
 from shards.export.layout import Gathered, Layout, Unit
+from shards.export.pictures import mask_png
 from shards.export.sample import Sample
 from shards.plain_text import visible
-from shards.png import encode_label_map
 
 _TABLE: Final = "masks.csv"
 _OF_IMAGE: Final = (
@@ -36,7 +34,7 @@ class Files(Layout):
         about = [record[name] for name in _OF_IMAGE]
         for entry, mask in sample.masks():
             path = f"masks/{record['source']}/{sample.key}--{entry['label']}_{entry['instance']:03d}.png"
-            unit.file(path, encode_label_map(mask.astype(np.uint8) * np.uint8(255)))
+            unit.file(path, mask_png(mask))
             unit.entry("table", _row([image, path, *about, *(entry[name] for name in _OF_MASK), *entry["bbox"]]))
         if not record["masks"]:
             unit.entry("table", _row([image, "", *about, *[""] * (len(_OF_MASK) + len(_BOX))]))
