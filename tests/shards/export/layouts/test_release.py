@@ -1,0 +1,71 @@
+"""The layout ``release`` by what is public of the release: names, folders and its two JSON files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sa_med2d_20m import load
+from tests.support.command import Command
+from tests.support.export_source import masks_by_place
+
+IMAGE = re.compile(r"images/(?P<tag>\w+)--(?P<source>\w+)--(?P<case>.+)--(?:[xyz]_\d{4}|2d_none)\.png")
+MASK = re.compile(r"masks/(?P<image>.+)--(?P<label>\d{4})_\d{3}\.png")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("release")
+
+
+@pytest.fixture
+def exported(folder: Path, built: Path, sa_med2d: Command) -> Path:
+    """Made once."""
+    ran = sa_med2d("export", built, "--to", folder / "to", "--layout", "release", "--config", "all", "--workers", 1)
+    assert ran.code == 0, ran.err
+    return folder / "to"
+
+
+def test_names_indexes_and_pixels(exported: Path, built: Path) -> None:
+    index = json.loads((exported / "SAMed2D_v1.json").read_text())
+    classes = json.loads((exported / "SAMed2D_v1_class_mapping_id.json").read_text())
+    assert classes["Small"] == {"liver": "0000", "spleen": "0001"}
+    on_disk = {path.relative_to(exported).as_posix() for path in exported.rglob("*.png")}
+    assert on_disk == {*index, *(path for paths in index.values() for path in paths)}
+    rows = [row for split in ("train", "validation", "test") for row in load(built, "all", split=split)]
+    assert len(index) == len(rows) == 255
+    by_place = {(row["source"], row["key"].rsplit("--", 1)[1], row["case"]): row for row in rows}
+    for path, masks in index.items():
+        named = IMAGE.fullmatch(path)
+        assert named is not None
+        case = named["case"].replace("%2D", "-")
+        row = by_place[named["source"], path.removesuffix(".png").rsplit("--", 1)[1], case]
+        picture = cv2.imread(str(exported / path), cv2.IMREAD_UNCHANGED)
+        assert picture.shape == (row["height"], row["width"], 3)
+        if row["image"].ndim == 2:
+            assert (picture == picture[..., :1]).all()
+        if row["image"].dtype == np.uint8:
+            stored = row["image"] if row["image"].ndim == 3 else row["image"][..., None]
+            assert (picture[..., ::-1] == stored).all()
+        expected = masks_by_place(row)
+        labels = {number: name for name, number in classes[row["source"]].items()}
+        assert len(masks) == len(expected)
+        for mask_path in masks:
+            of = MASK.fullmatch(mask_path)
+            assert of is not None
+            assert f"images/{of['image']}.png" == path
+            mask = cv2.imread(str(exported / mask_path), cv2.IMREAD_UNCHANGED)
+            instance = int(mask_path[-7:-4])
+            np.testing.assert_array_equal(mask, expected[labels[of["label"]], instance] * np.uint8(255))
+
+
+def test_modalities_without_a_second_part_are_written_as_in_the_release(exported: Path) -> None:
+    names = {path.name for path in (exported / "images").iterdir()}
+    assert "fundus_photography--Rings--a.0--2d_none.png" in names
+    assert "mr_t1--Deep--case0--x_0004.png" in names
+    assert "ct_00--Small--case00--x_0004.png" in names
