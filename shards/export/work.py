@@ -101,7 +101,7 @@ class UnitWork:
     def _samples(self, run: Run, stop: int) -> Iterator[Sample]:
         mask, part = run.first_mask, self.selection.parts[run.part]
         read = self.selection.samples(run.part, run.start, stop)
-        for number, (image, label_map, record) in enumerate(read, run.first_image):
+        for number, (image, label_map, record, _) in enumerate(read, run.first_image):
             try:
                 self._refuse_strange(record, part)
             except DatasetError as error:
