@@ -7,7 +7,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -25,7 +25,7 @@ class _Counting:
 
     Attributes:
         files: Files written.
-        bytes: Bytes of files and entries.
+        bytes: Their bytes; where they are only measured, those of entries too.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,6 @@ class WrittenUnit(_Counting):
     def entry(self, document: str, text: str) -> None:
         """See `shards.export.layout.Unit`."""
         data = text.encode() + b"\n"
-        self.bytes += len(data)
         with space_told(self._kept / document):
             if document not in self._documents:
                 self._documents[document] = (self._kept / document).open("wb")
@@ -105,7 +104,8 @@ class WrittenUnit(_Counting):
     def finish(self) -> None:
         """Flush all that was written to disk, then mark the unit as finished."""
         with space_told(self._kept):
-            self.close()
+            for file in self._documents.values():
+                file.close()
             if hasattr(os, "sync"):  # once for thousands of small files; a flush of each would take most of the time
                 os.sync()
             notes = {name: sorted(values) for name, values in self._notes.items()}
@@ -113,10 +113,10 @@ class WrittenUnit(_Counting):
             write_atomic(self._kept / MARK, json.dumps(mark).encode())
 
     def close(self) -> None:
-        """Close its documents."""
+        """Close its documents; of a unit that is not finished they count as nothing."""
         for file in self._documents.values():
-            file.close()
-        self._documents.clear()
+            with suppress(OSError):  # what is still to be written of them does not fit: that is why it is not finished
+                file.close()
 
 
 @contextmanager

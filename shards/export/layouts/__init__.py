@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from shards.export.layout import Layout, Overview
+if TYPE_CHECKING:  # whoever only wants to know the names waits for nothing
+    from shards.export.layout import Layout, Overview
 
 LAYOUTS: Final = {
     "coco": "shards.export.layouts.coco.Coco",
