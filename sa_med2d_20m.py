@@ -2678,9 +2678,10 @@ def _semantic(view: Semantic, numbers: Mapping[str, int], sample: _Sample) -> di
     record, ground = sample.record, 0
     if view.ignore:
         if sample.annotated is None:
+            files = " or ".join(f"{folder}/{record['source']}.json" for folder in DESCRIPTIONS)
             raise DatasetError(
-                f"{record['key']}: nothing says which classes its source annotates, which ignore asks for: "
-                f"{' or '.join(DESCRIPTIONS)}/{record['source']}.json is missing, or the sample of an earlier schema"
+                f"{record['key']}: nothing says which classes its source annotates, which ignore asks for: there is no "
+                f"{files}, or the sample is of an earlier schema"
             )
         ground = 0 if numbers.keys() <= set(sample.annotated) else IGNORE
     entries = [entry for entry in record["masks"] if entry["label"] in numbers]

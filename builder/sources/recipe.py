@@ -450,8 +450,8 @@ class Gates(Table):
             name, or another gate holds it back. ``drop`` leaves out this file alone where its case has others;
             ``not_annotated`` then has its classes, since what it shows is not known.
         beyond_tissue: A CT slice that is scaled by its own range, or by its volume's, holds values that no tissue has,
-            below -1500 HU (padding) or above 4095 HU (metal). In HU they are clipped, see ``intensity.mode``; on another
-            scale tissue gets fewer grey levels.
+            below -1500 HU (padding) or above 4095 HU (metal). In HU they are clipped, see ``intensity.mode``; on
+            another scale tissue gets fewer grey levels.
         contours_without_slice: A ROI of an RTSTRUCT was drawn on planes that are no slice of the image, as where slices
             of the series are missing; flagged, the contours on slices are taken.
     """
@@ -698,8 +698,8 @@ class Recipe(SourceMetadata):
             the same name space. ``keep-both``: both are kept. ``keep-first``: the cases of these patients are left out
             of this source, if the other stands before it in an entry of the known overlaps (``sa-med2d sources
             overlaps``), whatever the order of a command.
-        keep_empty: Keep slices without any mask: all of them, or a share, such as 0.1, which a hash of their keys chooses,
-            alike for all images of a case. They show what a class is not, where a source annotates all slices.
+        keep_empty: Keep slices without any mask: all of them, or a share, such as 0.1, which a hash of their keys
+            chooses, alike for all images of a case. They show what a class is not, where a source annotates all slices.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
             as they are, for collections that were de-identified at their source. Where they are hashed, a captured
             ``{submodality}`` or ``{label}`` must stand in ``[submodalities]``, ``[labels]`` or the vocabulary.
