@@ -97,6 +97,7 @@ __all__ = [
     "decode_masks",
     "decode_png",
     "interleave",
+    "linked_objects",
     "load",
     "select",
     "split_layers",
@@ -2807,6 +2808,21 @@ def _affine(record: Mapping[str, Any], index: int, step: int) -> list[list[float
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = steps, first
     return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).tolist()  # type: ignore[no-any-return]
+
+
+def linked_objects(slices: Iterable[tuple[bytes, dict[str, Any]]]) -> list[list[int]]:
+    """Objects of a volume, numbered as in volumes and clips, see `load`.
+
+    Args:
+        slices: Label map, a PNG file, and metadata of each slice, in the order of their ``index``.
+
+    Returns:
+        For each slice the object of each of its masks; objects count from 1.
+
+    Raises:
+        DatasetError: There are more objects than a volume may have.
+    """
+    return _linked([_Sample(b"", label_map, record, None) for label_map, record in slices])[0]
 
 
 def _linked(stack: Sequence[_Sample]) -> tuple[list[list[int]], dict[int, int]]:

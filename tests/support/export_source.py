@@ -95,9 +95,11 @@ min_area = 0
     return [small, *(raw / f"{name}.toml" for name in ("Deep", "Rings", "Cells"))]
 
 
-def write_recipe(raw: Path, name: str, modality: str, license_id: str, more: str, tables: str) -> None:
+def write_recipe(
+    raw: Path, name: str, modality: str, license_id: str, more: str, tables: str, splits: str = _SPLITS
+) -> None:
     head = _HEAD.format(name=name, modality=modality, license=license_id, more=more)
-    (raw / f"{name}.toml").write_text(head + tables + _SPLITS)
+    (raw / f"{name}.toml").write_text(head + tables + splits)
 
 
 def write_png(path: Path, pixels: npt.NDArray[Any]) -> None:

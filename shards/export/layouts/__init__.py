@@ -12,6 +12,7 @@ LAYOUTS: Final = {
     "coco": "shards.export.layouts.coco.Coco",
     "files": "shards.export.layouts.files.Files",
     "release": "shards.export.layouts.release.Release",
+    "sam2": "shards.export.layouts.sam2.Sam2",
     "sam-med2d": "shards.export.layouts.sam_med2d.SamMed2D",
     "yolo": "shards.export.layouts.yolo.Yolo",
 }
