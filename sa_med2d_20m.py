@@ -3081,6 +3081,7 @@ class ShardPart:
         bytes: Of their images and label maps, as stored.
         cases: Number, within the part, of the first sample of each case, in order.
         masks_before: Number of wanted masks before each of these samples.
+        labels: Class names of wanted masks, sorted.
         digest: Sha256 of the keys and places of the wanted samples: other samples have another.
     """
 
@@ -3090,12 +3091,18 @@ class ShardPart:
     bytes: int
     cases: tuple[int, ...]
     masks_before: tuple[int, ...]
+    labels: tuple[str, ...]
     digest: str
 
     @property
     def split(self) -> str:
         """The split of all its samples."""
         return self.path.rsplit("/", 1)[-1].partition("-")[0]
+
+    @property
+    def source(self) -> str:
+        """The source of all its samples."""
+        return self.path.split("/")[_PARTS_OF_PATHS["sources"]]
 
     @property
     def license(self) -> str:
@@ -3225,6 +3232,7 @@ def _part(path: str, chosen: _Chosen) -> ShardPart:
         int(chosen.places[:, [1, 3]].sum()),
         tuple(firsts),
         tuple(before[firsts].tolist()),
+        tuple(sorted(chosen.labels)),
         digest.hexdigest(),
     )
 

@@ -13,7 +13,7 @@ from sa_med2d_20m import Selection
 from shards.export.errors import ExportError
 from shards.export.layout import Overview
 from shards.export.layouts import LAYOUTS, layout
-from shards.export.provenance import DOCUMENT, provenance
+from shards.export.provenance import DOCUMENT, descriptions, provenance
 from shards.export.state import GatheredUnits, Target, digest_of, units_of
 from shards.export.unit import space_told
 from shards.export.work import UnitWork
@@ -21,6 +21,8 @@ from shards.export.workers import each
 
 _FORMAT: Final = 1
 """Raised when a layout changes, so that no export goes on with half of its files in an older form."""
+
+_OF_PARTS: Final = ("source", "split", "license")
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,18 @@ class Export:
         if name not in LAYOUTS:
             raise ExportError(f"there is no layout {name!r}; there are {', '.join(LAYOUTS)}")
         self._selection, self._target = selection, target
-        splits, licenses = (
-            tuple(sorted({getattr(part, name) for part in selection.parts})) for name in ("split", "license")
-        )
         images, masks = (sum(getattr(part, kind) for part in selection.parts) for kind in ("samples", "masks"))
-        overview = Overview(str(target), selection.labels, splits, licenses, images, masks)
+        names = {name: sorted({getattr(part, name) for part in selection.parts}) for name in _OF_PARTS}
+        overview = Overview(
+            target=str(target),
+            labels=selection.labels,
+            labels_of={source: _labels_of(selection, source) for source in names["source"]},
+            sources=descriptions(selection, names["source"]),
+            splits=tuple(names["split"]),
+            licenses=tuple(names["license"]),
+            images=images,
+            masks=masks,
+        )
         self._work = UnitWork(selection, tuple(units_of(selection)), name, overview, target)
         self._asked = {"layout": name, **asked, "samples": digest_of(selection), "format": _FORMAT}
 
@@ -141,20 +150,24 @@ class Export:
             on_unit(done, total)
 
     def _end(self, target: Target) -> Exported:
-        gathered = GatheredUnits(target, self._work.runs, self._selection)
+        gathered = GatheredUnits(target, self._work.runs)
         remarks = layout(self._work.layout, self._work.overview).finish(gathered)
         counted: dict[tuple[str, str], tuple[int, int]] = {}
         for name, images in gathered.counts("images ").items():
             source, license_id = name.split(" ", 1)
             counted[source, license_id] = (int(images), int(gathered.counted(f"masks {name}")))
         with gathered.open(DOCUMENT) as file:
-            file.write(provenance(counted, gathered.read))
+            file.write(provenance(counted, self._work.overview.sources))
         target.end()
         return self._told(gathered.files, gathered.bytes, tuple(remarks), was_finished=False)
 
     def _told(self, files: int, size: int, remarks: tuple[str, ...], *, was_finished: bool) -> Exported:
         overview = self._work.overview
         return Exported(overview.images, overview.masks, files, size, remarks, was_finished)
+
+
+def _labels_of(selection: Selection, source: str) -> tuple[str, ...]:
+    return tuple(sorted({label for part in selection.parts if part.source == source for label in part.labels}))
 
 
 def _scaled(number: int, of: int, to: int) -> int:

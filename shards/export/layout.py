@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, Protocol
 
+from shards.description import SourceDescription
 from shards.export.sample import Sample
 
 
@@ -19,6 +20,8 @@ class Overview:
     Attributes:
         target: The folder, as the user named it.
         labels: Class name -> number of images that show it, sorted by name.
+        labels_of: Source -> names of its classes in the export, sorted.
+        sources: Source -> what the dataset says of it, where it does.
         splits: Splits that have images, sorted.
         licenses: Licences of the shards, in lower case, sorted.
         images: Number of images.
@@ -27,6 +30,8 @@ class Overview:
 
     target: str
     labels: Mapping[str, int]
+    labels_of: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, SourceDescription]
     splits: tuple[str, ...]
     licenses: tuple[str, ...]
     images: int
@@ -76,9 +81,6 @@ class Gathered(Protocol):
 
     def open(self, path: str) -> AbstractContextManager[BinaryIO]:
         """Write a file of the target folder: it is there when the block ends."""
-
-    def read(self, path: str) -> bytes | None:
-        """A file of the dataset that is exported, or None where there is none."""
 
 
 class Layout(ABC):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from sa_med2d_20m import DatasetError
+from sa_med2d_20m import DatasetError, Selection
 from shards.description import SourceDescription, source_from
 from shards.documents import license_link
 from shards.foreign_json import json_in
@@ -20,12 +19,12 @@ Counts = Mapping[tuple[str, str], tuple[int, int]]
 """Source and licence -> images and masks."""
 
 
-def provenance(counts: Counts, read: Callable[[str], bytes | None]) -> bytes:
+def provenance(counts: Counts, sources: Mapping[str, SourceDescription]) -> bytes:
     """The document.
 
     Args:
         counts: What was exported.
-        read: Gives a file of the dataset, or None.
+        sources: What is known of their sources.
     """
     lines = [
         "# Sources and licences",
@@ -40,7 +39,7 @@ def provenance(counts: Counts, read: Callable[[str], bytes | None]) -> bytes:
         row = (markdown(source), license_link(license_id), _asks(license_id), f"{images:,}", f"{masks:,}")
         lines.append(f"| {' | '.join(row)} |")
     for source in sorted({source for source, _ in counts}):
-        about = description(source, read)
+        about = sources.get(source)
         said = [] if about is None else _said(about)
         described.append(f"- **{markdown(source)}**: {' '.join(said) or 'the exported dataset does not describe it.'}")
     return "\n".join([*lines, "", "## How to cite them", "", *described, ""]).encode()
@@ -68,15 +67,17 @@ def _asks(license_id: str) -> str:
     return "; ".join(name for name, holds in asked.items() if holds) or "nothing"
 
 
-def description(source: str, read: Callable[[str], bytes | None]) -> SourceDescription | None:
-    """What the dataset says of a source: a folder keeps a description, a repository a manifest."""
-    for path in (source_file(source), manifest_file(source)):
+def descriptions(selection: Selection, names: Iterable[str]) -> dict[str, SourceDescription]:
+    """What a dataset says of its sources: a folder keeps descriptions, a repository manifests."""
+    found = {name: _description(selection, name) for name in names}
+    return {name: about for name, about in found.items() if about is not None}
+
+
+def _description(selection: Selection, name: str) -> SourceDescription | None:
+    for path in (source_file(name), manifest_file(name)):
         try:
-            data = read(path)
-            if data is None:
-                continue
-            record = json_in(data, path)
-            return source_from(record["source"] if path == manifest_file(source) else record, path)
-        except (DatasetError, KeyError, TypeError, json.JSONDecodeError):
-            continue  # the table has what each sample says; the rest is lost with the description
+            record = json_in(selection.read(path), path)
+            return source_from(record["source"] if path == manifest_file(name) else record, path)
+        except (FileNotFoundError, DatasetError, KeyError, TypeError):
+            continue  # what each sample says of its source is all that is known then, and SOURCES.md says so
     return None

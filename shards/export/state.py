@@ -171,11 +171,10 @@ class GatheredUnits:
     Args:
         target: Whose units all are finished.
         runs: The units.
-        selection: What was exported.
     """
 
-    def __init__(self, target: Target, runs: Sequence[Run], selection: Selection) -> None:
-        self._target, self._runs, self._selection = target, runs, selection
+    def __init__(self, target: Target, runs: Sequence[Run]) -> None:
+        self._target, self._runs = target, runs
         self._counts: dict[str, float] = defaultdict(float)
         self._notes: dict[str, set[str]] = {}
         self.files = self.bytes = 0
@@ -220,10 +219,3 @@ class GatheredUnits:
         with space_told(self._target.folder / path), open_atomic(self._target.folder / path) as file:
             yield file
             self.files, self.bytes = self.files + 1, self.bytes + file.tell()
-
-    def read(self, path: str) -> bytes | None:
-        """See there."""
-        try:
-            return self._selection.read(path)
-        except FileNotFoundError:
-            return None

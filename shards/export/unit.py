@@ -73,7 +73,8 @@ class WrittenUnit(_Counting):
     def __init__(self, target: Path, kept: Path, *, begun: bool) -> None:
         super().__init__()
         self._target, self._kept, self._begun = target, kept, begun
-        self._folders: set[Path] = set()
+        self._unfinished = kept / "unfinished.part"
+        self._folders: set[str] = set()
         self._documents: dict[str, BinaryIO] = {}
         with space_told(kept):
             kept.mkdir(parents=True, exist_ok=True)
@@ -81,17 +82,18 @@ class WrittenUnit(_Counting):
     def file(self, path: str, data: bytes) -> None:
         """See `shards.export.layout.Unit`."""
         self._take(checked_path(path), len(data))
-        place, unfinished = self._target / path, self._kept / "unfinished.part"
+        place = f"{self._target}/{path}"
         with space_told(place):
-            if place.parent not in self._folders:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                self._folders.add(place.parent)
+            folder = path.rpartition("/")[0]
+            if folder not in self._folders:
+                (self._target / folder).mkdir(parents=True, exist_ok=True)
+                self._folders.add(folder)
             if not self._begun and os.path.lexists(place):
                 raise ExportError(
                     f"{place}: is there already: two samples ask for this name, or another program writes to the folder"
                 )
-            unfinished.write_bytes(data)
-            unfinished.replace(place)
+            self._unfinished.write_bytes(data)
+            self._unfinished.replace(place)
 
     def entry(self, document: str, text: str) -> None:
         """See `shards.export.layout.Unit`."""
@@ -120,7 +122,7 @@ class WrittenUnit(_Counting):
 
 
 @contextmanager
-def space_told(place: Path) -> Iterator[None]:
+def space_told(place: Path | str) -> Iterator[None]:
     """Say in words that a file cannot be written.
 
     Args:

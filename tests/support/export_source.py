@@ -46,7 +46,7 @@ def rings(seed: int, shape: tuple[int, int] = (60, 90)) -> dict[str, npt.NDArray
 def write_sources(raw: Path) -> list[Path]:
     """Write them below a folder; returns their recipes."""
     small = write_source(raw, "Small", cases=3, license_id="CC-BY-SA-4.0")
-    small.write_text(small.read_text() + _SPLITS)
+    small.write_text(f'axes = ["x", "y"]\n{small.read_text()}{_SPLITS}')
     write_nifti(raw / "Deep/images/case0.nii.gz", ct_like(9))
     write_nifti(raw / "Deep/labels/case0.nii.gz", organ_map())
     write_recipe(raw, "Deep", "mr", "CC-BY-NC-4.0", 'axes = ["x"]\nsubmodality = "t1"', """

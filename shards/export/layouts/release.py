@@ -13,7 +13,6 @@ from typing import Final
 from shards.export.layout import Gathered, Layout, Unit, member, write_json_list
 from shards.export.names import image_name
 from shards.export.pictures import mask_png, three_channel_png
-from shards.export.provenance import description
 from shards.export.sample import Sample
 
 _INDEX: Final = "SAMed2D_v1.json"
@@ -36,7 +35,6 @@ class Release(Layout):
             unit.entry("index", member(f"images/{name}.png", masks))
         else:
             unit.count("without_mask")
-            unit.note("classes", [source, None, None])
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""
@@ -45,22 +43,21 @@ class Release(Layout):
             write_json_list(file, gathered.lines("index"))
             file.write(b"}\n")
         with gathered.open(_MAPPING) as file:
-            file.write(json.dumps(_mapping(gathered), indent=1, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(self._mapping(gathered), indent=1, ensure_ascii=False).encode() + b"\n")
         empty = int(gathered.counted("without_mask"))
         if not empty:
             return []
         return [f"{empty:,} images without a mask are in images, and not in {_INDEX}, which lists none without one"]
 
-
-def _mapping(gathered: Gathered) -> dict[str, dict[str, str]]:
-    """Source -> class name -> class id: what the dataset says of its sources, and what the masks say."""
-    mapping: dict[str, dict[str, str]] = {}
-    seen = gathered.notes("classes")
-    for source in sorted({source for source, _, _ in seen}):
-        about = description(source, gathered.read)
-        own = {} if about is None else {one.label: one.class_id for one in about.classes}
-        for name, class_id, label in seen:
-            if name == source and class_id is not None and class_id not in own.values():
-                own[label] = class_id
-        mapping[source] = dict(sorted(own.items(), key=lambda item: item[1]))
-    return mapping
+    def _mapping(self, gathered: Gathered) -> dict[str, dict[str, str]]:
+        """Source -> class name -> class id: what the dataset says of its sources, and what the masks say."""
+        mapping: dict[str, dict[str, str]] = {}
+        seen = gathered.notes("classes")
+        for source in self.overview.labels_of:
+            about = self.overview.sources.get(source)
+            own = {} if about is None else {one.label: one.class_id for one in about.classes}
+            for name, class_id, label in seen:
+                if name == source and class_id not in own.values():
+                    own[label] = class_id
+            mapping[source] = dict(sorted(own.items(), key=lambda item: item[1]))
+        return mapping

@@ -38,7 +38,7 @@ def test_names_indexes_and_pixels(exported: Path, built: Path) -> None:
     on_disk = {path.relative_to(exported).as_posix() for path in exported.rglob("*.png")}
     assert on_disk == {*index, *(path for paths in index.values() for path in paths)}
     rows = [row for split in ("train", "validation", "test") for row in load(built, "all", split=split)]
-    assert len(index) == len(rows) == 255
+    assert len(index) == len(rows) == 165
     by_place = {(row["source"], row["key"].rsplit("--", 1)[1], row["case"]): row for row in rows}
     for path, masks in index.items():
         named = IMAGE.fullmatch(path)
