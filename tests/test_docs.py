@@ -134,6 +134,18 @@ def test_the_examples_run(built: Path) -> None:
         subprocess.run([sys.executable, "-c", example], cwd=built, check=True)
 
 
+def test_the_examples_of_volumes_run(built: Path, tmp_path: Path) -> None:
+    (tmp_path / "OUT").symlink_to(built / "OUT")
+    examples = blocks("python", (DOCS / "volumes.md").read_text(encoding="utf-8"))
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(examples)], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    for path in tmp_path.glob("*[!_ids].nii.gz"):
+        assert nibabel.load(path).shape == (20, 18, 16)
+    assert len(list(tmp_path.glob("*.nii.gz"))) >= 2
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_the_commands_for_an_unknown_folder_run(number: int, corpus: Path, tmp_path: Path) -> None:
     """As they stand on the page, but for where the corpus lies."""

@@ -84,9 +84,11 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )  # fmt: skip
 def test_what_nothing_has(out: Path, arguments: dict[str, Any], said: str) -> None:
+    def ask(semantic: dict[str, Any] | None = None, **others: Any) -> None:
+        load(out, "ct", view="image" if semantic is None else Semantic(**semantic), **others)
+
     with pytest.raises(DatasetError, match=said):
-        view = {"view": Semantic(**arguments["semantic"])} if "semantic" in arguments else {}
-        load(out, "ct", **{name: value for name, value in arguments.items() if name != "semantic"}, **view)
+        ask(**arguments)
 
 
 @pytest.mark.parametrize("values", [{"positive": -1}, {"negative": -1}, {"jitter": -0.1}, {"jitter": float("nan")}])
