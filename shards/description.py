@@ -29,12 +29,15 @@ class SourceClass:
         label: Class name in the vocabulary.
         organ: Organ, or null.
         group: Group.
+        phrase: What it is in plain English, for text prompts, such as "left kidney"; null where the vocabulary does not
+            have the class, and in what earlier versions wrote.
     """
 
     class_id: str
     label: str
     organ: str | None
     group: str
+    phrase: str | None = None
 
 
 @dataclass(frozen=True)

@@ -205,14 +205,15 @@ def _tasks(cases: list[Case], source: Source) -> Iterator[CaseTask]:
 def settings_of(source: Source) -> str:
     """Hash of what all cases of a source depend on: code, decoders, encoders, recipe and classes.
 
-    The licence is not part of it: it is written anew into metadata that are there.
+    The licence is not part of it: it is written anew into metadata that are there. Nor are phrases: no sample
+    has them.
     """
     parts = (
         SCHEMA,
         versions(),
         source.recipe.name,
         source.recipe.conversion_digest(),
-        source.classes.classes,
+        tuple(replace(one, phrase=None) for one in source.classes.classes),
         source.classes.numbers,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -12,8 +12,9 @@ LAYOUTS: Final = {
     "coco": "shards.export.layouts.coco.Coco",
     "files": "shards.export.layouts.files.Files",
     "release": "shards.export.layouts.release.Release",
-    "sam2": "shards.export.layouts.sam2.Sam2",
     "sam-med2d": "shards.export.layouts.sam_med2d.SamMed2D",
+    "sam2": "shards.export.layouts.sam2.Sam2",
+    "sam3": "shards.export.layouts.sam3.Sam3",
     "yolo": "shards.export.layouts.yolo.Yolo",
 }
 """Name on the command line -> class, imported when it is used."""
