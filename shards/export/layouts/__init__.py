@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # whoever only wants to know the names waits for nothing
 LAYOUTS: Final = {
     "coco": "shards.export.layouts.coco.Coco",
     "files": "shards.export.layouts.files.Files",
+    "nnunet": "shards.export.layouts.nnunet.NnUnet",
+    "nnunet-3d": "shards.export.layouts.nnunet.NnUnetVolumes",
     "release": "shards.export.layouts.release.Release",
     "sam-med2d": "shards.export.layouts.sam_med2d.SamMed2D",
     "sam2": "shards.export.layouts.sam2.Sam2",

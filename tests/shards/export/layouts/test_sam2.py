@@ -121,11 +121,10 @@ def test_masks_of_a_class_are_the_stored_ones_also_where_classes_overlap(exporte
         depth, height, width = row["image"].shape
         for label in set(labels.values()):
             ids = [entry["id"] for entry in row["masks"] if entry["label"] == label]
-            stored = np.isin(row["mask"].reshape(depth, -1, height, width), ids).any(axis=1)
+            stored: Any = np.isin(row["mask"].reshape(depth, -1, height, width), ids).any(axis=1)
             for frame in video.frames:
                 shown = [mask for number, mask in video.masks(frame).items() if labels[number] == label]
-                union: Any = np.any(shown, axis=0)
-                np.testing.assert_array_equal(union, stored[frame])
+                np.testing.assert_array_equal(np.any(shown, axis=0), stored[frame])
 
 
 def test_the_table_says_what_each_object_is(exported: Path) -> None:
