@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_png, volume_affine
+from shards.export.layout import Gathered
 from shards.export.sample import Sample
 from shards.export.stacks import Stack, Stacking
 
@@ -48,6 +49,16 @@ class WholeVolumes:
     def missed(self) -> int:
         """Images, of those that have ended, of which some slices are missing along every axis."""
         return len(self._missed)
+
+
+def left_out(gathered: Gathered) -> list[str]:
+    """What the user should know of images that are in no volume: counted as ``pictures`` and ``incomplete``."""
+    said = {
+        "pictures": "images are left out: they are no slices of a volume",
+        "incomplete": "images of volumes are left out: slices are missing along every axis; those without a mask are "
+        "there after a build with keep_empty = true",
+    }
+    return [f"{int(gathered.counted(name)):,} {what}" for name, what in said.items() if gathered.counted(name)]
 
 
 def image_name(stack: Stack) -> str:

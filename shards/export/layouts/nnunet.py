@@ -14,12 +14,13 @@ from typing import Final
 
 import numpy as np
 
-from sa_med2d_20m import LABELS, MODALITIES
+from sa_med2d_20m import MODALITIES
 from shards.export.class_map import class_map, overlap_remark
 from shards.export.layout import Gathered, Layout, Overview, Unit, as_json
+from shards.export.layouts.numbers import category_numbers
 from shards.export.sample import Sample
 from shards.export.stacks import Stack, is_slice
-from shards.export.volume import WholeVolumes, image_name, source_values, volume_file
+from shards.export.volume import WholeVolumes, image_name, left_out, source_values, volume_file
 from shards.png import encode_image
 
 _GREY, _COLOUR = "grey", "colour"
@@ -94,13 +95,7 @@ class NnUnetVolumes(Layout):
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""
-        said = {
-            "pictures": "images are left out: they are no slices of a volume",
-            "incomplete": "images of volumes are left out: slices are missing along every axis; those without a mask "
-            "are there after a build with keep_empty = true",
-        }
-        counted = [f"{int(gathered.counted(name)):,} {what}" for name, what in said.items() if gathered.counted(name)]
-        return [*self._datasets.finish(gathered), *counted]
+        return [*self._datasets.finish(gathered), *left_out(gathered)]
 
 
 class _Datasets:
@@ -109,7 +104,7 @@ class _Datasets:
     def __init__(self, overview: Overview, ending: str) -> None:
         self._ending = ending
         self._labels = {
-            source: sorted(labels, key=lambda label: (label not in LABELS, _place(label), label))
+            source: sorted(labels, key=category_numbers(labels).__getitem__)
             for source, labels in overview.labels_of.items()
         }
         self._overview = overview
@@ -199,10 +194,6 @@ class _Datasets:
             f"{dataset}/splits_final.json: copy it to nnUNet_preprocessed/{dataset} and train fold 0, or nnU-Net deals "
             "images of one patient to training and validation"
         ]
-
-
-def _place(label: str) -> int:
-    return LABELS.index(label) if label in LABELS else 0
 
 
 def _several(gathered: Gathered) -> list[str]:
