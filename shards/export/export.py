@@ -90,10 +90,12 @@ class Export:
         self._selection, self._target = selection, target
         images, masks = (sum(getattr(part, kind) for part in selection.parts) for kind in ("samples", "masks"))
         names = {name: sorted({getattr(part, name) for part in selection.parts}) for name in _OF_PARTS}
+        kinds = {(part.source, part.modality, one) for part in selection.parts for one in part.submodalities}
         overview = Overview(
             target=str(target),
             labels=selection.labels,
             labels_of={source: _labels_of(selection, source) for source in names["source"]},
+            kinds=tuple(sorted(kinds)),
             sources=descriptions(selection, names["source"]),
             splits=tuple(names["split"]),
             licenses=tuple(names["license"]),

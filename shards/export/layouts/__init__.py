@@ -11,6 +11,10 @@ if TYPE_CHECKING:  # whoever only wants to know the names waits for nothing
 LAYOUTS: Final = {
     "coco": "shards.export.layouts.coco.Coco",
     "files": "shards.export.layouts.files.Files",
+    "monai": "shards.export.layouts.monai.Monai",
+    "monai-3d": "shards.export.layouts.monai.MonaiVolumes",
+    "nnunet": "shards.export.layouts.nnunet.NnUnet",
+    "nnunet-3d": "shards.export.layouts.nnunet.NnUnetVolumes",
     "release": "shards.export.layouts.release.Release",
     "sam-med2d": "shards.export.layouts.sam_med2d.SamMed2D",
     "yolo": "shards.export.layouts.yolo.Yolo",
