@@ -1,7 +1,7 @@
 """The central directory of a zip, read as if everything in it were made to harm.
 
-It is mapped onto the parts of a split archive and read in pieces, so that twenty million entries need no memory of their
-own. Format: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.12 (entry), 4.3.14 and 4.3.15 (zip64), 4.3.16 (end).
+It is mapped onto the parts of a split archive and read in pieces, so that twenty million entries need no memory of
+their own. Format: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.12 (entry), 4.3.14 and 4.3.15 (zip64), 4.3.16 (end).
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _found(path: Path) -> Directory:
         place = file.read_at(end - _END64_PLACE.size, _END64_PLACE.size) if end >= _END64_PLACE.size else b""
     if place[:4] != _MARKS[1]:
         parts = Parts.of(path, segment + 1)
-        _check_before(parts, segment, end, first, offset, size)
+        if first == segment and offset + size != end:  # something in front is cut off or put in
+            raise UnreadableError(f"its directory ends at byte {offset + size:,}, expected {end:,}, {_ORDER}")
         return Directory(parts, parts.address(first, offset), size, count)
     _, segment64, offset64, total = _END64_PLACE.unpack(place)
     parts = Parts.of(path, total or 1)
@@ -122,14 +123,6 @@ def _found(path: Path) -> Directory:
 
 
 _ORDER: Final = "as if parts were missing in front of it, or in another order; fetch what is missing under its own name"
-
-
-def _check_before(parts: Parts, segment: int, end: int, first: int, offset: int, size: int) -> None:
-    """Refuse a zip whose directory does not lie right before its end: something in front is cut off or put in."""
-    if first == segment and offset + size != end:
-        raise UnreadableError(f"its directory ends at byte {offset + size:,}, expected {end:,}, {_ORDER}")
-    if first > segment:
-        raise UnreadableError(f"its directory begins in part {first + 1}, the archive has {len(parts.parts)}")
 
 
 def _no_end(path: Path, tail: bytes) -> str:
@@ -188,17 +181,14 @@ def _wide(extra: bytes, size: int, packed: int, offset: int, segment: int) -> tu
         kind, length = struct.unpack_from("<2H", extra, at)
         if kind == _ZIP64:
             field = extra[at + 4 : at + 4 + length]
+            said = ((size, _UNKNOWN32, "<Q"), (packed, _UNKNOWN32, "<Q"), (offset, _UNKNOWN32, "<Q"))
             values = []
-            for value, unknown, form in (
-                (size, _UNKNOWN32, "<Q"),
-                (packed, _UNKNOWN32, "<Q"),
-                (offset, _UNKNOWN32, "<Q"),
-                (segment, _UNKNOWN16, "<I"),
-            ):
-                if value == unknown:
-                    (value,) = struct.unpack_from(form, field)
-                    field = field[struct.calcsize(form) :]
-                values.append(value)
+            for value, unknown, form in (*said, (segment, _UNKNOWN16, "<I")):
+                if value != unknown:
+                    values.append(value)
+                    continue
+                values.append(struct.unpack_from(form, field)[0])
+                field = field[struct.calcsize(form) :]
             return values[0], values[1], values[2], values[3]
         at += 4 + length
     raise UnreadableError("a member is larger than 32 bit can say, and has no zip64 field")
@@ -251,7 +241,7 @@ class Extents:
             wrong = _wrong_part(parts, file, number, int(starts[first]) - parts.starts[number])
             if wrong is None and behind < len(starts) and behind < borders[min(number + 2, len(borders) - 1)]:
                 last = behind - 1
-                wrong = _wrong_size(parts, file, number, int(starts[last]), int(sizes[last]), int(starts[behind]))
+                wrong = _wrong_size(parts, file, number, (int(starts[last]), int(sizes[last]), int(starts[behind])))
             found += [wrong] if wrong else []
         return found
 
@@ -275,8 +265,16 @@ _DESCRIPTOR: Final = 24
 """Bytes that may stand between a member and the next (section 4.3.9)."""
 
 
-def _wrong_size(parts: Parts, file: PartsFile, number: int, start: int, size: int, after: int) -> str | None:
-    """What is wrong with a part whose last member does not end where the next part goes on; None for nothing."""
+def _wrong_size(parts: Parts, file: PartsFile, number: int, last: tuple[int, int, int]) -> str | None:
+    """What is wrong with a part whose last member does not end where the next part goes on; None for nothing.
+
+    Args:
+        parts: All parts.
+        file: Reads them.
+        number: The part.
+        last: Where its last member begins, how long that is without its extra field, and where the next one begins.
+    """
+    start, size, after = last
     try:
         extra = LOCAL.unpack(file.read_at(start, LOCAL.size))[-1]
     except PartError:

@@ -100,10 +100,6 @@ class Parts:
         """Number of the part that holds a byte."""
         return min(bisect_right(self.starts, address) - 1, len(self.parts) - 1)
 
-    def changed(self) -> Part | None:
-        """The first part that is no longer as it was when it was looked at."""
-        return next((part for part in self.parts if Part.of(part.path) != part), None)
-
 
 class PartsFile:
     """Reads ranges of an archive, wherever in its parts they lie. Parts are opened when they are first read.

@@ -87,6 +87,10 @@ class BuildProgress:
         )
         return f"building: {done}{left}{', ' if counts else ''}{counts}"
 
+    def listed(self, done: int, count: int) -> None:
+        """So many files of a release, of how many (0: not known), have been listed."""
+        self._bar.update(self._task, completed=done, total=count or None, noun="file", counts="listed")
+
     def indexed(self, done: int, count: int) -> None:
         """See `builder.run.build.Listener`."""
         self._bar.update(self._task, completed=done, total=count, noun="DICOM file", counts="looked into")
