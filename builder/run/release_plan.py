@@ -246,9 +246,7 @@ def _recipe(known: SourceMetadata, modality: str) -> Recipe:
     about = {name: getattr(known, name) for name in SourceMetadata.model_fields}
     dealt = {"ratios": known.splits.ratios, "seed": known.splits.seed} if isinstance(known, Recipe) else {}
     files = {"image": f"images/{{*}}--{known.name}--{{case}}.png", "mask": "masks/{case}--{label}.png"}
-    return Recipe.model_validate(
-        {**about, "splits": dealt, "modality": modality, "submodality": "00", "files": files}
-    )
+    return Recipe.model_validate({**about, "splits": dealt, "modality": modality, "submodality": "00", "files": files})
 
 
 def _version(listing: Listing) -> str:
