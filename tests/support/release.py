@@ -214,3 +214,45 @@ def write_zip(folder: Path, parts: Sequence[bytes], name: str = ZIP) -> Path:
         last.with_suffix(f".z{number:02d}").write_bytes(data)
     last.write_bytes(parts[-1])
     return last
+
+
+def _layers(sample: Mapping[str, bytes], height: int) -> Pixels:
+    return np.asarray(Image.open(io.BytesIO(sample["mask.png"]))).reshape(
+        -1, height, Image.open(io.BytesIO(sample["png"])).width
+    )
+
+
+def given_back(samples: Iterable[Mapping[str, bytes]], names: Mapping[str, str] | None = None) -> dict[str, Pixels]:
+    """The release's files as shards hold them: path -> pixels, images with three channels, masks of 0 and 255.
+
+    Args:
+        samples: Members of samples by ending.
+        names: Class id -> name in the paths of masks, for the older naming; None for that of the release.
+    """
+    found: dict[str, Pixels] = {}
+    for sample in samples:
+        about = json.loads(sample["json"])
+        image = np.asarray(Image.open(io.BytesIO(sample["png"])).convert("RGB"))
+        found[about["image_file"]] = image
+        layers = _layers(sample, about["height"])
+        stem = about["image_file"].removeprefix("images/").removesuffix(".png")
+        for mask in about["masks"]:
+            end = f"--{mask['class_id']}" if names is None else f"_{names[mask['class_id']]}"
+            pixels = (layers[mask["layer"]] == mask["id"]).astype(np.uint8) * np.uint8(255)
+            found[f"masks/{stem}{end}_{mask['instance']:03d}.png"] = pixels
+    return found
+
+
+def decoded(files: Mapping[str, bytes]) -> dict[str, Pixels]:
+    """The pictures of a release: path -> pixels as Pillow gives them, images with three channels."""
+    return {
+        name: np.asarray(Image.open(io.BytesIO(data)).convert("RGB" if name.startswith("images/") else "L"))
+        for name, data in files.items()
+        if name.endswith(".png")
+    }
+
+
+def differing(one: Mapping[str, Pixels], other: Mapping[str, Pixels]) -> list[str]:
+    """Paths that only one of two has, and those whose pixels differ."""
+    both = one.keys() & other.keys()
+    return sorted((one.keys() ^ other.keys()) | {name for name in both if not np.array_equal(one[name], other[name])})
