@@ -67,8 +67,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "larger than said": ({"size": 5, "stored": False}, "it inflates to more than the 5 bytes that the archive says"),
     "smaller than said": ({"size": 5000, "stored": False}, "the archive says 5,000"),
     "stored in another size": ({"size": 5, "stored": True}, "the archive says that it has 5"),
-    "another member in its place": ({"local_name": "SAMed2Dv1/other.png"}, "the archive has 'SAMed2Dv1/other.png'"),
-    "nothing in its place": ({"address": 3}, "it does not lie where the archive says"),
     "no picture": ({"data": b"none"}, "it is no PNG"),
     "empty": ({"data": b""}, "it is empty, 0 bytes"),
     "half a picture": ({"data": png(texture(1))[:200]}, "damaged PNG"),
@@ -85,11 +83,30 @@ def test_member_that_cannot_be_used_is_named_and_costs_itself(
     assert ran.code == 3
     [source] = json.loads(ran.out)["sources"]
     [told] = source["bad_masks"] or source["quarantined"]
+    assert path == IMAGE or not source["quarantined"]
     assert told["file"] == path
     assert reason in told["reason"]
     lost = {path} if path == MASK else {IMAGE, MASK}
     expected = {one: pixels for one, pixels in decoded(small()).items() if one not in lost}
     assert differing(given_back(samples_of(tmp_path / "out").values()), expected) == []
+
+
+MISPLACED: dict[str, tuple[int, bytes, str]] = {
+    "no header": (0, b"PK\x03\x05", "damaged: it does not lie where the archive says; fetch the part again"),
+    "another name": (30, b"X", "the archive has 'XAMed2Dv1/"),
+    "encrypted": (6, b"\x01", "it is encrypted"),
+}
+
+
+@pytest.mark.parametrize("fault", MISPLACED)
+def test_header_in_front_of_a_member_is_compared(sa_med2d: Command, tmp_path: Path, fault: str) -> None:
+    at, put, reason = MISPLACED[fault]
+    data = zip_bytes(members_of(small()))[0]
+    at += data.find(f"{TOP}/{MASK}".encode()) - 30
+    packed = write_zip(tmp_path / "raw", [data[:at] + put + data[at + len(put) :]])
+    ran = run(sa_med2d, packed, tmp_path / "out", "--json")
+    [told] = json.loads(ran.out)["sources"][0]["bad_masks"]
+    assert (ran.code, told["file"], reason in told["reason"]) == (3, MASK, True), told
 
 
 def test_member_that_cannot_be_used_stops_a_strict_import(sa_med2d: Command, tmp_path: Path) -> None:
