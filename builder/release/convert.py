@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.conversion.convert import Converted
-from builder.conversion.gates import Tally, has_two_values
+from builder.conversion.gates import Tally
 from builder.errors import CaseError, TransientError, UnreadableError
 from builder.release.names import FileName, Tag, older_image, older_mask, parse, stem_of
-from builder.release.picture import read_image, read_mask
+from builder.release.picture import has_grey_levels, read_image, read_mask
 from builder.release.place import Reader
 from builder.release.repairs import INVERTED, WHOLE
 from builder.release.rows import Row
@@ -137,7 +137,7 @@ def _sample(
         counts.dropped["bad_image"] += 1
         counts.bad.append(_fault("read", image.row.path, error))
         return None
-    if "grey-values" in source.repairs and (pixels.min() == pixels.max() or has_two_values(pixels)):
+    if "grey-values" in source.repairs and not has_grey_levels(pixels):
         counts.dropped["grey-values"] += 1
         return None
     height, width = pixels.shape[:2]

@@ -44,6 +44,13 @@ def read_image(data: bytes) -> npt.NDArray[Any]:
     return np.ascontiguousarray(pixels[..., :3]) if grey is None else grey
 
 
+def has_grey_levels(pixels: npt.NDArray[Any]) -> bool:
+    """Whether an image has a value between its lowest and its highest: what has none has one or two values."""
+    flat = pixels.reshape(pixels.shape[0], -1)
+    low, high = int(flat.min()), int(flat.max())
+    return low + 1 < high and cv2.countNonZero(cv2.inRange(flat, low + 1, high - 1)) > 0  # type: ignore[call-overload]
+
+
 class MaskValuesError(UnreadableError):
     """A mask holds other values than 0 and 255."""
 

@@ -185,6 +185,14 @@ def test_picture_under_two_names(sa_med2d: Command, tmp_path: Path, samples_of: 
     assert kept == {"liver_0", "liver_2"} | (set() if repaired else {"liver_1"})
 
 
+def test_alike_slices_of_a_volume_are_no_twins(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    files: Files = {}
+    for index in (1, 2):
+        files |= picture(f"ct_00--MSD_Liver--liver_0--x_000{index}", 5, m0001_000=box(1, 1, 9, 9))
+    ran = run(sa_med2d, tmp_path, files)
+    assert (ran.code, json.loads(ran.out)["twins"], len(samples_of(tmp_path / "out"))) == (0, {"MSD_Liver": 0}, 2)
+
+
 def test_each_repair_has_a_switch_and_a_line_in_the_help(sa_med2d: Command) -> None:
     said = sa_med2d("import", "--help").out
     assert [name for name in REPAIRS if f"--no-repair-{name} " not in said.replace("\n", " ")] == []
