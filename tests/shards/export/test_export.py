@@ -11,15 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
+from filelock import FileLock
 
 from sa_med2d_20m import load
 from tests.hub.server import HubServer
+from tests.support.build_process import workers_of
 from tests.support.command import Command
 from tests.support.export_source import build, masks_by_place, write_png, write_recipe
 from tests.support.hand_made import HandMade, cells, write_dataset
@@ -219,6 +223,33 @@ def test_a_folder_holds_one_export(built: Path, tmp_path: Path, sa_med2d: Comman
         assert ran.code == 1
         assert f"holds an export that was asked for otherwise: {said}; choose another folder" in ran.err
     assert tree(tmp_path / "to") == before
+
+
+def test_one_export_at_a_time_writes_to_a_folder(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    arguments = ("export", built, "--to", tmp_path / "to", "--layout", "files", "--source", "Rings")
+    (tmp_path / "to/.sa-med2d-export").mkdir(parents=True)
+    with FileLock(tmp_path / "to/.sa-med2d-export/lock"):
+        ran = sa_med2d(*arguments)
+    assert ran.code == 1
+    assert "another export is writing to this folder" in ran.err
+    assert sa_med2d(*arguments).code == 0
+
+
+def test_a_worker_that_dies_is_said(built: Path, tmp_path: Path, calm: dict[str, bytes], sa_med2d: Command) -> None:
+    """As when memory runs out: killed as soon as it writes."""
+    arguments = command(built, tmp_path / "to", "--config", "all", "--workers", 2)
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not pictures(tmp_path / "to"):
+            time.sleep(0.002)
+        for worker in workers_of(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        _, said = process.communicate()
+    assert process.returncode == 1, said
+    assert "a worker died" in said
+    assert "run the same command again" in said
+    assert sa_med2d(*arguments[3:]).code == 0
+    assert tree(tmp_path / "to") == calm
 
 
 def test_a_folder_with_other_files_is_left_alone(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
