@@ -3032,7 +3032,8 @@ def load(
 
 
 def _wanted(min_area: int | None, **listed: Sequence[str] | None) -> _Wanted:
-    return _Wanted(min_area=min_area, **{name: _listed(name, values) for name, values in listed.items()})
+    asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
+    return _Wanted(min_area=min_area, **asked)
 
 
 class _Dealt(typing.NamedTuple):
@@ -3095,6 +3096,7 @@ class ShardPart:
         cases: Number, within the part, of the first sample of each case, in order.
         masks_before: Number of wanted masks before each of these samples.
         labels: Class names of wanted masks, sorted.
+        submodalities: Sub-modalities of the shard, wanted or not, sorted.
         digest: Sha256 of the keys and places of the wanted samples: other samples have another.
     """
 
@@ -3105,12 +3107,18 @@ class ShardPart:
     cases: tuple[int, ...]
     masks_before: tuple[int, ...]
     labels: tuple[str, ...]
+    submodalities: tuple[str, ...]
     digest: str
 
     @property
     def split(self) -> str:
         """The split of all its samples."""
         return self.path.rsplit("/", 1)[-1].partition("-")[0]
+
+    @property
+    def modality(self) -> str:
+        """The modality of all its samples."""
+        return self.path.split("/")[_PARTS_OF_PATHS["modalities"]]
 
     @property
     def source(self) -> str:
@@ -3246,6 +3254,7 @@ def _part(path: str, chosen: _Chosen) -> ShardPart:
         tuple(firsts),
         tuple(before[firsts].tolist()),
         tuple(sorted(chosen.labels)),
+        tuple(sorted(value for value in chosen.values["submodalities"] if value is not None)),
         digest.hexdigest(),
     )
 

@@ -15,6 +15,7 @@ from shards.description import HASHED_RATIOS, SourceDescription
 from shards.license import refusal, spdx_page
 from shards.plain_text import link, markdown
 from shards.receipt import Receipt, lost_shares
+from shards.repacked import repacked_lines
 
 LICENSES: Final = "LICENSE.md"
 """The name that the Hub looks for."""
@@ -84,6 +85,7 @@ def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDesc
             lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
             lines.append(f"  {_annotates(source)}")
             lines += _own_split(source)
+            lines += repacked_lines(source)
     return "\n".join(lines) + "\n"
 
 

@@ -137,7 +137,7 @@ def plan_source(
         by_split[case.split] += frames_of(case, source) if recipe.files.frames else [case]
     shards = []
     for split, cases in sorted(by_split.items()):
-        for number, chosen in enumerate(_cut(_tasks(cases, source), shard_size)):
+        for number, chosen in enumerate(cut(_tasks(cases, source), shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             shards.append(ShardPlan(shard, chosen))
     return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, people)
@@ -205,21 +205,20 @@ def _tasks(cases: list[Case], source: Source) -> Iterator[CaseTask]:
 def settings_of(source: Source) -> str:
     """Hash of what all cases of a source depend on: code, decoders, encoders, recipe and classes.
 
-    The licence is not part of it: it is written anew into metadata that are there. Nor are phrases: no sample
-    has them.
+    The licence is not part of it: it is written anew into metadata that are there.
     """
     parts = (
         SCHEMA,
         versions(),
         source.recipe.name,
         source.recipe.conversion_digest(),
-        tuple(replace(one, phrase=None) for one in source.classes.classes),
+        source.classes.classes,
         source.classes.numbers,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _cut(tasks: Iterator[CaseTask], shard_size: int) -> Iterator[tuple[CaseTask, ...]]:
+def cut(tasks: Iterator[CaseTask], shard_size: int) -> Iterator[tuple[CaseTask, ...]]:
     """Fill shards in order; a case larger than a shard has its own."""
     chosen: list[CaseTask] = []
     size = 0

@@ -75,13 +75,13 @@ def _run(options: argparse.Namespace) -> int:
     asked = {"config": options.config, "splits": options.split, **filters}
     export = Export(selection, options.layout, options.to, asked)
     speaker, printer = console(), results(quiet=options.json)
-    expected = export.expected()
     if options.dry_run:
+        expected = export.expected()
         printer.print(_expected(expected, options.to), markup=False, highlight=False, soft_wrap=True)
         if options.json:
             print_json({"folder": str(options.to), "layout": options.layout, **dataclasses.asdict(expected)})
         return 0
-    if not expected.fits:
+    if not export.has_begun and not (expected := export.expected()).fits:
         text = f"there may be too little room: {_expected(expected, options.to)}"
         speaker.print(text, markup=False, highlight=False)
     with counting(speaker, "exporting image") as count:

@@ -14,7 +14,7 @@ from shards.export.errors import ExportError
 from shards.export.layout import Overview
 from shards.export.layouts import LAYOUTS, layout
 from shards.export.provenance import DOCUMENT, descriptions, provenance
-from shards.export.state import GatheredUnits, Target, digest_of, units_of
+from shards.export.state import STATE, GatheredUnits, Target, digest_of, units_of
 from shards.export.unit import space_told
 from shards.export.work import UnitWork
 from shards.export.workers import each
@@ -90,10 +90,12 @@ class Export:
         self._selection, self._target = selection, target
         images, masks = (sum(getattr(part, kind) for part in selection.parts) for kind in ("samples", "masks"))
         names = {name: sorted({getattr(part, name) for part in selection.parts}) for name in _OF_PARTS}
+        kinds = {(part.source, part.modality, one) for part in selection.parts for one in part.submodalities}
         overview = Overview(
             target=str(target),
             labels=selection.labels,
             labels_of={source: _labels_of(selection, source) for source in names["source"]},
+            kinds=tuple(sorted(kinds)),
             sources=descriptions(selection, names["source"]),
             splits=tuple(names["split"]),
             licenses=tuple(names["license"]),
@@ -103,8 +105,13 @@ class Export:
         self._work = UnitWork(selection, tuple(units_of(selection)), name, overview, target)
         self._asked = {"layout": name, **asked, "samples": digest_of(selection), "format": _FORMAT}
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an earlier run has begun it."""
+        return (self._target / STATE).exists()
+
     def expected(self) -> Expected:
-        """What it will be.
+        """What it will be, all of it.
 
         Raises:
             DatasetError: A sample breaks the contract.

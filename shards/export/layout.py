@@ -21,6 +21,7 @@ class Overview:
         target: The folder, as the user named it.
         labels: Class name -> number of images that show it, sorted by name.
         labels_of: Source -> names of its classes in the export, sorted.
+        kinds: Source, modality and sub-modality of what may be in the export, sorted.
         sources: Source -> what the dataset says of it, where it does.
         splits: Splits that have images, sorted.
         licenses: Licences of the shards, in lower case, sorted.
@@ -31,6 +32,7 @@ class Overview:
     target: str
     labels: Mapping[str, int]
     labels_of: Mapping[str, tuple[str, ...]]
+    kinds: tuple[tuple[str, str, str], ...]
     sources: Mapping[str, SourceDescription]
     splits: tuple[str, ...]
     licenses: tuple[str, ...]

@@ -122,9 +122,12 @@ class UnitWork:
         key = SampleKey.parse(record["key"])
         if (key.source, key.case) != (record["source"], record["case"]):
             raise DatasetError(f"its source and case are {record['source']!r:.80} and {record['case']!r:.80}")
-        for name, said in (("split", record["split"]), ("license", record["license"].lower())):
+        said_of = {name: record[name] for name in ("split", "modality", "license")}
+        for name, said in {**said_of, "license": record["license"].lower()}.items():
             if said != getattr(part, name):
                 raise DatasetError(f"its {name} is {said!r:.80}, but that of the shard is {getattr(part, name)!r:.80}")
+        if record["submodality"] not in part.submodalities:
+            raise DatasetError(f"its submodality is {record['submodality']!r:.80}, which the index does not name")
         for entry in record["masks"]:
             if entry["label"] not in self.overview.labels:
                 raise DatasetError(f"it has a mask of {entry['label']!r:.80}, which the index does not name")

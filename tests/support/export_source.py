@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import nibabel
 import numpy as np
 import numpy.typing as npt
+from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from builder.command_line import main
 from tests.support.nifti import write_nifti
 from tests.support.sources import write_source
 from tests.support.volumes import ct_like, organ_map
 
-_SPLITS = '[splits]\ntrain = ["*0*"]\nvalidation = ["*1*"]\ntest = ["*2*"]\n'
+_SPLITS = '[splits]\ntrain = ["*0"]\nvalidation = ["*1"]\ntest = ["*2"]\n'
 _HEAD = """\
 name = "{name}"
 title = "{name} that a test <drew>"
@@ -47,9 +49,10 @@ def write_sources(raw: Path) -> list[Path]:
     """Write them below a folder; returns their recipes."""
     small = write_source(raw, "Small", cases=3, license_id="CC-BY-SA-4.0")
     small.write_text(f'axes = ["x", "y"]\n{small.read_text()}{_SPLITS}')
-    write_nifti(raw / "Deep/images/case0.nii.gz", ct_like(9))
-    write_nifti(raw / "Deep/labels/case0.nii.gz", organ_map())
-    write_recipe(raw, "Deep", "mr", "CC-BY-NC-4.0", 'axes = ["x"]\nsubmodality = "t1"', """
+    for number in range(2):
+        write_turned(raw / f"Deep/images/case{number}.nii.gz", ct_like(number))
+        write_turned(raw / f"Deep/labels/case{number}.nii.gz", organ_map())
+    write_recipe(raw, "Deep", "mr", "CC-BY-NC-4.0", 'axes = ["x"]\nsubmodality = "t1"\nkeep_empty = true', """
 [files]
 image = "images/{case}.nii.gz"
 mask = "labels/{case}.nii.gz"
@@ -93,6 +96,14 @@ instances = true
 min_area = 0
 """)  # fmt: skip
     return [small, *(raw / f"{name}.toml" for name in ("Deep", "Rings", "Cells"))]
+
+
+def write_turned(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a (Z, Y, X) volume as a scanner might: its axes run to posterior, superior and right."""
+    write_nifti(path, array)
+    picture = nibabel.load(path)
+    turn = ornt_transform(nibabel.io_orientation(picture.affine), axcodes2ornt(("P", "S", "R")))
+    nibabel.save(picture.as_reoriented(turn), path)
 
 
 def write_recipe(

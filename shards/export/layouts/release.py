@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from shards.export.layout import Gathered, Layout, Unit, member, write_json_list
-from shards.export.names import image_name
+from shards.export.layout import Gathered, Layout, Overview, Unit, member, write_json_list
 from shards.export.pictures import mask_png, three_channel_png
+from shards.export.release_names import names_of_sources
 from shards.export.sample import Sample
 
 _INDEX: Final = "SAMed2D_v1.json"
@@ -22,19 +22,22 @@ _MAPPING: Final = "SAMed2D_v1_class_mapping_id.json"
 class Release(Layout):
     """The folder that the release calls ``SAMed2Dv1``."""
 
+    def __init__(self, overview: Overview) -> None:
+        super().__init__(overview)
+        self._names = names_of_sources(overview.sources, overview.labels_of)
+
     def add(self, sample: Sample, unit: Unit) -> None:
         """See `Layout`."""
-        name, source = image_name(sample.record), sample.record["source"]
+        source = sample.record["source"]
+        names = self._names[source]
+        name = names.image(sample.record)
         unit.file(f"images/{name}.png", three_channel_png(sample))
         masks = []
         for entry, mask in sample.masks():
-            masks.append(f"masks/{name}--{entry['class_id']}_{entry['instance']:03d}.png")
+            masks.append(f"masks/{names.mask(name, entry)}.png")
             unit.file(masks[-1], mask_png(mask))
             unit.note("classes", [source, entry["class_id"], entry["label"]])
-        if masks:
-            unit.entry("index", member(f"images/{name}.png", masks))
-        else:
-            unit.count("without_mask")
+        unit.entry("index", member(f"images/{name}.png", masks))
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""
@@ -44,20 +47,16 @@ class Release(Layout):
             file.write(b"}\n")
         with gathered.open(_MAPPING) as file:
             file.write(json.dumps(self._mapping(gathered), indent=1, ensure_ascii=False).encode() + b"\n")
-        empty = int(gathered.counted("without_mask"))
-        if not empty:
-            return []
-        return [f"{empty:,} images without a mask are in images, and not in {_INDEX}, which lists none without one"]
+        return []
 
     def _mapping(self, gathered: Gathered) -> dict[str, dict[str, str]]:
         """Source -> class name -> class id: what the dataset says of its sources, and what the masks say."""
         mapping: dict[str, dict[str, str]] = {}
         seen = gathered.notes("classes")
-        for source in self.overview.labels_of:
-            about = self.overview.sources.get(source)
-            own = {} if about is None else {one.label: one.class_id for one in about.classes}
-            for name, class_id, label in seen:
-                if name == source and class_id not in own.values():
-                    own[label] = class_id
-            mapping[source] = dict(sorted(own.items(), key=lambda item: item[1]))
+        for source, names in self._names.items():
+            own = names.classes()
+            for of, class_id, label in seen:
+                if of == source:
+                    own.setdefault(class_id, label)
+            mapping[source] = {name: class_id for class_id, name in sorted(own.items())}
         return mapping

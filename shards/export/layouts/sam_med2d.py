@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shards.export.layout import Gathered, Layout, Unit, member, write_json_list
-from shards.export.names import image_name
+from shards.export.layout import Gathered, Layout, Overview, Unit, member, write_json_list
 from shards.export.pictures import eight_bit_png, mask_png
+from shards.export.release_names import names_of_sources
 from shards.export.sample import Sample
 
 SIDE: Final = 256
@@ -31,13 +31,18 @@ class SamMed2D(Layout):
     The other splits go where a ``mode`` of that name reads them: ``label2image_validation.json``.
     """
 
+    def __init__(self, overview: Overview) -> None:
+        super().__init__(overview)
+        self._names = names_of_sources(overview.sources, overview.labels_of)
+
     def add(self, sample: Sample, unit: Unit) -> None:
         """See `Layout`."""
-        name = image_name(sample.record)
+        names = self._names[sample.record["source"]]
+        name = names.image(sample.record)
         image = f"images/{name}.png"
         paths = []
         for entry, mask in sample.masks():
-            path = f"masks/{name}_{entry['label']}_{entry['instance']:03d}.png"
+            path = f"masks/{names.older_mask(name, entry)}.png"
             prompt = prompt_of(mask, path)
             if prompt is None:
                 unit.count("vanishing")

@@ -11,15 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
+from filelock import FileLock
 
 from sa_med2d_20m import load
 from tests.hub.server import HubServer
+from tests.support.build_process import workers_of
 from tests.support.command import Command
 from tests.support.export_source import build, masks_by_place, write_png, write_recipe
 from tests.support.hand_made import HandMade, cells, write_dataset
@@ -43,7 +47,7 @@ def test_files_are_pictures_masks_and_a_table(built: Path, tmp_path: Path, sa_me
     ran = sa_med2d("export", built, "--to", tmp_path / "to", "--layout", "files", "--config", "all", "--workers", 1)
     assert ran.code == 0, ran.err
     rows = table(tmp_path / "to")
-    held = {(row["key"], row["label"], int(row["instance"])): row for row in rows}
+    held = {(row["key"], row["label"], int(row["instance"])): row for row in rows if row["mask"]}
     count = 0
     for split in ("train", "validation", "test"):
         for row in load(built, "all", split=split):
@@ -56,9 +60,10 @@ def test_files_are_pictures_masks_and_a_table(built: Path, tmp_path: Path, sa_me
                 image = cv2.imread(str(tmp_path / "to" / found["image"]), cv2.IMREAD_UNCHANGED)
                 np.testing.assert_array_equal(image[..., ::-1] if image.ndim == 3 else image, row["image"])
                 count += 1
-    assert count == len(rows) == 175
+    assert count == 192
+    assert sum(row["mask"] == "" for row in rows) == len(rows) - 192 == 14
     on_disk = {path.relative_to(tmp_path / "to").as_posix() for path in (tmp_path / "to").rglob("*.png")}
-    assert on_disk == {row["image"] for row in rows} | {row["mask"] for row in rows}
+    assert on_disk == {row["image"] for row in rows} | {row["mask"] for row in rows if row["mask"]}
 
 
 def test_an_image_without_a_mask_has_a_row(tmp_path: Path, sa_med2d: Command) -> None:
@@ -85,7 +90,7 @@ CHOICES: dict[str, tuple[list[str], Callable[[dict[str, str]], bool]]] = {
     "license": (["--license", "cc0-1.0"], lambda row: row["license"] == "CC0-1.0"),
     "submodality": (["--submodality", "t1"], lambda row: row["submodality"] == "t1"),
     "plane": (["--plane", "axial", "--plane", "2d"], lambda row: row["plane"] in ("axial", "2d")),
-    "area": (["--min-area", "300"], lambda row: int(row["area"]) >= 300),
+    "area": (["--min-area", "300"], lambda row: int(row["area"] or 0) >= 300),
     "split": (["--split", "test", "--split", "validation"], lambda row: row["split"] in ("test", "validation")),
     "label in one split alone": (["--label", "brain_tumor"], lambda row: row["label"] == "brain_tumor"),
     "together": (
@@ -220,6 +225,33 @@ def test_a_folder_holds_one_export(built: Path, tmp_path: Path, sa_med2d: Comman
     assert tree(tmp_path / "to") == before
 
 
+def test_one_export_at_a_time_writes_to_a_folder(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    arguments = ("export", built, "--to", tmp_path / "to", "--layout", "files", "--source", "Rings")
+    (tmp_path / "to/.sa-med2d-export").mkdir(parents=True)
+    with FileLock(tmp_path / "to/.sa-med2d-export/lock"):
+        ran = sa_med2d(*arguments)
+    assert ran.code == 1
+    assert "another export is writing to this folder" in ran.err
+    assert sa_med2d(*arguments).code == 0
+
+
+def test_a_worker_that_dies_is_said(built: Path, tmp_path: Path, calm: dict[str, bytes], sa_med2d: Command) -> None:
+    """As when memory runs out: killed as soon as it writes."""
+    arguments = command(built, tmp_path / "to", "--config", "all", "--workers", 2)
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not pictures(tmp_path / "to"):
+            time.sleep(0.002)
+        for worker in workers_of(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        _, said = process.communicate()
+    assert process.returncode == 1, said
+    assert "a worker died" in said
+    assert "run the same command again" in said
+    assert sa_med2d(*arguments[3:]).code == 0
+    assert tree(tmp_path / "to") == calm
+
+
 def test_a_folder_with_other_files_is_left_alone(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
     (tmp_path / "to").mkdir()
     (tmp_path / "to/thesis.tex").write_text("years of work")
@@ -247,12 +279,12 @@ def test_dry_run_counts_and_writes_nothing(built: Path, tmp_path: Path, sa_med2d
     assert ran.code == 0, ran.err
     assert not (tmp_path / "to").exists()
     expected = json.loads(ran.out)
-    assert (expected["images"], expected["masks"]) == (165, 175)
+    assert (expected["images"], expected["masks"]) == (196, 192)
     assert expected["free_bytes"] > 0
     done = json.loads(sa_med2d(*arguments).out)
-    assert (done["images"], done["masks"]) == (165, 175)
+    assert (done["images"], done["masks"]) == (196, 192)
     on_disk = {path: data for path, data in tree(tmp_path / "to").items() if not path.startswith(".")}
-    assert done["files"] == len(on_disk) == 165 + 175 + 3
+    assert done["files"] == len(on_disk) == 196 + 192 + 3
     assert done["bytes"] == sum(map(len, on_disk.values()))
     assert abs(expected["files"] - done["files"]) < 20
     assert 0.5 < expected["bytes"] / done["bytes"] < 2
@@ -262,7 +294,7 @@ def test_sources_and_their_licences_go_along(built: Path, tmp_path: Path, sa_med
     assert sa_med2d("export", built, "--to", tmp_path / "to", "--layout", "coco", "--config", "all").code == 0
     text = (tmp_path / "to/SOURCES.md").read_text()
     assert "| Small | [CC-BY-SA-4.0](https://spdx.org/licenses/CC-BY-SA-4.0.html) | naming the authors; the same licence for what is made of it | 144 | 144 |" in text  # fmt: skip
-    assert "| Deep | [CC-BY-NC-4.0](https://spdx.org/licenses/CC-BY-NC-4.0.html) | naming the authors; no commercial use | 17 | 17 |" in text  # fmt: skip
+    assert "| Deep | [CC-BY-NC-4.0](https://spdx.org/licenses/CC-BY-NC-4.0.html) | naming the authors; no commercial use | 48 | 34 |" in text  # fmt: skip
     assert "[Rings that a test &lt;drew&gt;](https://example.org/Rings). Nobody et al., Rings, 2026" in text
     assert "Its licence is stated at https://example.org/license." in text
     assert sa_med2d("export", built, "--to", tmp_path / "free", "--layout", "files").code == 0

@@ -197,7 +197,7 @@ def test_pairs_are_read_as_sa_co_reads_them(exported: Path, volumes: Path) -> No
         of_pair[one["image_id"]].append(one)
     assert len({one["id"] for one in pairs["images"]}) == len(pairs["images"])
     found = {(one["key"], one["text_input"]): of_pair[one["id"]] for one in pairs["images"]}
-    expected = {}
+    expected: dict[Question, list[Any]] = {}
     for source in ("Whole", "Union", "Gaps", "Rings"):
         expected |= questions(exported / f"annotations/test/{source}.json", exported / "images")
     assert found.keys() == expected.keys()

@@ -57,8 +57,8 @@ def test_ultralytics_draws_the_same_masks(built: Path, tmp_path: Path, sa_med2d:
             for (_, polygon), (_, mask) in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(drawn(polygon, mask.shape), mask)
                 count += 1
-    assert count == 175
-    assert re.search(r"mean IoU 1\.000000; 0 of 175 masks differ", ran.err)
+    assert count == 192
+    assert re.search(r"mean IoU 1\.000000; 0 of 192 masks differ", ran.err)
 
 
 def polygon_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
