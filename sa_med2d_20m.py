@@ -2012,7 +2012,8 @@ def _annotated(classes: Mapping[str, Any] | None, record: Mapping[str, Any]) -> 
     """Classes that somebody looked for in an image, in the order of its source; None where nothing says it."""
     if classes is None or "labels" not in record.get("dropped", ()):
         return None
-    return [label for label in classes if label not in record["not_annotated"]]
+    elsewhere = set(record["not_annotated"])
+    return [label for label in classes if label not in elsewhere]
 
 
 def _absent(annotated: Sequence[str] | None, record: Mapping[str, Any]) -> list[str] | None:
@@ -2072,14 +2073,14 @@ def features(
         pictures = {"png": datasets.Image(), "mask.png": datasets.Image()}
         return datasets.Features({**pictures, "json": _as_features(record), "__key__": text, "__url__": text})
     _register_columns()
-    view = _view_of(view)
-    if view == "volume" or isinstance(view, Clip):
+    chosen = _view_of(view)
+    if chosen == "volume" or isinstance(chosen, Clip):
         return _row_features({"image": StackedPixels(), "mask": StackedMask(), **_as_features(_stack_types())})
-    if isinstance(view, Masks):
+    if isinstance(chosen, Masks):
         record = {**{name: kind for name, kind in record.items() if name != "masks"}, **record["masks"][0]}
-    image = PngPixels(decode, shared=isinstance(view, Masks))
-    mask = PngPixels(decode) if view == "image" else PaintedMask(decode, _kind_of_map(view))
-    asked = {} if prompts is None else _prompt_types("mask" if isinstance(view, Masks) else "image")
+    image = PngPixels(decode, shared=isinstance(chosen, Masks))
+    mask = PngPixels(decode) if chosen == "image" else PaintedMask(decode, _kind_of_map(chosen))
+    asked = {} if prompts is None else _prompt_types("mask" if isinstance(chosen, Masks) else "image")
     further = {"absent": ["string"], **asked}
     return _row_features({"image": image, "mask": mask, **_as_features(record), **_as_features(further)})
 
@@ -2793,7 +2794,7 @@ def _affine(record: Mapping[str, Any], index: int, step: int) -> list[list[float
 
     Rows of coronal and sagittal slices run towards inferior, see ``docs/contract.md``.
     """
-    held = [record.get(name) for name in ("origin", "direction", "spacing", "slice_spacing")]
+    held: list[Any] = [record.get(name) for name in ("origin", "direction", "spacing", "slice_spacing")]
     if any(value is None for value in held):
         return None
     origin, direction, spacing, slice_spacing = held
@@ -2876,8 +2877,8 @@ def _linked(stack: Sequence[_Sample]) -> tuple[list[list[int]], dict[int, int]]:
         )
     numbers = {part: number for number, part in enumerate(roots, 1)}
     beside: dict[int, set[int]] = collections.defaultdict(set)
-    for one, other in clashes:
-        first, second = sorted((numbers[root(one)], numbers[root(other)]))
+    for pair in clashes:
+        first, second = sorted(numbers[root(part)] for part in pair)
         beside[second].add(first)
     layer_of: dict[int, int] = {}
     for number in numbers.values():

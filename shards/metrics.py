@@ -56,19 +56,14 @@ def volume_metrics(
     Raises:
         DatasetError: There is no spacing, or rows and predictions do not belong together.
     """
-    whole = isinstance(rows, Mapping)
-    held = [rows] if isinstance(rows, Mapping) else sorted(rows, key=lambda row: row["index"])
-    if not held:
-        raise DatasetError("there is no row to compare")
-    if not whole and len({row["key"].rpartition("_")[0] for row in held}) > 1:
-        raise DatasetError("the rows are slices of several images or axes, expected those of one")
-    if not whole and len(predictions) != len(held):
-        raise DatasetError(f"expected {len(held)} predictions, one for each row, got {len(predictions)}")
-    truth = _masks_of_volume(held[0]) if whole else _masks_of_slices(held)
-    shape, spacing = _grid(held, whole=whole)
-    order = [0] if whole else np.argsort([row["index"] for row in rows]).tolist()
-    guessed = [predictions] if whole else [predictions[at] for at in order]  # type: ignore[index]
-    places = None if whole else [row["index"] - held[0]["index"] for row in held]
+    if isinstance(rows, Mapping):
+        held, guessed, places = [rows], [predictions], None
+        truth = _masks_of_volume(rows)
+    else:
+        held, guessed = _in_order(rows, predictions)
+        places = [row["index"] - held[0]["index"] for row in held]
+        truth = _masks_of_slices(held)
+    shape, spacing = _grid(held, whole=places is None)
     found = _predicted(guessed, classes, shape, places)
     asked = dict.fromkeys(classes if classes is not None else [*found, *truth])
     looked_for = {label for row in held for label in row["absent"] or ()} | truth.keys()
@@ -84,12 +79,24 @@ def volume_metrics(
     return scores
 
 
+def _in_order(rows: Sequence[Mapping[str, Any]], predictions: Any) -> tuple[list[Mapping[str, Any]], list[Any]]:
+    """Slices of one image along one axis by their numbers, each with its prediction."""
+    if not rows:
+        raise DatasetError("there is no row to compare")
+    if len({row["key"].rpartition("_")[0] for row in rows}) > 1:
+        raise DatasetError("the rows are slices of several images or axes, expected those of one")
+    if len(predictions) != len(rows):
+        raise DatasetError(f"expected {len(rows)} predictions, one for each row, got {len(predictions)}")
+    order = sorted(range(len(rows)), key=lambda at: rows[at]["index"])
+    return [rows[at] for at in order], [predictions[at] for at in order]
+
+
 def _masks_of_volume(row: Mapping[str, Any]) -> dict[str, npt.NDArray[np.bool_]]:
     layers = row["mask"].reshape(len(row["mask"]), -1, row["height"], row["width"])
     numbers: dict[str, list[int]] = {}
     for entry in row["masks"]:
         numbers.setdefault(entry["label"], []).append(entry["id"])
-    return {label: np.isin(layers, ids).any(axis=1) for label, ids in numbers.items()}
+    return {label: np.asarray(np.isin(layers, ids).any(axis=1)) for label, ids in numbers.items()}
 
 
 def _masks_of_slices(rows: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.bool_]]:
