@@ -132,7 +132,8 @@ class Sam3(Layout):
             self._write(gathered, f"{kind}/{split}/{source}.json", document, self._categories(source))
             if kind == "positives":
                 remarks.append(
-                    f"{kind}/{split}/{source}.json: nothing says which classes {source} annotates; read it with "
+                    f"{kind}/{split}/{source}.json: nothing says which classes {source} annotates, or it was "
+                    "built by an earlier version; read it with "
                     "include_negatives: false"
                 )
         for split in (split for split in self.overview.splits if split != "train"):
