@@ -10,6 +10,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
@@ -38,9 +39,10 @@ def each(work: Work, numbers: Sequence[int], processes: int) -> Iterator[int]:
         Exception: What the work raises.
     """
     if min(processes, len(numbers)) <= 1:
-        for number in numbers:
-            work(number)
-            yield number
+        with _one_thread():
+            for number in numbers:
+                work(number)
+                yield number
         return
     workers = [_Worker(work) for _ in range(min(processes, len(numbers)))]
     try:
@@ -118,19 +120,33 @@ def _context() -> Any:
     return context
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV on one thread: pictures are small, and processes are many."""
+    import cv2  # noqa: PLC0415 - the command line knows this module before it works
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None:
     """Do the work for each number that comes through the pipe, until it is closed."""
     os.environ.clear()  # that of the server which it was forked from may be older: credentials and addresses of stores
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     try:
-        while True:
-            number = pipe.recv()
-            try:
-                work(number)
-            except (SAMed2DError, OSError) as error:
-                pipe.send(error)
-            else:
-                pipe.send(number)
+        with _one_thread():
+            while True:
+                number = pipe.recv()
+                try:
+                    work(number)
+                except (SAMed2DError, OSError) as error:
+                    pipe.send(error)
+                else:
+                    pipe.send(number)
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent has gone
         return

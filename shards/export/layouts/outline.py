@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 _Points = npt.NDArray[np.int32]
-_AT_ONCE = 1 << 22
+_AT_ONCE: Final = 1 << 22
 """Distances that are computed at once."""
 
 
@@ -28,84 +27,71 @@ def outline(mask: npt.NDArray[np.bool_]) -> _Points:
     Returns:
         (points, 2) x, y of pixels, at least three points.
     """
-    pixels = mask.view(np.uint8)
-    found, above = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if len(found) == 1:
-        polygon: _Points = found[0].reshape(-1, 2).astype(np.int32)
-    else:
-        found, above = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        contours = [
-            _Contour(points.reshape(-1, 2).astype(np.int32), bool(of[3] >= 0))
-            for points, of in zip(found, above[0], strict=True)
-        ]
-        polygon = _corners(_joined(_with_holes(mask, contours)))
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    crop = np.ascontiguousarray(mask[y : y + height, x : x + width])
+    polygon = _corners(_joined(_with_holes(crop))) + np.array([x, y], np.int32)
     return np.concatenate([polygon] * 3)[:3] if len(polygon) < 3 else polygon
 
 
-@dataclass(frozen=True)
-class _Contour:
-    """A contour of `cv2.findContours` with all its pixels; of a hole they are pixels of the mask too."""
+def _with_holes(mask: npt.NDArray[np.bool_]) -> list[_Points]:
+    """The outer contours with all their pixels, each with a way round its holes."""
+    found, above = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    is_hole = [bool(of[3] >= 0) for of in above[0]]
+    contours = [
+        _from_leftmost(points.reshape(-1, 2).astype(np.int32)) if hole else points.reshape(-1, 2).astype(np.int32)
+        for points, hole in zip(found, is_hole, strict=True)
+    ]
+    outer = [at for at, hole in enumerate(is_hole) if not hole]
+    if len(outer) == len(contours):
+        return contours
+    # what ends a row of the mask to the left of a hole is the outside, or a hole that begins further to the left
+    holes = sorted((at for at, hole in enumerate(is_hole) if hole), key=lambda at: tuple(contours[at][0].tolist()))
+    owners, places = (np.zeros(mask.shape, np.int32) for _ in range(2))
+    hung: dict[int, dict[int, list[int]]] = {at: {} for at in range(len(contours))}
+    for at in (*outer, *holes):
+        if is_hole[at]:
+            x, y = contours[at][0].tolist()
+            background = np.flatnonzero(~mask[y, : x + 1])
+            end = int(background[-1]) + 1 if len(background) else 0
+            hung[int(owners[y, end])].setdefault(int(places[y, end]), []).append(at)
+        backwards = contours[at][::-1]  # of a pixel that comes twice the first place stays
+        owners[backwards[:, 1], backwards[:, 0]] = at
+        places[backwards[:, 1], backwards[:, 0]] = np.arange(len(backwards))[::-1]
+    return [np.concatenate(list(_walk(at, contours, hung))) for at in outer]
 
-    pixels: _Points
-    is_hole: bool
 
-    @cached_property
-    def points(self) -> list[tuple[int, int]]:
-        """x, y in order; a hole begins at its leftmost."""
-        first = int(self.pixels[:, 0].argmin()) if self.is_hole else 0
-        return [(x, y) for x, y in np.roll(self.pixels, -first, axis=0).tolist()]
-
-    @cached_property
-    def first_places(self) -> dict[tuple[int, int], int]:
-        """Point -> where it comes first."""
-        return {point: at for at, point in reversed(list(enumerate(self.points)))}
+def _from_leftmost(points: _Points) -> _Points:
+    """The contour of a hole from its leftmost pixel on."""
+    return np.roll(points, -int(points[:, 0].argmin()), axis=0)
 
 
 _Hung = Mapping[int, Mapping[int, Sequence[int]]]
 """Number of a contour -> place in it -> numbers of the holes that are reached from there."""
 
 
-def _with_holes(mask: npt.NDArray[np.bool_], contours: Sequence[_Contour]) -> list[_Points]:
-    """The outer contours, each with its holes."""
-    outer = [at for at, one in enumerate(contours) if not one.is_hole]
-    # what ends a row of the mask to the left of a hole is the outside, or a hole that begins further to the left
-    holes = sorted((at for at, one in enumerate(contours) if one.is_hole), key=lambda at: contours[at].points[0])
-    owners = {point: at for at in outer for point in contours[at].first_places}
-    hung: dict[int, dict[int, list[int]]] = {at: {} for at in range(len(contours))}
-    for at in holes:
-        x, y = contours[at].points[0]
-        background = np.flatnonzero(~mask[y, : x + 1])
-        end = (int(background[-1]) + 1 if len(background) else 0, y)
-        owner = owners[end]
-        hung[owner].setdefault(contours[owner].first_places[end], []).append(at)
-        for point in contours[at].first_places:
-            owners.setdefault(point, at)
-    return [np.array(list(_walk(at, contours, hung)), np.int32) for at in outer]
-
-
-def _walk(start: int, contours: Sequence[_Contour], hung: _Hung) -> Iterator[tuple[int, int]]:
-    """A contour, with a way round each hole that hangs on it, and on these; many may hang on each other."""
-    waiting = [_steps(start, contours, hung)]
+def _walk(start: int, contours: Sequence[_Points], hung: _Hung) -> Iterator[_Points]:
+    """A contour in pieces, with a way round each hole that hangs on it, and on these; many may hang on each other."""
+    waiting = [_steps(contours[start], hung[start])]
     while waiting:
         step = next(waiting[-1], None)
         if step is None:
             waiting.pop()
         elif isinstance(step, int):
-            waiting.append(_steps(step, contours, hung))
+            waiting.append(_steps(np.concatenate([contours[step], contours[step][:1]]), hung[step]))
         else:
             yield step
 
 
-def _steps(at: int, contours: Sequence[_Contour], hung: _Hung) -> Iterator[tuple[int, int] | int]:
-    """Points of a contour, and numbers of holes where the way goes round these; a hole ends where it began."""
-    points = contours[at].points
-    for number, point in enumerate(points):
-        yield point
-        for hole in hung[at].get(number, ()):
+def _steps(points: _Points, hung: Mapping[int, Sequence[int]]) -> Iterator[_Points | int]:
+    """Pieces of a contour, and numbers of holes where the way goes round these; a hole ends where it began."""
+    before = 0
+    for place in sorted(hung):
+        yield points[before : place + 1]
+        for hole in hung[place]:
             yield hole
-            yield point
-    if contours[at].is_hole:
-        yield points[0]
+            yield points[place : place + 1]
+        before = place + 1
+    yield points[before:]
 
 
 def _joined(parts: Sequence[_Points]) -> _Points:
@@ -135,9 +121,10 @@ def _nearest(points: _Points, others: _Points) -> tuple[int, int]:
 def _corners(points: _Points) -> _Points:
     """The points where a closed way turns."""
     steps = np.roll(points, -1, axis=0) - points
-    points, steps = points[steps.any(axis=1)], steps[steps.any(axis=1)]  # none that stand still
-    if not len(points):
-        return points
+    moves = steps.any(axis=1)
+    if not moves.any():  # a single pixel
+        return points[:1]
+    points, steps = points[moves], steps[moves]
     ahead = steps // np.gcd(steps[:, 0], steps[:, 1])[:, None]
     turns: npt.NDArray[np.bool_] = (ahead != np.roll(ahead, 1, axis=0)).any(axis=1)
     return points[turns]

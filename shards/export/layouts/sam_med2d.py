@@ -100,15 +100,17 @@ def prompt_of(mask: npt.NDArray[np.bool_], name: str) -> dict[str, Any] | None:
         ``point_labels``; None where nothing is left of the mask.
     """
     seen = _as_seen(mask)
-    count, _, boxes, _ = cv2.connectedComponentsWithStats(seen, connectivity=8)
-    if count < 2:
+    left, top, width, height = cv2.boundingRect(seen)
+    if not width:
         return None
+    seen = np.ascontiguousarray(seen[top : top + height, left : left + width])
+    _, _, boxes, _ = cv2.connectedComponentsWithStats(seen, connectivity=8)
     x, y, width, height = boxes[1:][boxes[1:, cv2.CC_STAT_AREA].argmax()][:4].tolist()
     rows, columns = np.nonzero(seen)
     at = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") % len(rows)
     return {
-        "boxes": [[x, y, x + width, y + height]],
-        "point_coords": [[int(columns[at]), int(rows[at])]],
+        "boxes": [[left + x, top + y, left + x + width, top + y + height]],
+        "point_coords": [[left + int(columns[at]), top + int(rows[at])]],
         "point_labels": [1],
     }
 

@@ -67,13 +67,13 @@ def as_line(polygon: npt.NDArray[np.int32], shape: tuple[int, ...]) -> str:
 
     They are exact enough that whoever multiplies and cuts off gets the pixel again, in 32 bit too.
     """
-    shares = (polygon + 0.5) / (shape[1], shape[0])
-    return " ".join(f"{share:.7f}" for share in shares.reshape(-1))
+    shares = ((polygon + 0.5) / (shape[1], shape[0])).ravel().tolist()
+    return " ".join(["%.7f"] * len(shares)) % tuple(shares)
 
 
 def drawn(line: str, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """What Ultralytics makes of a line, at the size of the image."""
-    shares = np.array(line.split(), np.float32).reshape(-1, 2)
+    shares = np.fromstring(line, sep=" ").astype(np.float32).reshape(-1, 2)
     points = (shares * np.array([shape[1], shape[0]], np.float32)).astype(np.int32)
     canvas = np.zeros(shape, np.uint8)
     cv2.fillPoly(canvas, [points], 1)
