@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from sa_med2d_20m import DatasetError, decode_png
 from shards.export.layout import Gathered, Unit
 from shards.export.layouts.semantic import class_map
 from shards.export.sample import Sample
@@ -67,16 +68,19 @@ class Slices:
         name = sample.key.rsplit("--", 1)[0]
         self._held.setdefault(name, {}).setdefault(sample.record["axis"], []).append(sample)
 
-    def volumes(self, numbers: Mapping[str, Mapping[str, int]]) -> Iterable[Volume | str]:
+    def volumes(
+        self, numbers: Mapping[str, Mapping[str, int]], ground: Callable[[Mapping[str, Any]], int] = lambda _: 0
+    ) -> Iterable[Volume | str]:
         """The volumes of what is held, and names of those whose slices are not all there; nothing is held afterwards.
 
         Args:
             numbers: Source -> class name -> number.
+            ground: Number of voxels without a mask, by the metadata of a slice.
         """
         held, self._held, self._case = self._held, {}, None
         for name, by_axis in held.items():
             whole = next((by_axis[axis] for axis in _AXES if _is_whole(by_axis.get(axis, ()))), None)
-            yield name if whole is None else _stacked(name, whole, numbers[whole[0].record["source"]])
+            yield name if whole is None else _stacked(name, whole, numbers[whole[0].record["source"]], ground)
 
 
 def _case_of(sample: Sample) -> tuple[str, str]:
@@ -93,21 +97,32 @@ def _is_whole(slices: Sequence[Sample]) -> bool:
     return count is not None and indices == set(range(count)) and len(slices) == count and len(shapes) == 1
 
 
-def _stacked(name: str, slices: Sequence[Sample], numbers: Mapping[str, int]) -> Volume:
+def _stacked(
+    name: str,
+    slices: Sequence[Sample],
+    numbers: Mapping[str, int],
+    ground: Callable[[Mapping[str, Any]], int],
+) -> Volume:
     slices = sorted(slices, key=lambda one: int(one.record["index"]))
     first = slices[0].record
     axis = _AXES[first["axis"]]
-    image = np.stack([_upright(_values(one), axis) for one in slices], axis=axis)
-    painted = [class_map(one, numbers) for one in slices]
+    painted = [class_map(one, numbers, ground(one.record)) for one in slices]
     classes = np.stack([_upright(plane, axis) for plane, _ in painted], axis=axis)
     rows, columns = first["spacing"] or (1.0, 1.0)
     between = first.get("slice_spacing") or 1.0
     spacing = {0: (columns, rows, between), 1: (columns, between, rows), 2: (between, columns, rows)}[axis]
     origin = first.get("origin") or (0.0, 0.0, 0.0)
     direction = np.array(first.get("direction") or np.eye(3).ravel(), np.float64).reshape(3, 3)
-    hidden = sum(pixels for _, pixels in painted)
     return Volume(
-        name, _narrowed(image), classes, hidden, spacing, tuple(origin), direction, first.get("stored_axes"), first
+        name,
+        np.stack([_upright(plane, axis) for plane in _narrowed(slices)], axis=axis),
+        classes,
+        sum(pixels for _, pixels in painted),
+        spacing,
+        tuple(origin),
+        direction,
+        first.get("stored_axes"),
+        first,
     )
 
 
@@ -117,20 +132,35 @@ def _upright(plane: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
 
 
 def _values(sample: Sample) -> npt.NDArray[np.float64]:
-    """Values of the source, see `sa_med2d_20m.Intensity`."""
-    intensity = sample.record["intensity"]
-    values: npt.NDArray[np.float64] = sample.pixels.astype(np.float64) * intensity["slope"] + intensity["intercept"]
+    """Values of the source, see `sa_med2d_20m.Intensity`.
+
+    Raises:
+        DatasetError: It is in colour, so it is no slice of a volume of values.
+    """
+    pixels, intensity = decode_png(sample.image), sample.record["intensity"]
+    if pixels.ndim != 2:
+        raise DatasetError(f"{sample.key}: is in colour; a volume of values has one channel")
+    values: npt.NDArray[np.float64] = pixels.astype(np.float64) * intensity["slope"] + intensity["intercept"]
     return values
 
 
-def _narrowed(image: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-    """The smallest kind of number in use that holds the values."""
-    if (image == np.rint(image)).all():
-        for kind in (np.int16, np.int32):
+def _narrowed(slices: Sequence[Sample]) -> list[npt.NDArray[Any]]:
+    """Their values in the smallest kind of number in use that holds all of them.
+
+    Slices are decoded twice: in 64 bit, a CT of 512 x 512 x 1000 would be 2 GB.
+    """
+    kinds = {_kind(_values(one)) for one in slices}
+    kind = next(kind for kind in ("float32", "int32", "int16") if kind in kinds)
+    return [_values(one).astype(kind) for one in slices]
+
+
+def _kind(values: npt.NDArray[np.float64]) -> str:
+    if (values == np.rint(values)).all():
+        for kind in ("int16", "int32"):
             limits = np.iinfo(kind)
-            if limits.min <= image.min() and image.max() <= limits.max:
-                return image.astype(kind)
-    return image.astype(np.float32)
+            if limits.min <= values.min() and values.max() <= limits.max:
+                return kind
+    return "float32"
 
 
 def nifti(volume: Volume, voxels: npt.NDArray[Any]) -> bytes:
