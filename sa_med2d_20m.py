@@ -101,7 +101,6 @@ __all__ = [
     "load",
     "select",
     "split_layers",
-    "volume_affine",
 ]
 
 _Read = typing.TypeVar("_Read")
@@ -2810,18 +2809,6 @@ def _affine(record: Mapping[str, Any], index: int, step: int) -> list[list[float
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = steps, first
     return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).tolist()  # type: ignore[no-any-return]
-
-
-def volume_affine(record: Mapping[str, Any]) -> list[list[float]] | None:
-    """From voxel (column, row, slice number) of the slices of an image along an axis to RAS millimetres, 4 x 4.
-
-    Args:
-        record: Metadata of any of the slices.
-
-    Returns:
-        The matrix, as volumes have it, see `load`; None where the source does not tell the geometry.
-    """
-    return _affine(record, 0, 1)
 
 
 def linked_objects(slices: Iterable[tuple[bytes, dict[str, Any]]]) -> list[list[int]]:

@@ -36,11 +36,6 @@ class Stack:
         """
         return linked_objects((sample.label_map, sample.record) for sample in self.samples)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether all slices of the volume are there."""
-        return len(self.samples) == self.first.record.get("slices")
-
 
 class Stacking:
     """Collects samples, as they come, until all slices of an image along an axis are there."""
@@ -54,9 +49,14 @@ class Stacking:
         """Take a slice; the slices before it, when it is the first of another stack.
 
         Raises:
-            DatasetError: The slices before it do not fit together, or its stack was ended before.
+            DatasetError: The slices before it do not fit together, its stack was ended before, or its number is not
+                that of its key.
         """
-        name = stack_name(sample.key)
+        name, _, number = sample.key.rpartition("_")
+        if sample.record["index"] != int(number):
+            raise DatasetError(
+                f"{sample.key}: its index is {sample.record['index']!r:.80}; 'sa-med2d verify' finds all such samples"
+            )
         done = None if name == self._name else self.end()
         if name in self._before:
             raise DatasetError(f"{sample.key}: its slices do not lie together in the shard, so they are no volume")
@@ -82,11 +82,6 @@ class Stacking:
 def is_slice(key: str) -> bool:
     """Whether a key is that of a slice of a volume, not of a picture."""
     return not key.endswith("_none")
-
-
-def stack_name(key: str) -> str:
-    """The key of a slice without its number."""
-    return key.rpartition("_")[0]
 
 
 def _refuse_what_does_not_fit(samples: Sequence[Sample]) -> None:

@@ -17,6 +17,14 @@ from shards.export.sample import Sample
 
 _AXES: Final = {"x": 0, "y": 1, "z": 2}
 """Axis of a key -> axis of the LPS volume in z, y, x order."""
+_PAIRS: Final = {"L": "L", "R": "L", "A": "A", "P": "A", "S": "S", "I": "S"}
+"""Axis code -> the code of its line."""
+_LARGEST: Final = 1e6
+"""Millimetres between voxels, which nothing reaches."""
+_LARGEST_VALUE: Final = 1e30
+"""Of slope and intercept: with 16 bit, the values are within what 32 bit floats hold."""
+_FLATTEST: Final = 0.1
+"""Volume that the directions of the axes span: 1 where they stand on each other, less where a gantry is tilted."""
 _LEVEL: Final = 1
 """Of gzip: the files are read once, or packed anew by what reads them."""
 
@@ -91,10 +99,10 @@ def _is_whole(slices: Sequence[Sample]) -> bool:
     """Whether these are all slices of a volume along an axis, of one size."""
     if not slices:
         return False
-    count = slices[0].record.get("slices")
-    indices = {one.record["index"] for one in slices}
+    if slices[0].record.get("slices") != len(slices):  # before anything is made of a number that data say
+        return False
     shapes = {(one.record["height"], one.record["width"]) for one in slices}
-    return count is not None and indices == set(range(count)) and len(slices) == count and len(shapes) == 1
+    return {one.record["index"] for one in slices} == set(range(len(slices))) and len(shapes) == 1
 
 
 def _stacked(
@@ -108,11 +116,8 @@ def _stacked(
     axis = _AXES[first["axis"]]
     painted = [class_map(one, numbers, ground(one.record)) for one in slices]
     classes = np.stack([_upright(plane, axis) for plane, _ in painted], axis=axis)
-    rows, columns = first["spacing"] or (1.0, 1.0)
-    between = first.get("slice_spacing") or 1.0
-    spacing = {0: (columns, rows, between), 1: (columns, between, rows), 2: (between, columns, rows)}[axis]
+    spacing, direction = _geometry(first)
     origin = first.get("origin") or (0.0, 0.0, 0.0)
-    direction = np.array(first.get("direction") or np.eye(3).ravel(), np.float64).reshape(3, 3)
     return Volume(
         name,
         np.stack([_upright(plane, axis) for plane in _narrowed(slices)], axis=axis),
@@ -126,6 +131,30 @@ def _stacked(
     )
 
 
+def _geometry(record: Mapping[str, Any]) -> tuple[tuple[float, float, float], npt.NDArray[np.float64]]:
+    """Spacing and direction of a volume as `Volume` has them; 1 mm and straight where the source does not tell.
+
+    Raises:
+        DatasetError: No volume lies so.
+    """
+    rows, columns = record["spacing"] or (1.0, 1.0)
+    between = record.get("slice_spacing") or 1.0
+    spacing = {
+        0: (columns, rows, between),
+        1: (columns, between, rows),
+        2: (between, columns, rows),
+    }[_AXES[record["axis"]]]
+    direction = np.array(record.get("direction") or np.eye(3).ravel(), np.float64).reshape(3, 3)
+    axes = record.get("stored_axes")
+    turned = axes is None or sorted(_PAIRS.get(axis, "") for axis in axes) == ["A", "L", "S"]
+    lengths, volume = np.linalg.norm(direction, axis=0), abs(np.linalg.det(direction))
+    spans = np.abs(lengths - 1).max() < 0.1 and volume > _FLATTEST
+    if not (turned and spans and all(0 < size < _LARGEST for size in spacing)):
+        said = {name: record.get(name) for name in ("spacing", "slice_spacing", "direction", "stored_axes")}
+        raise DatasetError(f"{record['key']}: no volume lies as it says: {said!s:.300}")
+    return spacing, direction
+
+
 def _upright(plane: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
     """A picture as it lies in the volume: rows of coronal and sagittal ones are stored head up."""
     return plane if axis == 0 else plane[::-1]
@@ -135,11 +164,13 @@ def _values(sample: Sample) -> npt.NDArray[np.float64]:
     """Values of the source, see `sa_med2d_20m.Intensity`.
 
     Raises:
-        DatasetError: It is in colour, so it is no slice of a volume of values.
+        DatasetError: It is in colour, or has values that no volume has.
     """
     pixels, intensity = decode_png(sample.image), sample.record["intensity"]
     if pixels.ndim != 2:
         raise DatasetError(f"{sample.key}: is in colour; a volume of values has one channel")
+    if max(abs(intensity[name]) for name in ("slope", "intercept")) > _LARGEST_VALUE:
+        raise DatasetError(f"{sample.key}: its values, {intensity!s:.200}, are beyond what a volume holds")
     values: npt.NDArray[np.float64] = pixels.astype(np.float64) * intensity["slope"] + intensity["intercept"]
     return values
 
