@@ -77,7 +77,7 @@ def release(
 
 
 def size_of(release: Path) -> str:
-    first = cv2.imread(str(pictures(release)[0]), cv2.IMREAD_UNCHANGED)
+    first = decode_png(pictures(release)[0].read_bytes())
     return "512 x 512" if first.shape[0] == 512 else "as they are"
 
 
@@ -188,8 +188,8 @@ def test_random_images_from_the_files_of_the_release(benchmark: BenchmarkFixture
 
     def read() -> None:
         for path in chosen:
-            image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            found = [cv2.imread(mask, cv2.IMREAD_UNCHANGED) > 0 for mask in masks.get(path.stem, ())]
+            image = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+            found = [np.asarray(cv2.imread(mask, cv2.IMREAD_UNCHANGED)) > 0 for mask in masks.get(path.stem, ())]
             if found:
                 assert np.stack(found).shape[1:] == image.shape[:2]
 

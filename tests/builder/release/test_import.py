@@ -35,7 +35,7 @@ from tests.support.release import (
 
 Samples = dict[str, dict[str, bytes]]
 SamplesOf = Callable[[Path], Samples]
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "one zip": {},
     "zip64": {"zip64": True},
     "split zip": {"part": 3001},
