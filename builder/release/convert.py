@@ -77,7 +77,14 @@ def convert_release(case: ReleaseCase, source: ReleaseSource) -> Converted:
     """
     counts, reader = _Counts(Counter(), Counter(), Counter(), []), source.reader()
     samples, order = [], sorted(images_of(case, source), key=lambda image: image.order)
+    keys: dict[str, str] = {}
     for image in order:
+        first = keys.setdefault(_key(image, case, source), image.row.path)
+        if first != image.row.path:
+            counts.dropped["bad_image"] += 1
+            reason = f"it has the key of {first}: modality, sub-modality, case and slice are the same"
+            counts.bad.append(CaseError("match", image.row.path, reason))
+            continue
         sample = _sample(image, case, source, reader, counts)
         samples += [] if sample is None else [sample]
         if counts.bad and source.strict:
@@ -85,6 +92,11 @@ def convert_release(case: ReleaseCase, source: ReleaseSource) -> Converted:
     if counts.bad and not samples and len(counts.bad) >= len(order):
         raise counts.bad[0]
     return Converted(_with_slices(samples), Tally(counts.dropped, counts.flagged, counts.lost, tuple(counts.bad)))
+
+
+def _key(image: _Image, case: ReleaseCase, source: ReleaseSource) -> str:
+    name = image.name
+    return str(SampleKey(case.modality, image.submodality, source.recipe.name, case.name, name.axis, name.index))
 
 
 def images_of(case: ReleaseCase, source: ReleaseSource) -> list[_Image]:
@@ -263,9 +275,8 @@ def _metadata(image: _Image, case: ReleaseCase, source: ReleaseSource, pixels: n
     name, recipe = image.name, source.recipe
     low, high = float(pixels.min()), float(pixels.max())
     plane = _PLANES.get(name.axis, "2d") if case.modality in _AXIAL_SCANNERS else "unknown"
-    key = SampleKey(case.modality, image.submodality, recipe.name, case.name, name.axis, name.index)
     return Metadata(
-        key=str(key),
+        key=_key(image, case, source),
         source=recipe.name,
         modality=case.modality,
         submodality=image.submodality,

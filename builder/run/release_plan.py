@@ -226,7 +226,9 @@ def _plan_source(found: _Found, listing: Listing, options: ImportOptions) -> Sou
     if not cases:
         return None
     discovery = Discovery(tuple(cases), tuple(found.held_back), (), tuple(sorted(found.orphans)))
-    people = People(recipe.patient_space, {case.patient: case.split for case in cases}, {})
+    names = found.known.patient_names.names if isinstance(found.known, Recipe) else {}
+    splits = {names.get(case.patient, case.patient): case.split for case in cases}
+    people = People(recipe.patient_space, splits, names)
     return SourcePlan(source, discovery, tuple(_shards(cases, sizes, source, options)), {}, False, people)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,23 @@ def test_members_that_lie_in_one_another(sa_med2d: Command, tmp_path: Path, samp
     assert f"images/{name(2)}.png: match: it shares bytes of the archive with another member, as in a bomb" in ran.err
     kept = {json.loads(sample["json"])["case"] for sample in samples_of(tmp_path / "out").values()}
     assert kept == {"liver_0", "liver_1"}
+
+
+def test_many_members_in_one_another_take_no_time(sa_med2d: Command, tmp_path: Path) -> None:
+    members = members_of(small())
+    many = [replace(members[0], name=f"{TOP}/images/{name(case)}.png", address=0) for case in range(5, 8_000)]
+    started = time.monotonic()
+    ran = import_members(sa_med2d, tmp_path, [*members, *many])
+    assert ran.code == 3
+    assert "as in a bomb" in ran.err
+    assert time.monotonic() - started < 60  # each beside each other would be minutes
+
+
+def test_number_of_parts_that_cannot_be(sa_med2d: Command, tmp_path: Path) -> None:
+    data = bytearray(zip_bytes(members_of(small()), zip64=True)[0])
+    data[-26:-22] = b"\xff\xff\xff\xff"
+    ran = run(sa_med2d, write_zip(tmp_path / "raw", [bytes(data)]), tmp_path / "out")
+    assert (ran.code, "it says that it has 4,294,967,295 parts" in ran.err) == (1, True), ran.err
 
 
 def test_bomb_is_not_inflated(sa_med2d: Command, tmp_path: Path) -> None:

@@ -247,6 +247,16 @@ def test_file_that_was_replaced_is_read_anew(
     assert given_back(samples_of(tmp_path / "out").values())[name].sum() == 9 * 255
 
 
+def test_images_that_would_share_a_key_are_named(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    files: dict[str, bytes] = {}
+    for seed, tag in enumerate(("x_ray", "x_ray_00")):
+        files[f"images/{tag}--crass--1--2d_none.png"] = png(texture(seed), rgb=True)
+    ran = sa_med2d("import", write_tree(tmp_path, with_json(files)), "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "images/x_ray_00--crass--1--2d_none.png: match: it has the key of images/x_ray--crass--1--2d_none" in ran.err
+    assert list(samples_of(tmp_path / "out")) == ["x_ray_00--crass--1--2d_none"]
+
+
 def test_source_that_was_built_is_not_replaced(sa_med2d: Command, unpacked: Path, plain: Path, tmp_path: Path) -> None:
     (tmp_path / "out/build/sources").mkdir(parents=True)
     about = json.loads((plain / "build/sources/ACDC.json").read_text())
