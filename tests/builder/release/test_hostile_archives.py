@@ -282,8 +282,25 @@ def test_folder_with_files_that_cannot_be_used(sa_med2d: Command, tmp_path: Path
     assert f"{MASK}: labels: it is empty, 0 bytes" in ran.err
     assert f"1 mask without an image, left out: masks/{name(2)}--0001_000.png" in ran.err
     assert "2 files whose names are none of the release, left out: images/" in ran.err
+    assert f"1 file that SAMed2D_v1.json lists and that are not there: images/{name(2)}.png" in ran.err
     kept = {json.loads(sample["json"])["case"] for sample in samples_of(tmp_path / "out").values()}
     assert kept == {"liver_0", "liver_1", "liver_3"}
+
+
+def test_list_of_the_release_is_read_in_pieces(
+    sa_med2d: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that lies on the border of two pieces is one name, and one in another spelling is the same."""
+    monkeypatch.setattr("builder.release.index._PIECE", 7)
+    release = write_tree(tmp_path, small())
+    listed = release / "SAMed2D_v1.json"
+    listed.write_text(listed.read_text().replace("images/", "images\\/"))
+    assert run(sa_med2d, release, tmp_path / "whole").code == 0
+    (release / MASK).unlink()
+    ran = run(sa_med2d, release, tmp_path / "out", "--modality", "ct")
+    assert (ran.code, f"1 file that SAMed2D_v1.json lists and that are not there: {MASK}" in ran.err) == (3, True), (
+        ran.err
+    )
 
 
 NOTHING: dict[str, tuple[Callable[[Path], Path], str]] = {
