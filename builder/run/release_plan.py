@@ -22,6 +22,7 @@ from builder.release.rows import PackedCase, Row, pack_rows
 from builder.release.source import ReleaseCase, ReleaseSource
 from builder.release.tags import tags_of
 from builder.release.twins import twins_among
+from builder.run.build import unknown_classes
 from builder.run.overlap import People
 from builder.run.plan import CaseTask, ShardPlan, SourcePlan, cut
 from builder.run.versions import versions
@@ -129,6 +130,10 @@ def plan_import(
         files += sum(case.files for case in found.cases)
     if not plans:
         raise RecipeError([f"{path}: holds no image with a mask of {', '.join(options.labels)}"])
+    if options.strict:
+        problems = [f"{one.source.recipe.name}: {sentence}" for one in plans for sentence in unknown_classes(one)]
+        if faults := [*listing.faults.told(), *problems]:
+            raise RecipeError(faults)
     return ReleasePlan(tuple(plans), tuple(listing.faults.told()), notes, twins, size, files)
 
 

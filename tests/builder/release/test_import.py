@@ -182,6 +182,14 @@ def test_classes_that_the_vocabulary_does_not_know_are_named(sa_med2d: Command, 
     assert "Nowhere: the catalogue does not have it, so its licence is unknown" in ran.err
 
 
+def test_class_that_the_vocabulary_does_not_know_stops_a_strict_import(
+    sa_med2d: Command, unpacked: Path, tmp_path: Path
+) -> None:
+    ran = sa_med2d("import", unpacked, "--out", tmp_path / "out", "--strict")
+    assert (ran.code, "MSD_Liver: class 'my_odd_thing' is not in the vocabulary" in ran.err) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_class_without_a_name_keeps_its_id(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
     name = "ct_00--MSD_Spleen--spleen_2--x_0001"
     files = {f"images/{name}.png": png(texture(1)), f"masks/{name}--0007_000.png": png(box(1, 1, 9, 9))}
