@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from shards.description import SourceDescription
 from shards.export.layout import Gathered, Unit
 from shards.export.layouts.semantic import class_map
 from shards.export.sample import Sample
@@ -48,9 +49,14 @@ class Volume:
 
 
 class Slices:
-    """Takes the slices of a case, and makes volumes of them."""
+    """Takes the slices of a case, and makes volumes of them.
 
-    def __init__(self) -> None:
+    Args:
+        sources: What is known of their sources.
+    """
+
+    def __init__(self, sources: Mapping[str, SourceDescription]) -> None:
+        self._imported = {name for name, about in sources.items() if about.repacked is not None}
         self._case: tuple[str, str] | None = None
         self._held: dict[str, dict[str, list[Sample]]] = {}
 
@@ -76,7 +82,9 @@ class Slices:
         held, self._held, self._case = self._held, {}, None
         for name, by_axis in held.items():
             whole = next((by_axis[axis] for axis in _AXES if _is_whole(by_axis.get(axis, ()))), None)
-            yield name if whole is None else _stacked(name, whole, numbers[whole[0].record["source"]])
+            source = "" if whole is None else whole[0].record["source"]
+            reversed_rows = source not in self._imported  # the release has slices as they lie
+            yield name if whole is None else _stacked(name, whole, numbers[source], reversed_rows=reversed_rows)
 
 
 def _case_of(sample: Sample) -> tuple[str, str]:
@@ -93,13 +101,14 @@ def _is_whole(slices: Sequence[Sample]) -> bool:
     return count is not None and indices == set(range(count)) and len(slices) == count and len(shapes) == 1
 
 
-def _stacked(name: str, slices: Sequence[Sample], numbers: Mapping[str, int]) -> Volume:
+def _stacked(name: str, slices: Sequence[Sample], numbers: Mapping[str, int], *, reversed_rows: bool) -> Volume:
     slices = sorted(slices, key=lambda one: int(one.record["index"]))
     first = slices[0].record
     axis = _AXES[first["axis"]]
-    image = np.stack([_upright(_values(one), axis) for one in slices], axis=axis)
+    turned = slice(None, None, -1 if axis and reversed_rows else 1)  # coronal and sagittal ones are stored head up
+    image = np.stack([_values(one)[turned] for one in slices], axis=axis)
     painted = [class_map(one, numbers) for one in slices]
-    classes = np.stack([_upright(plane, axis) for plane, _ in painted], axis=axis)
+    classes = np.stack([plane[turned] for plane, _ in painted], axis=axis)
     rows, columns = first["spacing"] or (1.0, 1.0)
     between = first.get("slice_spacing") or 1.0
     spacing = {0: (columns, rows, between), 1: (columns, between, rows), 2: (between, columns, rows)}[axis]
@@ -109,11 +118,6 @@ def _stacked(name: str, slices: Sequence[Sample], numbers: Mapping[str, int]) ->
     return Volume(
         name, _narrowed(image), classes, hidden, spacing, tuple(origin), direction, first.get("stored_axes"), first
     )
-
-
-def _upright(plane: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
-    """A picture as it lies in the volume: rows of coronal and sagittal ones are stored head up."""
-    return plane if axis == 0 else plane[::-1]
 
 
 def _values(sample: Sample) -> npt.NDArray[np.float64]:
