@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import psutil
 import pytest
@@ -25,7 +24,7 @@ from sa_med2d_20m import load
 from tests.hub.server import HubServer
 from tests.support.build_process import workers_of
 from tests.support.command import Command
-from tests.support.export_source import build, masks_by_place, write_png, write_recipe
+from tests.support.export_source import build, masks_by_place, read_png, write_png, write_recipe
 from tests.support.hand_made import HandMade, cells, write_dataset
 from tests.support.output import tree
 
@@ -55,10 +54,10 @@ def test_files_are_pictures_masks_and_a_table(built: Path, tmp_path: Path, sa_me
                 found = held[row["key"], label, instance]
                 assert (found["split"], found["license"], found["case"]) == (split, row["license"], row["case"])
                 assert int(found["area"]) == mask.sum()
-                picture = cv2.imread(str(tmp_path / "to" / found["mask"]), cv2.IMREAD_UNCHANGED)
+                picture = read_png(tmp_path / "to" / found["mask"])
                 np.testing.assert_array_equal(picture, mask * np.uint8(255))
-                image = cv2.imread(str(tmp_path / "to" / found["image"]), cv2.IMREAD_UNCHANGED)
-                np.testing.assert_array_equal(image[..., ::-1] if image.ndim == 3 else image, row["image"])
+                image = read_png(tmp_path / "to" / found["image"])
+                np.testing.assert_array_equal(image, row["image"])
                 count += 1
     assert count == 192
     assert sum(row["mask"] == "" for row in rows) == len(rows) - 192 == 14
@@ -259,6 +258,14 @@ def test_a_folder_with_other_files_is_left_alone(built: Path, tmp_path: Path, sa
     assert ran.code == 1
     assert f"{tmp_path}/to: is not empty and holds no export" in ran.err
     assert tree(tmp_path / "to") == {"thesis.tex": b"years of work"}
+
+
+def test_a_file_is_no_target(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    (tmp_path / "to").write_text("mine")
+    ran = sa_med2d("export", built, "--to", tmp_path / "to", "--layout", "files")
+    assert ran.code == 1
+    assert f"{tmp_path}/to: is a file; choose an empty folder" in ran.err
+    assert (tmp_path / "to").read_text() == "mine"
 
 
 def test_a_dataset_that_changed_is_not_mixed_in(tmp_path: Path, sa_med2d: Command) -> None:

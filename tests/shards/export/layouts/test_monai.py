@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import nibabel
 import numpy as np
 import pytest
 
 from sa_med2d_20m import load
 from tests.support.command import Command
-from tests.support.export_source import build, write_recipe, write_turned
+from tests.support.export_source import build, read_png, write_recipe, write_turned
+from tests.support.nifti import read_nifti
 from tests.support.volumes import ct_like, organ_map
 
 
@@ -46,10 +45,10 @@ def test_classes_are_those_of_the_loader(split: str, built: Path, folder: Path, 
     assert {Path(item["image"]).stem for item in listed} == rows.keys()
     for item in listed:
         row = rows[Path(item["image"]).stem]
-        label = cv2.imread(item["label"], cv2.IMREAD_UNCHANGED)
+        label = read_png(item["label"])
         np.testing.assert_array_equal(label, row["mask"])
-        image = cv2.imread(item["image"], cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(image[..., ::-1] if image.ndim == 3 else image, row["image"])
+        image = read_png(item["image"])
+        np.testing.assert_array_equal(image, row["image"])
         assert item["license"] == row["license"]
 
 
@@ -75,8 +74,8 @@ def test_volumes_are_those_of_the_source(built: Path, folder: Path, sa_med2d: Co
     places = {label: int(number) for number, label in numbers.items()}
     for case in ("case0", "case1"):
         for kind, folder_of in (("image", "images"), ("label", "labels")):
-            raw = nibabel.load(built.parent / f"raw/Deep/{folder_of}/{case}.nii.gz")
-            back = nibabel.load(found[case][kind])
+            raw = read_nifti(built.parent / f"raw/Deep/{folder_of}/{case}.nii.gz")
+            back = read_nifti(found[case][kind])
             np.testing.assert_allclose(back.affine, raw.affine, atol=1e-4)
             expected = np.asarray(raw.dataobj)
             if kind == "label":
@@ -107,7 +106,7 @@ min_area = 0
     assert sa_med2d("export", out, "--to", tmp_path / "to", "--layout", "monai-3d", "--workers", 1).code == 0
     (item,) = items(tmp_path / "to", "training")
     for kind, folder_of in (("image", "images"), ("label", "labels")):
-        expected, found = nibabel.load(raw / f"Tall/{folder_of}/case0.nii.gz"), nibabel.load(item[kind])
+        expected, found = read_nifti(raw / f"Tall/{folder_of}/case0.nii.gz"), read_nifti(item[kind])
         np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))
         np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
-import nibabel
 import numpy as np
 import pytest
 
 from sa_med2d_20m import load
 from tests.support.command import Command
+from tests.support.export_source import read_png
+from tests.support.nifti import read_nifti
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_a_dataset_keeps_the_rules(
         part = "Ts" if split == "test" else "Tr"
         rows = load(built, "all", split=split, sources=[source], view="semantic", classes=classes)
         for row in rows:
-            image = cv2.imread(str(dataset / f"images{part}/{row['key']}_0000.png"), cv2.IMREAD_UNCHANGED)
-            label = cv2.imread(str(dataset / f"labels{part}/{row['key']}.png"), cv2.IMREAD_UNCHANGED)
+            image = read_png(dataset / f"images{part}/{row['key']}_0000.png")
+            label = read_png(dataset / f"labels{part}/{row['key']}.png")
             assert (1 if image.ndim == 2 else image.shape[2]) == len(channels)
             assert image.shape[:2] == label.shape
             np.testing.assert_array_equal(label, row["mask"])
@@ -71,8 +71,8 @@ def test_volumes_come_back(built: Path, folder: Path, sa_med2d: Command) -> None
     assert json.loads((dataset / "dataset.json").read_text())["labels"] == {"background": 0, "brain_tumor": 1, "kidney_left": 2}  # fmt: skip
     for number in range(2):
         for kind, back in (("images", "imagesTr/mr_t1--Deep--case{}_0000"), ("labels", "labelsTr/mr_t1--Deep--case{}")):
-            raw = nibabel.load(built.parent / f"raw/Deep/{kind}/case{number}.nii.gz")
-            found = nibabel.load(dataset / f"{back.format(number)}.nii.gz")
+            raw = read_nifti(built.parent / f"raw/Deep/{kind}/case{number}.nii.gz")
+            found = read_nifti(dataset / f"{back.format(number)}.nii.gz")
             np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(raw.dataobj))
             np.testing.assert_allclose(found.affine, raw.affine, atol=1e-4)
 
