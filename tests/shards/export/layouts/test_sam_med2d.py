@@ -95,7 +95,7 @@ min_area = 0
     out = build(tmp_path / "raw", tmp_path / "out", [tmp_path / "raw/Big.toml"])
     ran = sa_med2d("export", out, "--to", tmp_path / "to", "--layout", "sam-med2d", "--workers", 1)
     assert ran.code == 0, ran.err
-    assert "1 masks are left out: of them nothing is left at 256 x 256" in ran.err
+    assert "masks left out, as nothing is left of them at 256 x 256, where SAM-Med2D would stop: 1" in ran.err
     ((path, image),) = json.loads((tmp_path / "to/label2image_test.json").read_text()).items()
     assert image == str(tmp_path / "to/images/microscopy_00--Big--a2--2d_none.png")
     seen = cv2.resize(read_png(path, cv2.IMREAD_GRAYSCALE), (256, 256), interpolation=cv2.INTER_NEAREST)
