@@ -81,19 +81,23 @@ __all__ = [
     "MODALITIES",
     "SCHEMA",
     "SPLITS",
+    "Clip",
     "DatasetError",
     "Dropped",
     "Intensity",
     "Mask",
+    "Masks",
     "Metadata",
     "Prompts",
     "SAMed2D20M",
     "SAMed2DError",
     "Selection",
+    "Semantic",
     "ShardPart",
     "decode_masks",
     "decode_png",
     "interleave",
+    "linked_objects",
     "load",
     "select",
     "split_layers",
@@ -143,6 +147,8 @@ LOCAL_CONFIGS: Final = tuple(config_name(scope, LOCAL) for scope in ("all", *MOD
 CARD: Final = "README.md"
 DATA: Final = "data"
 INDEX: Final = "index"
+DESCRIPTIONS: Final = ("sources", "build/sources")
+"""Folders with a file for each source that says which classes it annotates: of a repository, of an output folder."""
 MEMBERS: Final = ("png", "mask.png", "json")
 """Extensions of the members of a sample, in their order."""
 PLACES: Final = tuple(f"{member}_{what}" for member in ("image", "mask", "json") for what in ("offset", "size"))
@@ -162,14 +168,16 @@ class Intensity:
     """How the pixels of a stored image relate to the values of its source.
 
     A source value is ``slope * pixel + intercept``: exactly with scaling ``none`` and ``lossless``, within half
-    a grey level with ``slice`` and ``volume``, and only inside the window with ``window``.
+    a grey level with ``slice``, ``volume`` and ``window``, but for values that are clipped.
 
     Attributes:
-        min: Smallest source value of the stored image, in the source's own units (HU for most CT).
-        max: Largest source value of the stored image.
+        min: Smallest source value of the image before it is clipped, in the source's own units (HU for most CT).
+        max: Largest source value of the image before it is clipped.
         scaling: ``none``, ``slice``, ``volume``, ``window`` or ``lossless``.
         slope: Source units per grey level.
         intercept: Source value of pixel 0.
+        clipped: Pixels whose source value lies below that of pixel 0 or above that of the highest grey level, which
+            they have: outside of the window, or in a CT in HU outside of -1024 to 3071, as padding and metal are.
     """
 
     min: float
@@ -177,6 +185,7 @@ class Intensity:
     scaling: str
     slope: float
     intercept: float
+    clipped: int
 
 
 @dataclass(frozen=True)
@@ -213,10 +222,12 @@ class Dropped:
     Attributes:
         masks: Number of objects.
         pixels: Their pixels.
+        labels: Their classes, each once: the image shows them, or more of them, than its masks say.
     """
 
     masks: int
     pixels: int
+    labels: tuple[str, ...]
 
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -1396,9 +1407,15 @@ class _Wanted:
     min_area: int | None = None
     submodalities: tuple[str, ...] | None = None
     planes: tuple[str, ...] | None = None
+    view: Masks | Semantic | Clip | str = "image"
 
     OF_MASKS: typing.ClassVar[dict[str, str]] = {"labels": "label", "organs": "organ", "groups": "group"}
     OF_SAMPLES: typing.ClassVar[dict[str, str]] = {"submodalities": "submodality", "planes": "plane"}
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the slices of a volume are read together."""
+        return self.view == "volume" or isinstance(self.view, Clip)
 
     @property
     def over_masks(self) -> bool:
@@ -1411,7 +1428,7 @@ class _Wanted:
         return any(getattr(self, name) is not None for name in self.OF_SAMPLES)
 
     def __str__(self) -> str:
-        asked = {field.name: getattr(self, field.name) for field in fields(self)}
+        asked = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "view"}
         named = {name: value for name, value in asked.items() if value is not None}
         return " and ".join(
             f"{name} {', '.join(value) if isinstance(value, tuple) else value}" for name, value in named.items()
@@ -1434,7 +1451,9 @@ class _Chosen:
         values: Column of a filter -> values that the shard holds, wanted or not.
         labels: Class name -> number of wanted samples with a wanted mask of it.
         masks: (samples,) number of wanted masks of each.
+        rows: Number of rows that the view makes of them.
         largest: Area of the largest mask, wanted or not.
+        stacks: Slice numbers of each stack that they are dealt in; None where each is dealt alone.
         ahead: What was read of them too early.
     """
 
@@ -1443,17 +1462,32 @@ class _Chosen:
     values: dict[str, set[str | None]]
     labels: collections.Counter[str]
     masks: npt.NDArray[np.int64]
+    rows: int
     largest: int
+    stacks: list[list[int]] | None
     ahead: _Ahead = dataclasses.field(default_factory=_Ahead, repr=False, compare=False)
+
+    @property
+    def dealt(self) -> int:
+        """How many samples or stacks there are to deal."""
+        return len(self.keys if self.stacks is None else self.stacks)
+
+    def samples(self, start: int, stop: int | None) -> tuple[int, int | None]:
+        """From which sample up to which some of what is dealt reaches."""
+        if self.stacks is None:
+            return start, stop
+        ends = list(itertools.accumulate(map(len, self.stacks), initial=0))
+        return ends[start], None if stop is None else ends[stop]
 
 
 @functools.lru_cache(maxsize=8)
-def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
+def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    table = _read_index(place, shard)
+    drawn = isinstance(wanted.view, Masks) and wanted.view.negatives > 0
+    table = _read_index(place, shard, _ABSENCE if drawn else ())
     rows = np.ones(table.num_rows, np.bool_)
     values: dict[str, set[str | None]] = {}
     for name, field in _Wanted.OF_SAMPLES.items():
@@ -1469,17 +1503,61 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
     areas = pc.struct_field(masks, "area").to_numpy(zero_copy_only=False)
     if wanted.min_area is not None:
         good &= areas >= wanted.min_area
-    if wanted.over_masks:
-        rows &= np.bincount(owner[good], minlength=table.num_rows) > 0
+    names = np.array(pc.struct_field(masks, "label"))
+    shows = (np.bincount(owner[good], minlength=table.num_rows) > 0) | (not wanted.over_masks)
+    empty = np.zeros(table.num_rows, np.int64)
+    if drawn:
+        classes = _source_classes(place, shard, stamp)
+        pairs = zip(owner.tolist(), names.tolist(), strict=True)
+        empty = _count_negatives(table, pairs, wanted, classes)
+    rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted) if wanted.stacked else (rows, None)
+    if stacks is None:
+        rows &= shows | (empty > 0)
     good &= rows[owner]
-    shown = set(zip(owner[good].tolist(), np.array(pc.struct_field(masks, "label"))[good].tolist(), strict=True))
-    counts = np.bincount(owner[good], minlength=table.num_rows)[rows]
+    shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
+    masks_of = np.bincount(owner[good], minlength=table.num_rows)[rows]
+    count = int(rows.sum()) if stacks is None else len(stacks)
+    if isinstance(wanted.view, Masks):
+        count = int(good.sum() + empty[rows].sum())
+    elif isinstance(wanted.view, Clip):
+        count = sum(len(wanted.view.runs(numbers)) for numbers in stacks or ())
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard}")
     labels = collections.Counter(label for _, label in shown)
     largest = int(areas.max(initial=0))
-    return _Chosen(table["key"].to_pylist(), places, values, labels, counts, largest)
+    return _Chosen(table["key"].to_pylist(), places, values, labels, masks_of, count, largest, stacks)
+
+
+_SLICE_KEY: Final = re.compile(r"(.*--[xyz])_(\d{4,9})")
+
+
+def _stacks(
+    keys: Sequence[str], rows: npt.NDArray[np.bool_], shows: npt.NDArray[np.bool_], wanted: _Wanted
+) -> tuple[npt.NDArray[np.bool_], list[list[int]]]:
+    """The slices of each image along an axis: the first that it has, or all whose planes are named.
+
+    A stack is wanted as a whole, where any of its slices shows what is wanted.
+
+    Returns:
+        Which samples are wanted, and the slice numbers of each stack, both in the order of the shard.
+    """
+    found: dict[str, list[tuple[int, int]]] = {}
+    for at, match in enumerate(map(_SLICE_KEY.fullmatch, keys)):
+        if rows[at] and match is not None:  # pictures are in no stack
+            found.setdefault(match[1], []).append((at, int(match[2])))
+    taken: dict[str, str] = {}
+    for name in sorted(found):
+        taken.setdefault(name if wanted.planes is not None else name[:-1], name)
+    kept, stacks = np.zeros(len(keys), np.bool_), []
+    for name in (name for name in found if name in taken.values()):
+        places = [at for at, _ in found[name]]
+        if shows[places].any():
+            kept[places] = True
+            stacks.append((places, [number for _, number in found[name]]))
+    if [at for places, _ in stacks for at in places] != np.flatnonzero(kept).tolist():
+        raise DatasetError("the slices of a case do not lie together in a shard, so they are no volumes or clips")
+    return kept, [numbers for _, numbers in stacks]
 
 
 def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None:
@@ -1503,8 +1581,8 @@ def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None
 _LARGEST_SHARD: Final = 2**50
 
 
-def _read_index(place: _Place, shard: str) -> Any:
-    """The columns of a shard's index that filters and reading need."""
+def _read_index(place: _Place, shard: str, lists: Sequence[str] = ()) -> Any:
+    """The columns of a shard's index that filters and reading need, and further lists of labels."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -1513,13 +1591,13 @@ def _read_index(place: _Place, shard: str) -> Any:
     where = place.path(index)
     try:
         data = place.read(index)
-        columns = [*texts, *PLACES, f"{_MASK}.area"]
+        columns = [*texts, *PLACES, f"{_MASK}.area", *(f"{name}.list.element" for name in lists)]
         _refuse_unfolding(pq.ParquetFile(io.BytesIO(data)), columns)
         # a long text that repeats is kept once
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
-        tables, size = [_with_plain_texts(file.schema_arrow.empty_table())], 0
+        tables, size = [_with_plain_texts(file.schema_arrow.empty_table(), lists)], 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
-            tables.append(_with_plain_texts(pa.Table.from_batches([batch])))
+            tables.append(_with_plain_texts(pa.Table.from_batches([batch]), lists))
             size += tables[-1].nbytes
             _refuse_large(size, "unpacked it")
         return pa.concat_tables(tables).combine_chunks()
@@ -1557,7 +1635,7 @@ def _refuse_unfolding(file: Any, columns: Sequence[str]) -> None:
             raise DatasetError(f"{name}: expected a column of this name, got {', '.join(sorted(held))[:200]}")
 
 
-def _with_plain_texts(table: Any) -> Any:
+def _with_plain_texts(table: Any, further: Sequence[str] = ()) -> Any:
     """The table as `_chosen` wants it, after a look at types, missing values and the length of texts."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.compute as pc  # noqa: PLC0415
@@ -1578,6 +1656,12 @@ def _with_plain_texts(table: Any) -> Any:
     for name in _Wanted.OF_MASKS.values():
         _refuse_long_texts(f"masks.{name}", pc.struct_field(lists.flatten(), name))
     columns["masks"] = lists.cast(pa.list_(mask))
+    for name in further:
+        column, *fields_of = name.split(".")
+        held = table[column].combine_chunks()
+        held = held.chunk(0) if isinstance(held, pa.ChunkedArray) and held.num_chunks else held
+        held = pc.struct_field(held, fields_of) if fields_of else held
+        columns[name] = held.cast(pa.list_(text))
     return pa.table(columns)
 
 
@@ -1607,16 +1691,16 @@ class _Survey:
     """What the indexes of all shards say together.
 
     Attributes:
-        counts: Wanted samples of each shard.
+        counts: What each shard has to deal, samples or stacks.
         labels: Class name -> number of wanted samples that show it.
-        masks: Number of wanted masks.
+        rows: Number of rows that the view makes of them.
         values: Filter -> values that the shards hold, wanted or not.
         largest: Area of the largest mask, wanted or not.
     """
 
     counts: list[int]
     labels: dict[str, int]
-    masks: int
+    rows: int
     values: dict[str, set[str]]
     largest: int
 
@@ -1636,15 +1720,15 @@ def _chosen_in(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> Iter
 
 def _survey_of(chosen: Iterable[_Chosen]) -> _Survey:
     held: dict[str, set[str]] = collections.defaultdict(set)
-    counts, labels, masks, largest = [], collections.Counter[str](), 0, 0
+    counts, labels, rows, largest = [], collections.Counter[str](), 0, 0
     for found in chosen:
-        counts.append(len(found.keys))
+        counts.append(found.dealt)
         labels += found.labels
-        masks += int(found.masks.sum())
+        rows += found.rows
         largest = max(largest, found.largest)
         for name, values in found.values.items():
             held[name] |= {value for value in values if value is not None}
-    return _Survey(counts, dict(labels), masks, dict(held), largest)
+    return _Survey(counts, dict(labels), rows, dict(held), largest)
 
 
 class _UnknownValueError(DatasetError):
@@ -1689,18 +1773,24 @@ def _refuse_what_nothing_has(reading: _Reading, survey: _Survey) -> None:
         )
     if (wanted.over_masks or wanted.over_samples) and not any(survey.counts):
         raise _NoMatchError(f"{where}: no image here has {wanted} at once, though some have each")
-    shown = held.get("labels", set())
-    if reading.classes is not None:
-        _refuse_unknown("classes", reading.classes, shown.union(LABELS), where)
-        if shown.isdisjoint(reading.classes):
+    if wanted.stacked and not any(survey.counts):
+        raise _NoMatchError(f"{where}: no image here is a slice of a volume, which volumes and clips are made of")
+    if isinstance(wanted.view, Clip) and not survey.rows:
+        raise _NoMatchError(
+            f"{where}: no volume here has {wanted.view.span} neighbouring slices, which {wanted.view} needs"
+        )
+    shown, view = held.get("labels", set()), wanted.view
+    if isinstance(view, Semantic) and view.classes is not None:
+        _refuse_unknown("classes", view.classes, shown.union(LABELS), where)
+        if shown.isdisjoint(view.classes):
             raise _UnknownValueError(
-                f"{where}: no image here shows one of the classes {', '.join(reading.classes)}; there are "
+                f"{where}: no image here shows one of the classes {', '.join(view.classes)}; there are "
                 f"{_some(list(shown))}",
                 "classes",
-                reading.classes,
+                view.classes,
             )
-    if isinstance(reading.overlap, tuple):
-        _refuse_unknown("overlap", reading.overlap, {"small", "large"}.union(shown, LABELS), where)
+    if isinstance(view, Semantic) and isinstance(view.overlap, tuple):
+        _refuse_unknown("overlap", view.overlap, {"small", "large"}.union(shown, LABELS), where)
 
 
 @dataclass(frozen=True)
@@ -1730,22 +1820,25 @@ class _Piece:
 _Run = tuple[_Shard, int, int | None]
 
 
-def _pieces(shards: Sequence[_Shard], counts: Sequence[int] | None, seed: int | None) -> list[_Piece]:
-    """Deal samples into pieces of equal size, or shards where their sizes are not known."""
+def _pieces(
+    shards: Sequence[_Shard], counts: Sequence[int] | None, seed: int | None, *, stacked: bool = False
+) -> list[_Piece]:
+    """Deal samples into pieces of equal size, stacks one by one, or shards where their sizes are not known."""
     if counts is None:
         return [_Piece(((shard, 0, None),)) for shard in shards]
     whole = [(shard, 0, count) for shard, count in zip(shards, counts, strict=True)]
+    size, block = (1, 1) if stacked else (_PIECE, _BLOCK)
     if seed is None:
-        return list(_cut(whole, sum(counts)))
+        return list(_cut(whole, sum(counts), size))
     blocks = [
-        (shard, start, min(start + _BLOCK, count)) for shard, _, count in whole for start in range(0, count, _BLOCK)
+        (shard, start, min(start + block, count)) for shard, _, count in whole for start in range(0, count, block)
     ]
     mixed = np.random.default_rng(seed).permutation(len(blocks))
-    return list(_cut([blocks[at] for at in mixed], sum(counts)))
+    return list(_cut([blocks[at] for at in mixed], sum(counts), size))
 
 
-def _cut(runs: Iterable[tuple[_Shard, int, int]], total: int) -> Iterator[_Piece]:
-    number = min(total, _DEAL * -(-total // (_DEAL * _PIECE)))
+def _cut(runs: Iterable[tuple[_Shard, int, int]], total: int, size: int) -> Iterator[_Piece]:
+    number = min(total, _DEAL * -(-total // (_DEAL * size)))
     ends = iter([total * (at + 1) // number for at in range(number)])
     held: list[_Run] = []
     done, end = 0, next(ends, 0)
@@ -1761,17 +1854,207 @@ def _cut(runs: Iterable[tuple[_Shard, int, int]], total: int) -> Iterator[_Piece
                 held, end = [], next(ends, 0)
 
 
+# --- views ------------------------------------------------------------------------------------------------------------
+
+ViewName = Literal["image", "mask", "semantic", "volume", "clip"]
+Overlap = Literal["small", "large"]
+IGNORE: Final = 255
+"""Value of a semantic map where the image may show a class that is asked for, but nobody looked for it."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A view: a row per mask, ``view="mask"``, and if asked rows of empty masks, which are true negatives.
+
+    Attributes:
+        negatives: At most so many empty masks an image: of classes that its source annotates and that it does not show,
+            among those that ``labels``, ``organs`` and ``groups`` of `load` name, else among all. Images that show
+            none of these come too then.
+        seed: Of the draw among them, which the image's key decides; another one for another epoch.
+    """
+
+    negatives: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _refuse_below("negatives", self.negatives, 0)
+
+    def drawn(self, key: str, labels: Iterable[str]) -> list[str]:
+        """Which of the labels an image has empty masks of."""
+        ranked = sorted(labels, key=lambda label: hashlib.sha256(f"{self.seed}\0{key}\0{label}".encode()).digest())
+        return ranked[: self.negatives]
+
+
+@dataclass(frozen=True)
+class Semantic:
+    """A view: a row per image with a class map, ``view="semantic"``.
+
+    Attributes:
+        classes: Names of the classes 1, 2 ..., all others being background; default: `LABELS`.
+        overlap: Which class wins where masks overlap: that of the smaller mask, of the larger, or the first of these
+            names.
+        ignore: Where the source of an image does not annotate all of the classes, or not in this case, what shows none
+            of them is 255: not background, but not known. Losses leave it out as ``ignore_index=255``.
+    """
+
+    classes: Sequence[str] | None = None
+    overlap: Overlap | Sequence[str] = "small"
+    ignore: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", _listed("classes", self.classes))
+        if self.overlap not in ("small", "large"):
+            object.__setattr__(self, "overlap", _listed("overlap", self.overlap) or ())
+        names = LABELS if self.classes is None else self.classes
+        twice = [name for name, count in collections.Counter(names).items() if count > 1]
+        if twice:
+            raise DatasetError(f"classes names {twice[0]!r} twice, but a class has one number in a semantic map")
+        for name in self.overlap if isinstance(self.overlap, tuple) and self.classes is not None else ():
+            if name not in names:
+                raise DatasetError(f"overlap names {name!r}, which is none of the classes {', '.join(names)}")
+        if self.ignore and len(names) >= IGNORE:
+            raise DatasetError(f"ignore gives {IGNORE} to what is not annotated: name at most {IGNORE - 1} classes")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A view: rows of neighbouring slices of a volume, ``view="clip"``, as video models and 2.5D nets take them.
+
+    Slices that are not in the dataset, such as those without a mask, end a run of neighbours. A run that is too short
+    for a clip gives none; the last clip of a run ends with it.
+
+    Attributes:
+        length: Slices of a clip.
+        stride: From one slice of a clip to the next; 1 for neighbours.
+        step: From the first slice of a clip to that of the next; default: clips do not overlap. 1 gives every slice
+            its neighbours.
+    """
+
+    length: int = 8
+    stride: int = 1
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("length", "stride", "step"):
+            _refuse_below(name, 1 if getattr(self, name) is None else getattr(self, name), 1)
+
+    @property
+    def span(self) -> int:
+        """Neighbouring slices that a clip reaches over."""
+        return (self.length - 1) * self.stride + 1
+
+    def runs(self, numbers: Sequence[int]) -> list[range]:
+        """Places of the slices of each clip among ascending slice numbers.
+
+        >>> Clip(2).runs([4, 5, 6, 9])
+        [range(0, 2), range(1, 3)]
+        """
+        gaps = [at for at in range(1, len(numbers)) if numbers[at] != numbers[at - 1] + 1]
+        found: list[range] = []
+        for first, end in itertools.pairwise([0, *gaps, len(numbers)]):
+            last = end - self.span
+            starts = [*range(first, last, self.step or self.length * self.stride), last] if last >= first else []
+            found += [range(at, at + self.span, self.stride) for at in starts]
+        return found
+
+
+View = ViewName | Masks | Semantic | Clip
+_OPTIONS: Final[dict[str, type[Masks | Semantic | Clip]]] = {"mask": Masks, "semantic": Semantic, "clip": Clip}
+
+
+def _view_of(view: object) -> Any:
+    """A view with its options; ``image`` and ``volume`` have none."""
+    if isinstance(view, tuple(_OPTIONS.values())):
+        return view
+    _check_choice("view", view, typing.get_args(ViewName))
+    return _OPTIONS[str(view)]() if view in _OPTIONS else view
+
+
+def _refuse_below(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise DatasetError(f"{name} is {value!r}, expected a whole number from {least} on")
+
+
+# --- what a source annotates ------------------------------------------------------------------------------------------
+
+_ABSENCE: Final = ("dropped.labels", "not_annotated")
+"""Lists of the index: labels of classes that a sample may show without a mask."""
+
+
+@functools.lru_cache(maxsize=512)
+def _source_classes(place: _Place, shard: str, _stamp: str) -> dict[str, dict[str, Any]] | None:
+    """The classes that the source of a shard annotates, by their labels; None where nothing says it."""
+    source = shard.split("/")[_PARTS_OF_PATHS["sources"]]
+    for folder in DESCRIPTIONS[: 1 if place.protocol == "hf" else 2]:
+        path = f"{folder}/{source}.json"
+        try:
+            record = _parsed(place.read(path), f"{place.name}: {path}")
+        except FileNotFoundError:
+            continue
+        record = record.get("source", record) if isinstance(record, dict) else {}
+        record = record if isinstance(record, dict) else {}
+        classes = record.get("classes")
+        if not isinstance(classes, list) or not all(_is_class(entry) for entry in classes):
+            raise DatasetError(f"{place.name}: {path}: classes: expected a list of classes, got {classes!r:.80}")
+        names = ("label", "class_id", "organ", "group")
+        return {entry["label"]: {name: entry[name] for name in names} for entry in classes}
+    return None
+
+
+def _is_class(entry: Any) -> bool:
+    texts = ("label", "class_id", "group")
+    known = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in texts)
+    return known and isinstance(entry.get("organ", 0), str | None)
+
+
+def _annotated(classes: Mapping[str, Any] | None, record: Mapping[str, Any]) -> list[str] | None:
+    """Classes that somebody looked for in an image, in the order of its source; None where nothing says it."""
+    if classes is None or "labels" not in record.get("dropped", ()):
+        return None
+    elsewhere = set(record["not_annotated"])
+    return [label for label in classes if label not in elsewhere]
+
+
+def _absent(annotated: Sequence[str] | None, record: Mapping[str, Any]) -> list[str] | None:
+    """Classes that somebody looked for in an image and that it does not show, not even in parts too small to keep."""
+    shown = {entry["label"] for entry in record["masks"]}.union(record.get("dropped", {}).get("labels", ()))
+    return None if annotated is None else [label for label in annotated if label not in shown]
+
+
+def _negatives(
+    wanted: _Wanted, classes: Mapping[str, dict[str, Any]] | None, key: str, absent: Iterable[str] | None
+) -> list[dict[str, Any]]:
+    """Empty masks of absent classes that are wanted."""
+    if not isinstance(wanted.view, Masks) or classes is None or absent is None:
+        return []
+    asked = dataclasses.replace(wanted, min_area=None)
+    labels = wanted.view.drawn(key, (label for label in absent if asked.keeps(classes[label])))
+    return [{"id": 0, "layer": 0, **classes[label], "instance": 0, "bbox": [0] * 4, "area": 0} for label in labels]
+
+
+def _count_negatives(
+    table: Any, shown: Iterable[tuple[int, str]], wanted: _Wanted, classes: Mapping[str, dict[str, Any]] | None
+) -> npt.NDArray[np.int64]:
+    """How many empty masks the samples of an index have, of which pairs of number and label say what each shows."""
+    asked = dataclasses.replace(wanted, min_area=None)
+    names = {label for label, entry in (classes or {}).items() if asked.keeps(entry)}
+    held: list[set[str]] = [set() for _ in range(table.num_rows)]
+    for at, label in shown:
+        held[at].add(label)
+    for column in _ABSENCE:
+        for at, labels in enumerate(table[column].to_pylist()):
+            held[at].update(labels or ())
+    most = wanted.view.negatives if isinstance(wanted.view, Masks) else 0
+    return np.array([min(most, len(names - labels)) for labels in held], np.int64)
+
+
 # --- columns ----------------------------------------------------------------------------------------------------------
 
-View = Literal["image", "mask", "semantic"]
 Decode = Literal["numpy", "pil", "bytes"]
 
 
 def features(
-    view: Literal["stock"] | View = "stock",
-    decode: Decode = "numpy",
-    prompts: Prompts | None = None,
-    classes: Sequence[str] | None = None,
+    view: Literal["stock"] | View = "stock", decode: Decode = "numpy", prompts: Prompts | None = None
 ) -> datasets.Features:
     """Features of a dataset of samples.
 
@@ -1780,7 +2063,6 @@ def features(
             `load`.
         decode: See `load`.
         prompts: See `load`.
-        classes: See `load`.
     """
     import datasets  # noqa: PLC0415 - two seconds that writing shards need not pay
 
@@ -1790,12 +2072,16 @@ def features(
         pictures = {"png": datasets.Image(), "mask.png": datasets.Image()}
         return datasets.Features({**pictures, "json": _as_features(record), "__key__": text, "__url__": text})
     _register_columns()
-    if view == "mask":
+    chosen = _view_of(view)
+    if chosen == "volume" or isinstance(chosen, Clip):
+        return _row_features({"image": StackedPixels(), "mask": StackedMask(), **_as_features(_stack_types())})
+    if isinstance(chosen, Masks):
         record = {**{name: kind for name, kind in record.items() if name != "masks"}, **record["masks"][0]}
-    image = PngPixels(decode, shared=view == "mask")
-    mask = PngPixels(decode) if view == "image" else PaintedMask(decode, _kind_of_map(view, classes))
-    asked = {} if prompts is None else _prompt_types(view)
-    return _row_features({"image": image, "mask": mask, **_as_features(record), **_as_features(asked)})
+    image = PngPixels(decode, shared=isinstance(chosen, Masks))
+    mask = PngPixels(decode) if chosen == "image" else PaintedMask(decode, _kind_of_map(chosen))
+    asked = {} if prompts is None else _prompt_types("mask" if isinstance(chosen, Masks) else "image")
+    further = {"absent": ["string"], **asked}
+    return _row_features({"image": image, "mask": mask, **_as_features(record), **_as_features(further)})
 
 
 def _row_features(columns: Mapping[str, Any]) -> datasets.Features:
@@ -1897,7 +2183,8 @@ class PngPixels:
 class PaintedMask:
     """A column of masks that are painted from a label map when a row is taken out.
 
-    Kept as the label map's PNG and a list of what to paint, in order: layer, id and value.
+    Kept as the label map's PNG, the value of what nothing is painted over, and a list of what to paint, in order:
+    layer, id and value.
 
     Attributes:
         kind: See ``decode`` of `load`.
@@ -1913,7 +2200,7 @@ class PaintedMask:
         import pyarrow as pa  # noqa: PLC0415 - comes with datasets
 
         parts = pa.list_(pa.list_(pa.int64()))
-        return pa.struct([("png", pa.binary()), ("height", pa.int64()), ("parts", parts)])
+        return pa.struct([("png", pa.binary()), ("height", pa.int64()), ("ground", pa.int64()), ("parts", parts)])
 
     def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
         """What Arrow keeps."""
@@ -1921,21 +2208,102 @@ class PaintedMask:
 
     def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
         """What a row shows: (H, W); a picture of a mask of two values has 0 and 255."""
-        painted = _paint(_decoded_once(value["png"]), value["height"], value["parts"]).astype(self.dtype)
+        painted = _paint(_decoded_once(value["png"]), value["height"], value["ground"], value["parts"])
+        painted = painted.astype(self.dtype)
         if self.kind == "numpy":
             return painted
         shown = painted.view(np.uint8) * np.uint8(255) if self.dtype == "bool" else painted
         return cv2.imencode(".png", shown)[1].tobytes() if self.kind == "bytes" else _shown(shown, self.kind)
 
 
-_DECODED: Final = (PngPixels, PaintedMask)
+@dataclass
+class StackedPixels:
+    """A column of slices that become one array of source values when a row is taken out.
+
+    Kept as PNG files, with place, slope and intercept of each. The array is (slices, H, W) or (slices, H, W, 3),
+    float32. What is not there has the lowest value of what is.
+    """
+
+    id: str | None = dataclasses.field(default=None, repr=False)
+    _type: str = dataclasses.field(default="StackedPixels", init=False, repr=False)
+
+    def __call__(self) -> Any:
+        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+
+        numbers, scales = pa.list_(pa.int64()), pa.list_(pa.float64())
+        fields_of = [("pngs", pa.list_(pa.binary())), ("at", numbers), ("depth", pa.int64())]
+        return pa.struct([*fields_of, ("slopes", scales), ("intercepts", scales)])
+
+    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
+        """What Arrow keeps."""
+        return value
+
+    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
+        """What a row shows."""
+        slices = [decode_png(png) for png in value["pngs"]]
+        shape = max((pixels.shape for pixels in slices), key=len)
+        _refuse_large_volume(4 * value["depth"] * int(np.prod(shape)), "a volume of float32")
+        values = np.empty((value["depth"], *shape), np.float32)
+        for at, pixels, slope, intercept in zip(value["at"], slices, value["slopes"], value["intercepts"], strict=True):
+            same = pixels if pixels.ndim == len(shape) else pixels[..., np.newaxis]  # a grey slice among coloured ones
+            np.multiply(same, np.float32(slope), out=values[at])
+            values[at] += np.float32(intercept)
+        if len(slices) < value["depth"]:
+            there = np.zeros(value["depth"], np.bool_)
+            there[value["at"]] = True
+            values[~there] = min(float(values[at].min()) for at in value["at"])
+        return values
+
+
+@dataclass
+class StackedMask:
+    """A column of label maps that become one with ids of whole objects: (slices, layers * H, W) uint16.
+
+    Kept as PNG files with the place of each, and lists of what to paint: layer and id in the slice, then id and layer
+    of the object.
+    """
+
+    id: str | None = dataclasses.field(default=None, repr=False)
+    _type: str = dataclasses.field(default="StackedMask", init=False, repr=False)
+
+    def __call__(self) -> Any:
+        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
+
+        number = pa.int64()
+        parts = pa.list_(pa.list_(pa.list_(number)))
+        sizes = [(name, number) for name in ("depth", "height", "width", "layers")]
+        return pa.struct([("pngs", pa.list_(pa.binary())), ("at", pa.list_(number)), *sizes, ("parts", parts)])
+
+    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
+        """What Arrow keeps."""
+        return value
+
+    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
+        """What a row shows."""
+        depth, layers, height, width = (value[name] for name in ("depth", "layers", "height", "width"))
+        _refuse_large_volume(2 * depth * layers * height * width, "a label map of a volume")
+        painted = np.zeros((depth, layers, height, width), np.uint16)
+        for at, png, parts in zip(value["at"], value["pngs"], value["parts"], strict=True):
+            found = split_layers(decode_png(png), height)
+            for layer in range(layers):
+                inside = [part[:3] for part in parts if part[3] == layer]
+                if inside:
+                    painted[at, layer] = _paint(found.reshape(-1, width), height, 0, inside)
+        return painted.reshape(depth, layers * height, width)
+
+
+def _refuse_large_volume(size: int, what: str) -> None:
+    _refuse_large(size // 4, f"a quarter of {what}", "it is damaged, or too large: take clips of it")
+
+
+_DECODED: Final = (PngPixels, PaintedMask, StackedPixels, StackedMask)
 """Columns of ours, whose values become what a row shows when it is taken."""
 
 
-def _kind_of_map(view: str, classes: Sequence[str] | None) -> str:
-    if view == "mask":
+def _kind_of_map(view: Masks | Semantic) -> str:
+    if isinstance(view, Masks):
         return "bool"
-    return "uint8" if len(LABELS if classes is None else classes) < 256 else "uint16"
+    return "uint8" if len(LABELS if view.classes is None else view.classes) < 256 else "uint16"
 
 
 @functools.lru_cache(maxsize=4)
@@ -1951,23 +2319,27 @@ def _shown(pixels: npt.NDArray[Any], kind: str) -> Any:
     return PIL.Image.fromarray(pixels)
 
 
-def _paint(label_map: npt.NDArray[Any], height: int, parts: Sequence[Sequence[int]]) -> npt.NDArray[np.uint16]:
+def _paint(
+    label_map: npt.NDArray[Any], height: int, ground: int, parts: Sequence[Sequence[int]]
+) -> npt.NDArray[np.uint16]:
     """Masks painted over each other in the order given.
 
     Args:
         label_map: (layers * H, W).
         height: H.
+        ground: Value of what nothing is painted over.
         parts: Layer, id and value of each.
     """
     layers = split_layers(label_map, height)
-    tables = {layer: np.zeros(65536 if layers.dtype == np.uint16 else 256, np.uint16) for layer, *_ in parts}
+    size = 65536 if layers.dtype == np.uint16 else 256
+    tables = {layer: np.full(size, ground, np.uint16) for layer, *_ in parts}
     for layer, number, value in parts:
         tables[layer][number] = value
     if len(tables) == 1:
         [(layer, table)] = tables.items()
         found: npt.NDArray[np.uint16] = np.take(table, layers[layer])
         return found
-    painted = np.zeros(layers.shape[1:], np.uint16)
+    painted = np.full(layers.shape[1:], ground, np.uint16)
     for layer, number, value in parts:
         painted[layers[layer] == number] = value
     return painted
@@ -2009,6 +2381,9 @@ class Prompts:
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         x, y, width, height = mask["bbox"]
         layer = layers[mask["layer"]]
+        if not mask["id"]:  # a negative: no point is on it, all are beside it
+            points = _draw_points(rng, np.ones(layer.shape, np.bool_), (0, 0), self.negative)
+            return [0.0] * 4, [[-1.0, -1.0]] * self.positive + points, [-1] * self.positive + [0] * self.negative
         inside = layer[y : y + height, x : x + width] == mask["id"]
         around = np.s_[
             max(0, y - height // 2 - 1) : y + height + height // 2 + 1,
@@ -2050,9 +2425,14 @@ def _prompt_types(view: str) -> dict[str, Any]:
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
-Overlap = Literal["small", "large"]
-_Sample = tuple[bytes, bytes, dict[str, Any]]
-"""Image and label map as PNG files, and the metadata."""
+
+class _Sample(typing.NamedTuple):
+    """Image and label map as PNG files, the metadata, and which classes somebody looked for in the image."""
+
+    image: bytes
+    mask: bytes
+    record: dict[str, Any]
+    annotated: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -2061,28 +2441,32 @@ class _Reading:
 
     place: _Place
     wanted: _Wanted
-    view: View
-    classes: tuple[str, ...] | None
-    overlap: Overlap | tuple[str, ...]
-    prompts: Prompts | None
+    prompts: Prompts | None = None
     shuffle: int | None = None
     repeats: tuple[tuple[str, float], ...] = ()
 
 
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
-    numbers = {label: number for number, label in enumerate(reading.classes or LABELS, 1)}
+    view = reading.wanted.view
+    classes = view.classes if isinstance(view, Semantic) else None
+    numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
     repeats = dict(reading.repeats)
     for piece in pieces:
         samples = itertools.chain.from_iterable(_samples(reading, *run) for run in piece.runs)
-        for image, mask, record in samples if reading.shuffle is None else _mixed(samples, reading.shuffle):
-            for _ in range(_times(record, repeats) if repeats else 1):
-                yield from _rows_of(reading, numbers, image, mask, copy.deepcopy(record) if repeats else record)
+        if reading.wanted.stacked:
+            for _, stack in itertools.groupby(samples, key=lambda sample: sample.record["key"].rpartition("_")[0]):
+                yield from _rows_of_stack(view if isinstance(view, Clip) else None, list(stack))
+            continue
+        for sample in samples if reading.shuffle is None else _mixed(samples, reading.shuffle):
+            for _ in range(_times(sample.record, repeats) if repeats else 1):
+                record = copy.deepcopy(sample.record) if repeats else sample.record
+                yield from _rows_of(reading, numbers, sample._replace(record=record))
 
 
 def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
     """The samples of a piece in random order, which seed and samples alone decide."""
     held = list(samples)
-    first = hashlib.sha256(held[0][2]["key"].encode()).digest() if held else b""
+    first = hashlib.sha256(held[0].record["key"].encode()).digest() if held else b""
     rng = np.random.default_rng([seed, int.from_bytes(first[:8], "big")])
     return [held[at] for at in rng.permutation(len(held))]
 
@@ -2090,6 +2474,8 @@ def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
 def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> Iterator[_Sample]:
     """Image, label map and metadata of the wanted samples of a shard."""
     found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp)
+    classes = _source_classes(reading.place, shard.path, shard.stamp)
+    start, stop = found.samples(start, stop)
     places, spans = found.places[start:stop], _spans(found.places[start:stop])
     after = _spans(found.places[stop:][:_PIECE]) if found.ahead.follows(start, stop) else []
     datas = _read_spans(reading.place, shard.path, spans, after, found.ahead)
@@ -2107,9 +2493,12 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
             _refuse_malformed(record, image, mask)
         except DatasetError as error:
             raise DatasetError(f"{where()}: {error}") from None
+        annotated = _annotated(classes, record)
+        record["absent"] = _absent(annotated, record)
         if reading.wanted.over_masks:
             record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
-        yield image, mask, record
+        record["masks"] += _negatives(reading.wanted, classes, key, record["absent"])
+        yield _Sample(image, mask, record, annotated)
 
 
 def _spans(places: npt.NDArray[np.int64]) -> list[_Span]:
@@ -2161,8 +2550,8 @@ _FIRST_FIELDS: Final[dict[type, frozenset[str]]] = {
         """.split()  # noqa: SIM905 - names are read as text
     ),
     Mask: frozenset(field.name for field in fields(Mask)),
-    Intensity: frozenset(field.name for field in fields(Intensity)),
-    Dropped: frozenset(field.name for field in fields(Dropped)),
+    Intensity: frozenset(field.name for field in fields(Intensity)) - {"clipped"},
+    Dropped: frozenset({"masks", "pixels"}),
 }
 """Fields of schema 1, which every sample has."""
 
@@ -2214,6 +2603,7 @@ def _refuse_wrong_parts(record: Mapping[str, Any]) -> None:
         except DatasetError as error:
             raise DatasetError(f"{name}: {error}") from None
     counted = {name: record.get(name) for name in ("index", "slices")}
+    counted["intensity.clipped"] = record["intensity"].get("clipped")
     for name, count in (counted | {f"dropped.{name}": dropped[name] for name in ("masks", "pixels")}).items():
         if count is not None and count not in _INT64:
             raise DatasetError(f"{name}: expected a number of 64 bit, got one of {count.bit_length()} bit")
@@ -2221,9 +2611,9 @@ def _refuse_wrong_parts(record: Mapping[str, Any]) -> None:
         numbers = record.get(name)
         if numbers is not None and (len(numbers) != amount or any(type(one) not in (int, float) for one in numbers)):
             raise DatasetError(f"{name}: expected {in_words} numbers or null, got {numbers!r:.80}")
-    missing = record.get("not_annotated", [])
-    if any(type(label) is not str for label in missing):
-        raise DatasetError(f"not_annotated: expected a list of labels, got {missing!r:.80}")
+    for name, listed in (("not_annotated", record.get("not_annotated")), ("dropped.labels", dropped.get("labels"))):
+        if any(type(label) is not str for label in listed or ()):
+            raise DatasetError(f"{name}: expected a list of labels, got {listed!r:.80}")
 
 
 def _refuse_malformed_mask(entry: Any, shape: tuple[int, int, int], largest: int) -> None:
@@ -2259,21 +2649,21 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 def _times(record: Mapping[str, Any], repeats: Mapping[str, float]) -> int:
     """How often a sample comes: as often as its rarest class asks, the fraction by chance that its key decides."""
-    factor = max((repeats[entry["label"]] for entry in record["masks"]), default=1.0)
+    factor = max((repeats[entry["label"]] for entry in record["masks"] if entry["area"]), default=1.0)
     chance = int.from_bytes(hashlib.sha256(record["key"].encode()).digest()[:8], "big") / 2**64
     return int(factor) + (chance < factor % 1)
 
 
-def _rows_of(
-    reading: _Reading, numbers: Mapping[str, int], image: bytes, mask: bytes, record: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    drawn = []
+def _rows_of(reading: _Reading, numbers: Mapping[str, int], sample: _Sample) -> Iterator[dict[str, Any]]:
+    image, mask, record, _ = sample
+    view, drawn = reading.wanted.view, []
     if reading.prompts is not None:
         layers = split_layers(_decoded_once(mask), record["height"])
         drawn = [reading.prompts.draw(record["key"], entry, layers) for entry in record["masks"]]
-    if reading.view == "mask":
+    if isinstance(view, Masks):
         for at, entry in enumerate(record.pop("masks")):
-            painted = {"png": mask, "height": record["height"], "parts": [[entry["layer"], entry["id"], 1]]}
+            parts = [[entry["layer"], entry["id"], 1]] if entry["area"] else []
+            painted = {"png": mask, "height": record["height"], "ground": 0, "parts": parts}
             asked = dict(zip(("box", "points", "point_labels"), drawn[at], strict=True)) if drawn else {}
             own = {"intensity": dict(record["intensity"]), "spacing": record["spacing"] and list(record["spacing"])}
             yield {"image": image, "mask": painted, **record, **own, **entry, **asked}
@@ -2281,27 +2671,242 @@ def _rows_of(
     asked = {}
     if reading.prompts is not None:
         asked = {name: [one[at] for one in drawn] for at, name in enumerate(("boxes", "points", "point_labels"))}
-    label_map = mask if reading.view == "image" else _semantic(reading, numbers, mask, record)
+    label_map = _semantic(view, numbers, sample) if isinstance(view, Semantic) else mask
     yield {"image": image, "mask": label_map, **record, **asked}
 
 
-def _semantic(reading: _Reading, numbers: Mapping[str, int], mask: bytes, record: Mapping[str, Any]) -> dict[str, Any]:
+def _semantic(view: Semantic, numbers: Mapping[str, int], sample: _Sample) -> dict[str, Any]:
     """What to paint for a class map: whoever wins an overlap comes last."""
+    record, ground = sample.record, 0
+    if view.ignore:
+        if sample.annotated is None:
+            files = " or ".join(f"{folder}/{record['source']}.json" for folder in DESCRIPTIONS)
+            raise DatasetError(
+                f"{record['key']}: nothing says which classes its source annotates, which ignore asks for: there is no "
+                f"{files}, or the sample is of an earlier schema"
+            )
+        ground = 0 if numbers.keys() <= set(sample.annotated) else IGNORE
     entries = [entry for entry in record["masks"] if entry["label"] in numbers]
-    if reading.classes is None and len(entries) < len(record["masks"]):
+    if view.classes is None and len(entries) < len(record["masks"]):
         unknown = next(entry["label"] for entry in record["masks"] if entry["label"] not in numbers)
         raise DatasetError(
             f"{record['key']}: {unknown!r} is no class of the vocabulary, so it has no number in a semantic map; name "
-            "the classes that you want with classes=[...]"
+            "the classes that you want with Semantic(classes=[...])"
         )
-    if isinstance(reading.overlap, tuple):
-        rank = {label: -at for at, label in enumerate(reading.overlap)}
+    if isinstance(view.overlap, tuple):
+        rank = {label: -at for at, label in enumerate(view.overlap)}
         entries.sort(key=lambda entry: (rank.get(entry["label"], -len(rank)), -entry["area"], entry["id"]))
     else:
-        sign = -1 if reading.overlap == "small" else 1
+        sign = -1 if view.overlap == "small" else 1
         entries.sort(key=lambda entry: (sign * entry["area"], entry["id"]))
     parts = [[entry["layer"], entry["id"], numbers[entry["label"]]] for entry in entries]
-    return {"png": mask, "height": record["height"], "parts": parts}
+    return {"png": sample.mask, "height": record["height"], "ground": ground, "parts": parts}
+
+
+# --- volumes and clips ------------------------------------------------------------------------------------------------
+
+_NOT_OF_STACKS: Final = {"index", "intensity", "masks"}
+"""Fields of `Metadata` that each slice has for itself."""
+
+
+def _stack_types() -> dict[str, Any]:
+    record = {name: kind for name, kind in metadata_types().items() if name not in _NOT_OF_STACKS}
+    mask = {name: kind for name, kind in metadata_types(Mask).items() if name not in ("instance", "bbox")}
+    own = {
+        "indices": ["int64"],
+        "affine": [["float64"]],
+        "absent": ["string"],
+        "masks": [{**mask, "slices": ["int64"]}],
+    }
+    return {**record, **own}
+
+
+def _rows_of_stack(clip: Clip | None, stack: list[_Sample]) -> Iterator[dict[str, Any]]:
+    """A volume, or its clips, of the slices of one image along one axis."""
+    stack.sort(key=lambda sample: sample.record["index"])
+    records = [sample.record for sample in stack]
+    numbers = [record["index"] for record in records]
+    slices = records[0].get("slices") or numbers[-1] + 1
+    different = len({(record["height"], record["width"], record.get("slices")) for record in records}) > 1
+    if different or len(set(numbers)) < len(numbers) or not 0 <= numbers[0] <= numbers[-1] < slices:
+        raise DatasetError(f"{records[0]['key']}: expected slices of one volume, of one size and each once")
+    linked = _linked(stack)
+    for run in [range(len(stack))] if clip is None else clip.runs(numbers):
+        yield _stack_row(stack, run, linked, slices if clip is None else clip.length, clip)
+
+
+def _stack_row(
+    stack: Sequence[_Sample],
+    run: range,
+    linked: tuple[Sequence[Sequence[int]], Mapping[int, int]],
+    depth: int,
+    clip: Clip | None,
+) -> dict[str, Any]:
+    """The row of some slices of a stack, by their places in it; ``linked`` is what `_linked` says of all."""
+    objects, layers = linked
+    chosen = [stack[at] for at in run]
+    records = [sample.record for sample in chosen]
+    first = records[0]
+    indices = [record["index"] for record in records]
+    places = indices if clip is None else list(range(depth))
+    shared = copy.deepcopy({name: value for name, value in first.items() if name not in _NOT_OF_STACKS})
+    key = first["key"].rpartition("_")[0] if clip is None else first["key"]
+    labels = dict.fromkeys(label for record in records for label in record.get("dropped", {}).get("labels", ()))
+    dropped = {
+        name: sum(record.get("dropped", _NOTHING_DROPPED)[name] for record in records) for name in _NOTHING_DROPPED
+    }
+    found: dict[int, dict[str, Any]] = {}
+    parts: list[list[list[int]]] = []
+    for at, record in zip(run, records, strict=True):
+        parts.append([])
+        for entry, number in zip(record["masks"], objects[at], strict=True):
+            parts[-1].append([entry["layer"], entry["id"], number, layers[number]])
+            known = {name: entry[name] for name in ("label", "class_id", "organ", "group")}
+            own = found.setdefault(
+                number, {"id": number, "layer": layers[number], **known, "area": 0, "slices": [record["index"]] * 2}
+            )
+            own["area"] += entry["area"]
+            own["slices"] = [own["slices"][0], record["index"]]
+    scales = [record["intensity"] for record in records]
+    size = {"depth": depth, "height": first["height"], "width": first["width"]}
+    image = {"pngs": [sample.image for sample in chosen], "at": places, "depth": depth}
+    image |= {f"{name}s": [float(scale[name]) for scale in scales] for name in ("slope", "intercept")}
+    mask = {"pngs": [sample.mask for sample in chosen], "at": places, **size, "parts": parts}
+    mask["layers"] = 1 + max((entry["layer"] for entry in found.values()), default=0)
+    never = [set(record["absent"]) for record in records if record["absent"] is not None]
+    absent = [label for label in first["absent"] or () if all(label in one for one in never)]
+    return {
+        **shared,
+        "key": key,
+        "image": image,
+        "mask": mask,
+        "dropped": {**dropped, "labels": list(labels)},
+        "indices": indices,
+        "affine": _affine(first, 0 if clip is None else indices[0], 1 if clip is None else clip.stride),
+        "absent": absent if len(never) == len(records) else None,
+        "masks": [found[number] for number in sorted(found)],
+    }
+
+
+def _affine(record: Mapping[str, Any], index: int, step: int) -> list[list[float]] | None:
+    """From voxel (column, row, slice) to RAS millimetres, 4 x 4: slices from one on, so many apart.
+
+    Rows of coronal and sagittal slices run towards inferior, see ``docs/contract.md``.
+    """
+    held: list[Any] = [record.get(name) for name in ("origin", "direction", "spacing", "slice_spacing")]
+    if any(value is None for value in held):
+        return None
+    origin, direction, spacing, slice_spacing = held
+    axes = np.reshape(direction, (3, 3))
+    column, row, along = {"x": (0, 1, 2), "y": (0, 2, 1), "z": (1, 2, 0)}[record["axis"]]
+    steps = np.stack(
+        [axes[:, column] * spacing[1], axes[:, row] * spacing[0], axes[:, along] * slice_spacing * step], 1
+    )
+    first = np.asarray(origin) + axes[:, along] * slice_spacing * index
+    if record["axis"] != "x":
+        first = first + steps[:, 1] * (record["height"] - 1)
+        steps[:, 1] *= -1
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = steps, first
+    return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).tolist()  # type: ignore[no-any-return]
+
+
+def linked_objects(slices: Iterable[tuple[bytes, dict[str, Any]]]) -> list[list[int]]:
+    """Objects of a volume, numbered as in volumes and clips, see `load`.
+
+    Args:
+        slices: Label map, a PNG file, and metadata of each slice, in the order of their ``index``.
+
+    Returns:
+        For each slice the object of each of its masks; objects count from 1.
+
+    Raises:
+        DatasetError: There are more objects than a volume may have.
+    """
+    return _linked([_Sample(b"", label_map, record, None) for label_map, record in slices])[0]
+
+
+def _linked(stack: Sequence[_Sample]) -> tuple[list[list[int]], dict[int, int]]:
+    """Objects of a volume out of the masks of its slices, alike whatever else is read.
+
+    Two masks of one class in neighbouring slices belong together where they overlap, and one is what the other overlaps
+    most (of equals, the first in its slice). So an object may split and merge, but two that only touch stay two.
+
+    Returns:
+        The number of the object of each mask of each slice, and the layer of each object. Objects count from 1, by
+        class, then by their first slice and their place there; each lies in the first layer where it covers no other.
+    """
+    owner: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def root(part: tuple[int, int]) -> tuple[int, int]:
+        while owner.get(part, part) != part:
+            part = owner[part]
+        return part
+
+    clashes: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    before: list[npt.NDArray[np.int64]] = []
+    for at, sample in enumerate(stack):
+        layers = _numbered(sample)
+        for one, other in itertools.combinations(layers, 2):
+            clashes += [((at, first), (at, second)) for first, second, _ in _overlaps(one, other)]
+        if at and stack[at - 1].record["index"] + 1 == sample.record["index"]:
+            for earlier, later in _belonging(stack[at - 1], before, sample, layers):
+                low, high = sorted((root((at - 1, earlier)), root((at, later))))
+                owner[high] = low
+        before = layers
+    parts = [(at, number) for at, sample in enumerate(stack) for number in range(len(sample.record["masks"]))]
+    roots = sorted(
+        {root(part) for part in parts}, key=lambda part: (stack[part[0]].record["masks"][part[1]]["class_id"], part)
+    )
+    if len(roots) > _MOST_OBJECTS:
+        raise DatasetError(
+            f"{stack[0].record['key']}: its volume has {len(roots):,} objects, expected {_MOST_OBJECTS:,}"
+        )
+    numbers = {part: number for number, part in enumerate(roots, 1)}
+    beside: dict[int, set[int]] = collections.defaultdict(set)
+    for pair in clashes:
+        first, second = sorted(numbers[root(part)] for part in pair)
+        beside[second].add(first)
+    layer_of: dict[int, int] = {}
+    for number in numbers.values():
+        taken = {layer_of[other] for other in beside[number] if other != number}
+        layer_of[number] = next(layer for layer in itertools.count() if layer not in taken)
+    objects = [[numbers[root((at, n))] for n in range(len(sample.record["masks"]))] for at, sample in enumerate(stack)]
+    return objects, layer_of
+
+
+_MOST_OBJECTS: Final = 65535
+
+
+def _numbered(sample: _Sample) -> list[npt.NDArray[np.int64]]:
+    """The layers of a label map with the place of each wanted mask among them, from 1, instead of its id; (H, W)."""
+    layers = split_layers(_decoded_once(sample.mask), sample.record["height"])
+    tables = [np.zeros(65536 if layers.dtype == np.uint16 else 256, np.int64) for _ in layers]
+    for place, entry in enumerate(sample.record["masks"], 1):
+        tables[entry["layer"]][entry["id"]] = place
+    return [np.take(table, layer) for table, layer in zip(tables, layers, strict=True)]
+
+
+def _overlaps(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """Which masks of two layers share pixels: place of each among the masks of its slice, and how many pixels."""
+    both = (one > 0) & (other > 0)
+    pairs, counts = np.unique(one[both] << 32 | other[both], return_counts=True)
+    shared = zip((pairs >> 32).tolist(), (pairs & (2**32 - 1)).tolist(), counts.tolist(), strict=True)
+    return [(first - 1, second - 1, count) for first, second, count in shared]
+
+
+def _belonging(
+    earlier: _Sample, before: Iterable[npt.NDArray[np.int64]], later: _Sample, here: Sequence[npt.NDArray[np.int64]]
+) -> list[tuple[int, int]]:
+    """Masks of two neighbouring slices that belong together, by their places in each."""
+    label = [[entry["class_id"] for entry in sample.record["masks"]] for sample in (earlier, later)]
+    shared = collections.Counter[tuple[int, int]]()
+    for one in before:
+        for other in here:
+            shared.update({(a, b): count for a, b, count in _overlaps(one, other) if label[0][a] == label[1][b]})
+    ranked = sorted(shared, key=lambda pair: (-shared[pair], pair))
+    best = [{pair[side]: pair for pair in reversed(ranked)} for side in (0, 1)]
+    return sorted(set(best[0].values()) | set(best[1].values()))
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -2323,8 +2928,6 @@ def load(
     submodalities: Sequence[str] | None = None,
     planes: Sequence[str] | None = None,
     decode: Decode = "numpy",
-    classes: Sequence[str] | None = None,
-    overlap: Overlap | Sequence[str] = "small",
     prompts: Prompts | None = None,
     balance: float | None = None,
     shuffle: int | None = None,
@@ -2344,10 +2947,15 @@ def load(
             not published also has ``ct-local`` ... and ``all-local``, which hold all that was built there.
         split: ``train``, ``validation`` or ``test``.
         streaming: Read the shards as they are (True), or copy them to the cache of `datasets` first (False).
-        view: ``image``: a row per image; ``mask`` is the label map, (layers * H, W), see `decode_masks`. ``mask``: a
-            row per mask; ``mask`` is that mask alone, (H, W) bool, and the fields of `Mask` stand beside those of
-            `Metadata`. ``semantic``: a row per image; ``mask`` is a class map, (H, W) uint8, or uint16 where
-            there are more than 255 classes; 0 is background.
+        view: ``image``: a row per image; ``mask`` is the label map, (layers * H, W), see `decode_masks`. ``mask``, or
+            `Masks` with options: a row per mask; ``mask`` is that mask alone, (H, W) bool, and the fields of `Mask`
+            stand beside those of `Metadata`. ``semantic``, or `Semantic` with options: a row per image; ``mask`` is a
+            class map, (H, W) uint8, or uint16 where there are more than 255 classes; 0 is background. ``volume``: a row
+            per volume, ``clip``, or `Clip` with options: a row per run of its slices; ``image`` is (Z, H, W) float32,
+            the values of the source, ``mask`` (Z, layers * H, W) uint16 with the ids of ``masks``, which are objects
+            of the whole volume, and ``affine`` leads from (column, row, slice) to RAS mm, see ``docs/volumes.md``.
+            Filters over masks choose volumes then, along the first axis that each has, or the ``planes`` that are
+            named.
         labels: Only masks of these classes, and images that have one.
         organs: Only masks of these organs, and images that have one.
         groups: Only masks of these groups, and images that have one.
@@ -2357,9 +2965,6 @@ def load(
         submodalities: Only these sub-modalities.
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
         decode: What images and masks come as: NumPy arrays, PIL images, or PNG files as bytes.
-        classes: Names of the classes 1, 2 ... of a semantic map, all others being background; default: `LABELS`.
-        overlap: Which class of a semantic map wins where masks overlap: that of the smaller mask, of the larger, or the
-            first of these names.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
@@ -2371,10 +2976,11 @@ def load(
         storage_options: For fsspec.
 
     Returns:
-        A dataset with the columns ``image`` (H, W) or (H, W, 3), ``mask`` and the fields of `Metadata`. It shuffles,
-        resumes by its state, and is dealt to nodes and DataLoader workers in pieces of up to 256 samples. It has a
-        length, also streamed, unless ``balance`` repeats images or there are 512 shards and no filter over masks,
-        planes or sub-modalities.
+        A dataset with the columns ``image`` (H, W) or (H, W, 3), ``mask``, the fields of `Metadata` and ``absent``:
+        labels of classes that the source annotates and the image does not show, or null where that is not known. It
+        shuffles, resumes by its state, and is dealt to nodes and DataLoader workers in pieces of up to 256 samples, or
+        volume by volume. It has a length, also streamed, unless ``balance`` repeats images or there are 512 shards and
+        no filter over masks, planes or sub-modalities.
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value; the message lists those that exist.
@@ -2383,14 +2989,16 @@ def load(
     """
     import datasets  # noqa: PLC0415 - see features()
 
-    _check_choice("view", view, typing.get_args(View))
+    chosen = _view_of(view)
     _check_choice("decode", decode, typing.get_args(Decode))
     _check_numbers(min_area, balance, shuffle)
-    _check_semantic(view, _listed("classes", classes), overlap)
     place = _place(path, revision, token, storage_options or {})
     wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
-    order = overlap if overlap == "small" or overlap == "large" else _listed("overlap", overlap) or ()  # noqa: PLR1714 - mypy follows this
-    reading = _Reading(place, wanted, view, _listed("classes", classes), order, prompts, shuffle)
+    wanted = dataclasses.replace(wanted, view=chosen)
+    if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
+        name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
+        raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
+    reading = _Reading(place, wanted, prompts, shuffle)
     try:
         dealt = _dealt(_shards(place, config, split, sources, licenses), reading, balance)
     except _UnknownValueError as error:
@@ -2402,7 +3010,7 @@ def load(
     except _NoMatchError as error:
         others = _splits_that_match(_other_splits(place, config, split, sources, licenses), place, wanted)
         raise DatasetError(f"{error}, in split {split!r}; {others or 'no other split has such an image'}") from None
-    described = features(view, decode, prompts, _listed("classes", classes))
+    described = features(chosen, decode, prompts)
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=split)
     make = datasets.IterableDataset if streaming else datasets.Dataset
@@ -2412,7 +3020,8 @@ def load(
 
 
 def _wanted(min_area: int | None, **listed: Sequence[str] | None) -> _Wanted:
-    return _Wanted(min_area=min_area, **{name: _listed(name, values) for name, values in listed.items()})
+    asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
+    return _Wanted(min_area=min_area, **asked)
 
 
 class _Dealt(typing.NamedTuple):
@@ -2426,15 +3035,18 @@ class _Dealt(typing.NamedTuple):
 def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -> _Dealt:
     wanted = reading.wanted
     counted = balance is not None or reading.shuffle is not None or len(shards) < _MANY_SHARDS
-    named = reading.classes is not None or isinstance(reading.overlap, tuple)
+    view = wanted.view
+    named = wanted.stacked or (
+        isinstance(view, Semantic) and (view.classes is not None or view.overlap not in ("small", "large"))
+    )
     if not (wanted.over_masks or wanted.over_samples or counted or named):
         return _Dealt(_pieces(shards, None, None), reading, None)
     survey = _survey(reading.place, shards, wanted)
     _refuse_what_nothing_has(reading, survey)
-    rows = survey.masks if reading.view == "mask" else sum(survey.counts)
+    rows = survey.rows
     if balance is not None:
         reading = dataclasses.replace(reading, repeats=_repeats(survey, balance))
-    pieces = _pieces(shards, survey.counts, reading.shuffle) if rows else []
+    pieces = _pieces(shards, survey.counts, reading.shuffle, stacked=wanted.stacked) if rows else []
     return _Dealt(pieces, reading, rows if balance is None else None)
 
 
@@ -2523,7 +3135,9 @@ class Selection:
     _reading: _Reading = dataclasses.field(repr=False)
     _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
 
-    def samples(self, part: int, start: int = 0, stop: int | None = None) -> Iterator[_Sample]:
+    def samples(
+        self, part: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[bytes, bytes, dict[str, Any]]]:
         """Read wanted samples of a part: image and label map as PNG files, and the metadata with the wanted masks.
 
         Args:
@@ -2534,7 +3148,8 @@ class Selection:
         Raises:
             DatasetError: As `load` while reading.
         """
-        return _samples(self._reading, self._shards[part], start, stop)
+        for sample in _samples(self._reading, self._shards[part], start, stop):
+            yield sample.image, sample.mask, sample.record
 
     def read(self, path: str) -> bytes:
         """A file of the dataset.
@@ -2596,7 +3211,7 @@ def select(
         {path for split in asked for path in _paths(place, config, split, sources, licenses, modalities=None)}
     )
     shards = _of(place, found, sources, licenses)
-    reading = _Reading(place, wanted, "image", None, "small", None)
+    reading = _Reading(place, wanted)
     parts: list[ShardPart] = []
 
     def seen() -> Iterator[_Chosen]:
@@ -2699,21 +3314,6 @@ def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
         raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
     if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
         raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
-
-
-def _check_semantic(view: str, classes: Sequence[str] | None, overlap: Overlap | Sequence[str]) -> None:
-    if view != "semantic" and (classes is not None or overlap != "small"):
-        name = "overlap" if classes is None else "classes"
-        raise DatasetError(f"{name} is for view='semantic', but view is {view!r}")
-    if classes is None:
-        return
-    order = () if overlap in ("small", "large") else _listed("overlap", overlap) or ()
-    for name in order:
-        if name not in classes:
-            raise DatasetError(f"overlap names {name!r}, which is none of the classes {', '.join(classes)}")
-    twice = [name for name, count in collections.Counter(classes).items() if count > 1]
-    if twice:
-        raise DatasetError(f"classes names {twice[0]!r} twice, but a class has one number in a semantic map")
 
 
 def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -2986,7 +3586,7 @@ def _builder() -> type:
     class Config(datasets.BuilderConfig):  # type: ignore[misc]
         """A config, with the view and the decoding of `load`; ``data_dir`` is its path."""
 
-        view: View = "image"
+        view: ViewName = "image"
         decode: Decode = "numpy"
 
     class SAMed2D20M(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -3009,7 +3609,7 @@ def _builder() -> type:
             if self.config.data_dir is None:
                 raise DatasetError("data_dir is missing: the folder or repository that holds README.md and data/")
             place = _place(self.config.data_dir, None, None, {})
-            reading = _Reading(place, _Wanted(), self.config.view, None, "small", None)
+            reading = _Reading(place, _Wanted(view=_view_of(self.config.view)))
             generators = []
             for split in (files["split"] for files in _config(place, self.config.name)["data_files"]):
                 pieces = _dealt(_shards(place, self.config.name, split, None, None), reading, None).pieces

@@ -181,7 +181,8 @@ def _limits() -> str:
   the metadata counts those of the image, and [SOURCES.md](SOURCES.md) all of them. `not_annotated` names the classes
   that nobody looked for in a case.
 - Masks are the sources' own: drawn by experts in some, by models in others. A class that a source does not annotate is
-  not marked where it is visible.
+  not marked where it is visible: [SOURCES.md](SOURCES.md) says what each annotates, and the loader's `absent` names
+  what is annotated and not visible in an image.
 - Modalities and classes are far from balanced; most images are CT and MR.
 """
 

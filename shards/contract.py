@@ -141,7 +141,8 @@ def meaning_faults(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"its index is {record['index']} and its volume has {slices} slices, which do not belong together"
     if (record["origin"] is None) != (record["direction"] is None):
         yield f"its origin is {record['origin']} and its direction {record['direction']}, expected both or neither"
-    if min(record["dropped"].values()) < 0:
-        yield f"what was dropped is {record['dropped']}, expected 0 or more"
+    counts = (record["dropped"]["masks"], record["dropped"]["pixels"], record["intensity"]["clipped"])
+    if min(counts) < 0:
+        yield f"it counts {counts} dropped masks, dropped pixels and clipped pixels, expected 0 or more"
     if record["height"] < 1 or record["width"] < 1:
         yield f"its size is {record['width']} x {record['height']}"

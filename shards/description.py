@@ -31,6 +31,8 @@ class SourceClass:
         group: Group.
         original: Its name in the original release, where it was imported from there.
         parts: Labels of the classes that it is a union of, where it was imported and is one.
+        phrase: What it is in plain English, for text prompts, such as "left kidney"; null where the vocabulary does not
+            have the class, and in what earlier versions wrote.
     """
 
     class_id: str
@@ -40,6 +42,7 @@ class SourceClass:
     # not shown, as what is shown decides whether cases are built anew
     original: str | None = field(default=None, repr=False)
     parts: tuple[str, ...] = field(default=(), repr=False)
+    phrase: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def documents(receipts: Collection[Receipt], sources: Mapping[str, SourceDescrip
     for receipt in receipts:
         by_source[receipt.id.source].append(receipt)
     held = dict(sorted(by_source.items()))
-    texts = {LICENSES: _licenses(held, sources), SOURCES: _sources(held, sources), CLASSES: _classes(receipts)}
+    texts = {LICENSES: _licenses(held, sources), SOURCES: _sources(held, sources), CLASSES: _classes(receipts, sources)}
     return {**{name: text.encode() for name, text in texts.items()}, NUMBERS: _numbers()}
 
 
@@ -83,9 +83,23 @@ def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDesc
         source = sources.get(name)
         if source is not None:
             lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
+            lines += _annotates(source)
             lines += _own_split(source)
             lines += repacked_lines(source)
     return "\n".join(lines) + "\n"
+
+
+def _annotates(source: SourceDescription) -> list[str]:
+    """Which classes a source annotates; of many the first."""
+    labels = [known.label for known in source.classes]
+    if not labels:
+        return []
+    named = ", ".join(markdown(label) for label in labels[:_MOST_LABELS])
+    more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
+    return [f"  Annotates {len(labels):,} {'class' if len(labels) == 1 else 'classes'}: {named}{more}."]
+
+
+_MOST_LABELS: Final = 20
 
 
 def _left_out(receipts: Collection[Receipt]) -> str:
@@ -107,14 +121,19 @@ def _own_split(source: SourceDescription) -> list[str]:
     return [f"  Splits are not the source's own where `official_split` is false: {shares}{seed}."]
 
 
-def _classes(receipts: Collection[Receipt]) -> str:
+def _classes(receipts: Collection[Receipt], sources: Mapping[str, SourceDescription]) -> str:
+    """Masks of each class by split, and how many sources annotate it: also those that hold none here."""
+    named = {receipt.id.source for receipt in receipts} & sources.keys()
+    annotating = Counter(label for name in named for label in {known.label for known in sources[name].classes})
     labels: dict[str, Counter[str]] = defaultdict(Counter)
     for receipt in receipts:
         for label, count in receipt.labels.items():
             labels[label][receipt.id.split] += count
-    lines = ["# Masks by class and split", "", f"| class | {' | '.join(SPLITS)} |", f"|---|{'--:|' * len(SPLITS)}"]
-    for label, by_split in sorted(labels.items()):
-        lines.append(f"| {markdown(label)} | {' | '.join(f'{by_split[split]:,}' for split in SPLITS)} |")
+    heads = " | ".join((*SPLITS, "sources that annotate it"))
+    lines = ["# Masks by class and split", "", f"| class | {heads} |", f"|---|{'--:|' * (len(SPLITS) + 1)}"]
+    for label in sorted(labels.keys() | annotating.keys()):
+        counts = (*(labels[label][split] for split in SPLITS), annotating[label])
+        lines.append(f"| {markdown(label)} | {' | '.join(f'{count:,}' for count in counts)} |")
     return "\n".join(lines) + "\n"
 
 

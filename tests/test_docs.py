@@ -25,6 +25,7 @@ from shards.contract import meaning_faults, type_faults
 from shards.description import read_sources
 from shards.license import tiers
 from shards.receipt import Piece, Quarantined, Receipt
+from tests.support.nifti import read_nifti
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -132,6 +133,18 @@ def test_the_examples_run(built: Path) -> None:
     assert examples
     for example in examples:
         subprocess.run([sys.executable, "-c", example], cwd=built, check=True)
+
+
+def test_the_examples_of_volumes_run(built: Path, tmp_path: Path) -> None:
+    (tmp_path / "OUT").symlink_to(built / "OUT")
+    examples = blocks("python", (DOCS / "volumes.md").read_text(encoding="utf-8"))
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(examples)], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    for path in tmp_path.glob("*[!_ids].nii.gz"):
+        assert np.asarray(read_nifti(path).dataobj).shape == (20, 18, 16)
+    assert len(list(tmp_path.glob("*.nii.gz"))) >= 2
 
 
 @pytest.mark.parametrize("number", range(3))

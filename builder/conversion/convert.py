@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -111,14 +112,15 @@ def _mask_slices(
     """Pack and encode the masks of all slices that are kept, in the order of axes and slices."""
     recipe, images = source.recipe, len(case.images)
     extents = [Extent.of(layer.array) for layer in layers]
-    chosen, tally = _choose_slices(image, extents, recipe)
+    keep_empty = partial(_keeps_empty, case, recipe)
+    chosen, tally = _choose_slices(image, extents, recipe.axes, keep_empty)
     kept: _MaskSlices = {}
     dropped, lost = Counter[str](), Counter[str]()
     lost["edge"] = _pixels_lost_by_edge(image, layers, chosen, recipe) * images
     for position, label_map in _label_maps(image, chosen, list(zip(layers, extents, strict=True)), source):
         dropped["small_mask"] += label_map.dropped.masks * images
         lost["small_mask"] += label_map.dropped.pixels * images
-        if not label_map.masks and not recipe.keep_empty:
+        if not label_map.masks and not keep_empty(position):
             dropped["emptied" if label_map.dropped.masks else "no_mask"] += 1
             continue
         full_mask = _nearly_full(label_map)
@@ -145,20 +147,35 @@ def _pixels_lost_by_edge(
     return axes * sum(int(np.count_nonzero(layer.array)) for layer in layers) if axes else 0
 
 
+def _keeps_empty(case: Case, recipe: Recipe, position: _SlicePosition) -> bool:
+    """Whether a slice without a mask is kept: a share of them by the key that it has in the first image of its case."""
+    if isinstance(recipe.keep_empty, bool):
+        return recipe.keep_empty
+    first = case.images[0].submodality
+    key = str(SampleKey(recipe.modality, first, recipe.name, case.name, position.axis, position.index))
+    return (
+        int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") < recipe.keep_empty * 2**64
+    )
+
+
 def _choose_slices(
-    image: Picture | Volume, extents: Sequence[Extent], recipe: Recipe
+    image: Picture | Volume,
+    extents: Sequence[Extent],
+    axes: Iterable[str],
+    keep_empty: Callable[[_SlicePosition], bool],
 ) -> tuple[list[tuple[Axis, Sequence[int]]], Tally]:
     """The slices that may be kept, by axis, and how many are not: they break the edge rule, or have no mask."""
     if isinstance(image, Picture):
         return [(AXES["x"], [0])], Tally()
     chosen: list[tuple[Axis, Sequence[int]]] = []
     dropped = Counter[str]()
-    for axis in (AXES[name] for name in recipe.axes):
+    for axis in (AXES[name] for name in axes):
         count = image.shape[axis.number]
         if not passes_edge_rule(*slice_shape(image.shape, axis)):
             dropped["edge"] += count
             continue
-        indices = range(count) if recipe.keep_empty else _occupied(extents, axis)
+        occupied = set(_occupied(extents, axis))
+        indices = [at for at in range(count) if at in occupied or keep_empty(_SlicePosition(axis.name, at))]
         dropped["no_mask"] += count - len(indices)
         chosen.append((axis, indices))
     return chosen, Tally(dropped)
@@ -223,7 +240,7 @@ class _CaseImage:
 
 def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> tuple[list[EncodedSample], Tally]:
     """The samples of an image on those slices that have masks; IntensityError where its values cannot be scaled."""
-    scale = scaling_of(recipe.intensity, subject.image)
+    scale = scaling_of(recipe.intensity, subject.image, recipe.modality)
     samples, tally = [], Tally()
     for position, values in _slices(subject.image, mask_slices):
         scaled, found = scale(values), mask_slices[position]
@@ -238,7 +255,7 @@ def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> t
 
 
 def _beyond_tissue(metadata: Metadata) -> str | None:
-    """What is beyond tissue in the range that a CT slice is scaled by."""
+    """What is beyond tissue in a CT slice that is scaled by a range of values, its own or its volume's."""
     intensity = metadata.intensity
     if metadata.modality != "ct" or intensity.scaling not in ("slice", "volume"):
         return None

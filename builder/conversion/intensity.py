@@ -35,16 +35,29 @@ class Scaled:
     intensity: Intensity
 
 
+CT_NUMBERS: Final = (-1024.0, 3071.0)
+"""HU that the 12 bits of a CT scanner hold: 0 to 4095 with a Rescale Intercept of -1024.
+
+Below lies what is no measurement: Pixel Padding Value (DICOM PS3.3, C.7.5.1.1.2) outside of the circle, such as -2000
+stored for -3024 HU, and what resampling leaves beside edges. Above lies metal alone, in the extended scale that some
+scanners have (to 30710 or 31743 HU); those without it store 3071 there.
+"""
+_AIR: Final = -900.0
+"""HU: values of a CT that all lie above are an offset or other scale, where 0 may be air, or show no air."""
+
 Scaling = Callable[[npt.NDArray[Any]], Scaled | None]
 """Scales a slice of stored values, (H, W) or (H, W, 3); gives None for a slice with one single value."""
 
 
-def scaling_of(rule: IntensityRule, image: Picture | Volume) -> Scaling:
+def scaling_of(rule: IntensityRule, image: Picture | Volume, modality: str = "") -> Scaling:
     """Choose how the slices of an image are scaled.
+
+    The range of a CT in HU is that of `CT_NUMBERS`: what lies below counts as air, what lies above as 3071.
 
     Args:
         rule: ``[intensity]`` of the recipe.
         image: (Z, Y, X), (Z, Y, X, 3) or a picture, in stored values.
+        modality: That of the recipe.
 
     Raises:
         IntensityError: The rule cannot hold for this image.
@@ -53,11 +66,10 @@ def scaling_of(rule: IntensityRule, image: Picture | Volume) -> Scaling:
     ready = isinstance(image, Picture) or image.array.ndim == 4
     if ready and image.array.dtype == np.uint8 and rule.mode in ("slice", "lossless"):
         return _keep
-    if rule.mode == "slice":
-        return lambda values: _min_max(values, _range(values), "slice", slope, intercept)
-    if rule.mode == "volume":
-        whole = _range(image.array)
-        return lambda values: _min_max(values, whole, "volume", slope, intercept)
+    if rule.mode in ("slice", "volume"):
+        limits = CT_NUMBERS if modality == "ct" and _in_hounsfield(image) else (-np.inf, np.inf)
+        whole = _range(image.array) if rule.mode == "volume" else None
+        return lambda values: _min_max(values, whole, limits, slope, intercept)
     if rule.mode == "window":
         center, width = float(rule.center or 0), float(rule.width or 1)
         return lambda values: _window(values, center - width / 2, width, slope, intercept)
@@ -129,18 +141,40 @@ def _source(stored: tuple[float, float], slope: float, intercept: float) -> tupl
 
 def _keep(values: npt.NDArray[Any]) -> Scaled | None:
     low, high = _range(values)
-    return None if low == high else Scaled(values, Intensity(float(low), float(high), "none", 1.0, 0.0))
+    return None if low == high else Scaled(values, Intensity(float(low), float(high), "none", 1.0, 0.0, 0))
+
+
+def _in_hounsfield(image: Picture | Volume) -> bool:
+    return _source(_range(image.array), image.slope, image.intercept)[0] <= _AIR
 
 
 def _min_max(
-    values: npt.NDArray[Any], whole: tuple[Any, Any], scaling: str, slope: float, intercept: float
+    values: npt.NDArray[Any],
+    volume: tuple[Any, Any] | None,
+    limits: tuple[float, float],
+    slope: float,
+    intercept: float,
 ) -> Scaled | None:
-    own = whole if scaling == "slice" else _range(values)
-    if own[0] == own[1]:
+    """Scale by a range in stored values, that of the volume or else the slice's own, within limits in source values."""
+    own = _range(values)
+    whole = own if volume is None else volume
+    (low, high), (start, end) = _source(own, slope, intercept), _source(whole, slope, intercept)
+    if start < limits[0] or end > limits[1]:
+        start, end = max(start, limits[0]), min(end, limits[1])
+        first, last = ((edge - intercept) / slope for edge in (start, end))
+        whole = (first, last) if slope > 0 else (last, first)
+    if own[0] == own[1] or max(low, start) >= min(high, end):
         return None
     pixels = rescale(values, *whole, flip=slope < 0)
-    (low, high), (start, end) = _source(own, slope, intercept), _source(whole, slope, intercept)
-    return Scaled(pixels, Intensity(low, high, scaling, (end - start) / 255, start))
+    scaling, outside = "slice" if volume is None else "volume", _outside(values, own, whole)
+    return Scaled(pixels, Intensity(low, high, scaling, (end - start) / 255, start, outside))
+
+
+def _outside(values: npt.NDArray[Any], own: tuple[Any, Any], whole: tuple[Any, Any]) -> int:
+    """How many values, whose range is given, lie outside of a range."""
+    low, high = whole
+    below = np.count_nonzero(values < low) if own[0] < low else 0
+    return int(below + (np.count_nonzero(values > high) if own[1] > high else 0))
 
 
 def _window(values: npt.NDArray[Any], start: float, width: float, slope: float, intercept: float) -> Scaled | None:
@@ -151,7 +185,7 @@ def _window(values: npt.NDArray[Any], start: float, width: float, slope: float, 
     low, high = _source(own, slope, intercept)
     return Scaled(
         rescale(values, edges[0], edges[1], flip=slope < 0),
-        Intensity(low, high, "window", width / 255, start),
+        Intensity(low, high, "window", width / 255, start, _outside(values, own, (edges[0], edges[1]))),
     )
 
 
@@ -173,7 +207,7 @@ def _lossless(image: Picture | Volume) -> Scaling:
             return None
         pixels = ((values.astype(np.int64) - int(base)) * step).astype(np.uint16)
         first, last = _source(own, slope, intercept)
-        return Scaled(pixels, Intensity(first, last, "lossless", abs(slope), slope * base + intercept))
+        return Scaled(pixels, Intensity(first, last, "lossless", abs(slope), slope * base + intercept, 0))
 
     return scale
 

@@ -88,7 +88,8 @@ def classes_of(
             unknown[name] = tuple(vocabulary.near(name))
         organ, group = (term.organ, term.group) if term else _shared_place(parts, vocabulary)
         labels = tuple(_label(part, vocabulary) for part in parts)
-        classes.append(SourceClass(class_id, term.label if term else name, organ, group, name, labels))
+        label, phrase = (term.label, term.phrase) if term else (name, None)
+        classes.append(SourceClass(class_id, label, organ, group, name, labels, phrase))
     return ReleaseClasses(tuple(classes), unknown, nameless)
 
 

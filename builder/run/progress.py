@@ -35,8 +35,8 @@ _REMEDIES: Final = {
     "small_mask": "the area rule (masks.min_area)",
 }
 _MEANING: Final = {
-    "beyond_tissue": ": CT images with values that no tissue has (padding, metal), which take grey levels from tissue; "
-    '[intensity] mode = "window" does not',
+    "beyond_tissue": ": CT images with values that no tissue has (padding, metal); in HU they count as -1024 or 3071, "
+    "and intensity.clipped of the metadata counts them",
 }
 """Gate -> what its flag means for whoever trains, where its name does not say it."""
 _LONGEST_REASON = 500

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-CONVERSION: Final = 2
+CONVERSION: Final = 3
 """Number of the conversion code: raised with every change after which some case gives other bytes than before."""
 _DISTRIBUTIONS: Final = (
     "connected-components-3d",

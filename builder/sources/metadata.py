@@ -50,7 +50,7 @@ class SourceMetadata(Table):
         citation: How its authors want to be cited.
         patients: Name space of patients that several sources share, since they hold the same people; the name of the
             source where it is left out. The split of a patient is drawn from name space and patient.
-        notes: Known problems, a sentence each.
+        notes: Known problems and advice, a sentence each.
         size: See `Size`.
         evidence: See `Evidence`.
         download: See `Download`.

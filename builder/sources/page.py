@@ -32,7 +32,7 @@ def page(source: SourceMetadata, vocabulary: Vocabulary) -> str:
         ("What is in it", _content(source, vocabulary)),
         ("Splits and patients", _splits(source)),
         ("Overlaps", _overlaps(source)),
-        ("Known problems", (f"- {note}" for note in source.notes)),
+        ("Known problems and advice", (f"- {note}" for note in source.notes)),
         ("Evidence", _evidence(source)),
     )
     parts = []

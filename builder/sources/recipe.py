@@ -319,6 +319,16 @@ _Area = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 MinArea = Annotated[_Area, BeforeValidator(_refuse_other_area, json_schema_input_type=_Area)]
 
 
+def _refuse_other_share(value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise ValueError("expected true, false, or a share above 0 and below 1")
+
+
+_Share = bool | Annotated[float, Field(gt=0, lt=1)]
+KeepEmpty = Annotated[_Share, BeforeValidator(_refuse_other_share, json_schema_input_type=_Share)]
+
+
 class Runs(Table):
     """``[masks.runs]``: what the columns of a CSV file of run lengths are, and how its pixels are counted.
 
@@ -440,7 +450,8 @@ class Gates(Table):
             name, or another gate holds it back. ``drop`` leaves out this file alone where its case has others;
             ``not_annotated`` then has its classes, since what it shows is not known.
         beyond_tissue: A CT slice that is scaled by its own range, or by its volume's, holds values that no tissue has,
-            below -1500 HU (padding) or above 4095 HU (metal): its tissue gets fewer grey levels.
+            below -1500 HU (padding) or above 4095 HU (metal). In HU they are clipped, see ``intensity.mode``; on
+            another scale tissue gets fewer grey levels.
         contours_without_slice: A ROI of an RTSTRUCT was drawn on planes that are no slice of the image, as where slices
             of the series are missing; flagged, the contours on slices are taken.
     """
@@ -481,8 +492,9 @@ class IntensityRule(Table):
     """``[intensity]``: how source values become pixels.
 
     Attributes:
-        mode: ``slice``: each slice from its own minimum to maximum. ``volume``: from the volume's. ``window``:
-            ``center`` and ``width`` in source units. ``lossless``: 16 bit, the volume's own values shifted.
+        mode: ``slice``: each slice from its own minimum to maximum. ``volume``: from the volume's. In both, values of a
+            CT in HU below -1024 (padding) count as -1024, and those above 3071 (metal) as 3071. ``window``: ``center``
+            and ``width`` in source units. ``lossless``: 16 bit, the volume's own values shifted.
         center: Centre of the window.
         width: Width of the window.
     """
@@ -686,7 +698,8 @@ class Recipe(SourceMetadata):
             the same name space. ``keep-both``: both are kept. ``keep-first``: the cases of these patients are left out
             of this source, if the other stands before it in an entry of the known overlaps (``sa-med2d sources
             overlaps``), whatever the order of a command.
-        keep_empty: Keep slices without any mask.
+        keep_empty: Keep slices without any mask: all of them, or a share, such as 0.1, which a hash of their keys
+            chooses, alike for all images of a case. They show what a class is not, where a source annotates all slices.
         identifiers: Names of cases and patients of DICOM sources: ``hashed``, with a key of the build, or ``public``:
             as they are, for collections that were de-identified at their source. Where they are hashed, a captured
             ``{submodality}`` or ``{label}`` must stand in ``[submodalities]``, ``[labels]`` or the vocabulary.
@@ -708,7 +721,7 @@ class Recipe(SourceMetadata):
     splits: Splits = Splits()
     patient_names: PatientNames = PatientNames()
     overlap: Literal["keep-both", "keep-first"] = "keep-both"
-    keep_empty: bool = False
+    keep_empty: KeepEmpty = False
     identifiers: Literal["hashed", "public"] = "hashed"
     identifiers_evidence: str | None = None
     examples: list[Example] = []

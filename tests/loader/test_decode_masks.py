@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 import webdataset
 
-from sa_med2d_20m import DatasetError, Prompts, decode_masks, load
+from sa_med2d_20m import DatasetError, Prompts, Semantic, decode_masks, load
 from tests.support.hand_made import SHARD, cells, png, write_dataset
 
 
@@ -134,7 +134,7 @@ def test_all_views(schema: int, tmp_path: Path) -> None:
     for row in rows:
         assert all(row["mask"][int(y), int(x)] for x, y in row["points"])
     assert len({tuple(np.subtract(row["points"][0], row["bbox"][:2])) for row in rows}) > 25
-    [row] = load(tmp_path, view="semantic", classes=["cell", "nucleus"])
+    [row] = load(tmp_path, view=Semantic(["cell", "nucleus"]))
     assert np.array_equal(row["mask"], np.where(numbers > 0, numbers % 2 + 1, 0))
     [row] = load(tmp_path, labels=["nucleus"])
     assert np.array_equal(decode_masks(row), expected(numbers)[::2])

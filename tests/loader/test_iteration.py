@@ -16,7 +16,7 @@ import pytest
 from datasets.distributed import split_dataset_by_node
 
 from builder.command_line import main
-from sa_med2d_20m import SAMed2D20M, decode_masks, load
+from sa_med2d_20m import SAMed2D20M, Semantic, decode_masks, load
 from tests.support.output import members
 from tests.support.sources import write_source
 
@@ -104,9 +104,7 @@ def test_dataloader_workers_share_the_samples(out: Path, keys: list[str], worker
 
 def test_dataloader_of_batches(out: Path, keys: list[str]) -> None:
     torch = pytest.importorskip("torch")
-    rows = load(out, "ct", view="semantic", classes=["liver", "spleen"], planes="axial").select_columns(
-        ["image", "mask", "key"]
-    )
+    rows = load(out, "ct", view=Semantic(["liver", "spleen"]), planes="axial").select_columns(["image", "mask", "key"])
     batches = list(torch.utils.data.DataLoader(rows, batch_size=4, num_workers=2))
     assert batches[0]["image"].shape == (4, 40, 36)
     assert batches[0]["mask"].shape == (4, 40, 36)

@@ -57,7 +57,7 @@ def planes(labels: npt.NDArray[Any], row: dict[str, Any]) -> npt.NDArray[Any]:
 def test_image_view(out: Path, streaming: bool) -> None:
     rows = list(load(out, "ct", split="train", streaming=streaming))
     assert len(rows) == sum("case00" in name and name.endswith(".json") for name, _ in members(out))
-    assert list(rows[0]) == ["image", "mask", *metadata_types()]
+    assert list(rows[0]) == ["image", "mask", *metadata_types(), "absent"]
     layers = set()
     for row in rows:
         plane = planes(organ_map(), row)
@@ -108,7 +108,7 @@ def test_columns_are_those_of_the_schema(out: Path) -> None:
         ({"config": "ct", "split": "val"}, r"config 'ct' of .* has no split 'val'; it has train, validation"),
         ({"config": "mr"}, r"no config 'mr' .* it has all-permissive, all, "),
         ({"split": "test"}, r"has no split 'test'; it has train, validation"),
-        ({"view": "volume"}, r"view is 'volume', expected 'image' or 'mask' or 'semantic'"),
+        ({"view": "volumes"}, r"view is 'volumes', expected 'image' or 'mask' or 'semantic' or 'volume' or 'clip'"),
     ],
 )
 def test_what_does_not_exist(out: Path, arguments: dict[str, Any], said: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from builder.command_line import main
-from sa_med2d_20m import DatasetError, Prompts, interleave, load
+from sa_med2d_20m import LABELS, DatasetError, Prompts, Semantic, interleave, load
 from tests.support.nifti import write_nifti
 from tests.support.sources import write_source
 from tests.support.volumes import organ_map
@@ -34,28 +34,24 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-SEMANTIC: dict[str, Any] = {"view": "semantic"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (SEMANTIC | {"classes": ["gray_matter"]}, r"no classes 'gray_matter' here; did you mean grey_matter"),
-        (SEMANTIC | {"classes": ["grey_matter", "white matter"]}, r"no classes 'white matter' .*did you mean white_matter"),
-        (SEMANTIC | {"classes": "grey_mater"}, r"no classes 'grey_mater' here; did you mean grey_matter"),
-        (SEMANTIC | {"classes": ["stomach"]}, "split 'train' has no classes 'stomach'; split 'test' has it"),
-        (SEMANTIC | {"classes": ["liver", "stomach"]}, "has no classes 'liver', 'stomach'; split 'test' has one"),
-        (SEMANTIC | {"classes": ["lung"]}, "no image here shows one of the classes lung; there are grey_matter, white_"),
-        (SEMANTIC | {"classes": []}, "classes is empty"),
-        (SEMANTIC | {"classes": ["liver", "liver"]}, "classes names 'liver' twice"),
-        (SEMANTIC | {"overlap": ["grey mater"]}, "no overlap 'grey mater' here; did you mean grey_matter"),
-        (SEMANTIC | {"overlap": "smal"}, "no overlap 'smal' here; did you mean small"),
+        ({"semantic": {"classes": ["gray_matter"]}}, r"no classes 'gray_matter' here; did you mean grey_matter"),
+        ({"semantic": {"classes": ["grey_matter", "white matter"]}}, r"no classes 'white matter' .*did you mean white_matter"),
+        ({"semantic": {"classes": "grey_mater"}}, r"no classes 'grey_mater' here; did you mean grey_matter"),
+        ({"semantic": {"classes": ["stomach"]}}, "split 'train' has no classes 'stomach'; split 'test' has it"),
+        ({"semantic": {"classes": ["liver", "stomach"]}}, "has no classes 'liver', 'stomach'; split 'test' has one"),
+        ({"semantic": {"classes": ["lung"]}}, "no image here shows one of the classes lung; there are grey_matter, white_"),
+        ({"semantic": {"classes": []}}, "classes is empty"),
+        ({"semantic": {"classes": ["liver", "liver"]}}, "classes names 'liver' twice"),
+        ({"semantic": {"overlap": ["grey mater"]}}, "no overlap 'grey mater' here; did you mean grey_matter"),
+        ({"semantic": {"overlap": "smal"}}, "no overlap 'smal' here; did you mean small"),
         (
-            SEMANTIC | {"classes": ["grey_matter"], "overlap": ["white_matter"]},
+            {"semantic": {"classes": ["grey_matter"], "overlap": ["white_matter"]}},
             "overlap names 'white_matter', which is none of the classes grey_matter",
         ),
-        ({"classes": ["grey_matter"]}, "classes is for view='semantic', but view is 'image'"),
-        ({"view": "mask", "overlap": "large"}, "overlap is for view='semantic', but view is 'mask'"),
+        ({"semantic": {"classes": LABELS[:255], "ignore": True}}, "gives 255 to what is not annotated: name at most 254"),
         ({"labels": "stomach"}, "split 'train' has no labels 'stomach'; split 'test' has it"),
         ({"organs": "stomach"}, "split 'train' has no organs 'stomach'; split 'test' has it"),
         ({"sources": "Others"}, "split 'train' has no sources 'Others'; split 'test' has it"),
@@ -88,8 +84,11 @@ SEMANTIC: dict[str, Any] = {"view": "semantic"}
     ],
 )  # fmt: skip
 def test_what_nothing_has(out: Path, arguments: dict[str, Any], said: str) -> None:
+    def ask(semantic: dict[str, Any] | None = None, **others: Any) -> None:
+        load(out, "ct", view="image" if semantic is None else Semantic(**semantic), **others)
+
     with pytest.raises(DatasetError, match=said):
-        load(out, "ct", **arguments)
+        ask(**arguments)
 
 
 @pytest.mark.parametrize("values", [{"positive": -1}, {"negative": -1}, {"jitter": -0.1}, {"jitter": float("nan")}])
@@ -107,7 +106,7 @@ def test_weights_that_cannot_be(out: Path, weight: Any) -> None:
 def test_classes_of_the_vocabulary_may_be_missing_in_a_split(out: Path) -> None:
     """One list of classes serves all splits, as class numbers must."""
     classes = ["grey_matter", "white_matter", "stomach", "lung"]
-    shown = {split: {value for row in load(out, "ct", split=split, view="semantic", classes=classes, overlap=["lung"])
+    shown = {split: {value for row in load(out, "ct", split=split, view=Semantic(classes, ["lung"]))
                      for value in set(row["mask"].ravel().tolist())} for split in ("train", "test")}  # fmt: skip
     assert shown == {"train": {0, 1, 2}, "test": {0, 1, 2, 3}}
 

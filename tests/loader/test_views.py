@@ -14,7 +14,7 @@ import pytest
 
 from builder.command_line import main
 from builder.sources.vocabulary import vocabulary
-from sa_med2d_20m import LABELS, DatasetError, Prompts, decode_masks, decode_png, interleave, load
+from sa_med2d_20m import LABELS, DatasetError, Prompts, Semantic, decode_masks, decode_png, interleave, load
 from tests.support.nifti import write_nifti
 from tests.support.sources import write_source
 from tests.support.volumes import organ_map
@@ -57,7 +57,7 @@ def test_class_map_where_the_smaller_mask_wins(out: Path) -> None:
     rows = {row["key"]: row for row in load(out, "ct")}
     overlapping = 0
     for wins, sign in (("small", -1), ("large", 1)):
-        for row in load(out, "ct", view="semantic", classes=classes, overlap=wins):
+        for row in load(out, "ct", view=Semantic(classes, wins)):
             image = rows[row["key"]]
             masks = decode_masks(image)
             areas = [entry["area"] for entry in image["masks"]]
@@ -73,7 +73,7 @@ def test_class_map_where_the_named_class_wins(out: Path) -> None:
     classes = ["liver", "abdomen_organs"]
     shown: dict[str, set[int]] = {}
     for wins in (["abdomen_organs", "liver"], ["liver", "abdomen_organs"], ["liver"]):
-        maps = [row["mask"] for row in load(out, "ct", view="semantic", classes=classes, overlap=wins)]
+        maps = [row["mask"] for row in load(out, "ct", view=Semantic(classes, wins))]
         shown[wins[0] + str(len(wins))] = {int(value) for value in np.unique(np.concatenate([m.ravel() for m in maps]))}
     # the region covers the liver whole
     assert shown == {"abdomen_organs2": {0, 2}, "liver2": {0, 1, 2}, "liver1": {0, 1, 2}}

@@ -36,6 +36,7 @@ INTENSITY = pa.struct(
         ("scaling", pa.string()),
         ("slope", pa.float64()),
         ("intercept", pa.float64()),
+        ("clipped", pa.int64()),
     ]
 )
 TEXTS = [
@@ -90,7 +91,9 @@ def test_columns_and_their_types(built: Path) -> None:
     expected |= {"spacing": pa.list_(pa.float64()), "intensity": INTENSITY, "masks": pa.list_(MASK)}
     expected |= {"origin": pa.list_(pa.float64()), "direction": pa.list_(pa.float64()), "slice_spacing": pa.float64()}
     expected |= {"official_split": pa.bool_(), "not_annotated": pa.list_(pa.string())}
-    expected |= {"dropped": pa.struct([("masks", pa.int64()), ("pixels", pa.int64())])}
+    expected |= {
+        "dropped": pa.struct([("masks", pa.int64()), ("pixels", pa.int64()), ("labels", pa.list_(pa.string()))])
+    }
     paths = sorted(built.rglob("*.parquet"))
     assert len(paths) > 1
     for path in paths:

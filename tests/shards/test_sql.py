@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -71,6 +72,17 @@ duckdb.register_filesystem(HfFileSystem())
 print(duckdb.read_parquet("hf://datasets/{REPO}/index/**/*.parquet").count("*").fetchall()[0][0])
 """
     assert int(run(glob, hub)) == samples(out)
+
+
+def test_duckdb_finds_what_is_absent(hub: dict[str, str], out: Path) -> None:
+    """Slices without a spleen, of a source that annotates it."""
+    pytest.importorskip("duckdb")
+    text = example("Absent").replace("print(\n    duckdb", "found = (\n    duckdb")
+    said = run(f"{text}\nprint(*sorted(key for (key,) in found.fetchall()))", hub).split()
+    records = [json.loads(data) for name, data in members(out) if name.endswith(".json")]
+    expected = [one["key"] for one in records if "spleen" not in {mask["label"] for mask in one["masks"]}]
+    assert said == sorted(expected)
+    assert 0 < len(expected) < len(records)
 
 
 def test_polars(out: Path) -> None:

@@ -106,9 +106,11 @@ def write_turned(path: Path, array: npt.NDArray[Any]) -> None:
     nibabel.save(picture.as_reoriented(turn), path)
 
 
-def write_recipe(raw: Path, name: str, modality: str, license_id: str, more: str, tables: str) -> None:
+def write_recipe(
+    raw: Path, name: str, modality: str, license_id: str, more: str, tables: str, splits: str = _SPLITS
+) -> None:
     head = _HEAD.format(name=name, modality=modality, license=license_id, more=more)
-    (raw / f"{name}.toml").write_text(head + tables + _SPLITS)
+    (raw / f"{name}.toml").write_text(head + tables + splits)
 
 
 def write_png(path: Path, pixels: npt.NDArray[Any]) -> None:

@@ -99,7 +99,7 @@ def pack(
     Raises:
         TooManyMasksError: A slice needs so many layers that hardly anybody could decode its label map.
     """
-    kept, dropped = _keep(shape, class_layers, min_area)
+    kept, dropped = _keep(shape, class_layers, min_area, classes)
     counts = np.bincount(kept.slice, minlength=shape[0])
     if len(class_layers) == 1:
         placed = _place_without_overlap(shape, class_layers[0].components, kept, counts)
@@ -114,7 +114,7 @@ def pack(
 
 
 def _keep(
-    shape: tuple[int, int, int], class_layers: Sequence[LayerComponents], min_area: float
+    shape: tuple[int, int, int], class_layers: Sequence[LayerComponents], min_area: float, classes: SourceClasses
 ) -> tuple[_KeptComponents, list[Dropped]]:
     """The components that are large enough, in their order, and what is left out of each slice."""
 
@@ -131,6 +131,7 @@ def _keep(
     )
     at, row, first, area = column("slice"), column("row"), column("column"), column("area")
     large = area >= smallest_area(shape[1], shape[2], min_area)
+    dropped = _dropped(shape[0], at[~large], class_number[~large], area[~large], classes)
     order = np.lexsort((layer_of, first, row, class_number, at))
     order = order[large[order]]
     at, class_number = at[order], class_number[order]
@@ -144,10 +145,17 @@ def _keep(
         box=box,
         area=area[order],
     )
-    small_at, small_area = column("slice")[~large], area[~large]
-    masks = np.bincount(small_at, minlength=shape[0]).tolist()
-    pixels = np.bincount(small_at, weights=small_area, minlength=shape[0]).astype(np.int64).tolist()
-    return kept, [Dropped(*counted) for counted in zip(masks, pixels, strict=True)]
+    return kept, dropped
+
+
+def _dropped(slices: int, at: Column, class_number: Column, area: Column, classes: SourceClasses) -> list[Dropped]:
+    """What is left out of each slice; ``at``, ``class_number`` and ``area`` are of components, in any order."""
+    masks = np.bincount(at, minlength=slices).tolist()
+    pixels = np.bincount(at, weights=area, minlength=slices).astype(np.int64).tolist()
+    labels: list[list[str]] = [[] for _ in range(slices)]
+    for index, number in sorted(set(zip(at.tolist(), class_number.tolist(), strict=True))):
+        labels[index].append(classes.by_number(number).label)
+    return [Dropped(*counted) for counted in zip(masks, pixels, map(tuple, labels), strict=True)]
 
 
 def _rank(*keys: Column) -> Column:

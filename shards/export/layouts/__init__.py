@@ -17,6 +17,8 @@ LAYOUTS: Final = {
     "nnunet-3d": "shards.export.layouts.nnunet.NnUnetVolumes",
     "release": "shards.export.layouts.release.Release",
     "sam-med2d": "shards.export.layouts.sam_med2d.SamMed2D",
+    "sam2": "shards.export.layouts.sam2.Sam2",
+    "sam3": "shards.export.layouts.sam3.Sam3",
     "yolo": "shards.export.layouts.yolo.Yolo",
 }
 """Name on the command line -> class, imported when it is used."""

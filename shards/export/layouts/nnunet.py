@@ -1,6 +1,7 @@
 """The layouts ``nnunet`` and ``nnunet-3d``: raw datasets of nnU-Net v2, one for each source, modality and sub-modality.
 
-Rules: ``documentation/dataset_format.md`` of https://github.com/MIC-DKFZ/nnUNet, and ``verify_dataset_integrity``:
+Rules: ``documentation/dataset_format.md`` and ``ignore_label.md`` of https://github.com/MIC-DKFZ/nnUNet, and
+``verify_dataset_integrity``:
 ``Dataset{number}_{name}/imagesTr/{case}_0000.png``, ``labelsTr/{case}.png``, and ``dataset.json`` with consecutive
 labels, names of channels and the number of training cases.
 """
@@ -25,12 +26,15 @@ _FIRST: Final = 501
 _COLOURED: Final = ("fundus_photography", "dermoscopy", "endoscopy", "microscopy", "histopathology")
 """Modalities whose pictures have three channels here, as all cases of a dataset must have equally many."""
 _SPLITS: Final = "splits_final.json"
+_IGNORED: Final = "ignore"
+"""Label of what nnU-Net leaves out of its loss; its number is the highest."""
 
 
 class NnUnet(Layout):
     """2D datasets: a case is a slice or a picture. Images of ``test`` go to ``imagesTs`` and ``labelsTs``.
 
-    ``splits_final.json`` has the training and the validation cases as nnU-Net's first fold.
+    ``splits_final.json`` has the training and the validation cases as nnU-Net's first fold. Of a case in which nobody
+    looked for one of the classes, what has no mask is ignored.
     """
 
     ending: ClassVar[str] = ".png"
@@ -45,8 +49,13 @@ class NnUnet(Layout):
 
     def add(self, sample: Sample, unit: Unit) -> None:
         """See `Layout`."""
-        classes, hidden = class_map(sample, self._numbers[sample.record["source"]])
+        classes, hidden = class_map(sample, self._numbers[sample.record["source"]], self._ground(sample.record))
         self._write(unit, sample.record, sample.key, (_picture(sample), encode_label_map(classes)), hidden)
+
+    def _ground(self, record: Mapping[str, Any]) -> int:
+        """Number of pixels without a mask."""
+        numbers = self._numbers[record["source"]]
+        return 0 if numbers.keys().isdisjoint(record.get("not_annotated", ())) else len(numbers) + 1
 
     def _write(self, unit: Unit, record: Mapping[str, Any], case: str, files: tuple[bytes, bytes], hidden: int) -> None:
         folder = self._folders[_kind_of(record)]
@@ -57,6 +66,8 @@ class NnUnet(Layout):
         unit.count(f"{folder} {part}")
         unit.count("hidden", hidden)
         unit.note("licences", [folder, record["license"]])
+        if self._ground(record):
+            unit.note("ignored", folder)
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""
@@ -65,25 +76,40 @@ class NnUnet(Layout):
             training, test = (int(gathered.counted(f"{folder} {part}")) for part in ("Tr", "Ts"))
             if not training + test:
                 continue
+            labels = {"background": 0, **self._numbers[source]}
+            if folder in gathered.notes("ignored"):
+                labels[_IGNORED] = len(labels)
             about = {
                 "name": folder,
                 "licence": ", ".join(name for of, name in gathered.notes("licences") if of == folder),
                 "channel_names": {str(at): name for at, name in enumerate(self._channels(modality))},
-                "labels": {"background": 0, **self._numbers[source]},
+                "labels": labels,
                 "numTraining": training,
                 "file_ending": self.ending,
             }
             with gathered.open(f"{folder}/dataset.json") as file:
                 file.write(json.dumps(about, indent=1).encode() + b"\n")
-            with gathered.open(f"{folder}/{_SPLITS}") as file:
-                file.write(b'[{"train":[')
-                write_json_list(file, gathered.lines(f"{folder}_train"))
-                file.write(b'],"val":[')
-                write_json_list(file, gathered.lines(f"{folder}_validation"))
-                file.write(b"]}]\n")
+            said += self._fold(gathered, folder)
             if not training:
                 said.append(f"{folder} has no training cases, only {test:,} of test: nnU-Net cannot plan it alone")
         return [*said, *overlaps_said(gathered.counted("hidden"))]
+
+    def _fold(self, gathered: Gathered, folder: str) -> list[str]:
+        """Write the fold, where there is something on both sides."""
+        splits = {name: f"{folder}_{split}" for name, split in (("train", "train"), ("val", "validation"))}
+        if any(next(gathered.lines(document), None) is None for document in splits.values()):
+            return []
+        with gathered.open(f"{folder}/{_SPLITS}") as file:
+            before = b"[{"
+            for name, document in splits.items():
+                file.write(before + f'"{name}":['.encode())
+                write_json_list(file, gathered.lines(document))
+                before = b"],"
+            file.write(b"]}]\n")
+        return [
+            f"{folder}/{_SPLITS}: copy it to nnUNet_preprocessed/{folder} and train fold 0, or nnU-Net deals images of "
+            "one patient to training and validation"
+        ]
 
     def _channels(self, modality: str) -> tuple[str, ...]:
         """Names of channels. "CT" would have nnU-Net take grey levels for Hounsfield units."""
@@ -108,7 +134,7 @@ class NnUnetVolumes(NnUnet):
 
     def end(self, unit: Unit) -> None:
         """See `Layout`."""
-        for volume in self._slices.volumes(self._numbers):
+        for volume in self._slices.volumes(self._numbers, self._ground):
             if isinstance(volume, Volume):
                 files = nifti(volume, volume.image), nifti(volume, volume.classes)
                 self._write(unit, volume.record, volume.name, files, volume.hidden)

@@ -95,12 +95,77 @@ def test_volume_scaling_keeps_slices_comparable(sa_med2d: Command, tmp_path: Pat
             assert (record["intensity"]["min"], record["intensity"]["max"]) == (values.min(), values.max())
 
 
+def padded() -> npt.NDArray[np.int16]:
+    """A CT with padding outside of a circle, metal, and an axial slice that is padding but for its mask."""
+    image = ct_like()
+    y, x = np.mgrid[: image.shape[1], : image.shape[2]]
+    outside = np.hypot((y + 0.5) / image.shape[1] - 0.5, (x + 0.5) / image.shape[2] - 0.5) > 0.5
+    image[:, outside] = -3024
+    image[:, 9, 9] = 9000
+    return image
+
+
+@pytest.mark.parametrize("mode", ["slice", "volume"])
+def test_padding_of_a_ct_counts_as_air_and_metal_as_the_highest_number(
+    sa_med2d: Command, tmp_path: Path, mode: str
+) -> None:
+    image, path = padded(), tmp_path / "raw/images/a.nii.gz"
+    write_nifti(path, image)
+    seen = 0
+    for record, pixels in build(sa_med2d, tmp_path, f'[intensity]\nmode = "{mode}"\n', path):
+        values = axial(record, image)
+        if values is not None:
+            whole = np.clip(image if mode == "volume" else values, -1024, 3071)
+            assert np.array_equal(pixels, reference(np.clip(values, -1024, 3071), whole.min(), whole.max()))
+            intensity = record["intensity"]
+            assert (intensity["min"], intensity["max"]) == (-3024, 9000)
+            assert (intensity["intercept"], intensity["slope"]) == (-1024, pytest.approx(4095 / 255))
+            assert intensity["clipped"] == ((values < -1024) | (values > 3071)).sum()
+            assert record["intensity"]["scaling"] == mode
+            seen += 1
+    assert seen
+
+
+@pytest.mark.parametrize("slope", [1.0, -1.0, 0.5])
+def test_the_range_of_a_ct_is_in_hounsfield_units(slope: float) -> None:
+    """Stored values say nothing alone: -2000 with an intercept of -1024 is -3024 HU."""
+    wanted = np.array([[[-3024.0, -1000, 40, 1000, 5000]]])
+    volume = Volume(((wanted + 1024) / slope).astype(np.int32), None, slope, -1024.0)
+    scaled = scaling_of(IntensityRule(), volume, "ct")(volume.array[0])
+    assert scaled is not None
+    assert np.array_equal(scaled.pixels, reference(np.clip(wanted[0], -1024, 3071), -1024, 3071))
+    assert scaled.intensity.clipped == 2
+
+
+@pytest.mark.parametrize("modality", ["mr", "pet"])
+def test_other_modalities_keep_their_range(modality: str) -> None:
+    values = np.array([[[-3024, -1000, 40, 5000]]], np.int16)
+    scaled = scaling_of(IntensityRule(), Volume(values, None), modality)(values[0])
+    assert scaled is not None
+    assert np.array_equal(scaled.pixels, reference(values[0], -3024, 5000))
+    assert scaled.intensity.clipped == 0
+
+
+def test_a_ct_on_another_scale_keeps_its_range() -> None:
+    """Where nothing is as low as air in HU, 0 may be air, and bone lie above 3071."""
+    values = np.array([[[0, 24, 1064, 4095]]], np.int16)
+    scaled = scaling_of(IntensityRule(), Volume(values, None), "ct")(values[0])
+    assert scaled is not None
+    assert np.array_equal(scaled.pixels, reference(values[0], 0, 4095))
+
+
+def test_a_slice_of_padding_alone_has_one_value() -> None:
+    volume = Volume(np.array([[[-3024, -2000]], [[-1000, 40]]], np.int16), None)
+    assert scaling_of(IntensityRule(), volume, "ct")(volume.array[0]) is None
+
+
 def test_window_clips(sa_med2d: Command, tmp_path: Path) -> None:
     for record, pixels in build(sa_med2d, tmp_path, '[intensity]\nmode = "window"\ncenter = -300.0\nwidth = 400.0\n'):
         values = axial(record, ct_like())
         if values is not None:
             assert np.array_equal(pixels, np.clip(reference(values, -500, -100), 0, 255))
             assert record["intensity"]["scaling"] == "window"
+            assert record["intensity"]["clipped"] == ((values < -500) | (values > -100)).sum()
 
 
 def test_lossless_gives_the_source_values_back(sa_med2d: Command, tmp_path: Path) -> None:

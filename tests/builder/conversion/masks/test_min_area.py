@@ -66,7 +66,7 @@ def test_the_rule_is_what_the_recipe_says(sa_med2d: Command, tmp_path: Path, rul
     record, receipt = record_of(tmp_path / "out"), receipt_of(tmp_path / "out")
     kept, small = [area for area in areas if area >= smallest], [area for area in areas if area < smallest]
     assert [mask["area"] for mask in record["masks"]] == kept
-    assert record["dropped"] == {"masks": len(small), "pixels": sum(small)}
+    assert record["dropped"] == {"masks": len(small), "pixels": sum(small), "labels": ["liver"] if small else []}
     assert receipt["dropped"] == ({"small_mask": len(small)} if small else {})
     assert receipt["lost_pixels"] == ({"small_mask": sum(small)} if small else {})
     assert receipt["mask_pixels"] == sum(kept)
@@ -107,7 +107,7 @@ def test_an_image_whose_objects_are_all_small(sa_med2d: Command, tmp_path: Path)
     ran = sa_med2d("build", tmp_path / "Cells.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "kept")
     assert ran.code == 0, ran.err
     record = record_of(tmp_path / "kept")
-    assert (record["masks"], record["dropped"]) == ([], {"masks": 2, "pixels": 30})
+    assert (record["masks"], record["dropped"]) == ([], {"masks": 2, "pixels": 30, "labels": ["liver"]})
 
 
 def test_images_that_share_masks_count_what_is_left_out_each(sa_med2d: Command, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_images_that_share_masks_count_what_is_left_out_each(sa_med2d: Command, 
     ran = sa_med2d("build", tmp_path / "Cells.toml", "--raw", tmp_path / "raw", "--out", tmp_path / "out")
     assert ran.code == 0, ran.err
     found = [json.loads(data) for name, data in members(tmp_path / "out") if name.endswith(".json")]
-    assert [record["dropped"] for record in found] == [{"masks": 2, "pixels": 50}] * 2
+    assert [record["dropped"] for record in found] == [{"masks": 2, "pixels": 50, "labels": ["liver"]}] * 2
     receipt = receipt_of(tmp_path / "out")
     assert (receipt["masks"], receipt["dropped"]) == (2, {"small_mask": 4})
     assert (receipt["mask_pixels"], receipt["lost_pixels"]) == (200, {"small_mask": 100})

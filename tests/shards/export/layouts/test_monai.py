@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sa_med2d_20m import load
+from sa_med2d_20m import Semantic, load
 from tests.support.command import Command
-from tests.support.export_source import build, read_png, write_recipe, write_turned
+from tests.support.export_source import build, write_recipe, write_turned
 from tests.support.nifti import read_nifti
+from tests.support.picture_files import read_picture
 from tests.support.volumes import ct_like, organ_map
 
 
@@ -41,13 +45,13 @@ def test_classes_are_those_of_the_loader(split: str, built: Path, folder: Path, 
     numbers = json.loads((to / "dataset.json").read_text())["labels"]
     assert numbers["0"] == "background"
     classes = [numbers[str(number)] for number in range(1, len(numbers))]
-    rows = {row["key"]: row for row in load(built, "all", split=split, view="semantic", classes=classes)}
+    rows = {row["key"]: row for row in load(built, "all", split=split, view=Semantic(classes))}
     assert {Path(item["image"]).stem for item in listed} == rows.keys()
     for item in listed:
         row = rows[Path(item["image"]).stem]
-        label = read_png(item["label"])
+        label = read_picture(item["label"])
         np.testing.assert_array_equal(label, row["mask"])
-        image = read_png(item["image"])
+        image = read_picture(item["image"])
         np.testing.assert_array_equal(image, row["image"])
         assert item["license"] == row["license"]
 
@@ -117,14 +121,65 @@ def test_what_is_in_no_volume_is_said(built: Path, tmp_path: Path, sa_med2d: Com
     assert "4 pictures are left out: they are no volumes" in ran.err
 
 
-@pytest.mark.parametrize("layout", ["monai", "monai-3d"])
-def test_monai_reads_the_list(layout: str, built: Path, folder: Path, sa_med2d: Command) -> None:
-    data = pytest.importorskip("monai.data", reason="MONAI is not installed")
-    transforms = pytest.importorskip("monai.transforms")
-    to, _ = exported(layout, built, folder, sa_med2d)
-    listed = data.load_decathlon_datalist(str(to / "dataset.json"), True, "training")
-    assert [item["label"] for item in listed] == [item["label"] for item in items(to, "training")]
-    read = transforms.LoadImaged(keys=["image", "label"])
-    for item in listed[:5]:
-        loaded = read({name: item[name] for name in ("image", "label")})
-        assert loaded["image"].shape[:2] == loaded["label"].shape[:2]
+READ = """
+import sys
+import numpy as np
+from monai.data import load_decathlon_datalist, load_decathlon_properties
+from monai.transforms import LoadImaged
+
+path, kind, to = sys.argv[1:]
+load_decathlon_properties(path, ["name", "labels", "modality", "numTraining", "tensorImageSize"])
+read, arrays = LoadImaged(keys=["image", "label"]), {}
+for item in load_decathlon_datalist(path, is_segmentation=True, data_list_key=kind):
+    data = read(item)
+    for name in ("image", "label"):
+        arrays[item[name]] = np.asarray(data[name])
+        arrays[item[name] + " affine"] = np.asarray(data[name].affine)
+np.savez(to, **{name.replace("/", "|"): array for name, array in arrays.items()})
+"""
+
+
+def monai_reads(to: Path, name: str, read: Path) -> dict[str, Any]:
+    """Path of a file -> its array, and with `` affine`` behind it, its affine, through MONAI."""
+    arguments = [sys.executable, "-c", READ, str(to / "dataset.json"), name, str(read)]
+    ran = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return {name.replace("|", "/"): array for name, array in np.load(read).items()}
+
+
+needs_monai = pytest.mark.skipif(importlib.util.find_spec("monai") is None, reason="'make trainers' installs MONAI")
+
+
+@needs_monai
+def test_monai_reads_the_same_pictures(built: Path, folder: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    """It puts the column first."""
+    to, _ = exported("monai", built, folder, sa_med2d)
+    arrays = monai_reads(to, "test", tmp_path / "read.npz")
+    listed = items(to, "test")
+    assert len(arrays) == 4 * len(listed) > 0
+    for item in listed:
+        image, label = (read_picture(item[name]) for name in ("image", "label"))
+        np.testing.assert_array_equal(arrays[item["image"]], np.moveaxis(image, 0, 1))
+        np.testing.assert_array_equal(arrays[item["label"]], label.T)
+
+
+@needs_monai
+def test_monai_reads_the_volumes_of_the_source(volumes: Path, folder: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    """Every voxel at its place, which the affines alone say, of sources that are straight and askew."""
+    to, _ = exported("monai-3d", volumes, folder / "askew", sa_med2d)
+    arrays = monai_reads(to, "training", tmp_path / "read.npz")
+    names = json.loads((to / "dataset.json").read_text())["labels"]
+    numbers = np.array([0, *(next(int(at) for at in names if names[at] == label) for label in ("liver", "spleen"))])
+    seen = 0
+    for item in (item for item in items(to, "training") if item["source"] == "Whole"):
+        for name, kind in (("image", "images"), ("label", "labels")):
+            source = read_nifti(volumes.parent / f"raw/Whole/{kind}/{item['case']}.nii.gz")
+            array, affine = (arrays[f"{item[name]}{what}"] for what in ("", " affine"))
+            index = np.indices(array.shape).reshape(3, -1)
+            there = np.linalg.inv(source.affine) @ affine @ np.vstack([index, np.ones(index.shape[1])])
+            voxels = np.rint(there[:3]).astype(int)
+            assert np.abs(there[:3] - voxels).max() < 1e-3
+            expected = np.asarray(source.dataobj)[tuple(voxels)]
+            np.testing.assert_array_equal(array.reshape(-1), expected if name == "image" else numbers[expected])
+            seen += 1
+    assert seen == 4

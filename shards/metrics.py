@@ -1,0 +1,176 @@
+"""Scores of predicted volumes: Dice, and the normalised surface Dice in millimetres.
+
+Both are those of MONAI (`DiceMetric`, `SurfaceDiceMetric` without subvoxels): the surface of a mask are its voxels that
+have one of six neighbours outside, and a surface voxel agrees when the other surface is at most the tolerance away
+(Nikolov et al., arXiv 1809.04430, counted in voxels as by Seidlitz et al., arXiv 2111.05408).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sa_med2d_20m import DatasetError, decode_masks
+
+Prediction = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
+"""A class map whose values 1, 2 ... are the classes that are named, or a binary mask of each class."""
+
+
+@dataclass(frozen=True)
+class VolumeScore:
+    """How well a class was found in a volume.
+
+    Attributes:
+        dice: 0 to 1, or None where neither the volume nor the prediction has the class.
+        nsd: Share of both surfaces that lies within the tolerance of the other, 0 to 1, or None as for ``dice``.
+    """
+
+    dice: float | None
+    nsd: float | None
+
+
+def volume_metrics(
+    rows: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    predictions: Prediction | Sequence[Prediction],
+    *,
+    classes: Sequence[str] | None = None,
+    tolerance: float | Mapping[str, float] = 1.0,
+) -> dict[str, VolumeScore]:
+    """Compare a case with what a model makes of it, class by class.
+
+    Args:
+        rows: A row of ``load(..., view="volume")`` or of a clip; or rows of ``view="image"``, the slices of one image
+            along one axis.
+        predictions: For a volume an array (Z, H, W), or one of each class. For slices as many (H, W), in their order.
+        classes: The names of the values 1, 2 ... of class maps, as `sa_med2d_20m.Semantic` has them; of binary masks
+            those that are scored, by default all that are predicted or shown.
+        tolerance: In mm, for all classes or for each.
+
+    Returns:
+        Class -> score, in the order of the classes; without those that nobody looked for in the case.
+
+    Raises:
+        DatasetError: There is no spacing, or rows and predictions do not belong together.
+    """
+    if isinstance(rows, Mapping):
+        held, guessed, places = [rows], [predictions], None
+        truth = _masks_of_volume(rows)
+    else:
+        held, guessed = _in_order(rows, predictions)
+        places = [row["index"] - held[0]["index"] for row in held]
+        truth = _masks_of_slices(held)
+    shape, spacing = _grid(held, whole=places is None)
+    found = _predicted(guessed, classes, shape, places)
+    asked = dict.fromkeys(classes if classes is not None else [*found, *truth])
+    looked_for = {label for row in held for label in row["absent"] or ()} | truth.keys()
+    unknown = any(row["absent"] is None for row in held)
+    nothing = np.zeros(shape, np.bool_)
+    scores = {}
+    for label in asked:
+        if label in looked_for or unknown:
+            limit = tolerance.get(label) if isinstance(tolerance, Mapping) else tolerance
+            if limit is None:
+                raise DatasetError(f"tolerance has none for {label}")
+            scores[label] = _score(truth.get(label, nothing), found.get(label, nothing), spacing, limit)
+    return scores
+
+
+def _in_order(rows: Sequence[Mapping[str, Any]], predictions: Any) -> tuple[list[Mapping[str, Any]], list[Any]]:
+    """Slices of one image along one axis by their numbers, each with its prediction."""
+    if not rows:
+        raise DatasetError("there is no row to compare")
+    if len({row["key"].rpartition("_")[0] for row in rows}) > 1:
+        raise DatasetError("the rows are slices of several images or axes, expected those of one")
+    if len(predictions) != len(rows):
+        raise DatasetError(f"expected {len(rows)} predictions, one for each row, got {len(predictions)}")
+    order = sorted(range(len(rows)), key=lambda at: rows[at]["index"])
+    return [rows[at] for at in order], [predictions[at] for at in order]
+
+
+def _masks_of_volume(row: Mapping[str, Any]) -> dict[str, npt.NDArray[np.bool_]]:
+    layers = row["mask"].reshape(len(row["mask"]), -1, row["height"], row["width"])
+    numbers: dict[str, list[int]] = {}
+    for entry in row["masks"]:
+        numbers.setdefault(entry["label"], []).append(entry["id"])
+    return {label: np.asarray(np.isin(layers, ids).any(axis=1)) for label, ids in numbers.items()}
+
+
+def _masks_of_slices(rows: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.bool_]]:
+    first = rows[0]
+    shape = (rows[-1]["index"] - first["index"] + 1, first["height"], first["width"])
+    masks: dict[str, npt.NDArray[np.bool_]] = {}
+    for row in rows:
+        for entry, mask in zip(row["masks"], decode_masks(row), strict=True):
+            masks.setdefault(entry["label"], np.zeros(shape, np.bool_))[row["index"] - first["index"]] |= mask
+    return masks
+
+
+def _grid(rows: Sequence[Mapping[str, Any]], *, whole: bool) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Shape and spacing in mm of (slices, rows, columns)."""
+    first = rows[0]
+    depth = len(first["mask"]) if whole else rows[-1]["index"] - first["index"] + 1
+    if first["spacing"] is None or first["slice_spacing"] is None:
+        raise DatasetError(f"{first['key']}: its source says no spacing, so there is no distance in mm")
+    row, column = first["spacing"]
+    between = first["slice_spacing"]
+    indices = first["indices"] if whole and len(first["indices"]) == depth else [0, 1]
+    steps = set(np.diff(indices).tolist())
+    stride = steps.pop() if len(steps) == 1 else 1  # of a clip, whose slices may lie further apart
+    return (depth, first["height"], first["width"]), (between * stride, row, column)
+
+
+def _predicted(
+    predictions: Sequence[Any], classes: Sequence[str] | None, shape: tuple[int, int, int], places: Sequence[int] | None
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Binary volumes by class, out of one prediction of the volume, or of one for each place along it."""
+    found: dict[str, npt.NDArray[np.bool_]] = {}
+    for number, prediction in enumerate(predictions):
+        if not isinstance(prediction, Mapping) and classes is None:
+            raise DatasetError("a class map needs classes=[...], the names of its values 1, 2 ...")
+        masks = (
+            prediction
+            if isinstance(prediction, Mapping)
+            else {label: np.asarray(prediction) == value for value, label in enumerate(classes or (), 1)}
+        )
+        for label, mask in masks.items():
+            expected = shape if places is None else shape[1:]
+            if np.shape(mask) != expected:
+                raise DatasetError(f"{label}: expected a prediction of {expected}, got {np.shape(mask)}")
+            whole = found.setdefault(label, np.zeros(shape, np.bool_))
+            whole[slice(None) if places is None else places[number]] = np.asarray(mask) != 0
+    return found
+
+
+def _score(
+    truth: npt.NDArray[np.bool_],
+    prediction: npt.NDArray[np.bool_],
+    spacing: tuple[float, float, float],
+    tolerance: float,
+) -> VolumeScore:
+    either = truth | prediction
+    if not either.any():
+        return VolumeScore(None, None)
+    filled = [np.flatnonzero(either.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in filled)
+    truth, prediction = truth[box], prediction[box]
+    dice = 2 * np.count_nonzero(truth & prediction) / (np.count_nonzero(truth) + np.count_nonzero(prediction))
+    return VolumeScore(dice, _surface_dice(truth, prediction, spacing, tolerance))
+
+
+def _surface_dice(
+    one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], spacing: tuple[float, float, float], tolerance: float
+) -> float:
+    try:
+        from scipy import ndimage  # noqa: PLC0415 - only this needs it
+    except ImportError:
+        raise DatasetError("distances of surfaces need SciPy: pip install 'sa-med2d-20m[build]'") from None
+    if not one.any() or not other.any():
+        return 0.0
+    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (one, other)]
+    distances = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
+    near = [np.count_nonzero(distances[1 - at][surfaces[at]] <= tolerance) for at in (0, 1)]
+    return float(sum(near) / sum(np.count_nonzero(surface) for surface in surfaces))
