@@ -3135,7 +3135,9 @@ class Selection:
     _reading: _Reading = dataclasses.field(repr=False)
     _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
 
-    def samples(self, part: int, start: int = 0, stop: int | None = None) -> Iterator[_Sample]:
+    def samples(
+        self, part: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[bytes, bytes, dict[str, Any]]]:
         """Read wanted samples of a part: image and label map as PNG files, and the metadata with the wanted masks.
 
         Args:
@@ -3146,7 +3148,8 @@ class Selection:
         Raises:
             DatasetError: As `load` while reading.
         """
-        return _samples(self._reading, self._shards[part], start, stop)
+        for sample in _samples(self._reading, self._shards[part], start, stop):
+            yield sample.image, sample.mask, sample.record
 
     def read(self, path: str) -> bytes:
         """A file of the dataset.

@@ -77,14 +77,26 @@ def convert_release(case: ReleaseCase, source: ReleaseSource) -> Converted:
     """
     counts, reader = _Counts(Counter(), Counter(), Counter(), []), source.reader()
     samples, order = [], sorted(images_of(case, source), key=lambda image: image.order)
+    keys: dict[str, str] = {}
     for image in order:
-        sample = _sample(image, case, source, reader, counts)
-        samples += [] if sample is None else [sample]
+        first = keys.setdefault(_key(image, case, source), image.row.path)
+        if first != image.row.path:
+            counts.dropped["bad_image"] += 1
+            reason = f"it has the key of {first}: modality, sub-modality, case and slice are the same"
+            counts.bad.append(CaseError("match", image.row.path, reason))
+        else:
+            sample = _sample(image, case, source, reader, counts)
+            samples += [] if sample is None else [sample]
         if counts.bad and source.strict:
             raise counts.bad[0]
     if counts.bad and not samples and len(counts.bad) >= len(order):
         raise counts.bad[0]
-    return Converted(_with_slices(samples), Tally(counts.dropped, counts.flagged, counts.lost, tuple(counts.bad)))
+    return Converted(_with_slices(samples), Tally(+counts.dropped, +counts.flagged, +counts.lost, tuple(counts.bad)))
+
+
+def _key(image: _Image, case: ReleaseCase, source: ReleaseSource) -> str:
+    name = image.name
+    return str(SampleKey(case.modality, image.submodality, source.recipe.name, case.name, name.axis, name.index))
 
 
 def images_of(case: ReleaseCase, source: ReleaseSource) -> list[_Image]:
@@ -131,6 +143,7 @@ def _submodality(case: ReleaseCase, name: FileName, source: ReleaseSource) -> st
 def _sample(
     image: _Image, case: ReleaseCase, source: ReleaseSource, reader: Reader, counts: _Counts
 ) -> EncodedSample | None:
+    """The sample of an image; None where it cannot be used or a repair leaves it out."""
     try:
         pixels = read_image(reader.read(image.row))
     except UnreadableError as error:
@@ -140,37 +153,46 @@ def _sample(
     if "grey-values" in source.repairs and not has_grey_levels(pixels):
         counts.dropped["grey-values"] += 1
         return None
-    height, width = pixels.shape[:2]
-    layers, missing = _Layers(height, width), []
+    layers, missing = _packed_masks(image, pixels.shape[:2], source, reader, counts)
+    for repair in ("modality", "synonyms"):
+        counts.flagged[repair] += _is_renamed(image, case, repair)
+    metadata = _metadata(image, case, source, pixels)
+    metadata = replace(metadata, masks=tuple(layers.masks), not_annotated=tuple(sorted(missing)))
+    return EncodedSample(metadata, encode_image(pixels), encode_label_map(layers.stack()))
+
+
+def _packed_masks(
+    image: _Image, size: tuple[int, ...], source: ReleaseSource, reader: Reader, counts: _Counts
+) -> tuple[_Layers, set[str]]:
+    """The masks of an image in a label map, and the labels of which nothing is known here."""
+    height, width = size
+    layers, missing = _Layers(height, width), set[str]()
     for row, name in image.masks:
         known = source.by_written[name.label]
         if source.labels and known.label not in source.labels:
-            missing.append(known.label)
+            missing.add(known.label)
             continue
-        if any(
-            repair in source.repairs and (source.recipe.name, name.label) == whole for repair, whole in WHOLE.items()
-        ):
-            counts.dropped["acdc-0003"] += 1
+        whole = _whole(source, name.label)
+        if whole is not None:
+            counts.dropped[whole] += 1
             continue
         try:
             mask = _mask(row, (height, width), source, reader, counts)
         except UnreadableError as error:
             counts.dropped["bad_mask"] += 1
-            counts.bad.append(_fault("labels" if not isinstance(error, TransientError) else "read", row.path, error))
-            missing.append(known.label)
+            counts.bad.append(_fault("read" if isinstance(error, TransientError) else "labels", row.path, error))
+            missing.add(known.label)
             continue
-        if mask is None:
-            continue
-        if known.parts:
-            counts.flagged["unions"] += 1
-        layers.add(mask, known, name.instance, image.row.path)
-    if _is_renamed(image, case, "modality"):
-        counts.flagged["modality"] += 1
-    if _is_renamed(image, case, "synonyms"):
-        counts.flagged["synonyms"] += 1
-    metadata = _metadata(image, case, source, pixels)
-    metadata = replace(metadata, masks=tuple(layers.masks), not_annotated=tuple(sorted(set(missing))))
-    return EncodedSample(metadata, encode_image(pixels), encode_label_map(layers.stack()))
+        if mask is not None:
+            counts.flagged["unions"] += bool(known.parts)
+            layers.add(mask, known, name.instance, image.row.path)
+    return layers, missing
+
+
+def _whole(source: ReleaseSource, label: str) -> str | None:
+    """The repair that leaves a class out, since it is others together; None for none."""
+    found = (name for name, whole in WHOLE.items() if whole == (source.recipe.name, label))
+    return next((name for name in found if name in source.repairs), None)
 
 
 def _fault(stage: Stage, path: str, error: UnreadableError) -> CaseError:
@@ -263,9 +285,8 @@ def _metadata(image: _Image, case: ReleaseCase, source: ReleaseSource, pixels: n
     name, recipe = image.name, source.recipe
     low, high = float(pixels.min()), float(pixels.max())
     plane = _PLANES.get(name.axis, "2d") if case.modality in _AXIAL_SCANNERS else "unknown"
-    key = SampleKey(case.modality, image.submodality, recipe.name, case.name, name.axis, name.index)
     return Metadata(
-        key=str(key),
+        key=_key(image, case, source),
         source=recipe.name,
         modality=case.modality,
         submodality=image.submodality,

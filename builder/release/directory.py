@@ -32,6 +32,7 @@ _PIECE: Final = 4 << 20
 """Bytes of the directory that are read at a time."""
 _UNKNOWN32, _UNKNOWN16 = 2**32 - 1, 2**16 - 1
 """Stand where the zip64 field has the value."""
+_MOST_PARTS: Final = 2**16 - 1
 _ZIP64: Final = 1
 STORED, DEFLATED = 0, 8
 _ENCRYPTED: Final = 1
@@ -112,6 +113,8 @@ def _found(path: Path) -> Directory:
             raise UnreadableError(f"its directory ends at byte {offset + size:,}, expected {end:,}, {_ORDER}")
         return Directory(parts, parts.address(first, offset), size, count)
     _, segment64, offset64, total = _END64_PLACE.unpack(place)
+    if total > _MOST_PARTS:
+        raise UnreadableError(f"it says that it has {total:,} parts, expected at most {_MOST_PARTS:,}")
     parts = Parts.of(path, total or 1)
     with PartsFile(parts) as file:
         address = parts.address(segment64, offset64)
@@ -212,16 +215,12 @@ class Extents:
         starts: npt.NDArray[np.uint64] = np.frombuffer(self._starts, np.uint64)
         order = np.argsort(starts, kind="stable")
         begins = starts[order]
-        ends = np.maximum.accumulate(begins + np.frombuffer(self._sizes, np.uint64)[order])
-        into = np.flatnonzero(begins[1:] < ends[:-1]) + 1
-        found: set[int] = set()
-        for at in into.tolist():
-            found.add(int(begins[at]))
-            before = at - 1
-            while before >= 0 and ends[before] > begins[at]:  # all back to the one that reaches so far
-                found.add(int(begins[before]))
-                before -= 1
-        return frozenset(found)
+        ends = begins + np.frombuffer(self._sizes, np.uint64)[order]
+        # by their beginnings: one that shares a byte with any later one does so with the next
+        into_next = begins[1:] < ends[:-1]
+        into_any_before = begins[1:] < np.maximum.accumulate(ends)[:-1]
+        sharing = np.append(into_next, False) | np.append(False, into_any_before)
+        return frozenset(begins[sharing].tolist())
 
     def misplaced(self, parts: Parts, file: PartsFile) -> list[str]:
         """A sentence for each part that does not hold what the directory says it does.

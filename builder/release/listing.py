@@ -12,6 +12,7 @@ from typing import Final
 from builder.errors import RecipeError, UnreadableError
 from builder.release.classes import MAPPING, read_mapping
 from builder.release.directory import Directory, Extents, Member, members
+from builder.release.index import Paths, index_of, names_in
 from builder.release.names import IMAGES, MASKS, FileName, Naming, Tag, older_image, older_mask, parse, stem_of
 from builder.release.parts import PartsFile, names_of
 from builder.release.place import FILE, Place, archive_of, root_of
@@ -155,22 +156,38 @@ class _Gathered:
 
     def add(self, name: FileName, row: Row) -> None:
         """Take in a file whose name can be read, if it is wanted."""
-        tag = self._tags.get(name.tag)
+        if name.tag not in self._tags:
+            self._tags[name.tag] = Tag.parse(name.tag)
+        tag = self._tags[name.tag]
         if tag is None:
-            tag = self._tags.setdefault(name.tag, Tag.parse(name.tag))
-            if tag is None:
-                self.faults.add("with a modality that is none of ours, left out", row.path)
-                return
-        if self._wanted.sources and name.source not in self._wanted.sources:
+            self.faults.add("with a modality that is none of ours, left out", row.path)
             return
         modality = modality_of(tag, name.source, name.case, repaired=self._how.repair_modality)
-        if self._wanted.modalities and modality not in self._wanted.modalities:
+        if not self._wants(name.source, modality):
             return
         if max(row.size, row.packed) > _MOST_SIZE:
             self.faults.add("of more than 4 GiB, left out", row.path)
             return
         between = self._how.between(name.source, name.case)
         self.cases[name.source, modality, name.case] += pack_row(row, between)
+
+    def compare(self, index: Path, there: Paths) -> None:
+        """Name the files that the release's own list has, and that are wanted and not there."""
+        try:
+            for path in there.without(names_in(index)):
+                name = parse(path)
+                tag = None if name is None else Tag.parse(name.tag)
+                if name is None or tag is None:
+                    continue
+                modality = modality_of(tag, name.source, name.case, repaired=self._how.repair_modality)
+                if self._wants(name.source, modality):
+                    self.faults.add(f"that {index.name} lists and that are not there", path)
+        except OSError as error:
+            self.faults.sentences.append(f"{index}: cannot be read: {error.strerror or error}")
+
+    def _wants(self, source: str, modality: str) -> bool:
+        sources, modalities = self._wanted.sources, self._wanted.modalities
+        return (not sources or source in sources) and (not modalities or modality in modalities)
 
 
 def _list_zip(directory: Directory, wanted: Wanted, how: HowNamed, on_file: Callable[[int, int], None]) -> Listing:
@@ -272,10 +289,11 @@ def _mapping_of(place: Place, member: Member | None, faults: Faults) -> dict[str
 
 
 def _list_folder(path: Path, wanted: Wanted, how: HowNamed, on_file: Callable[[int, int], None]) -> Listing:
-    root, gathered, older = root_of(path), _Gathered(wanted, how), dict[str, Row]()
+    root, gathered, older, there = root_of(path), _Gathered(wanted, how), dict[str, Row](), Paths()
     for number, row in enumerate(_files(root, gathered.faults)):
         if number % _TICK == 0:
             on_file(number, 0)
+        there.add(row.path)
         if how.naming == "sam-med2d":
             older[row.path] = row
         else:
@@ -283,6 +301,9 @@ def _list_folder(path: Path, wanted: Wanted, how: HowNamed, on_file: Callable[[i
     _take_older(gathered, how, older)
     names: dict[str, dict[str, str]] = {}
     if how.naming == "release":
+        index = index_of(root)
+        if index is not None:
+            gathered.compare(index, there)
         found = sorted(root.glob(f"*{MAPPING}"))
         if not found:
             gathered.faults.sentences.append(f"{root}: holds no *{MAPPING}, so classes have no names")

@@ -41,8 +41,9 @@ def has_rule(source: str) -> bool:
 def split_of(known: SourceMetadata, patient: str) -> tuple[str, bool]:
     """The split of a patient, and whether the source itself says it.
 
-    It is the one that a build of the source gives: by an official split where the recipe lists patients, else by a hash
-    of name space and patient. The random split of the original is not imitated; it tore volumes apart.
+    It is by an official split where the recipe lists patients, else by a hash of name space and patient, as in a build
+    of the source. An official split that stands in the folders of a source is not known here. The random split of the
+    original is not imitated; it tore volumes apart.
     """
     if not isinstance(known, Recipe):
         return hashed_split(known.patient_space, patient), False

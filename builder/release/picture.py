@@ -48,7 +48,7 @@ def has_grey_levels(pixels: npt.NDArray[Any]) -> bool:
     """Whether an image has a value between its lowest and its highest: what has none has one or two values."""
     flat = pixels.reshape(pixels.shape[0], -1)
     low, high = int(flat.min()), int(flat.max())
-    return low + 1 < high and cv2.countNonZero(cv2.inRange(flat, low + 1, high - 1)) > 0  # type: ignore[call-overload]
+    return low + 1 < high and cv2.countNonZero(cv2.inRange(flat, low + 1, high - 1)) > 0
 
 
 class MaskValuesError(UnreadableError):

@@ -110,7 +110,7 @@ def _inflated(data: bytes, size: int) -> bytes:
     stream = isal_zlib.decompressobj(_RAW)
     try:
         content: bytes = stream.decompress(data, size + 1)
-    except isal_zlib.error as error:  # type: ignore[misc] - its stubs do not say that it is an exception
+    except isal_zlib.error as error:  # type: ignore[misc]
         raise UnreadableError(f"damaged: it cannot be inflated ({error}); fetch the part again") from None
     if len(content) > size:
         raise UnreadableError(f"it inflates to more than the {size:,} bytes that the archive says")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from builder.release.names import IMAGES, MASKS
@@ -75,3 +76,39 @@ def unpack_case(data: bytes, between: str) -> list[Row]:
 def between_of(source: str, case: str) -> str:
     """What the paths of a case have in common, in the release's naming."""
     return f"--{source}--{case}--"
+
+
+@dataclass(frozen=True)
+class PackedCase:
+    """The files of a case, small enough to be kept for every case of the release.
+
+    Attributes:
+        source: Name of the source.
+        modality: Of its images, repaired.
+        name: Of the case.
+        between: What the paths of its files have in common and ``packed`` leaves out.
+        packed: Its files, see `pack_rows`.
+        first_image: Path of its first image.
+        size: Bytes of its files in the release.
+        files: How many there are.
+    """
+
+    source: str
+    modality: str
+    name: str
+    between: str
+    packed: bytes
+    first_image: str
+    size: int
+    files: int
+
+    @property
+    def rows(self) -> list[Row]:
+        """Its files, ordered by path."""
+        return unpack_case(self.packed, self.between)
+
+    def holding(self, rows: Sequence[Row]) -> PackedCase:
+        """The case with these of its files, among which is an image."""
+        first = next(row.path for row in rows if row.path.startswith(IMAGES))
+        size = sum(row.packed for row in rows)
+        return replace(self, packed=pack_rows(rows, self.between), first_image=first, size=size, files=len(rows))

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final
+
+import numpy as np
 
 from builder.errors import UnreadableError
 from builder.release.names import IMAGES, stem_of
 from builder.release.place import Place, Reader
-from builder.release.rows import Row
+from builder.release.rows import PackedCase, Row
 
-_Case = TypeVar("_Case")
 _END: Final = 24
 """Bytes at the end of a PNG that hold the check sums of its pixels (zlib) and of their chunk."""
-_Cases = list[tuple[_Case, list[Row]]]
+_MASK64: Final = 2**64 - 1
 
 
-def twins_among(cases: _Cases[_Case], place: Place) -> tuple[_Cases[_Case], int]:
+def twins_among(cases: Sequence[PackedCase], place: Place) -> tuple[list[PackedCase], int]:
     """Leave out of a source each image that it has under an earlier name too, with the same masks.
 
     Two images are the same if their files are and they have the same place: alike slices of a volume are slices. Those
@@ -28,39 +30,63 @@ def twins_among(cases: _Cases[_Case], place: Place) -> tuple[_Cases[_Case], int]
     which holds two, stands in their place. If masks differ, both stay, as nothing is lost then.
 
     Args:
-        cases: The cases of a source, in order, each with its files.
+        cases: The cases of a source, in order.
         place: Where they lie.
 
     Returns:
         The cases without them, and how many there were.
     """
-    alike: dict[tuple[int, int, str], list[tuple[int, Row]]] = defaultdict(list)
-    for number, (_, rows) in enumerate(cases):
-        for row in rows:
-            if row.path.startswith(IMAGES):
-                alike[row.size, row.crc32, _place(row)].append((number, row))
-    several = [same for group in alike.values() if len(group) > 1 for same in _ending_alike(group, place)]
-    if not several:
-        return cases, 0
+    groups = [same for group in _alike(cases) for same in _ending_alike(group, place)]
+    if not groups:
+        return list(cases), 0
     reader = place.open()
 
     @lru_cache(maxsize=16)
     def masks_of(number: int) -> dict[str, list[Row]]:
         found: dict[str, list[Row]] = defaultdict(list)
-        for row in cases[number][1]:
+        for row in cases[number].rows:
             if not row.path.startswith(IMAGES):
                 found[_picture(row)].append(row)
         return found
 
-    gone: set[str] = set()
-    for group in several:
+    gone: dict[int, set[str]] = defaultdict(set)
+    for group in groups:
         firsts: dict[bytes, str] = {}
         for number, row in group:
             content = _content(row, masks_of(number).get(stem_of(row.path), ()), reader)
             if content is not None and firsts.setdefault(content, row.path) != row.path:
-                gone.add(stem_of(row.path))
-    kept = [(case, [row for row in rows if _picture(row) not in gone]) for case, rows in cases]
-    return [(case, rows) for case, rows in kept if rows], len(gone)
+                gone[number].add(stem_of(row.path))
+    kept = []
+    for number, case in enumerate(cases):
+        rows = [row for row in case.rows if _picture(row) not in gone[number]] if number in gone else None
+        if rows is None or rows:
+            kept.append(case if rows is None else case.holding(rows))
+    return kept, sum(map(len, gone.values()))
+
+
+def _alike(cases: Sequence[PackedCase]) -> list[list[tuple[int, Row]]]:
+    """Images of one size, check sum and place, with the numbers of their cases.
+
+    Only a hash of each image is kept until it is known which of them are alike.
+    """
+    marks = array("Q", (hash(_mark(row)) & _MASK64 for case in cases for row in case.rows if _is_image(row)))
+    values, counts = np.unique(np.frombuffer(marks, np.uint64), return_counts=True) if marks else ((), ())
+    several = {int(value) for value, count in zip(values, counts, strict=True) if count > 1}
+    found: dict[tuple[int, int, str], list[tuple[int, Row]]] = defaultdict(list)
+    for number, case in enumerate(cases) if several else ():
+        for row in case.rows:
+            if _is_image(row) and hash(_mark(row)) & _MASK64 in several:
+                found[_mark(row)].append((number, row))
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _mark(image: Row) -> tuple[int, int, str]:
+    """Size, check sum, and axis and slice of an image."""
+    return image.size, image.crc32, stem_of(image.path).rpartition("--")[2]
+
+
+def _is_image(row: Row) -> bool:
+    return row.path.startswith(IMAGES)
 
 
 def _ending_alike(group: list[tuple[int, Row]], place: Place) -> list[list[tuple[int, Row]]]:
@@ -91,13 +117,8 @@ def _content(image: Row, masks: Sequence[Row], reader: Reader) -> bytes | None:
     return digest.digest()
 
 
-def _place(image: Row) -> str:
-    """Axis and slice of an image, by its name."""
-    return stem_of(image.path).rpartition("--")[2]
-
-
 def _picture(row: Row) -> str:
     """The image that a file is, or is a mask of, by its stem."""
-    if row.path.startswith(IMAGES):
+    if _is_image(row):
         return stem_of(row.path)
     return row.path.removeprefix("masks/").rpartition("--")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,11 @@ from builder.release.listing import CaseId, HowNamed, Listing, Wanted, list_rele
 from builder.release.names import IMAGES, FileName, Tag, older_image, older_mask, parse, stem_of
 from builder.release.patients import has_rule, patient_of, split_of
 from builder.release.repairs import REPAIRS
-from builder.release.rows import Row, pack_rows
+from builder.release.rows import PackedCase, Row, pack_rows
 from builder.release.source import ReleaseCase, ReleaseSource
 from builder.release.tags import tags_of
 from builder.release.twins import twins_among
+from builder.run.build import unknown_classes
 from builder.run.overlap import People
 from builder.run.plan import CaseTask, ShardPlan, SourcePlan, cut
 from builder.run.versions import versions
@@ -87,7 +88,7 @@ class _Found:
     """A source while its cases are looked through."""
 
     known: SourceMetadata
-    cases: list[tuple[CaseId, list[Row]]] = field(default_factory=list)
+    cases: list[PackedCase] = field(default_factory=list)
     held_back: list[HeldBack] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
@@ -126,9 +127,13 @@ def plan_import(
         notes[name] = tuple(_notes(found, planned))
         twins[name] = found.twins
         size += sum(task.raw_bytes for shard in planned.shards for task in shard.cases)
-        files += sum(len(rows) for _, rows in found.cases)
+        files += sum(case.files for case in found.cases)
     if not plans:
         raise RecipeError([f"{path}: holds no image with a mask of {', '.join(options.labels)}"])
+    if options.strict:
+        problems = [f"{one.source.recipe.name}: {sentence}" for one in plans for sentence in unknown_classes(one)]
+        if faults := [*listing.faults.told(), *problems]:
+            raise RecipeError(faults)
     return ReleasePlan(tuple(plans), tuple(listing.faults.told()), notes, twins, size, files)
 
 
@@ -153,7 +158,7 @@ def _look_through(name: str, cases: Iterable[CaseId], listing: Listing, options:
                 tag = Tag.parse(read.tag)
                 found.written.add((case[1], "00" if tag is None else tag.submodality))
         if images:
-            found.cases.append((case, kept))
+            found.cases.append(_packed(case, kept, listing.how))
         if has_rule(name) and patient_of(found.known, case[2]) == case[2]:
             found.unfit.append(case[2])
     if "twins" in options.repairs and listing.how.naming == "release":
@@ -202,7 +207,7 @@ def _plan_source(found: _Found, listing: Listing, options: ImportOptions) -> Sou
     classes = _classes(found, listing, options)
     labels = _chosen_labels(options.labels)
     tags = tags_of(found.written, synonyms="synonyms" in options.repairs)
-    modalities = [case[1] for case, _ in found.cases]
+    modalities = [case.modality for case in found.cases]
     if not modalities:
         return None
     recipe = _recipe(found.known, max(sorted(set(modalities)), key=modalities.count))
@@ -218,14 +223,18 @@ def _plan_source(found: _Found, listing: Listing, options: ImportOptions) -> Sou
         labels=labels,
         strict=options.strict,
     )
-    cases = [_case(case, rows, found.known, listing.how) for case, rows in found.cases]
+    cases = [_case(case, found.known) for case in found.cases]
+    sizes = {(case.name, case.modality): case.size for case in found.cases}
     if labels:
         cases = [chosen for case in cases if (chosen := _with_labels(case, source)) is not None]
+        sizes = {(case.name, case.modality): sum(row.packed for row in case.rows) for case in cases}
     if not cases:
         return None
     discovery = Discovery(tuple(cases), tuple(found.held_back), (), tuple(sorted(found.orphans)))
-    people = People(recipe.patient_space, {case.patient: case.split for case in cases}, {})
-    return SourcePlan(source, discovery, tuple(_shards(cases, source, options)), {}, False, people)
+    names = found.known.patient_names.names if isinstance(found.known, Recipe) else {}
+    splits = {names.get(case.patient, case.patient): case.split for case in cases}
+    people = People(recipe.patient_space, splits, names)
+    return SourcePlan(source, discovery, tuple(_shards(cases, sizes, source, options)), {}, False, people)
 
 
 def _classes(found: _Found, listing: Listing, options: ImportOptions) -> ReleaseClasses:
@@ -255,22 +264,24 @@ def _version(listing: Listing) -> str:
     return listing.place.top.rstrip("/").rpartition("/")[2] or listing.place.path.resolve().name
 
 
-def _case(case: CaseId, rows: Sequence[Row], known: SourceMetadata, how: HowNamed) -> ReleaseCase:
-    name, modality, own = case
-    patient = patient_of(known, own)
+def _packed(case: CaseId, rows: Sequence[Row], how: HowNamed) -> PackedCase:
+    source, modality, name = case
+    return PackedCase(source, modality, name, how.between(source, name), b"", "", 0, 0).holding(rows)
+
+
+def _case(case: PackedCase, known: SourceMetadata) -> ReleaseCase:
+    patient = patient_of(known, case.name)
     split, official = split_of(known, patient)
-    first = next(row.path for row in rows if row.path.startswith(IMAGES))
-    between = how.between(name, own)
     return ReleaseCase(
-        name=own,
+        name=case.name,
         patient=patient,
         split=split,
-        images=(ImageFile(first, "00"),),
+        images=(ImageFile(case.first_image, "00"),),
         masks=(),
         official_split=official,
-        modality=modality,
-        packed=pack_rows(rows, between),
-        between=between,
+        modality=case.modality,
+        packed=case.packed,
+        between=case.between,
     )
 
 
@@ -284,22 +295,26 @@ def _with_labels(case: ReleaseCase, source: ReleaseSource) -> ReleaseCase | None
     return replace(case, packed=pack_rows(sorted(kept), case.between)) if kept else None
 
 
-def _shards(cases: Sequence[ReleaseCase], source: ReleaseSource, options: ImportOptions) -> Iterator[ShardPlan]:
+def _shards(
+    cases: Sequence[ReleaseCase],
+    sizes: Mapping[tuple[str, str], int],
+    source: ReleaseSource,
+    options: ImportOptions,
+) -> Iterator[ShardPlan]:
     """Cut the cases of each modality and split into shards, in the order of their names."""
     basis = _settings(source)
     recipe = source.recipe
     grouped: dict[tuple[str, str], list[CaseTask]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: (case.name, case.modality))[: options.limit_cases]:
-        grouped[case.modality, case.split].append(_task(case, basis))
+        grouped[case.modality, case.split].append(_task(case, basis, sizes[case.name, case.modality]))
     for (modality, split), tasks in sorted(grouped.items()):
         for number, chosen in enumerate(cut(iter(tasks), options.shard_size)):
             yield ShardPlan(ShardId(modality, recipe.license.lower(), recipe.name, split, number), chosen)
 
 
-def _task(case: ReleaseCase, basis: str) -> CaseTask:
+def _task(case: ReleaseCase, basis: str, size: int) -> CaseTask:
     about = (case.name, case.modality, case.patient, case.split, case.official_split)
     settings = hashlib.sha256((basis + repr(about)).encode("utf-8", "surrogateescape")).hexdigest()
-    size = sum(row.packed for row in case.rows)
     return CaseTask(case, settings, size, size)
 
 

@@ -103,6 +103,8 @@ class Target:
             state = self._state(path)
             self._refuse_other(state["asked"])
             return bool(state["finished"])
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ExportError(f"{self.folder}: is a file; choose an empty folder, or one that is not there")
         if self.folder.exists() and any(one.name != STATE for one in self.folder.iterdir()):
             raise ExportError(
                 f"{self.folder}: is not empty and holds no export; choose an empty folder, or one that is not there"

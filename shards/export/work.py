@@ -18,6 +18,8 @@ from shards.key import SampleKey
 
 _PLACES: Final = 8
 """Places all over a selection where samples are measured."""
+_PLACES_OF_CASES: Final = 2
+"""The same where a whole case must be read at each."""
 _THERE: Final = 6
 """Samples that are measured at each."""
 
@@ -78,9 +80,11 @@ class UnitWork:
         """Convert a few samples from all over the selection, and write nothing."""
         pictures = read = 0
         unit = MeasuredUnit()
-        for run in self.runs[:: -(-len(self.runs) // _PLACES)] if self.runs else ():
+        whole_cases = layout(self.layout, self.overview).whole_cases
+        places = _PLACES_OF_CASES if whole_cases else _PLACES
+        for run in self.runs[:: -(-len(self.runs) // places)] if self.runs else ():
             stop = min(run.start + _THERE, run.stop)
-            if layout(self.layout, self.overview).whole_cases:
+            if whole_cases:
                 cases = (*self.selection.parts[run.part].cases, run.stop)
                 stop = min(cases[bisect_left(cases, stop)], run.stop)
             for sample in self._convert(run, stop, unit):
@@ -101,7 +105,7 @@ class UnitWork:
     def _samples(self, run: Run, stop: int) -> Iterator[Sample]:
         mask, part = run.first_mask, self.selection.parts[run.part]
         read = self.selection.samples(run.part, run.start, stop)
-        for number, (image, label_map, record, _) in enumerate(read, run.first_image):
+        for number, (image, label_map, record) in enumerate(read, run.first_image):
             try:
                 self._refuse_strange(record, part)
             except DatasetError as error:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from builder.command_line import main
-from tests.support.nifti import write_nifti
+from tests.support.nifti import read_nifti, write_nifti
 from tests.support.sources import write_source
 from tests.support.volumes import ct_like, organ_map
 
@@ -101,7 +101,7 @@ min_area = 0
 def write_turned(path: Path, array: npt.NDArray[Any]) -> None:
     """Write a (Z, Y, X) volume as a scanner might: its axes run to posterior, superior and right."""
     write_nifti(path, array)
-    picture = nibabel.load(path)
+    picture = read_nifti(path)
     turn = ornt_transform(nibabel.io_orientation(picture.affine), axcodes2ornt(("P", "S", "R")))
     nibabel.save(picture.as_reoriented(turn), path)
 
@@ -116,6 +116,14 @@ def write_recipe(
 def write_png(path: Path, pixels: npt.NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), pixels)
+
+
+def read_png(path: Path | str, how: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[Any]:
+    """A picture as OpenCV reads it; colour as RGB where it is read unchanged."""
+    pixels: Any = cv2.imread(str(path), how)
+    assert pixels is not None, path
+    turned: npt.NDArray[Any] = pixels[..., ::-1] if pixels.ndim == 3 and how == cv2.IMREAD_UNCHANGED else pixels
+    return turned
 
 
 def build(raw: Path, out: Path, recipes: Sequence[Path], *further: object) -> Path:

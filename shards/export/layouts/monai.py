@@ -73,7 +73,7 @@ class MonaiVolumes(Monai):
 
     def __init__(self, overview: Overview) -> None:
         super().__init__(overview)
-        self._slices = Slices()
+        self._slices = Slices(overview.sources)
 
     def add(self, sample: Sample, unit: Unit) -> None:
         """See `Layout`."""

@@ -124,7 +124,7 @@ class NnUnetVolumes(NnUnet):
 
     def __init__(self, overview: Overview) -> None:
         super().__init__(overview)
-        self._slices = Slices()
+        self._slices = Slices(overview.sources)
 
     def add(self, sample: Sample, unit: Unit) -> None:
         """See `Layout`."""

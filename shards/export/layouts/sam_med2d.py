@@ -77,10 +77,10 @@ class SamMed2D(Layout):
                 write_json_list(file, gathered.lines(document))
                 file.write(b"}\n")
         said = {
-            "vanishing": f"masks are left out: of them nothing is left at {SIDE} x {SIDE}, where SAM-Med2D would stop",
-            "without_mask": "images are left out: they have no mask",
+            "vanishing": f"masks left out, as nothing is left of them at {SIDE} x {SIDE}, where SAM-Med2D would stop",
+            "without_mask": "images left out, as they have no mask",
         }
-        return [f"{int(gathered.counted(name)):,} {what}" for name, what in said.items() if gathered.counted(name)]
+        return [f"{what}: {int(gathered.counted(name)):,}" for name, what in said.items() if gathered.counted(name)]
 
 
 def prompt_file(split: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_png
+from shards.description import SourceDescription
 from shards.export.layout import Gathered, Unit
 from shards.export.layouts.semantic import class_map
 from shards.export.sample import Sample
@@ -57,9 +58,14 @@ class Volume:
 
 
 class Slices:
-    """Takes the slices of a case, and makes volumes of them."""
+    """Takes the slices of a case, and makes volumes of them.
 
-    def __init__(self) -> None:
+    Args:
+        sources: What is known of their sources.
+    """
+
+    def __init__(self, sources: Mapping[str, SourceDescription]) -> None:
+        self._imported = {name for name, about in sources.items() if about.repacked is not None}
         self._case: tuple[str, str] | None = None
         self._held: dict[str, dict[str, list[Sample]]] = {}
 
@@ -88,7 +94,10 @@ class Slices:
         held, self._held, self._case = self._held, {}, None
         for name, by_axis in held.items():
             whole = next((by_axis[axis] for axis in _AXES if _is_whole(by_axis.get(axis, ()))), None)
-            yield name if whole is None else _stacked(name, whole, numbers[whole[0].record["source"]], ground)
+            source = "" if whole is None else whole[0].record["source"]
+            # the release has slices as they lie
+            turned = source not in self._imported
+            yield name if whole is None else _stacked(name, whole, numbers[source], ground, turned=turned)
 
 
 def _case_of(sample: Sample) -> tuple[str, str]:
@@ -110,17 +119,20 @@ def _stacked(
     slices: Sequence[Sample],
     numbers: Mapping[str, int],
     ground: Callable[[Mapping[str, Any]], int],
+    *,
+    turned: bool,
 ) -> Volume:
     slices = sorted(slices, key=lambda one: int(one.record["index"]))
     first = slices[0].record
     axis = _AXES[first["axis"]]
+    rows = slice(None, None, -1 if turned and axis else 1)  # those of coronal and sagittal slices are stored head up
     painted = [class_map(one, numbers, ground(one.record)) for one in slices]
-    classes = np.stack([_upright(plane, axis) for plane, _ in painted], axis=axis)
+    classes = np.stack([plane[rows] for plane, _ in painted], axis=axis)
     spacing, direction = _geometry(first)
     origin = first.get("origin") or (0.0, 0.0, 0.0)
     return Volume(
         name,
-        np.stack([_upright(plane, axis) for plane in _narrowed(slices)], axis=axis),
+        np.stack([plane[rows] for plane in _narrowed(slices)], axis=axis),
         classes,
         sum(pixels for _, pixels in painted),
         spacing,
@@ -153,11 +165,6 @@ def _geometry(record: Mapping[str, Any]) -> tuple[tuple[float, float, float], np
         said = {name: record.get(name) for name in ("spacing", "slice_spacing", "direction", "stored_axes")}
         raise DatasetError(f"{record['key']}: no volume lies as it says: {said!s:.300}")
     return spacing, direction
-
-
-def _upright(plane: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
-    """A picture as it lies in the volume: rows of coronal and sagittal ones are stored head up."""
-    return plane if axis == 0 else plane[::-1]
 
 
 def _values(sample: Sample) -> npt.NDArray[np.float64]:

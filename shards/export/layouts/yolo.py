@@ -99,10 +99,10 @@ def _loss(gathered: Gathered) -> list[str]:
 
 def _left_out(gathered: Gathered) -> list[str]:
     said = {
-        "same_box": "masks have the class and the box of another in their image: Ultralytics drops them",
-        "small": f"images have a side under {_SMALLEST} pixels: Ultralytics leaves them out",
+        "same_box": "masks with the class and the box of another in their image, which Ultralytics drops",
+        "small": f"images with a side under {_SMALLEST} pixels, which Ultralytics leaves out",
     }
-    return [f"{int(gathered.counted(name)):,} {what}" for name, what in said.items() if gathered.counted(name)]
+    return [f"{what}: {int(gathered.counted(name)):,}" for name, what in said.items() if gathered.counted(name)]
 
 
 def _instead(used: dict[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,23 @@ def test_members_that_lie_in_one_another(sa_med2d: Command, tmp_path: Path, samp
     assert kept == {"liver_0", "liver_1"}
 
 
+def test_many_members_in_one_another_take_no_time(sa_med2d: Command, tmp_path: Path) -> None:
+    members = members_of(small())
+    many = [replace(members[0], name=f"{TOP}/images/{name(case)}.png", address=0) for case in range(5, 8_000)]
+    started = time.monotonic()
+    ran = import_members(sa_med2d, tmp_path, [*members, *many])
+    assert ran.code == 3
+    assert "as in a bomb" in ran.err
+    assert time.monotonic() - started < 60  # each beside each other would be minutes
+
+
+def test_number_of_parts_that_cannot_be(sa_med2d: Command, tmp_path: Path) -> None:
+    data = bytearray(zip_bytes(members_of(small()), zip64=True)[0])
+    data[-26:-22] = b"\xff\xff\xff\xff"
+    ran = run(sa_med2d, write_zip(tmp_path / "raw", [bytes(data)]), tmp_path / "out")
+    assert (ran.code, "it says that it has 4,294,967,295 parts" in ran.err) == (1, True), ran.err
+
+
 def test_bomb_is_not_inflated(sa_med2d: Command, tmp_path: Path) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + bytes(300 << 20)
     ran = import_members(sa_med2d, tmp_path, changed(members_of(small()), MASK, data=bomb, stored=False), "--json")
@@ -264,8 +282,25 @@ def test_folder_with_files_that_cannot_be_used(sa_med2d: Command, tmp_path: Path
     assert f"{MASK}: labels: it is empty, 0 bytes" in ran.err
     assert f"1 mask without an image, left out: masks/{name(2)}--0001_000.png" in ran.err
     assert "2 files whose names are none of the release, left out: images/" in ran.err
+    assert f"1 file that SAMed2D_v1.json lists and that are not there: images/{name(2)}.png" in ran.err
     kept = {json.loads(sample["json"])["case"] for sample in samples_of(tmp_path / "out").values()}
     assert kept == {"liver_0", "liver_1", "liver_3"}
+
+
+def test_list_of_the_release_is_read_in_pieces(
+    sa_med2d: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that lies on the border of two pieces is one name, and one in another spelling is the same."""
+    monkeypatch.setattr("builder.release.index._PIECE", 7)
+    release = write_tree(tmp_path, small())
+    listed = release / "SAMed2D_v1.json"
+    listed.write_text(listed.read_text().replace("images/", "images\\/"))
+    assert run(sa_med2d, release, tmp_path / "whole").code == 0
+    (release / MASK).unlink()
+    ran = run(sa_med2d, release, tmp_path / "out", "--modality", "ct")
+    assert (ran.code, f"1 file that SAMed2D_v1.json lists and that are not there: {MASK}" in ran.err) == (3, True), (
+        ran.err
+    )
 
 
 NOTHING: dict[str, tuple[Callable[[Path], Path], str]] = {

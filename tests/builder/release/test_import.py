@@ -35,7 +35,7 @@ from tests.support.release import (
 
 Samples = dict[str, dict[str, bytes]]
 SamplesOf = Callable[[Path], Samples]
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "one zip": {},
     "zip64": {"zip64": True},
     "split zip": {"part": 3001},
@@ -182,6 +182,14 @@ def test_classes_that_the_vocabulary_does_not_know_are_named(sa_med2d: Command, 
     assert "Nowhere: the catalogue does not have it, so its licence is unknown" in ran.err
 
 
+def test_class_that_the_vocabulary_does_not_know_stops_a_strict_import(
+    sa_med2d: Command, unpacked: Path, tmp_path: Path
+) -> None:
+    ran = sa_med2d("import", unpacked, "--out", tmp_path / "out", "--strict")
+    assert (ran.code, "MSD_Liver: class 'my_odd_thing' is not in the vocabulary" in ran.err) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_class_without_a_name_keeps_its_id(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
     name = "ct_00--MSD_Spleen--spleen_2--x_0001"
     files = {f"images/{name}.png": png(texture(1)), f"masks/{name}--0007_000.png": png(box(1, 1, 9, 9))}
@@ -245,6 +253,16 @@ def test_file_that_was_replaced_is_read_anew(
     ran = imported(sa_med2d, release, tmp_path / "out")
     assert "cases of other shards are converted already and kept" in ran.err or "finished already" in ran.err
     assert given_back(samples_of(tmp_path / "out").values())[name].sum() == 9 * 255
+
+
+def test_images_that_would_share_a_key_are_named(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    files: dict[str, bytes] = {}
+    for seed, tag in enumerate(("x_ray", "x_ray_00")):
+        files[f"images/{tag}--crass--1--2d_none.png"] = png(texture(seed), rgb=True)
+    ran = sa_med2d("import", write_tree(tmp_path, with_json(files)), "--out", tmp_path / "out")
+    assert ran.code == 3
+    assert "images/x_ray_00--crass--1--2d_none.png: match: it has the key of images/x_ray--crass--1--2d_none" in ran.err
+    assert list(samples_of(tmp_path / "out")) == ["x_ray_00--crass--1--2d_none"]
 
 
 def test_source_that_was_built_is_not_replaced(sa_med2d: Command, unpacked: Path, plain: Path, tmp_path: Path) -> None:

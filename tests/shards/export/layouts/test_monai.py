@@ -14,8 +14,10 @@ import pytest
 
 from sa_med2d_20m import Semantic, load
 from tests.support.command import Command
+from tests.support.export_source import build, write_recipe, write_turned
 from tests.support.nifti import read_nifti
 from tests.support.picture_files import read_picture
+from tests.support.volumes import ct_like, organ_map
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,34 @@ def test_volumes_are_those_of_the_source(built: Path, folder: Path, sa_med2d: Co
             if kind == "label":
                 expected = np.array([0, places["brain_tumor"], places["kidney_left"]])[expected]
             np.testing.assert_array_equal(np.asarray(back.dataobj), expected)
+
+
+@pytest.mark.parametrize("axis", ["y", "z"])
+def test_volumes_of_other_slices_are_those_of_the_source(axis: str, tmp_path: Path, sa_med2d: Command) -> None:
+    """Coronal and sagittal slices are stored head up."""
+    raw = tmp_path / "raw"
+    for kind, volume in (("images", ct_like(3)), ("labels", organ_map())):
+        write_turned(raw / f"Tall/{kind}/case0.nii.gz", volume)
+    more = f'axes = ["{axis}"]\nkeep_empty = true'
+    write_recipe(raw, "Tall", "ct", "MIT", more, """
+[files]
+image = "images/{case}.nii.gz"
+mask = "labels/{case}.nii.gz"
+[labels]
+1 = "liver"
+2 = "spleen"
+[intensity]
+mode = "lossless"
+[masks]
+min_area = 0
+""")  # fmt: skip
+    out = build(raw, tmp_path / "out", [raw / "Tall.toml"])
+    assert sa_med2d("export", out, "--to", tmp_path / "to", "--layout", "monai-3d", "--workers", 1).code == 0
+    (item,) = items(tmp_path / "to", "training")
+    for kind, folder_of in (("image", "images"), ("label", "labels")):
+        expected, found = read_nifti(raw / f"Tall/{folder_of}/case0.nii.gz"), read_nifti(item[kind])
+        np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))
+        np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
 
 
 def test_what_is_in_no_volume_is_said(built: Path, tmp_path: Path, sa_med2d: Command) -> None:

@@ -8,14 +8,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from sa_med2d_20m import load
 from tests.support.command import Command
-from tests.support.export_source import masks_by_place
+from tests.support.export_source import masks_by_place, read_png
 from tests.support.output import tree
 from tests.support.release import good_files, with_json, write_tree
 
@@ -50,13 +49,13 @@ def test_names_indexes_and_pixels(exported: Path, built: Path) -> None:
         assert named is not None
         case = named["case"].replace("%2D", "-")
         row = by_place[named["source"], path.removesuffix(".png").rsplit("--", 1)[1], case]
-        picture = cv2.imread(str(exported / path), cv2.IMREAD_UNCHANGED)
+        picture = read_png(exported / path)
         assert picture.shape == (row["height"], row["width"], 3)
         if row["image"].ndim == 2:
             assert (picture == picture[..., :1]).all()
         if row["image"].dtype == np.uint8:
             stored = row["image"] if row["image"].ndim == 3 else row["image"][..., None]
-            assert (picture[..., ::-1] == stored).all()
+            assert (picture == stored).all()
         expected = masks_by_place(row)
         labels = {number: name for name, number in classes[row["source"]].items()}
         assert len(masks) == len(expected)
@@ -64,7 +63,7 @@ def test_names_indexes_and_pixels(exported: Path, built: Path) -> None:
             of = MASK.fullmatch(mask_path)
             assert of is not None
             assert f"images/{of['image']}.png" == path
-            mask = cv2.imread(str(exported / mask_path), cv2.IMREAD_UNCHANGED)
+            mask = read_png(exported / mask_path)
             instance = int(mask_path[-7:-4])
             np.testing.assert_array_equal(mask, expected[labels[of["label"]], instance] * np.uint8(255))
 

@@ -11,7 +11,7 @@ import pytest
 
 from sa_med2d_20m import load
 from tests.support.command import Command
-from tests.support.export_source import masks_by_place
+from tests.support.export_source import build, masks_by_place, read_png, write_png, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,11 @@ def test_training_finds_images_and_masks(exported: Path, built: Path) -> None:
     assert list(index) == sorted(index)  # shards are in the order of their paths, and so are keys within a source here
     found = set()
     for path, labels in index.items():
-        image = cv2.imread(path)
+        image = read_png(path, cv2.IMREAD_COLOR)
         assert image.ndim == 3
         assert labels
         for label in labels:
-            mask = cv2.imread(label, 0)
+            mask = read_png(label, cv2.IMREAD_GRAYSCALE)
             assert mask.shape == image.shape[:2]
             assert set(np.unique(mask)) <= {0, 255}
             assert mask.max() == 255
@@ -55,9 +55,9 @@ def test_a_test_takes_its_prompts(exported: Path, built: Path, split: str, promp
     assert given.keys() == {path.split("/")[-1] for path in index}
     assert len(index) == sum(len(row["masks"]) for row in load(built, "all", split=split))
     for path, image in index.items():
-        mask = cv2.imread(path, 0) // 255
+        mask = read_png(path, cv2.IMREAD_GRAYSCALE) // 255
         height, width = mask.shape
-        assert cv2.imread(image).shape[:2] == (height, width)
+        assert read_png(image, cv2.IMREAD_COLOR).shape[:2] == (height, width)
         seen = cv2.copyMakeBorder(
             mask, (256 - height) // 2, -((height - 256) // 2), (256 - width) // 2, -((width - 256) // 2), 0
         )
@@ -74,13 +74,11 @@ def test_masks_are_those_of_the_loader(exported: Path, built: Path) -> None:
     (row,) = (row for row in load(built, "all", split="test", sources=["Rings"]))
     for (label, instance), mask in masks_by_place(row).items():
         path = exported / f"masks/fundus_photography--Rings--c_2--2d_none_{label}_{instance:03d}.png"
-        np.testing.assert_array_equal(cv2.imread(str(path), 0), mask * np.uint8(255))
+        np.testing.assert_array_equal(read_png(path, cv2.IMREAD_GRAYSCALE), mask * np.uint8(255))
 
 
 def test_masks_of_which_nothing_is_left_are_left_out(tmp_path: Path, sa_med2d: Command) -> None:
     """A pixel of a picture of 1024 x 1024 that no pixel of 256 x 256 is taken from."""
-    from tests.support.export_source import build, write_png, write_recipe  # noqa: PLC0415
-
     mask = np.zeros((1024, 1024), np.uint8)
     mask[401, 401] = mask[600:700, 600:700] = 1
     write_png(tmp_path / "raw/Big/images/a2.png", np.random.default_rng(0).integers(0, 255, mask.shape, np.uint8))
@@ -97,8 +95,8 @@ min_area = 0
     out = build(tmp_path / "raw", tmp_path / "out", [tmp_path / "raw/Big.toml"])
     ran = sa_med2d("export", out, "--to", tmp_path / "to", "--layout", "sam-med2d", "--workers", 1)
     assert ran.code == 0, ran.err
-    assert "1 masks are left out: of them nothing is left at 256 x 256" in ran.err
+    assert "masks left out, as nothing is left of them at 256 x 256, where SAM-Med2D would stop: 1" in ran.err
     ((path, image),) = json.loads((tmp_path / "to/label2image_test.json").read_text()).items()
     assert image == str(tmp_path / "to/images/microscopy_00--Big--a2--2d_none.png")
-    seen = cv2.resize(cv2.imread(path, 0), (256, 256), interpolation=cv2.INTER_NEAREST)
+    seen = cv2.resize(read_png(path, cv2.IMREAD_GRAYSCALE), (256, 256), interpolation=cv2.INTER_NEAREST)
     assert seen.max() == 255

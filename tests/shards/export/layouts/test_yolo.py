@@ -15,7 +15,7 @@ import yaml
 from sa_med2d_20m import load
 from shards.export.layouts.outline import outline
 from tests.support.command import Command
-from tests.support.export_source import masks_by_place, rings
+from tests.support.export_source import build, masks_by_place, rings, write_png, write_recipe
 
 
 def labels_of(image: Path) -> Path:
@@ -93,8 +93,35 @@ def test_parts_are_joined_by_thin_lines() -> None:
     assert np.count_nonzero(drawn_again & ~disc) < 0.01 * np.count_nonzero(disc)
 
 
-def test_what_ultralytics_leaves_out_is_said(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
-    ran = sa_med2d("export", built, "--to", tmp_path / "to", "--layout", "yolo", "--source", "Rings", "--split", "test")
+def test_what_ultralytics_leaves_out_is_said(tmp_path: Path, sa_med2d: Command) -> None:
+    """An image of 9 rows; two objects of a class that cross, so that their boxes are one."""
+    for name, height in (("low0", 9), ("two0", 40)):
+        write_png(
+            tmp_path / f"raw/Odd/images/{name}.png", np.random.default_rng(0).integers(0, 255, (height, 40), np.uint8)
+        )
+    low, two = np.zeros((9, 40), np.uint8), np.zeros((40, 40), np.uint8)
+    low[2:6, 2:6] = 1
+    two[np.arange(10, 20), np.arange(10, 20)] = 1
+    two[np.arange(10, 20), np.arange(19, 9, -1)] = 2
+    write_png(tmp_path / "raw/Odd/masks/low0.png", low)
+    write_png(tmp_path / "raw/Odd/masks/two0.png", two)
+    write_recipe(tmp_path / "raw", "Odd", "microscopy", "MIT", "", """
+[files]
+image = "images/{case}.png"
+mask = "masks/{case}.png"
+[labels]
+"*" = "cell"
+[masks]
+instances = true
+min_area = 0
+""")  # fmt: skip
+    out = build(tmp_path / "raw", tmp_path / "out", [tmp_path / "raw/Odd.toml"])
+    (row,) = (row for row in load(out, "microscopy") if row["case"] == "two0")
+    boxes = [tuple(mask["bbox"]) for mask in row["masks"]]
+    ran = sa_med2d("export", out, "--to", tmp_path / "to", "--layout", "yolo", "--workers", 1)
     assert ran.code == 0, ran.err
-    assert "there are no images for train: data.yaml names images/test in their place" in ran.err
-    assert "there are no images for val: data.yaml names images/test in their place" in ran.err
+    twice = len(boxes) - len(set(boxes))
+    assert twice == 1
+    assert "masks with the class and the box of another in their image, which Ultralytics drops: 1" in ran.err
+    assert "images with a side under 10 pixels, which Ultralytics leaves out: 1" in ran.err
+    assert "there are no images for val: data.yaml names images/train in their place" in ran.err
