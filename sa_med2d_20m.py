@@ -91,11 +91,15 @@ __all__ = [
     "Prompts",
     "SAMed2D20M",
     "SAMed2DError",
+    "Selection",
     "Semantic",
+    "ShardPart",
     "decode_masks",
     "decode_png",
     "interleave",
+    "linked_objects",
     "load",
+    "select",
     "split_layers",
 ]
 
@@ -1472,6 +1476,7 @@ class _Chosen:
         places: (samples, 6) offset and size of image, label map and metadata.
         values: Column of a filter -> values that the shard holds, wanted or not.
         labels: Class name -> number of wanted samples with a wanted mask of it.
+        masks: (samples,) number of wanted masks of each.
         rows: Number of rows that the view makes of them.
         largest: Area of the largest mask, wanted or not.
         stacks: Slice numbers of each stack that they are dealt in; None where each is dealt alone.
@@ -1482,6 +1487,7 @@ class _Chosen:
     places: npt.NDArray[np.int64]
     values: dict[str, set[str | None]]
     labels: collections.Counter[str]
+    masks: npt.NDArray[np.int64]
     rows: int
     largest: int
     stacks: list[list[int]] | None
@@ -1540,6 +1546,7 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str, environment:
         rows &= shows | (empty > 0)
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
+    masks_of = np.bincount(owner[good], minlength=table.num_rows)[rows]
     count = int(rows.sum()) if stacks is None else len(stacks)
     if isinstance(wanted.view, Masks):
         count = int(good.sum() + empty[rows].sum())
@@ -1550,7 +1557,7 @@ def _chosen(place: _Place, shard: str, wanted: _Wanted, stamp: str, environment:
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard}")
     labels = collections.Counter(label for _, label in shown)
     largest = int(areas.max(initial=0))
-    return _Chosen(table["key"].to_pylist(), places, values, labels, count, largest, stacks)
+    return _Chosen(table["key"].to_pylist(), places, values, labels, masks_of, count, largest, stacks)
 
 
 _SLICE_KEY: Final = re.compile(r"(.*--[xyz])_(\d{4,9})")
@@ -1735,19 +1742,28 @@ class _Survey:
 
 def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey:
     """Read all indexes."""
+    return _survey_of(_chosen_in(place, shards, wanted))
+
+
+def _chosen_in(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> Iterator[_Chosen]:
+    """`_chosen` of each shard, in order; indexes on a server are read several at a time."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
 
+    environment = place.environment
+    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
+        yield from threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp, environment), shards)
+
+
+def _survey_of(chosen: Iterable[_Chosen]) -> _Survey:
     held: dict[str, set[str]] = collections.defaultdict(set)
     counts, labels, rows, largest = [], collections.Counter[str](), 0, 0
-    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
-        environment = place.environment
-        for found in threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp, environment), shards):
-            counts.append(found.dealt)
-            labels += found.labels
-            rows += found.rows
-            largest = max(largest, found.largest)
-            for name, values in found.values.items():
-                held[name] |= {value for value in values if value is not None}
+    for found in chosen:
+        counts.append(found.dealt)
+        labels += found.labels
+        rows += found.rows
+        largest = max(largest, found.largest)
+        for name, values in found.values.items():
+            held[name] |= {value for value in values if value is not None}
     return _Survey(counts, dict(labels), rows, dict(held), largest)
 
 
@@ -2832,6 +2848,21 @@ def _affine(record: Mapping[str, Any], index: int, step: int) -> list[list[float
     return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).tolist()  # type: ignore[no-any-return]
 
 
+def linked_objects(slices: Iterable[tuple[bytes, dict[str, Any]]]) -> list[list[int]]:
+    """Objects of a volume, numbered as in volumes and clips, see `load`.
+
+    Args:
+        slices: Label map, a PNG file, and metadata of each slice, in the order of their ``index``.
+
+    Returns:
+        For each slice the object of each of its masks; objects count from 1.
+
+    Raises:
+        DatasetError: There are more objects than a volume may have.
+    """
+    return _linked([_Sample(b"", label_map, record, None) for label_map, record in slices])[0]
+
+
 def _linked(stack: Sequence[_Sample]) -> tuple[list[list[int]], dict[int, int]]:
     """Objects of a volume out of the masks of its slices, alike whatever else is read.
 
@@ -3001,16 +3032,10 @@ def load(
     _check_choice("decode", decode, typing.get_args(Decode))
     _check_numbers(min_area, balance, shuffle)
     place = _place(path, revision, token, storage_options or {})
-    wanted = _Wanted(
-        _listed("labels", labels),
-        _listed("organs", organs),
-        _listed("groups", groups),
-        min_area,
-        _listed("submodalities", submodalities),
-        _listed("planes", planes),
-        _listed("raters", raters),
-        chosen,
+    wanted = _wanted(
+        min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes, raters=raters
     )
+    wanted = dataclasses.replace(wanted, view=chosen)
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
@@ -3033,6 +3058,11 @@ def load(
     arguments = {"pieces": dealt.pieces or [_Piece(())], "reading": dealt.reading}
     rows = make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(split))
     return _with_length(rows, dealt.rows) if streaming and dealt.rows is not None else rows
+
+
+def _wanted(min_area: int | None, **listed: Sequence[str] | None) -> _Wanted:
+    asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
+    return _Wanted(min_area=min_area, **asked)
 
 
 class _Dealt(typing.NamedTuple):
@@ -3081,6 +3111,184 @@ def _sized_dataset() -> type:
 
     SizedDataset.__qualname__ = "SizedDataset"
     return SizedDataset
+
+
+@dataclass(frozen=True)
+class ShardPart:
+    """What is wanted of a shard.
+
+    Attributes:
+        path: Of the shard, below the root of the dataset; its parts are ``data``, modality, licence, source and name.
+        samples: Number of wanted samples.
+        masks: Number of their wanted masks.
+        bytes: Of their images and label maps, as stored.
+        cases: Number, within the part, of the first sample of each case, in order.
+        masks_before: Number of wanted masks before each of these samples.
+        labels: Class names of wanted masks, sorted.
+        submodalities: Sub-modalities of the shard, wanted or not, sorted.
+        digest: Sha256 of the keys and places of the wanted samples: other samples have another.
+    """
+
+    path: str
+    samples: int
+    masks: int
+    bytes: int
+    cases: tuple[int, ...]
+    masks_before: tuple[int, ...]
+    labels: tuple[str, ...]
+    submodalities: tuple[str, ...]
+    digest: str
+
+    @property
+    def split(self) -> str:
+        """The split of all its samples."""
+        return self.path.rsplit("/", 1)[-1].partition("-")[0]
+
+    @property
+    def modality(self) -> str:
+        """The modality of all its samples."""
+        return self.path.split("/")[_PARTS_OF_PATHS["modalities"]]
+
+    @property
+    def source(self) -> str:
+        """The source of all its samples."""
+        return self.path.split("/")[_PARTS_OF_PATHS["sources"]]
+
+    @property
+    def license(self) -> str:
+        """The licence of all its samples, in lower case."""
+        return self.path.split("/")[_PARTS_OF_PATHS["licenses"]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The wanted samples of a dataset, shard by shard: what programs use that are no training loop, see `select`.
+
+    Attributes:
+        name: The dataset, as the caller names it.
+        parts: Shards with wanted samples, in the order of their paths.
+        labels: Class name -> number of wanted samples that show it in a wanted mask.
+    """
+
+    name: str
+    parts: tuple[ShardPart, ...]
+    labels: Mapping[str, int]
+    _reading: _Reading = dataclasses.field(repr=False)
+    _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
+
+    def samples(
+        self, part: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[bytes, bytes, dict[str, Any]]]:
+        """Read wanted samples of a part: image and label map as PNG files, and the metadata with the wanted masks.
+
+        Args:
+            part: Number of the part.
+            start: Number of the first sample within the part.
+            stop: Number of the sample behind the last; None for all.
+
+        Raises:
+            DatasetError: As `load` while reading.
+        """
+        for sample in _samples(self._reading, self._shards[part], start, stop):
+            yield sample.image, sample.mask, sample.record
+
+    def read(self, path: str) -> bytes:
+        """A file of the dataset.
+
+        Args:
+            path: Below its root.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            DatasetError: It cannot be read.
+        """
+        return self._reading.place.read(path)
+
+
+def select(
+    path: str | Path,
+    config: str | None = None,
+    *,
+    splits: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    organs: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    min_area: int | None = None,
+    sources: Sequence[str] | None = None,
+    licenses: Sequence[str] | None = None,
+    submodalities: Sequence[str] | None = None,
+    planes: Sequence[str] | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Selection:
+    """Find the wanted samples of one split or several by their indexes; no sample is read yet.
+
+    Args:
+        path: See `load`, as all that is not here.
+        config: See `load`.
+        splits: Some of ``train``, ``validation`` and ``test``; default: all that the config has.
+        labels: See `load`.
+        organs: See `load`.
+        groups: See `load`.
+        min_area: See `load`.
+        sources: See `load`.
+        licenses: See `load`.
+        submodalities: See `load`.
+        planes: See `load`.
+        revision: See `load`.
+        token: See `load`.
+        storage_options: See `load`.
+
+    Raises:
+        DatasetError: There is no such dataset, config, split or filter value in any of the splits.
+    """
+    _check_numbers(min_area, None, None)
+    place = _place(path, revision, token, storage_options or {})
+    wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
+    known = [files["split"] for files in _config(place, config)["data_files"]]
+    asked = dict.fromkeys(_listed("splits", splits) or known)
+    found = sorted(
+        {path for split in asked for path in _paths(place, config, split, sources, licenses, modalities=None)}
+    )
+    shards = _of(place, found, sources, licenses)
+    reading = _Reading(place, wanted)
+    parts: list[ShardPart] = []
+
+    def seen() -> Iterator[_Chosen]:
+        for shard, chosen in zip(shards, _chosen_in(place, shards, wanted), strict=True):
+            parts.append(_part(shard.path, chosen))
+            yield chosen
+
+    survey = _survey_of(seen())
+    _refuse_what_nothing_has(reading, survey)
+    held = [(part, shard) for part, shard in zip(parts, shards, strict=True) if part.samples]
+    return Selection(
+        place.name,
+        tuple(part for part, _ in held),
+        dict(sorted(survey.labels.items())),
+        reading,
+        tuple(shard for _, shard in held),
+    )
+
+
+def _part(path: str, chosen: _Chosen) -> ShardPart:
+    cases = [key.split("--")[1:3] for key in chosen.keys]
+    firsts = [at for at, case in enumerate(cases) if at == 0 or case != cases[at - 1]]
+    before = np.concatenate([[0], np.cumsum(chosen.masks)])
+    digest = hashlib.sha256("\n".join(chosen.keys).encode())
+    digest.update(np.ascontiguousarray(chosen.places, "<i8").tobytes())
+    return ShardPart(
+        path,
+        len(chosen.keys),
+        int(before[-1]),
+        int(chosen.places[:, [1, 3]].sum()),
+        tuple(firsts),
+        tuple(before[firsts].tolist()),
+        tuple(sorted(chosen.labels)),
+        tuple(sorted(value for value in chosen.values["submodalities"] if value is not None)),
+        digest.hexdigest(),
+    )
 
 
 def interleave(
@@ -3227,6 +3435,19 @@ def _shards(
         DatasetError: There is no such config, split or value.
         _PartialDownloadError: The card promises what is not there.
     """
+    return _of(place, _paths(place, config, split, sources, licenses, modalities=modalities), sources, licenses)
+
+
+def _paths(
+    place: _Place,
+    config: str | None,
+    split: str,
+    sources: Sequence[str] | None,
+    licenses: Sequence[str] | None,
+    *,
+    modalities: Iterable[str] | None,
+) -> list[str]:
+    """The shards of a split in the order of their paths, of whatever source and licence: see `_shards`."""
     entry = _config(place, config)
     name, splits = entry["config_name"], [files["split"] for files in entry["data_files"]]
     if split not in splits:
@@ -3244,7 +3465,13 @@ def _shards(
         whole = [other for other, of_it in globs.items() if all(fnmatch.filter(found, glob) for glob in of_it)]
         promise = f"{place.name}: its card promises split {split!r} of config {name!r}"
         raise _PartialDownloadError(f"{promise}, but there is no {_advice(place, missing, whole)}")
-    for name, asked in (("sources", wanted), ("licenses", lower or None)):
+    return found
+
+
+def _of(place: _Place, found: list[str], sources: Sequence[str] | None, licenses: Sequence[str] | None) -> list[_Shard]:
+    """Those shards that are of the wanted sources and licences; each of these must be there."""
+    lower = [value.lower() for value in _listed("licenses", licenses) or ()]
+    for name, asked in (("sources", _listed("sources", sources)), ("licenses", lower or None)):
         if asked is not None:
             part = _PARTS_OF_PATHS[name]
             _refuse_unknown(name, asked, {path.split("/")[part] for path in found}, place.name)

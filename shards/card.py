@@ -17,6 +17,7 @@ from shards.license import is_shared, tiers
 from shards.paths import CARD
 from shards.plain_text import markdown
 from shards.receipt import Receipt, read_receipts
+from shards.repacked import repacked_section
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repo
     listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
     sections = [
         _introduction(receipts, listed, repository),
+        *repacked_section(receipts, sources),
         _modality_table(receipts),
         _license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
         _further(receipts, sources),

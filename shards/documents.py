@@ -12,9 +12,10 @@ from typing import Final
 
 from sa_med2d_20m import LABELS, SPLITS
 from shards.description import HASHED_RATIOS, SourceDescription
-from shards.license import UNPUBLISHED, refusal, terms
+from shards.license import refusal, spdx_page
 from shards.plain_text import link, markdown
 from shards.receipt import Receipt, lost_shares
+from shards.repacked import repacked_lines
 
 LICENSES: Final = "LICENSE.md"
 """The name that the Hub looks for."""
@@ -45,7 +46,7 @@ def _licenses(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDes
     for name, receipts in held.items():
         source, license_id = sources.get(name), receipts[0].license
         evidence = source.license_evidence if source else None
-        rows.append(f"| {name} | {_license(license_id)} | {markdown(evidence or 'nowhere')} |")
+        rows.append(f"| {name} | {license_link(license_id)} | {markdown(evidence or 'nowhere')} |")
         refused = refused_by(license_id, source)
         refusals += [f"- {name}: {markdown(refused)}"] if refused else []
     lines = [
@@ -67,10 +68,10 @@ def refused_by(license_id: str, source: SourceDescription | None) -> str | None:
     return refusal(license_id, evidence, access)
 
 
-def _license(license_id: str) -> str:
+def license_link(license_id: str) -> str:
     """A licence with a link to its text, where SPDX has it."""
-    has_text = license_id not in UNPUBLISHED and terms(license_id) is not None and "LicenseRef" not in license_id
-    return f"[{license_id}](https://spdx.org/licenses/{license_id}.html)" if has_text else markdown(license_id)
+    page = spdx_page(license_id)
+    return f"[{license_id}]({page})" if page else markdown(license_id)
 
 
 def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDescription]) -> str:
@@ -84,6 +85,7 @@ def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDesc
             lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
             lines += _annotates(source)
             lines += _own_split(source)
+            lines += repacked_lines(source)
     return "\n".join(lines) + "\n"
 
 

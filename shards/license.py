@@ -216,6 +216,17 @@ def tiers(license_id: str) -> tuple[str, ...]:
     return TIERS[:2] if row.share_alike else TIERS
 
 
+def spdx_page(license_id: str) -> str | None:
+    """Address of a licence's text; None where SPDX has none, or the table has no row.
+
+    >>> spdx_page("CC-BY-4.0"), spdx_page("unknown")
+    ('https://spdx.org/licenses/CC-BY-4.0.html', None)
+    """
+    if license_id in UNPUBLISHED or terms(license_id) is None or "LicenseRef" in license_id:
+        return None
+    return f"https://spdx.org/licenses/{license_id}.html"
+
+
 def is_shared(access: str) -> bool:
     """Whether the holders of a source give it to others.
 

@@ -20,6 +20,7 @@ ROOMS = (
     {"annotations", "sources"},
     {"cases", "fetch"},
     {"conversion", "layouts"},
+    {"release"},
     {"run"},
     {"commands"},
     {"command_line"},

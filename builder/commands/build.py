@@ -160,7 +160,7 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
 
     speaker = console()
     with BuildProgress(speaker) as progress:
-        chosen = _chosen(options)
+        chosen = chosen_options(options)
         executor = EXECUTORS[options.executor]().from_options(options, chosen)
         summary = build(recipes, raw, options.out, chosen, executor=executor, listener=progress)
     print_summary(results(quiet=options.json), speaker, summary)
@@ -169,7 +169,8 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
     return summary
 
 
-def _chosen(options: argparse.Namespace) -> Options:
+def chosen_options(options: argparse.Namespace) -> Options:
+    """What `add_build_options` was given."""
     return Options(
         workers=options.workers,
         shard_size=options.shard_size,

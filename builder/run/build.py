@@ -15,9 +15,9 @@ from builder.cases.discovery import Discovery
 from builder.cases.identifiers import identifier_key, write_table
 from builder.errors import CaseError, RecipeError
 from builder.run.batch import Batch, Outcome, batches_of
-from builder.run.contents import KnownContents
 from builder.run.executors import Executor
 from builder.run.options import Options
+from builder.run.origin import Contents, known_contents, repacked_of
 from builder.run.overlap import (
     OverlapHere,
     contradiction,
@@ -95,6 +95,13 @@ def build(
         WorkerLostError: See `builder.run.executors.Executor`.
     """
     plans = plan(recipes, raw, options, out, on_file=listener.indexed)
+    return build_planned(plans, out, options, executor=executor, listener=listener)
+
+
+def build_planned(
+    plans: Sequence[SourcePlan], out: Path, options: Options, *, executor: Executor, listener: Listener
+) -> Summary:
+    """Build sources that are planned; see `build`."""
     try:
         with locked(out, "build"):
             return _Build(plans, out, options, executor, listener).run()
@@ -193,10 +200,10 @@ class _Build:
     def run(self) -> Summary:
         """Resume, convert what is missing, and write what the folder says of it."""
         _remove_temporary(self.out)
-        contents = {}
+        contents: dict[str, Contents] = {}
         for planned in self.plans:
             name = planned.source.recipe.name
-            contents[name] = KnownContents.read(self.out, name, planned.source.root)
+            contents[name] = known_contents(self.out, planned.source)
             write_source(self.out, _describe(planned))
             write_plan(self.out, planned)
             if planned.pseudonyms:
@@ -233,7 +240,7 @@ class _Build:
             ),
         )
 
-    def _convert(self, resumption: Resumption, contents: Mapping[str, KnownContents]) -> dict[str, Receipt]:
+    def _convert(self, resumption: Resumption, contents: Mapping[str, Contents]) -> dict[str, Receipt]:
         """Convert what is missing, and write each shard when its cases are there; the receipts by stem."""
         batches: list[Batch] = []
         with UnfinishedShards(self.out) as shards:
@@ -270,6 +277,7 @@ def _describe(planned: SourcePlan) -> SourceDescription:
         classes=planned.source.classes.classes,
         split_ratios=(train, validation, test),
         split_seed=recipe.splits.seed,
+        repacked=repacked_of(planned.source),
     )
 
 

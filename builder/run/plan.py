@@ -137,7 +137,7 @@ def plan_source(
         by_split[case.split] += frames_of(case, source) if recipe.files.frames else [case]
     shards = []
     for split, cases in sorted(by_split.items()):
-        for number, chosen in enumerate(_cut(_tasks(cases, source), shard_size)):
+        for number, chosen in enumerate(cut(_tasks(cases, source), shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             shards.append(ShardPlan(shard, chosen))
     return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, replace(people, nameable=not hashed))
@@ -218,7 +218,7 @@ def settings_of(source: Source) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _cut(tasks: Iterator[CaseTask], shard_size: int) -> Iterator[tuple[CaseTask, ...]]:
+def cut(tasks: Iterator[CaseTask], shard_size: int) -> Iterator[tuple[CaseTask, ...]]:
     """Fill shards in order; a case larger than a shard has its own."""
     chosen: list[CaseTask] = []
     size = 0

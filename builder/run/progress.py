@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from builder.cases.identifiers import with_own_names
+from builder.release.repairs import REPAIRS
+from builder.release.source import ReleaseSource
 from builder.run.batch import Outcome
 from builder.run.build import Summary, unknown_classes
 from builder.run.overlap import overlap_sentence
@@ -86,6 +88,10 @@ class BuildProgress:
             else f"{task.completed:,.0f} of {plural(int(task.total), task.fields['noun'])}"
         )
         return f"building: {done}{left}{', ' if counts else ''}{counts}"
+
+    def listed(self, done: int, count: int) -> None:
+        """So many files of a release, of how many (0: not known), have been listed."""
+        self._bar.update(self._task, completed=done, total=count or None, noun="file", counts="listed")
 
     def indexed(self, done: int, count: int) -> None:
         """See `builder.run.build.Listener`."""
@@ -183,9 +189,11 @@ def _print_bad_masks(console: Console, plan: SourcePlan, summary: Summary, own: 
     """Name mask files that their cases were built without."""
     made = source_result(plan, summary)
     if made.bad_masks:
-        count = plural(len(made.bad_masks), "mask file")
+        imported = isinstance(plan.source, ReleaseSource)
+        count = plural(len(made.bad_masks), "file" if imported else "mask file")
+        by = ", which cannot be used" if imported else " by the gate bad_mask"
         console.print(
-            f"[yellow]{made.name}: {count} left out by the gate bad_mask[/], the receipts name each; "
+            f"[yellow]{made.name}: {count} left out{by}[/], the receipts name each; "
             "not_annotated of the images says which classes that may be",
             highlight=False,
         )
@@ -220,6 +228,9 @@ def _percent(share: float) -> str:
 def _print_flags(console: Console, plan: SourcePlan, summary: Summary) -> None:
     made = source_result(plan, summary)
     for gate, count in made.flagged.items():
+        if gate in REPAIRS:
+            console.print(f"{made.name}: repaired {count:,}: {REPAIRS[gate].what}", markup=False, highlight=False)
+            continue
         why = _MEANING.get(gate, "")
         console.print(f"[yellow]{made.name}:[/] the gate {gate} found {count:,} and kept them{why}", highlight=False)
 
