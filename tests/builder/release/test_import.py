@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from builder.cases.split import hashed_split
 from builder.command_line import main
@@ -253,6 +255,59 @@ def test_file_that_was_replaced_is_read_anew(
     ran = imported(sa_med2d, release, tmp_path / "out")
     assert "cases of other shards are converted already and kept" in ran.err or "finished already" in ran.err
     assert given_back(samples_of(tmp_path / "out").values())[name].sum() == 9 * 255
+
+
+def test_mask_that_falls_apart_is_kept_as_it_is(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    name = "ct_00--MSD_Liver--liver_0--x_0001"
+    two = box(1, 1, 9, 9) | box(20, 20, 9, 9)
+    files = {f"images/{name}.png": png(texture(1), rgb=True), f"masks/{name}--0001_000.png": png(two)}
+    imported(sa_med2d, write_tree(tmp_path, with_json(files)), tmp_path / "out")
+    assert np.array_equal(given_back(samples_of(tmp_path / "out").values())[f"masks/{name}--0001_000.png"], two)
+    assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
+    described = tmp_path / "out/build/sources/MSD_Liver.json"
+    described.write_text(json.dumps({**json.loads(described.read_text()), "repacked": None}))
+    ran = sa_med2d("verify", tmp_path / "out", "--deep")
+    assert (ran.code, "has 2 8-connected components, expected 1" in ran.err) == (1, True)
+
+
+def test_many_masks_that_overlap_go_to_layers(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    """300 masks of one class, each over a part of the one before: more than a layer can number, and all overlap."""
+    name = "ct_00--MSD_Liver--liver_0--x_0001"
+    files = {f"images/{name}.png": png(texture(1), rgb=True)}
+    files |= {f"masks/{name}--0001_{at:03d}.png": png(box(at % 35, at % 43, 5, 7)) for at in range(300)}
+    imported(sa_med2d, write_tree(tmp_path, with_json(files)), tmp_path / "out")
+    assert differing(given_back(samples_of(tmp_path / "out").values()), decoded(files)) == []
+    assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
+
+
+PICTURES = {
+    "16 bit": np.arange(2000, dtype=np.uint16).reshape(40, 50) * 30,
+    "grey": texture(3),
+    "colour": np.dstack([texture(1), texture(2), texture(3)]),
+    "opaque": np.dstack([texture(1), texture(2), texture(3), np.full((40, 50), 255, np.uint8)]),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_pictures_of_any_kind_keep_their_values(
+    sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, kind: str
+) -> None:
+    name, pixels = "dermoscopy_00--Nowhere--1--2d_none", PICTURES[kind]
+    files = {f"images/{name}.png": png(pixels), f"masks/{name}--0000_000.png": png(box(3, 3, 9, 9))}
+    imported(sa_med2d, write_tree(tmp_path, with_json(files)), tmp_path / "out")
+    stored = np.asarray(Image.open(io.BytesIO(samples_of(tmp_path / "out")[name]["png"])))
+    assert np.array_equal(stored, pixels[..., :3] if pixels.ndim == 3 else pixels)
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_masks_of_one_bit_and_with_a_palette(
+    sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, mode: str
+) -> None:
+    name, mask, file = "ct_00--MSD_Liver--liver_0--x_0001", box(3, 3, 9, 9), io.BytesIO()
+    Image.fromarray(mask).convert(mode).save(file, "PNG")
+    files = {f"images/{name}.png": png(texture(1), rgb=True), f"masks/{name}--0001_000.png": file.getvalue()}
+    imported(sa_med2d, write_tree(tmp_path, with_json(files)), tmp_path / "out")
+    assert np.array_equal(given_back(samples_of(tmp_path / "out").values())[f"masks/{name}--0001_000.png"], mask)
 
 
 def test_images_that_would_share_a_key_are_named(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
