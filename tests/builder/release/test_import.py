@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -280,7 +281,7 @@ def test_many_masks_that_overlap_go_to_layers(sa_med2d: Command, tmp_path: Path,
     assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
 
 
-PICTURES = {
+PICTURES: dict[str, npt.NDArray[Any]] = {
     "16 bit": np.arange(2000, dtype=np.uint16).reshape(40, 50) * 30,
     "grey": texture(3),
     "colour": np.dstack([texture(1), texture(2), texture(3)]),
