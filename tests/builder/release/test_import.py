@@ -28,6 +28,7 @@ from tests.support.release import (
     given_back,
     members_of,
     png,
+    sparse_split,
     texture,
     with_json,
     write_tree,
@@ -109,6 +110,16 @@ def test_split_zip_of_the_tool_that_made_the_release(
     assert len(list((tmp_path / "raw").iterdir())) > 5
     imported(sa_med2d, packed, tmp_path / "out", "--no-repairs")
     assert differing(given_back(samples_of(tmp_path / "out").values()), decoded(every)) == []
+
+
+def test_parts_of_the_size_of_the_releases(
+    sa_med2d: Command, files: Mapping[str, bytes], plain: Path, tmp_path: Path
+) -> None:
+    """30 GiB, nearly all of it a hole: addresses have more than 32 bit, and a member crosses the border."""
+    packed = sparse_split(tmp_path / "raw", files, 30 << 30)
+    assert packed.with_suffix(".z01").stat().st_size == 32_212_254_720
+    imported(sa_med2d, packed, tmp_path / "out", "--no-repairs")
+    assert tree(tmp_path / "out", "data") == tree(plain, "data")
 
 
 def test_metadata_says_what_names_say(plain: Path, samples_of: SamplesOf) -> None:
