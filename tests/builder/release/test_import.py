@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ from tests.support.release import (
     zip_bytes,
     zip_tool,
 )
+
+if TYPE_CHECKING:
+    from tests.support.object_store import Store
 
 Samples = dict[str, dict[str, bytes]]
 SamplesOf = Callable[[Path], Samples]
@@ -110,6 +113,14 @@ def test_split_zip_of_the_tool_that_made_the_release(
     assert len(list((tmp_path / "raw").iterdir())) > 5
     imported(sa_med2d, packed, tmp_path / "out", "--no-repairs")
     assert differing(given_back(samples_of(tmp_path / "out").values()), decoded(every)) == []
+
+
+def test_output_in_an_object_store(store: Store, sa_med2d: Command, unpacked: Path, plain: Path) -> None:
+    ran = sa_med2d("import", unpacked, "--out", store.url, "--workers", 2, "--no-repairs")
+    assert ran.code == 0, ran.err
+    assert store.tree("data", "index", "build/receipts") == tree(plain, "data", "index", "build/receipts")
+    again = sa_med2d("import", unpacked, "--out", store.url, "--workers", 1, "--no-repairs")
+    assert (again.code, "are finished already and kept" in again.err) == (0, True), again.err
 
 
 def test_parts_of_the_size_of_the_releases(

@@ -58,6 +58,8 @@ def test_mask_of_another_size(sa_med2d: Command, tmp_path: Path, samples_of: Sam
     files = picture(GOOD, m0001_000=box(1, 1, 9, 9), m0002_000=box(1, 1, 9, 9, of=(50, 40)))
     ran = run(sa_med2d, tmp_path, files)
     assert (ran.code, counted(ran, "dropped")) == (0, {"mask-size": 1})
+    said = json.loads(ran.out)
+    assert (said["files"], said["bytes"]) == (3, sum(map(len, files.values())))
     assert sorted(given_back(samples_of(tmp_path / "out").values())) == [
         f"images/{GOOD}.png",
         f"masks/{GOOD}--0001_000.png",
