@@ -100,7 +100,8 @@ def _run(options: argparse.Namespace) -> int:
     print_summary(results(quiet=options.json), speaker, summary)
     _print_faults(speaker, plan)
     if options.json:
-        print_json({**result_of(summary), "faults": list(plan.faults), "notes": plan.notes, "twins": plan.twins})
+        about = {"files": plan.files, "bytes": plan.bytes, "faults": list(plan.faults), "notes": plan.notes}
+        print_json({**result_of(summary), **about, "twins": plan.twins})
     code = code_of(sum(map(len, summary.quarantined.values())), built_cases(summary))
     return QUARANTINED if not code and _has_bad_files(summary, plan) else code
 

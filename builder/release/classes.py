@@ -24,12 +24,10 @@ class ReleaseClasses:
     Attributes:
         classes: Ordered by class id.
         unknown: Names that the vocabulary does not know -> near names in it.
-        nameless: Class ids of masks that the mapping does not have.
     """
 
     classes: tuple[SourceClass, ...]
     unknown: Mapping[str, tuple[str, ...]]
-    nameless: tuple[str, ...]
 
     def as_source_classes(self) -> SourceClasses:
         """As a build knows the classes of a source; numbers are by class id."""
@@ -78,8 +76,7 @@ def classes_of(
         vocabulary: The vocabulary.
         unions: Whether to record of what unions are made.
     """
-    nameless = tuple(sorted(set(used) - names.keys()))
-    every = {**names, **{class_id: f"class_{class_id}" for class_id in nameless}}
+    every = {**{class_id: f"class_{class_id}" for class_id in used}, **names}
     classes, unknown = [], {}
     for class_id, name in sorted(every.items()):
         parts = union_parts(name, every.values()) if unions else ()
@@ -90,7 +87,7 @@ def classes_of(
         labels = tuple(_label(part, vocabulary) for part in parts)
         label, phrase = (term.label, term.phrase) if term else (name, None)
         classes.append(SourceClass(class_id, label, organ, group, name, labels, phrase))
-    return ReleaseClasses(tuple(classes), unknown, nameless)
+    return ReleaseClasses(tuple(classes), unknown)
 
 
 def _label(name: str, vocabulary: Vocabulary) -> str:

@@ -100,22 +100,6 @@ def stem_of(path: str) -> str:
     return path.removeprefix(IMAGES).removesuffix(".png")
 
 
-def mask_path(image: str, naming: Naming, label: str, instance: int) -> str:
-    """The path of a mask of an image: the inverse of reading it.
-
-    Args:
-        image: Path of the image.
-        naming: How the release names files.
-        label: As in `FileName`.
-        instance: Likewise.
-
-    >>> mask_path("images/ct_00--CAD_PE--001--x_0125.png", "release", "0000", 2)
-    'masks/ct_00--CAD_PE--001--x_0125--0000_002.png'
-    """
-    between = "--" if naming == "release" else "_"
-    return f"{MASKS}{stem_of(image)}{between}{label}_{instance:03d}.png"
-
-
 def older_image(path: str, tag: str, source: str) -> FileName | None:
     """Read the name of an image in the older naming, which says neither modality nor source.
 

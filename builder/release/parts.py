@@ -102,7 +102,9 @@ class Parts:
 
 
 class PartsFile:
-    """Reads ranges of an archive, wherever in its parts they lie. Parts are opened when they are first read.
+    """Reads ranges of an archive, wherever in its parts they lie, for one thread.
+
+    Parts are opened when they are first read.
 
     Args:
         parts: The parts.
@@ -116,6 +118,9 @@ class PartsFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
@@ -159,13 +164,15 @@ class PartsFile:
 
 def _read_fully(handle: int, offset: int, size: int) -> bytes:
     """A range of a file, shorter only where the file ends."""
-    data = os.pread(handle, size, offset)
+    os.lseek(handle, offset, os.SEEK_SET)
+    data = os.read(handle, size)
     if len(data) == size:
         return data
-    found = [data]
-    while data and (done := sum(map(len, found))) < size:
-        data = os.pread(handle, size - done, offset + done)
+    found, left = [data], size - len(data)
+    while data and left:
+        data = os.read(handle, left)
         found.append(data)
+        left -= len(data)
     return b"".join(found)
 
 

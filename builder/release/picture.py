@@ -51,10 +51,6 @@ def has_grey_levels(pixels: npt.NDArray[Any]) -> bool:
     return low + 1 < high and cv2.countNonZero(cv2.inRange(flat, low + 1, high - 1)) > 0
 
 
-class MaskValuesError(UnreadableError):
-    """A mask holds other values than 0 and 255."""
-
-
 def read_mask(data: bytes, *, inverted: bool, any_value: bool) -> tuple[npt.NDArray[np.uint8], bool]:
     """Decode a mask.
 
@@ -67,8 +63,7 @@ def read_mask(data: bytes, *, inverted: bool, any_value: bool) -> tuple[npt.NDAr
         (H, W) of 0 and 255, and whether it was stored in another way.
 
     Raises:
-        MaskValuesError: It holds other values, and may not.
-        UnreadableError: It is no PNG, or damaged.
+        UnreadableError: It is no PNG, damaged, or holds other values and may not.
     """
     pixels = _decoded(data)
     plain = pixels if pixels.ndim == 2 else pixels[..., :3].max(axis=2)
@@ -76,7 +71,7 @@ def read_mask(data: bytes, *, inverted: bool, any_value: bool) -> tuple[npt.NDAr
     if repaired or int(cv2.sumElems(plain)[0]) != _FULL * cv2.countNonZero(plain):
         if not any_value:
             high = int(plain.max())
-            raise MaskValuesError(f"it is no mask of 0 and 255: its largest value is {high}, channels {pixels.ndim}")
+            raise UnreadableError(f"it is no mask of 0 and 255: its largest value is {high}, channels {pixels.ndim}")
         plain, repaired = np.where(plain != 0, np.uint8(_FULL), np.uint8(0)), True
     return (cv2.bitwise_not(plain) if inverted else plain), repaired  # type: ignore[return-value]
 

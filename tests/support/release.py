@@ -198,6 +198,59 @@ def zip_bytes(members: Iterable[Member], *, zip64: bool = False, part: int | Non
     return [bytes(stream[start : start + part]) for start in range(0, len(stream), part)]
 
 
+def sparse_split(folder: Path, files: Mapping[str, bytes], part: int) -> Path:
+    """A split zip64 of two parts, the first of any size, with nothing but a hole in the middle.
+
+    Of the files one half lies at its beginning; the first of the other half begins 50 bytes before its end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    members = [(f"{TOP}/{name}".encode(), data) for name, data in files.items()]
+    half, address, entries = len(members) // 2, 4, []
+    with (folder / ZIP).with_suffix(".z01").open("wb") as first, (folder / ZIP).open("wb") as last:
+        first.write(b"PK\x07\x08")
+        first.truncate(part)
+
+        def write(data: bytes) -> None:
+            nonlocal address
+            if address < part:
+                first.seek(address)
+                first.write(data[: part - address])
+            last.write(data[max(0, part - address) :])
+            address += len(data)
+
+        for number, (name, data) in enumerate(members):
+            address = part - 50 if number == half else address
+            disk, offset = divmod(address, part)
+            wide = struct.pack("<2H3QI", 1, 28, len(data), len(data), offset, disk)
+            head = (45, 0, 0, 0, 0, zlib.crc32(data))
+            entries.append(
+                struct.pack(
+                    "<4s6H3I5H2I",
+                    b"PK\x01\x02",
+                    45,
+                    *head,
+                    *(2**32 - 1,) * 2,
+                    len(name),
+                    32,
+                    0,
+                    2**16 - 1,
+                    0,
+                    0,
+                    2**32 - 1,
+                )
+                + name
+                + wide
+            )
+            write(struct.pack("<4s5H3I2H", b"PK\x03\x04", *head, len(data), len(data), len(name), 0) + name + data)
+        begin, directory, count = address - part, b"".join(entries), len(entries)
+        write(directory)
+        end = address - part
+        write(struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 1, 1, count, count, len(directory), begin))
+        write(struct.pack("<4sIQI", b"PK\x06\x07", 1, end, 2))
+        write(struct.pack("<4s4H2IH", b"PK\x05\x06", *(2**16 - 1,) * 4, *(2**32 - 1,) * 2, 0))
+    return folder / ZIP
+
+
 def members_of(files: Mapping[str, bytes], *, top: str = TOP) -> list[Member]:
     """The files of a release as members; every third is stored."""
     prefix = f"{top}/" if top else ""

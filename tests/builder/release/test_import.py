@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from builder.cases.split import hashed_split
 from builder.command_line import main
@@ -25,6 +28,7 @@ from tests.support.release import (
     given_back,
     members_of,
     png,
+    sparse_split,
     texture,
     with_json,
     write_tree,
@@ -32,6 +36,9 @@ from tests.support.release import (
     zip_bytes,
     zip_tool,
 )
+
+if TYPE_CHECKING:
+    from tests.support.object_store import Store
 
 Samples = dict[str, dict[str, bytes]]
 SamplesOf = Callable[[Path], Samples]
@@ -106,6 +113,24 @@ def test_split_zip_of_the_tool_that_made_the_release(
     assert len(list((tmp_path / "raw").iterdir())) > 5
     imported(sa_med2d, packed, tmp_path / "out", "--no-repairs")
     assert differing(given_back(samples_of(tmp_path / "out").values()), decoded(every)) == []
+
+
+def test_output_in_an_object_store(store: Store, sa_med2d: Command, unpacked: Path, plain: Path) -> None:
+    ran = sa_med2d("import", unpacked, "--out", store.url, "--workers", 2, "--no-repairs")
+    assert ran.code == 0, ran.err
+    assert store.tree("data", "index", "build/receipts") == tree(plain, "data", "index", "build/receipts")
+    again = sa_med2d("import", unpacked, "--out", store.url, "--workers", 1, "--no-repairs")
+    assert (again.code, "are finished already and kept" in again.err) == (0, True), again.err
+
+
+def test_parts_of_the_size_of_the_releases(
+    sa_med2d: Command, files: Mapping[str, bytes], plain: Path, tmp_path: Path
+) -> None:
+    """30 GiB, nearly all of it a hole: addresses have more than 32 bit, and a member crosses the border."""
+    packed = sparse_split(tmp_path / "raw", files, 30 << 30)
+    assert packed.with_suffix(".z01").stat().st_size == 32_212_254_720
+    imported(sa_med2d, packed, tmp_path / "out", "--no-repairs")
+    assert tree(tmp_path / "out", "data") == tree(plain, "data")
 
 
 def test_metadata_says_what_names_say(plain: Path, samples_of: SamplesOf) -> None:
@@ -253,6 +278,59 @@ def test_file_that_was_replaced_is_read_anew(
     ran = imported(sa_med2d, release, tmp_path / "out")
     assert "cases of other shards are converted already and kept" in ran.err or "finished already" in ran.err
     assert given_back(samples_of(tmp_path / "out").values())[name].sum() == 9 * 255
+
+
+def test_mask_that_falls_apart_is_kept_as_it_is(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    name = "ct_00--MSD_Liver--liver_0--x_0001"
+    two = box(1, 1, 9, 9) | box(20, 20, 9, 9)
+    files = {f"images/{name}.png": png(texture(1), rgb=True), f"masks/{name}--0001_000.png": png(two)}
+    imported(sa_med2d, write_tree(tmp_path, with_json(files)), tmp_path / "out")
+    assert np.array_equal(given_back(samples_of(tmp_path / "out").values())[f"masks/{name}--0001_000.png"], two)
+    assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
+    described = tmp_path / "out/build/sources/MSD_Liver.json"
+    described.write_text(json.dumps({**json.loads(described.read_text()), "repacked": None}))
+    ran = sa_med2d("verify", tmp_path / "out", "--deep")
+    assert (ran.code, "has 2 8-connected components, expected 1" in ran.err) == (1, True)
+
+
+def test_many_masks_that_overlap_go_to_layers(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    """300 masks of one class, each over a part of the one before: more than a layer can number, and all overlap."""
+    name = "ct_00--MSD_Liver--liver_0--x_0001"
+    files = {f"images/{name}.png": png(texture(1), rgb=True)}
+    files |= {f"masks/{name}--0001_{at:03d}.png": png(box(at % 35, at % 43, 5, 7)) for at in range(300)}
+    imported(sa_med2d, write_tree(tmp_path, with_json(files)), tmp_path / "out")
+    assert differing(given_back(samples_of(tmp_path / "out").values()), decoded(files)) == []
+    assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
+
+
+PICTURES: dict[str, npt.NDArray[Any]] = {
+    "16 bit": np.arange(2000, dtype=np.uint16).reshape(40, 50) * 30,
+    "grey": texture(3),
+    "colour": np.dstack([texture(1), texture(2), texture(3)]),
+    "opaque": np.dstack([texture(1), texture(2), texture(3), np.full((40, 50), 255, np.uint8)]),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_pictures_of_any_kind_keep_their_values(
+    sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, kind: str
+) -> None:
+    name, pixels = "dermoscopy_00--Nowhere--1--2d_none", PICTURES[kind]
+    files = {f"images/{name}.png": png(pixels), f"masks/{name}--0000_000.png": png(box(3, 3, 9, 9))}
+    imported(sa_med2d, write_tree(tmp_path, with_json(files)), tmp_path / "out")
+    stored = np.asarray(Image.open(io.BytesIO(samples_of(tmp_path / "out")[name]["png"])))
+    assert np.array_equal(stored, pixels[..., :3] if pixels.ndim == 3 else pixels)
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_masks_of_one_bit_and_with_a_palette(
+    sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, mode: str
+) -> None:
+    name, mask, file = "ct_00--MSD_Liver--liver_0--x_0001", box(3, 3, 9, 9), io.BytesIO()
+    Image.fromarray(mask).convert(mode).save(file, "PNG")
+    files = {f"images/{name}.png": png(texture(1), rgb=True), f"masks/{name}--0001_000.png": file.getvalue()}
+    imported(sa_med2d, write_tree(tmp_path, with_json(files)), tmp_path / "out")
+    assert np.array_equal(given_back(samples_of(tmp_path / "out").values())[f"masks/{name}--0001_000.png"], mask)
 
 
 def test_images_that_would_share_a_key_are_named(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def test_mask_of_another_size(sa_med2d: Command, tmp_path: Path, samples_of: Sam
     files = picture(GOOD, m0001_000=box(1, 1, 9, 9), m0002_000=box(1, 1, 9, 9, of=(50, 40)))
     ran = run(sa_med2d, tmp_path, files)
     assert (ran.code, counted(ran, "dropped")) == (0, {"mask-size": 1})
+    said = json.loads(ran.out)
+    assert (said["files"], said["bytes"]) == (3, sum(map(len, files.values())))
     assert sorted(given_back(samples_of(tmp_path / "out").values())) == [
         f"images/{GOOD}.png",
         f"masks/{GOOD}--0001_000.png",
@@ -191,6 +194,11 @@ def test_alike_slices_of_a_volume_are_no_twins(sa_med2d: Command, tmp_path: Path
         files |= picture(f"ct_00--MSD_Liver--liver_0--x_000{index}", 5, m0001_000=box(1, 1, 9, 9))
     ran = run(sa_med2d, tmp_path, files)
     assert (ran.code, json.loads(ran.out)["twins"], len(samples_of(tmp_path / "out"))) == (0, {"MSD_Liver": 0}, 2)
+
+
+def test_the_page_on_imports_has_a_row_for_each_repair() -> None:
+    page = (Path(__file__).parents[3] / "docs/import.md").read_text()
+    assert re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE) == list(REPAIRS)
 
 
 def test_each_repair_has_a_switch_and_a_line_in_the_help(sa_med2d: Command) -> None:
