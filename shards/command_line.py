@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import add_json, output_folder
 from shards.console import complain, console, plural, print_json, print_table, results, working
+from shards.report.commands import add_commands as add_report_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +38,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)
+    add_report_commands(commands)
 
 
 def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
