@@ -1,10 +1,10 @@
-"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw`` and ``status``."""
+"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw``, ``status``, reports."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,12 @@ from shards.report.commands import add_commands as add_report_commands
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from shards.description import SourceDescription
     from shards.hub.gate import Verdict
     from shards.hub.publish import Offer
     from shards.hub.status import SourceStatus
     from shards.paths import ShardId
+    from shards.receipt import Receipt
 
 DONE, FAILED = range(2)
 """Exit codes: done; failed, refused, held back, or something found wrong."""
@@ -38,7 +40,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)
-    add_report_commands(commands)
+    add_report_commands(commands, _known)
+
+
+def _known(out: Path) -> tuple[tuple[Receipt, ...], Mapping[str, SourceDescription]]:
+    from shards.hub.published import known_of  # noqa: PLC0415 - imported when it is called
+
+    return known_of(out)
 
 
 def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,21 +1,34 @@
-"""The commands that show what a set holds: ``stats``."""
+"""The commands that show what a set holds: ``stats`` and ``report``."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from shards.arguments import add_json, built_set
-from shards.console import print_json, print_table, results
+from shards.arguments import add_json, built_set, output_folder
+from shards.console import console, counting, plural, print_json, print_table, results, working
+
+if TYPE_CHECKING:
+    from shards.description import SourceDescription
+    from shards.receipt import Receipt
+
+    Known = Callable[[Path], tuple[Sequence[Receipt], Mapping[str, SourceDescription]]]
+    """Gives the receipts of a set, and its sources by name."""
 
 DONE: Final = 0
 EXTRA: Final = "publish"
 """The extra that ``stats`` needs."""
+FIGURES_EXTRA: Final = "report"
+"""The extra that ``report`` needs, for figures."""
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], known: Known) -> None:
     """Add the commands to a parser; each sets ``run``, a function of the options, and ``extra``."""
     _add_stats(commands)
+    _add_report(commands, known)
 
 
 def _add_set(command: argparse.ArgumentParser) -> None:
@@ -29,6 +42,53 @@ def _add_stats(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_set(command)
     add_json(command)
     command.set_defaults(run=_stats, extra=EXTRA)
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser], known: Known) -> None:
+    command = commands.add_parser(
+        "report",
+        help="statistics and figures of what a set holds",
+        description="Count a set in one pass over its index, and write statistics as JSON and Parquet, and figures as "
+        "SVG and PNG.",
+    )
+    _add_set(command)
+    command.add_argument(
+        "--to", type=partial(output_folder, write=True), metavar="FOLDER", help="where files go (default: OUT/report)"
+    )
+    command.set_defaults(run=partial(_report, known=known), extra=FIGURES_EXTRA)
+
+
+def _report(options: argparse.Namespace, known: Known) -> int:
+    import matplotlib as mpl  # noqa: F401, PLC0415 - before a long count, who lacks it is told so
+
+    from shards.report.files import write_report  # noqa: PLC0415
+    from shards.report.rows import rows_of  # noqa: PLC0415
+    from shards.report.summary import summarize  # noqa: PLC0415
+
+    folder = options.to if options.to is not None else _beside(options.out)
+    receipts, _ = known(options.out)
+    speaker = console()
+    with counting(speaker, "counting indexes") as count:
+        summary = summarize(rows_of(options.out), receipts, count)
+    with working(speaker, lambda: "drawing figures"):
+        files = write_report(folder, summary.statistics, summary.counted, summary.plots())
+    total = summary.statistics["total"]
+    said = f"{plural(total['images'], 'image')} with {plural(total['masks'], 'mask')}"
+    results().print(f"{said}: {plural(len(files), 'file')} in {folder}", markup=False, highlight=False, soft_wrap=True)
+    return DONE
+
+
+def _beside(out: Path) -> Path:
+    """Where the files of a report go that nobody names a folder for."""
+    from sa_med2d_20m import DatasetError  # noqa: PLC0415
+    from shards.paths import REPORT  # noqa: PLC0415
+    from shards.store import writable  # noqa: PLC0415
+
+    try:
+        writable(f"{out}")
+    except DatasetError:
+        raise DatasetError(f"{out}: a report is not written into a repository; name a folder with --to") from None
+    return out / REPORT
 
 
 def _stats(options: argparse.Namespace) -> int:
