@@ -38,11 +38,10 @@ class Quantity:
         """Values as they are counted."""
         if self.integral:
             return values
-        with np.errstate(divide="ignore"):
-            power = np.floor(np.log10(np.abs(values)))
+        power = np.floor(np.log10(np.where(values == 0, 1.0, np.abs(values))))
         # a tenth and its like have no exact float: the last rounding makes equal what differs in the last bit
         digits = np.round(values / 10.0 ** (power - _DIGITS + 1))
-        return np.where(values == 0, 0.0, np.round(digits * 10.0 ** (power - _DIGITS + 1), 15))
+        return np.asarray(np.round(digits * 10.0 ** (power - _DIGITS + 1), 15))
 
 
 _DIGITS: Final = 3
