@@ -112,6 +112,9 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="also this source, although it was withdrawn from there; repeatable",
     )
     command.add_argument("--dry-run", action="store_true", help="say what would go up and what is held back, no more")
+    command.add_argument(
+        "--no-figures", action="store_true", help="no figures in the card, which take some seconds to draw"
+    )
     command.set_defaults(run=_publish, extra=EXTRA)
 
 
@@ -233,6 +236,7 @@ def _publish(options: argparse.Namespace) -> int:
     from shards.hub.publish import offer, publish  # noqa: PLC0415
     from shards.hub.repository import Repository  # noqa: PLC0415
     from shards.hub.withdrawals import words_of  # noqa: PLC0415
+    from shards.report.card_figures import can_draw  # noqa: PLC0415
 
     speaker = console()
     choice = Choice(options.tier, tuple(options.modality), tuple(options.source))
@@ -246,6 +250,9 @@ def _publish(options: argparse.Namespace) -> int:
         speaker.print(f"a dry run asks nobody: what was withdrawn from {options.repository} before is listed too")
         return DONE
     repository = Repository(options.repository, options.revision)
+    figures = not options.no_figures and can_draw()
+    if not options.no_figures and not figures:
+        speaker.print("the card has no figures: they need the extra 'report' (pip install 'sa-med2d-20m[report]')")
     done = publish(
         options.out,
         offered,
@@ -255,6 +262,7 @@ def _publish(options: argparse.Namespace) -> int:
         tier=options.tier,
         again=options.again,
         asked=() if options.allowed_only else options.source,
+        figures=figures,
     )
     if done.left_out:
         speaker.print(words_of(done.left_out, options.repository), markup=False, highlight=False)
