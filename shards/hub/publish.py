@@ -288,9 +288,7 @@ def _batches(files: Iterable[JudgedFile]) -> Iterator[list[JudgedFile]]:
         yield batch
 
 
-def card_of(
-    manifests: Mapping[str, Manifest], repository: str, figures: Sequence[CardFigure] = ()
-) -> dict[str, bytes]:
+def card_of(manifests: Mapping[str, Manifest], repository: str, figures: Sequence[CardFigure] = ()) -> dict[str, bytes]:
     """The card of a repository that holds these sources, and the files that it refers to, by path."""
     held = [manifests[name] for name in sorted(manifests)]
     receipts = [receipt for manifest in held for receipt in manifest.receipts]
