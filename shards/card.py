@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -110,13 +110,34 @@ def write_card(out: Path, *, without: str | None = None) -> list[Config]:
     return folder_configs(receipts, sources)
 
 
-def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repository: str | None = None) -> str:
+@dataclass(frozen=True)
+class CardFigure:
+    """A picture that the card shows.
+
+    Attributes:
+        path: Of the file, below the card's folder.
+        title: What it shows.
+        alt: What is to be seen on it.
+    """
+
+    path: str
+    title: str
+    alt: str
+
+
+def card(
+    receipts: list[Receipt],
+    sources: Mapping[str, SourceDescription],
+    repository: str | None = None,
+    figures: Sequence[CardFigure] = (),
+) -> str:
     """The text of the card, which refers to `shards.documents`.
 
     Args:
         receipts: Of all shards that it is about.
         sources: What is known of their sources.
         repository: Its name on the Hub; None for a folder that is not published.
+        figures: Pictures of what they hold, which lie beside it.
     """
     listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
     sections = [
@@ -124,6 +145,7 @@ def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repo
         _modality_table(receipts),
         _license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
         _further(receipts, sources),
+        *([_figures(figures)] if figures else []),
         _limits(),
     ]
     if repository is not None:
@@ -168,6 +190,11 @@ def _license_table(receipts: list[Receipt], no_tier: str) -> str:
         tiers_of = ", ".join(tiers(name)) or no_tier
         lines.append(f"| {markdown(name)} | {tiers_of} | {count['images']:,} | {count['masks']:,} |")
     return "\n".join(lines) + "\n"
+
+
+def _figures(figures: Sequence[CardFigure]) -> str:
+    pictures = [f"### {markdown(one.title)}\n\n![{markdown(one.alt)}]({one.path})\n" for one in figures]
+    return "\n".join(["## Figures\n", *pictures])
 
 
 def _limits() -> str:

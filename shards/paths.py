@@ -14,11 +14,13 @@ __all__ = [
     "BUILD",
     "CARD",
     "DATA",
+    "FIGURES",
     "INDEX",
     "MANIFESTS",
     "PIECES",
     "PREVIOUS",
     "RECEIPTS",
+    "REPORT",
     "SOURCES",
     "TABLES",
     "ShardId",
@@ -35,6 +37,10 @@ MANIFESTS: Final = "sources"
 """In a repository: not below the index, which readers of Parquet take as a whole."""
 TABLES: Final = "tables"
 """The rows of all indexes together, for SQL."""
+REPORT: Final = "report"
+"""Statistics and figures of a folder, which stay there."""
+FIGURES: Final = "figures"
+"""In a report; and in a repository, those that its card shows."""
 PIECES: Final = f"{BUILD}/pieces"
 """Cases that are converted and not yet in a shard."""
 PREVIOUS: Final = f"{BUILD}/previous"

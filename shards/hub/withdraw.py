@@ -16,7 +16,7 @@ from shards.hub.publish import card_of, source_of
 from shards.hub.repository import Operation, RemoteFile, Repository
 from shards.hub.repository_tables import repository_tables
 from shards.hub.withdrawals import WITHDRAWN, remembered, withdrawn_from
-from shards.paths import TABLES
+from shards.paths import FIGURES, TABLES
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
         with tempfile.TemporaryDirectory(prefix="sa-med2d-") as folder:
             tables, no_tables = _tables(Path(folder), kept, repository, head)
             operations += [CommitOperationAdd(path, str(file)) for path, file in tables.items()]
-            gone = sorted(path for path in there if path.startswith(f"{TABLES}/") and path not in tables)
+            # figures show the source too; they are drawn again by the next publish, a take-down waits for nothing
+            made = (f"{TABLES}/", f"{FIGURES}/")
+            gone = sorted(path for path in there if path.startswith(made) and path not in tables)
             operations += [CommitOperationDelete(path) for path in gone]
             head = repository.commit(operations, f"Withdraw {source}", head)
     if purge:

@@ -35,16 +35,22 @@ TOKEN = "hf_ann_secret"  # noqa: S105 - of the tests' own Hub
 
 @dataclass
 class Publisher:
-    """Runs commands in processes of their own, with an empty home each."""
+    """Runs commands in processes of their own, with an empty home each.
+
+    Figures take seconds to draw, so only who looks at them has them in cards.
+    """
 
     hub: HubServer
     folder: Path
     runs: int = 0
+    figures: bool = False
 
     def start(
         self, *arguments: object, token: str | None = TOKEN, stdin: int = subprocess.DEVNULL
     ) -> subprocess.Popen[str]:
         self.runs += 1
+        if "publish" in arguments and not self.figures:
+            arguments = (*arguments, "--no-figures")
         home = self.folder / f"home-{self.runs}"
         return subprocess.Popen(
             [sys.executable, *map(str, arguments)],
@@ -1065,3 +1071,24 @@ def test_by_xet(by_xet: Publisher, out: Path) -> None:
     rows = by_xet.script(READ_BACK, token=None)[0]
     assert rows["all"] == keys_of(out, "--Share--", "--Magnet--")
     assert "ct-permissive" not in rows
+
+
+def test_the_card_shows_figures_of_all_that_is_there(publisher: Publisher, out: Path) -> None:
+    """They come with the card, change with what is published, and go when a source is withdrawn, which they name."""
+    pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
+    publisher.figures = True
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    first = publisher.git("rev-parse", "main:figures/modalities.png")
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    shown = re.findall(r"!\[[^]]+\]\((\S+)\)", publisher.git("show", "main:README.md"))
+    assert shown == [f"figures/{name}.png" for name in ("modalities", "organs", "classes", "longer_side", "mask_share")]
+    there = {path for path in publisher.tree() if path.startswith("figures/")}
+    assert there == {path.replace(".png", end) for path in shown for end in (".png", ".svg")}
+    assert publisher.git("rev-parse", "main:figures/modalities.png") != first
+    assert "mr 78 images" in publisher.git("show", "main:figures/modalities.svg")
+    count = publisher.commits()
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    assert publisher.commits() == count
+    assert publisher.run("withdraw", "Magnet", REPO)[0] == 0
+    assert [path for path in publisher.tree() if path.startswith("figures/")] == []
+    assert "figures/" not in publisher.git("show", "main:README.md")
