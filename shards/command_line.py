@@ -14,6 +14,7 @@ from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import add_json, output_folder
 from shards.console import complain, console, plural, print_json, print_table, results, working
 from shards.report.commands import add_commands as add_report_commands
+from shards.show.commands import add_commands as add_show_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +42,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_withdraw(commands)
     _add_status(commands)
     add_report_commands(commands, _known)
+    add_show_command(commands)
 
 
 def _known(out: Path) -> tuple[tuple[Receipt, ...], Mapping[str, SourceDescription]]:
