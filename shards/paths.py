@@ -18,6 +18,7 @@ __all__ = [
     "INDEX",
     "MANIFESTS",
     "PIECES",
+    "PREVIEWS",
     "PREVIOUS",
     "RECEIPTS",
     "REPORT",
@@ -43,6 +44,8 @@ FIGURES: Final = "figures"
 """In a report; and in a repository, those that its card shows."""
 PIECES: Final = f"{BUILD}/pieces"
 """Cases that are converted and not yet in a shard."""
+PREVIEWS: Final = f"{BUILD}/previews"
+"""A contact sheet of each source, for whoever builds."""
 PREVIOUS: Final = f"{BUILD}/previous"
 """Shards of an earlier build that cases are taken from."""
 _STEM = re.compile(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_png, split_layers
+from shards.show.overlay import eight_bit
 from shards.store import parts_of
 
 _SIZES: Final = ((512, 82), (512, 65), (512, 45), (384, 45), (256, 45))
@@ -69,20 +70,11 @@ def _picture(out: Path, row: Mapping[str, Any]) -> Picture:
         raise DatasetError(f"{where}: cannot be shown: {error}; 'sa-med2d verify' says what is wrong") from None
     if pixels.shape[:2] != layers.shape[1:]:
         raise DatasetError(f"{where}: cannot be shown: its image and its label map have other sizes")
-    return _small(record, _eight_bit(pixels), np.asarray(layers))
+    return _small(record, eight_bit(pixels), np.asarray(layers))
 
 
 def _member(out: Path, row: Mapping[str, Any], name: str) -> bytes:
     return b"".join(parts_of(out / row["shard"], row[f"{name}_offset"], row[f"{name}_size"]))
-
-
-def _eight_bit(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Pixels to look at: those of 16 bit between their first and last hundredth."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    low, high = np.percentile(pixels, (1, 99))
-    scaled = (pixels.astype(np.float32) - low) / max(high - low, 1) * 255
-    return np.clip(scaled.round(), 0, 255).astype(np.uint8)
 
 
 def _small(record: Mapping[str, Any], pixels: npt.NDArray[np.uint8], layers: npt.NDArray[Any]) -> Picture:

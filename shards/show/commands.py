@@ -13,8 +13,7 @@ from shards.arguments import built_set, positive
 from shards.console import complain, console, results
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from shards.show.shown import Shown
 
 DONE, USAGE = 0, 2
 EXTRA: Final = "publish"
@@ -54,7 +53,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.terminal:
         from shards.show.terminal import drawn  # noqa: PLC0415 - imported when it is called, here and below
 
-        for text in drawn(_picture(options), os.environ):
+        shown = _shown(options)
+        for text in drawn(shown.bare(), shown.legend, os.environ):
             sys.stdout.write(text)
         return DONE
     from shards.atomic import write_atomic  # noqa: PLC0415
@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     from shards.show.sheet import png  # noqa: PLC0415
 
     path = options.to or Path(f"{options.key or escape(options.case)}.png")
-    write_atomic(path, png(_picture(options)))
+    write_atomic(path, png(_shown(options).page()))
     results().print(str(path), markup=False, highlight=False, soft_wrap=True)
     if options.open:
         webbrowser.open(path.resolve().as_uri())
@@ -84,12 +84,12 @@ def _fault(options: argparse.Namespace) -> str | None:
     return None
 
 
-def _picture(options: argparse.Namespace) -> npt.NDArray[np.uint8]:
+def _shown(options: argparse.Namespace) -> Shown:
     from shards.show.find import row_of, rows_of_case  # noqa: PLC0415
     from shards.show.sample import read_sample  # noqa: PLC0415
-    from shards.show.volume import contact_sheet, picture_of  # noqa: PLC0415
+    from shards.show.shown import one, slices_of  # noqa: PLC0415
 
     if options.key is not None:
-        return picture_of(read_sample(options.out, row_of(options.out, options.key)))
+        return one(read_sample(options.out, row_of(options.out, options.key)))
     rows = rows_of_case(options.out, options.case, options.source, options.plane, options.submodality)
-    return contact_sheet(options.out, rows, options.slices or _SLICES)
+    return slices_of(options.out, rows, options.slices or _SLICES)

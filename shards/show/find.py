@@ -75,7 +75,8 @@ def _only(rows: Sequence[Row], column: str, value: str | None, case: str) -> lis
     """The rows of one value of a column: the one asked for, or that of most rows."""
     counts = Counter(row[column] for row in rows)
     if column == "source" and value is None and len(counts) > 1:
-        raise DatasetError(f"case {case!r} stands in several sources; add --source with one of {', '.join(sorted(counts))}")
+        names = ", ".join(sorted(counts))
+        raise DatasetError(f"case {case!r} stands in several sources; add --source with one of {names}")
     if value is not None and value not in counts:
         raise DatasetError(f"case {case!r} has no {column} {value!r}; it has {', '.join(map(str, sorted(counts)))}")
     chosen = value if value is not None else min(counts, key=lambda one: (-counts[one], str(one)))

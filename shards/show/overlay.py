@@ -24,7 +24,7 @@ _PALETTE: Final = (
     (204, 121, 167),
 )
 _GOLDEN: Final = 0.618034
-"""Hues at steps of the golden section of the circle stay apart, however many there are."""
+"""Hues at steps of the golden section of the circle stay apart, however many there are. Pale and full take turns."""
 
 Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -45,7 +45,7 @@ def colors_of(labels: Iterable[str]) -> dict[str, Color]:
 def _color(at: int) -> Color:
     if at < len(_PALETTE):
         return _PALETTE[at]
-    red, green, blue = colorsys.hsv_to_rgb((at * _GOLDEN) % 1, 0.65, 0.95)
+    red, green, blue = colorsys.hsv_to_rgb((at * _GOLDEN) % 1, (0.45, 0.95)[at % 2], 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
@@ -62,7 +62,7 @@ def eight_bit(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return pixels
     low, high = np.percentile(pixels, (1, 99))
     scaled = (pixels.astype(np.float32) - low) / max(high - low, 1) * 255
-    return np.clip(scaled.round(), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(scaled.round(), 0, 255), dtype=np.uint8)
 
 
 def overlay(
@@ -93,7 +93,7 @@ def overlay(
     outlines = np.zeros((height, width, 3), np.uint8)
     for mask, label in zip(masks, labels, strict=True):
         inside = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        painted[inside > 0] = painted[inside > 0] * (1 - OPACITY) + np.float32(colors[label]) * OPACITY
+        painted[inside > 0] = painted[inside > 0] * (1 - OPACITY) + np.asarray(colors[label], np.float32) * OPACITY
         outlines[_outline(inside)] = colors[label]
     drawn = outlines.any(axis=2)
     painted[drawn] = outlines[drawn]

@@ -15,7 +15,7 @@ from shards.report.rows import batches
 from shards.show.find import rows_of_source
 from shards.show.sample import read_sample
 from shards.show.sheet import png
-from shards.show.volume import sheet_of
+from shards.show.shown import several
 
 _SAMPLES: Final = 36
 
@@ -46,6 +46,7 @@ def preview(out: Path, source: str) -> npt.NDArray[np.uint8]:
         chooser.add(rows)
         count += rows.num_rows
     chosen = [row for entry in chooser.chosen() for row in entry.rows]
-    chosen.sort(key=lambda row: (row["case"], row["plane"], row["submodality"], row["index"] or 0))
+    chosen.sort(key=lambda row: (row["case"], row["submodality"], row["axis"], row["index"] or 0))
     captions = [f"{row['case']} {row['key'].rsplit('--', 1)[1]}" for row in chosen]
-    return sheet_of(f"{source}: {len(chosen)} of {count:,}", [read_sample(out, row) for row in chosen], captions)
+    samples = [read_sample(out, row) for row in chosen]
+    return several(f"{source}: {len(chosen)} of {count:,}", samples, captions).page()

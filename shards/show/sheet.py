@@ -38,7 +38,9 @@ class Tile:
     caption: str
 
 
-def sheet(title: str, tiles: Sequence[Tile], legend: Mapping[str, Color], side: int, columns: int) -> npt.NDArray[np.uint8]:
+def sheet(
+    title: str, tiles: Sequence[Tile], legend: Mapping[str, Color], side: int, columns: int
+) -> npt.NDArray[np.uint8]:
     """Set out pictures in rows.
 
     Args:

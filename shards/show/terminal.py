@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shards.plain_text import visible
+from shards.show.overlay import Color
 from shards.show.sheet import png
 
 _CHUNK: Final = 4096
@@ -19,13 +21,15 @@ _HALF: Final = "▀"
 """Two pixels, one above the other: the upper in the colour of the text, the lower in that of the background."""
 
 
-def drawn(picture: npt.NDArray[np.uint8], environment: Mapping[str, str]) -> Iterator[str]:
-    """What is written to a terminal so that it shows a picture.
+def drawn(picture: npt.NDArray[np.uint8], legend: Mapping[str, Color], environment: Mapping[str, str]) -> Iterator[str]:
+    """What is written to a terminal so that it shows a picture, and its legend as text.
 
-    kitty and Ghostty have a protocol of kitty's, iTerm2 and WezTerm one of iTerm2's; others get half blocks in 24 bit colour.
+    kitty and Ghostty have a protocol of kitty's, iTerm2 and WezTerm one of iTerm2's. Others get half blocks in 24 bit
+    colour.
 
     Args:
         picture: (H, W, 3) uint8, RGB.
+        legend: Name and colour of each class.
         environment: Variables by which a terminal says what it is.
     """
     program = environment.get("TERM_PROGRAM", "")
@@ -36,7 +40,9 @@ def drawn(picture: npt.NDArray[np.uint8], environment: Mapping[str, str]) -> Ite
         yield f"\x1b]1337;File=inline=1:{data}\x07\n"
     else:
         columns, lines = shutil.get_terminal_size()
-        yield from _half_blocks(picture, columns, max(lines - 2, 1))
+        yield from _half_blocks(picture, columns, max(lines - 2 - len(legend), lines // 2))
+    for name, (red, green, blue) in legend.items():
+        yield f"\x1b[38;2;{red};{green};{blue}m■\x1b[0m {visible(name)}\n"
 
 
 def _kitty(data: bytes) -> Iterator[str]:
