@@ -89,17 +89,19 @@ class Chooser:
         for row in self._by_class.table().to_pylist():
             candidates[row["label"]].append(row)
         rare_first = sorted(candidates, key=lambda label: (self._counts[label], label))
-        of_source, of_plane = Counter[str](), Counter[tuple[str, str]]()
+        of_source, of_case, of_plane = Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         found: list[Mapping[str, Any]] = []
 
         def use(row: Mapping[str, Any]) -> None:
             found.append(row)
             taken.add(row["key"])
             of_source[row["source"]] += 1
+            of_case[row["source"], row["case"]] += 1
             of_plane[row["source"], row["plane"]] += 1
 
-        def order(row: Mapping[str, Any]) -> tuple[int, int, int]:
-            return of_source[row["source"]], of_plane[row["source"], row["plane"]], row["rank"]
+        def order(row: Mapping[str, Any]) -> tuple[int, ...]:
+            case, plane = of_case[row["source"], row["case"]], of_plane[row["source"], row["plane"]]
+            return of_source[row["source"]], case, plane, row["rank"]
 
         while len(found) < room:
             before = len(found)

@@ -76,6 +76,7 @@ async function paint(canvas, number, only) {
   canvas.height = height;
   canvas.getContext("2d").putImageData(pixels, 0, 0);
   canvas.dataset.frame = number;
+  canvas.dataset.kind = outlines ? "outlines" : "fills";
   canvas.dataset.only = only === null ? "" : labels[only][0];
 }
 
@@ -248,6 +249,13 @@ function link(address, text) {
   return made;
 }
 
+/* A value of the metadata in words; fractions without the digits that say nothing. */
+function inWords(value) {
+  if (Array.isArray(value)) return value.map(inWords).join(", ");
+  if (value && typeof value === "object") return Object.entries(value).map(([key, one]) => `${key} ${inWords(one)}`).join(", ");
+  return typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(6))) : String(value);
+}
+
 function about(frame) {
   const source = sources[frame.about.source] || {}, rows = [];
   const add = (name, ...content) => {
@@ -262,7 +270,7 @@ function about(frame) {
   if (source.citation) add("cite", source.citation);
   for (const [name, value] of Object.entries(frame.about)) {
     if (name === "license" || value === null || (Array.isArray(value) && !value.length)) continue;
-    add(name, typeof value === "object" && !Array.isArray(value) ? Object.entries(value).map(([key, one]) => `${key} ${one}`).join(", ") : Array.isArray(value) ? value.join(", ") : String(value));
+    add(name, inWords(value));
   }
   if (frame.width !== frame.about.width) add("shown at", `${frame.height} × ${frame.width}`);
   $("about").replaceChildren(...rows);
@@ -293,6 +301,7 @@ function byHash() {
 /* --- tools and keys ---------------------------------------------------------------------------------------------- */
 
 function repaint() {
+  document.body.classList.toggle("outlined", $("outlines").checked);
   for (const button of tiles) {
     const canvas = button.dataset.shown && button.querySelector("canvas");
     if (canvas) paint(canvas, middle(Number(button.dataset.item)), null);
