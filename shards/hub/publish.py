@@ -293,7 +293,11 @@ def card_of(manifests: Mapping[str, Manifest], repository: str, figures: Sequenc
     held = [manifests[name] for name in sorted(manifests)]
     receipts = [receipt for manifest in held for receipt in manifest.receipts]
     sources = {manifest.source.name: manifest.source for manifest in held}
-    return {**documents(receipts, sources), CARD: card(receipts, sources, repository, figures).encode()}
+    return {
+        **documents(receipts, sources),
+        CROISSANT: croissant(receipts, sources, configs(receipts), repository),
+        CARD: card(receipts, sources, repository, figures).encode(),
+    }
 
 
 def source_of(path: str) -> str | None:
