@@ -1,4 +1,4 @@
-"""``croissant.json`` of a repository: what it holds in the vocabulary of MLCommons Croissant, with responsible-AI fields.
+"""``croissant.json`` of a repository: what it holds, in the vocabulary of MLCommons Croissant.
 
 Croissant 1.0 (https://docs.mlcommons.org/croissant/docs/croissant-spec.html) and its extension for responsible AI
 (https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html). A config is a record set over the index of its
@@ -68,25 +68,25 @@ _CONTEXT: Final = {
 _REPOSITORY: Final = "repository"
 _TYPES: Final = {"string": "sc:Text", "int64": "sc:Integer", "float64": "sc:Float", "bool": "sc:Boolean"}
 _RESPONSIBLE: Final = {
-    "rai:dataCollection": "Public medical segmentation datasets, as their authors published them; SOURCES.md names each "
-    "with how to cite it.",
+    "rai:dataCollection": "Public medical segmentation datasets, as their authors published them; SOURCES.md names "
+    "each with how to cite it.",
     "rai:dataPreprocessingProtocol": [
         "Volumes are brought to LPS axes without resampling and cut into slices along three axes; each slice is scaled "
         "to 8 bit as its metadata says (intensity); masks are split into 8-connected objects.",
         "Slices whose shorter edge is less than half the longer one, slices of one value, slices without a mask and "
         "objects below the area rule are left out; what was left out is counted in the metadata and in SOURCES.md.",
     ],
-    "rai:dataAnnotationProtocol": "The sources' own: drawn by experts in some, by models in others. A class that a source "
-    "does not annotate is not marked where it is visible.",
+    "rai:dataAnnotationProtocol": "The sources' own: drawn by experts in some, by models in others. A class that a "
+    "source does not annotate is not marked where it is visible.",
     "rai:dataLimitations": [
         "Not for clinical use.",
         "Sources share patients with one another where SOURCES.md or the builder's list of overlaps says so.",
         "Spacing is unknown for pictures and where a source does not say it.",
     ],
-    "rai:dataBiases": "Modalities, organs and classes are far from balanced, and most images are slices of CT and MR; age, "
-    "sex and origin of patients are as unknown as in the sources.",
-    "rai:personalSensitiveInformation": "Images of patients whom the sources de-identified. Names of patients, where a "
-    "source gives them in DICOM, are replaced by keyed hashes; no other attribute that could name a person is copied. "
+    "rai:dataBiases": "Modalities, organs and classes are far from balanced, and most images are slices of CT and MR; "
+    "age, sex and origin of patients are as unknown as in the sources.",
+    "rai:personalSensitiveInformation": "Images of patients whom the sources de-identified. Patient identifiers of "
+    "DICOM are replaced by keyed hashes, and no attribute that could name a person is copied. "
     "Pixels are not searched for burned-in text or for faces.",
     "rai:dataUseCases": "Training and evaluation of medical image segmentation.",
     "rai:dataReleaseMaintenancePlan": "A source is withdrawn as a whole when whoever holds rights in it asks for that.",
@@ -192,7 +192,9 @@ def _record_set(config: Config) -> dict[str, Any]:
     }
 
 
-def _fields(parent: str, files: str, described: Mapping[str, Any], column: str | None = None) -> Iterable[dict[str, Any]]:
+def _fields(
+    parent: str, files: str, described: Mapping[str, Any], column: str | None = None
+) -> Iterable[dict[str, Any]]:
     """The fields of a record, and those within a column that holds records."""
     for name, kind in described.items():
         known = f"{parent}/{name}"

@@ -19,6 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 from sa_med2d_20m import TIERS, DatasetError
 from shards.card import CardFigure, card, configs
+from shards.croissant import CROISSANT, croissant
 from shards.documents import documents
 from shards.hub.content import Content, JudgedFile, size_of
 from shards.hub.errors import PublishError

@@ -184,7 +184,7 @@ def by_xet(tmp_path: Path) -> Iterator[Publisher]:
         yield Publisher(hub, tmp_path)
 
 
-CARD = {"README.md", "LICENSE.md", "SOURCES.md", "CLASSES.md", "id2label.json"}
+CARD = {"README.md", "LICENSE.md", "SOURCES.md", "CLASSES.md", "id2label.json", "croissant.json"}
 """The card, and the files that it refers to."""
 
 
@@ -1121,3 +1121,50 @@ def test_the_card_shows_figures_of_all_that_is_there(publisher: Publisher, out: 
     assert publisher.run("withdraw", "Magnet", REPO)[0] == 0
     assert [path for path in publisher.tree() if path.startswith("figures/")] == []
     assert "figures/" not in publisher.git("show", "main:README.md")
+
+
+def test_croissant_describes_every_config(publisher: Publisher, out: Path) -> None:
+    """By its own library: valid, and its records are what the metadata in the shards say."""
+    mlcroissant = pytest.importorskip("mlcroissant")
+    assert publisher.run("publish", out, REPO)[0] == 0
+    dataset = mlcroissant.Dataset(
+        jsonld=json.loads(publisher.git("show", "main:croissant.json")), mapping={"repository": out}
+    )
+    # commits and tags of the repository are its dates and versions; here they would change with nothing else
+    absent = ("datePublished", "version")
+    assert list(dataset.metadata.issues.errors) == []
+    assert all(any(name in warning for name in absent) for warning in dataset.metadata.issues.warnings)
+    records = {
+        record["key"]: record for record in (json.loads(data) for name, data in members(out) if name.endswith(".json"))
+    }
+    of_configs = {"ct-commercial": keys_of(out, "--Free--", "--Share--"), "mr": keys_of(out, "--Magnet--")}
+    assert {one.name for one in dataset.metadata.record_sets} == set(
+        re.findall(r"config_name: (\S+)", publisher.git("show", "main:README.md"))
+    )
+    for config, keys in of_configs.items():
+        found = [_plain(record, f"{config}/") for record in dataset.records(config)]
+        assert sorted(record["key"] for record in found) == sorted(keys)
+        for record in found:
+            known = records[record["key"]]
+            assert {name: record[name] for name in known if name in _COMPARED} == {
+                name: value for name, value in known.items() if name in _COMPARED
+            }
+            assert [mask["label"] for mask in record["masks"]] == [mask["label"] for mask in known["masks"]]
+    based = json.loads(publisher.git("show", "main:croissant.json"))["isBasedOn"]
+    assert {one["alternateName"]: one["license"] for one in based} == {
+        "Free": "https://spdx.org/licenses/CC-BY-4.0.html",
+        "Magnet": "https://spdx.org/licenses/CC-BY-NC-4.0.html",
+        "Share": "https://spdx.org/licenses/CC-BY-SA-4.0.html",
+    }
+
+
+_COMPARED = ("source", "modality", "license", "patient", "split", "plane", "index", "height", "width", "spacing")
+
+
+def _plain(value: Any, prefix: str) -> Any:
+    """A record of Croissant with the names of its fields alone, and texts for bytes."""
+    if isinstance(value, dict):
+        return {name.rsplit("/", 1)[-1]: _plain(item, prefix) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, prefix) for item in value]
+    return value.decode() if isinstance(value, bytes) else value
