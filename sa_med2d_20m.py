@@ -900,15 +900,23 @@ class _Place:
         """What asks for patience: all repositories of the Hub do it together."""
         return "hf" if self.protocol == "hf" else self.root
 
+    @property
+    def environment(self) -> int:
+        """What may change where a server is and whom it lets in; what is kept of it is kept for this alone."""
+        return 0 if self.local else _environment()
+
     def patiently(self, read: Callable[[], _Read], below: str) -> _Read:
         """See `_patiently`."""
         return _patiently(
-            read, f"{self.name}: {below}", patience=_patience(self.server), secrets=_secrets(self.options)
+            read,
+            f"{self.name}: {below}",
+            patience=_patience(self.server, self.environment),
+            secrets=_secrets(self.options),
         )
 
     def file_system(self) -> Any:
-        """The file system; one for each process, as connections do not survive a fork."""
-        return _file_system(self.protocol, self.options, os.getpid())
+        """The file system; one for each process, as connections do not survive a fork, and for each environment."""
+        return _file_system(self.protocol, self.options, os.getpid(), self.environment)
 
     def path(self, below: str) -> str:
         """Path of a file below the root, as the file system wants it."""
@@ -960,8 +968,16 @@ def _from_hub(place: _Place, below: str, span: _Span | None = None) -> bytes:
     return data if span is None or response.status_code == 206 else data[span.start : span.end]
 
 
+def _environment() -> int:
+    """Hash of the variables of the environment, which clients take endpoints, credentials and proxies from.
+
+    All of them count: each client has its own, and reads them once, when it is made.
+    """
+    return hash(frozenset(os.environ.items()))
+
+
 @functools.lru_cache(maxsize=16)
-def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int) -> Any:
+def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int, _environment: int) -> Any:
     import fsspec  # noqa: PLC0415 - comes with datasets; plain webdataset users need it not
 
     return fsspec.filesystem(protocol, skip_instance_cache=True, **dict(options))
@@ -1003,7 +1019,7 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
             lambda: api.dataset_info(repository, revision=revision),
             repository,
             known=(errors.HfHubHTTPError,),
-            patience=_patience("hf"),
+            patience=_patience("hf", _environment()),
             secrets=secrets,
         )
     except errors.GatedRepoError:
@@ -1053,7 +1069,7 @@ _QUIET: Final = 10.0
 
 
 @functools.lru_cache(maxsize=64)
-def _patience(_server: str) -> _Patience:
+def _patience(_server: str, _environment: int) -> _Patience:
     return _Patience()
 
 
@@ -1445,7 +1461,7 @@ class _Chosen:
 
 
 @functools.lru_cache(maxsize=8)
-def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str) -> _Chosen:
+def _chosen(place: _Place, shard: str, wanted: _Wanted, _stamp: str, _environment: int) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.compute as pc  # noqa: PLC0415
@@ -1624,7 +1640,8 @@ def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey
     held: dict[str, set[str]] = collections.defaultdict(set)
     counts, labels, masks, largest = [], collections.Counter[str](), 0, 0
     with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
-        for found in threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp), shards):
+        environment = place.environment
+        for found in threads.map(lambda shard: _chosen(place, shard.path, wanted, shard.stamp, environment), shards):
             counts.append(len(found.keys))
             labels += found.labels
             masks += found.masks
@@ -2076,7 +2093,7 @@ def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
 
 def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> Iterator[_Sample]:
     """Image, label map and metadata of the wanted samples of a shard."""
-    found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp)
+    found = _chosen(reading.place, shard.path, reading.wanted, shard.stamp, reading.place.environment)
     places, spans = found.places[start:stop], _spans(found.places[start:stop])
     after = _spans(found.places[stop:][:_PIECE]) if found.ahead.follows(start, stop) else []
     datas = _read_spans(reading.place, shard.path, spans, after, found.ahead)

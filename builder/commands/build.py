@@ -133,29 +133,16 @@ def _size(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return exit_code(run_build(_load_all(options.recipes), options.raw, options))
+    from builder.sources.load import load_all, load_recipe  # noqa: PLC0415 - imported when it is called, here and below
+
+    return exit_code(run_build(load_all(options.recipes, load_recipe), options.raw, options))
 
 
 def exit_code(summary: Summary) -> int:
     """The exit code of a build."""
-    from builder.run.progress import built_cases  # noqa: PLC0415 - imported when it is called, here and below
+    from builder.run.progress import built_cases  # noqa: PLC0415
 
     return code_of(sum(map(len, summary.quarantined.values())), built_cases(summary))
-
-
-def _load_all(references: Sequence[str]) -> list[Recipe]:
-    from builder.errors import RecipeError  # noqa: PLC0415
-    from builder.sources.load import load_recipe  # noqa: PLC0415
-
-    recipes, problems = [], []
-    for reference in references:
-        try:
-            recipes.append(load_recipe(reference))
-        except RecipeError as error:
-            problems += error.problems
-    if problems:
-        raise RecipeError(problems)
-    return recipes
 
 
 def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace) -> Summary:
