@@ -197,7 +197,7 @@ class _Volumes:
 
     def chosen(self, count: int) -> list[Entry]:
         """The volumes of some sources, each by slices that lie evenly."""
-        found = []
+        found: list[Entry] = []
         for _, parts in sorted(self._held.values(), key=lambda held: held[0]):
             rows = pa.concat_tables(parts).sort_by("index").to_pylist()
             if len(rows) >= _FEWEST_SLICES and len(found) < count:

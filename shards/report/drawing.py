@@ -47,7 +47,7 @@ _DOTS: Final = 144
 """Dots of a PNG per inch: sharp on a screen of two pixels to a point, and on paper at half its width."""
 WIDTH: Final = 8.0
 """Inches, of every figure."""
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": FAINT,
     "axes.facecolor": PAPER,
     "axes.labelcolor": INK,

@@ -60,6 +60,8 @@ class _Sketch:
     draw: Callable[[Figure], None]
 
 
+_Style = dict[str, Any]
+"""Options of a text."""
 MAIN: Final = ("modalities", "organs", "classes", "longer_side", "mask_share")
 """Those that a dataset card shows: the figures of the paper."""
 _MOST_BARS: Final = 40
@@ -225,7 +227,7 @@ def _organs(classes: Sequence[Mapping[str, Any]], organs: Sequence[Mapping[str, 
             if group != NO_ORGAN:  # the name of the group stands beside its bars: colour is not all that tells it
                 middle = (places[own[0]] + places[own[-1]]) / 2
                 words = "other groups" if group == "other" else group.replace("_", " ")
-                text = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9, "fontweight": "bold"}
+                text: _Style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontweight": "bold"}
                 axes.text(1.02, middle, words, color=INK, clip_on=False, **text)
                 span = [places[own[0]] - 0.4, places[own[-1]] + 0.4]
                 transform = axes.get_yaxis_transform()
@@ -301,17 +303,18 @@ def _classes(classes: Sequence[Mapping[str, Any]], tail: Mapping[str, Sequence[s
             if low < top:
                 above.axhspan(low, top, color=color, alpha=0.13)
                 # where the curve is not: it falls from left to right
-                place = (1, low * 1.2, "left", "bottom") if high == FEW else (len(counts), top * 0.85, "right", "top")
-                above.text(*place[:2], words, ha=place[2], va=place[3], fontsize=8, color=FAINT)
+                style: _Style = {"va": "bottom"} if high == FEW else {"ha": "right", "va": "top"}
+                corner = (1.0, low * 1.2) if high == FEW else (float(len(counts)), top * 0.85)
+                above.text(*corner, words, fontsize=8, color=FAINT, **style)
         above.set_ylabel("masks")
         above.set_xlabel("rank of the class")
         above.set_title(title)
         below.axis("off")
         down = 0.0
         for head, text in blocks:
-            place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
+            place: _Style = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
             below.annotate(head, (0, 1), xytext=(0, -down), fontsize=8.5, fontweight="bold", color=INK, **place)
-            mono = {"family": "DejaVu Sans Mono", "fontsize": 6.6, "linespacing": 1.45, "color": FAINT}
+            mono: _Style = {"family": "DejaVu Sans Mono", "fontsize": 6.6, "linespacing": 1.45, "color": FAINT}
             below.annotate(text, (0, 1), xytext=(0, -down - _HEAD), **place, **mono)
             down += 2 * _HEAD + _LINE * len(text.splitlines())
 
@@ -414,7 +417,7 @@ def _dropped(lost: Mapping[str, Mapping[str, float]]) -> _Sketch:
             axes.barh(places, shares, left=start, height=0.72, color=SERIES[number % len(SERIES)], label=reason)
             start = start + shares
         for place, share in zip(places, start, strict=True):
-            text = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
+            text: _Style = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
             axes.annotate(f"{share:.2g} %", (share, place), **text)
         axes.set_xlim(0, start.max() * 1.15)
         axes.set_xlabel("% of the source's mask pixels")

@@ -19,8 +19,8 @@ from shards.store import parts_of
 
 _SIZES: Final = ((512, 82), (512, 65), (512, 45), (384, 45), (256, 45))
 """Longest side in pixels and quality of WebP, tried in this order."""
-_LARGEST: Final = 24_000
-"""Bytes that a picture may have: a thousand with their label maps, in base64, are 36 MB at most."""
+_LARGEST: Final = 27_000
+"""Bytes that a picture with its label map may have: a thousand of them, in base64, are 36 MB."""
 _READERS: Final = 8
 """Samples that are read at once."""
 
@@ -78,21 +78,27 @@ def _member(out: Path, row: Mapping[str, Any], name: str) -> bytes:
 
 
 def _small(record: Mapping[str, Any], pixels: npt.NDArray[np.uint8], layers: npt.NDArray[Any]) -> Picture:
-    image = b""
-    height, width = pixels.shape[:2]
-    shown = pixels
-    for side, quality in _SIZES:
-        scale = min(1.0, side / max(pixels.shape[:2]))
-        height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
-        shown = pixels if scale == 1 else cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        image = _webp(shown, quality)
-        if len(image) <= _LARGEST:
-            break
-    # the label map keeps its numbers: each pixel is one of those that lie under it
+    """The largest and best picture that is small enough, or else the smallest."""
+    made = (_of_size(record, pixels, layers, *size) for size in _SIZES)
+    picture = next(made)
+    while len(picture.image) + len(picture.label_map) > _LARGEST and (smaller := next(made, None)) is not None:
+        picture = smaller
+    return picture
+
+
+def _of_size(
+    record: Mapping[str, Any], pixels: npt.NDArray[np.uint8], layers: npt.NDArray[Any], side: int, quality: int
+) -> Picture:
+    scale = min(1.0, side / max(pixels.shape[:2]))
+    height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
+    shown: npt.NDArray[Any] = pixels
+    if scale < 1:
+        shown = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    # the label map keeps its numbers: each pixel is the one that lies under its middle
     rows = ((np.arange(height) + 0.5) * layers.shape[1] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * layers.shape[2] / width).astype(int)
     stacked = layers[:, rows][:, :, columns].reshape(-1, width)
-    return Picture(record, height, width, len(layers), image, _png(stacked))
+    return Picture(record, height, width, len(layers), _webp(shown, quality), _png(stacked))
 
 
 def _webp(pixels: npt.NDArray[np.uint8], quality: int) -> bytes:

@@ -83,9 +83,9 @@ def _counted(part: pa.Table) -> list[_Count]:
 
 def _count(part: pa.Table) -> _Count:
     labels = pc.struct_field(pc.list_flatten(part["masks"]), "label")
-    named = [part[key][0].as_py() for key in _KEYS]
-    distinct = [pc.unique(column).to_pylist() for column in (labels, part["patient"])]
-    return _Count(*named, part.num_rows, len(labels), *distinct)
+    modality, source, split = (part[key][0].as_py() for key in _KEYS)
+    distinct, patients = (pc.unique(column).to_pylist() for column in (labels, part["patient"]))
+    return _Count(modality, source, split, part.num_rows, len(labels), distinct, patients)
 
 
 def _sum(lines: Iterable[Line]) -> Line:

@@ -233,5 +233,5 @@ def test_a_hub_that_asks_for_more_than_patience_is_given_up_at_once(
     found, _, seconds = read(environment)
     assert "train-00000.tar cannot be read" in found
     assert "the server asks for 3600 s more: try again then" in found
-    assert seconds < 10
+    assert seconds < 60  # of the hour it asks for
     hub.faults.clear()
