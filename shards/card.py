@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, SPLITS, config_name
+from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, PREVIEW, SPLITS, config_name
 from shards.atomic import write_atomic
 from shards.description import SourceDescription, read_sources
 from shards.documents import documents, refused_by
@@ -130,6 +130,8 @@ def card(
     sources: Mapping[str, SourceDescription],
     repository: str | None = None,
     figures: Sequence[CardFigure] = (),
+    *,
+    preview: bool = False,
 ) -> str:
     """The text of the card, which refers to `shards.documents`.
 
@@ -138,10 +140,11 @@ def card(
         sources: What is known of their sources.
         repository: Its name on the Hub; None for a folder that is not published.
         figures: Pictures of what they hold, which lie beside it.
+        preview: Whether there is a preview for viewers.
     """
     listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
     sections = [
-        _introduction(receipts, listed, repository),
+        _introduction(receipts, listed, repository) + (_PREVIEW_NOTE if preview else ""),
         _modality_table(receipts),
         _license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
         _further(receipts, sources),
@@ -150,7 +153,7 @@ def card(
     ]
     if repository is not None:
         sections.append(_take_down(repository))
-    return f"---\n{front_matter(receipts, listed)}---\n\n" + "\n".join(sections)
+    return f"---\n{front_matter(receipts, listed, preview=preview)}---\n\n" + "\n".join(sections)
 
 
 def _introduction(receipts: list[Receipt], listed: list[Config], repository: str | None) -> str:
@@ -175,6 +178,9 @@ patient. Each image is under the licence of its source, which its metadata and i
 {_LOCAL_NOTE if repository is None else ""}"""
 
 
+_PREVIEW_NOTE: Final = f"""
+The config `{PREVIEW}` is for the viewer: a few samples of each source with their masks drawn over them.
+"""
 _LOCAL_NOTE: Final = """
 `-local` holds everything that was built here, whatever its licence. It is for this folder alone: `sa-med2d publish`
 writes another card, without it.

@@ -43,13 +43,15 @@ class Chooser:
 
     Args:
         samples: How many samples are wanted.
+        volumes: How many of these are volumes shown by some of their slices; None for a quarter of the samples.
     """
 
     columns: Final = (*_NAMES, "index", *PLACES, "masks.label")
     """Columns of the index that it needs."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, volumes: int | None = None) -> None:
         self._samples = samples
+        self._of_volumes = max(1, samples // (4 * SLICES)) if volumes is None else volumes
         self._by_class = _Best(("source", "plane", "label"), _OF_EACH)
         self._of_all = _Best((), samples)
         self._volumes = _Volumes()
@@ -77,7 +79,7 @@ class Chooser:
 
     def chosen(self) -> list[Entry]:
         """The entries in the order in which they are shown."""
-        volumes = self._volumes.chosen(max(1, self._samples // (4 * SLICES)))
+        volumes = self._volumes.chosen(self._of_volumes)
         room = self._samples - sum(len(volume.rows) for volume in volumes)
         taken = {row["key"] for volume in volumes for row in volume.rows}
         singles = [Entry((row,)) for row in self._singles(room, taken)]

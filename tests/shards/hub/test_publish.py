@@ -201,6 +201,7 @@ def shards_of(out: Path, *sources: str) -> set[str]:
     return (
         own
         | {f"sources/{name}.json" for name in sources}
+        | {f"preview/{name}.tar" for name in sources}
         | CARD
         | {f"tables/{kind}-{split}.parquet" for kind in ("index", "masks") for split in splits}
     )
@@ -1044,7 +1045,7 @@ import hashlib, json, datasets, sa_med2d_20m as s
 from huggingface_hub import snapshot_download
 from pathlib import Path
 rows = {{}}
-for config in sorted(datasets.get_dataset_config_names({REPO!r})):
+for config in sorted(set(datasets.get_dataset_config_names({REPO!r})) - {{"preview"}}):
     splits = datasets.load_dataset({REPO!r}, config, streaming=True)
     rows[config] = sorted(row["__key__"] for stream in splits.values() for row in stream)
 ours = [row["key"] for row in s.load({REPO!r}, "all", split="train")]
@@ -1138,9 +1139,8 @@ def test_croissant_describes_every_config(publisher: Publisher, out: Path) -> No
         record["key"]: record for record in (json.loads(data) for name, data in members(out) if name.endswith(".json"))
     }
     of_configs = {"ct-commercial": keys_of(out, "--Free--", "--Share--"), "mr": keys_of(out, "--Magnet--")}
-    assert {one.name for one in dataset.metadata.record_sets} == set(
-        re.findall(r"config_name: (\S+)", publisher.git("show", "main:README.md"))
-    )
+    listed = set(re.findall(r"config_name: (\S+)", publisher.git("show", "main:README.md")))
+    assert {one.name for one in dataset.metadata.record_sets} == listed - {"preview"}
     for config, keys in of_configs.items():
         found = [_plain(record, f"{config}/") for record in dataset.records(config)]
         assert sorted(record["key"] for record in found) == sorted(keys)
@@ -1168,3 +1168,36 @@ def _plain(value: Any, prefix: str) -> Any:
     if isinstance(value, list):
         return [_plain(item, prefix) for item in value]
     return value.decode() if isinstance(value, bytes) else value
+
+
+def test_the_viewer_is_shown_drawn_samples(publisher: Publisher, out: Path) -> None:
+    """In a config of its own, which stock `datasets` reads; the label maps of the other configs stay as they are."""
+    assert publisher.run("publish", out, REPO)[0] == 0
+    rows = publisher.script(PREVIEW_ROWS)
+    assert {name.split("--")[1] for name, *_ in rows} == {"Free", "Magnet", "Share"}
+    records = {name.removesuffix(".json"): json.loads(data) for name, data in members(out) if name.endswith(".json")}
+    for name, size, other_size, drawn, masks in rows:
+        assert size == other_size
+        assert size[0] / size[1] == pytest.approx(records[name]["width"] / records[name]["height"], rel=0.02)
+        assert masks == len(records[name]["masks"])
+        assert drawn > 0
+    assert publisher.run("withdraw", "Free", REPO)[0] == 0
+    assert {path for path in publisher.tree() if path.startswith("preview/")} == {
+        "preview/Magnet.tar",
+        "preview/Share.tar",
+    }
+    assert "config_name: preview" in publisher.git("show", "main:README.md")
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+
+
+PREVIEW_ROWS = f"""
+import json, datasets, numpy
+assert "preview" in datasets.get_dataset_config_names({REPO!r})
+rows = datasets.load_dataset({REPO!r}, "preview", split="train", streaming=True)
+print(json.dumps([
+    [row["__key__"], row["jpg"].size, row["overlay.jpg"].size,
+     int((numpy.abs(numpy.array(row["jpg"], int) - numpy.array(row["overlay.jpg"], int)) > 40).any(axis=2).sum()),
+     len(row["json"]["masks"])]
+    for row in rows
+]))
+"""
