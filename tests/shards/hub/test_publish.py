@@ -228,7 +228,7 @@ print(json.dumps([rows, chosen, sorted(default)]))
     free = sum("--Free--" in name for name in names)
     assert rows == {
         "all": ct + mr, "all-commercial": ct, "all-permissive": free,
-        "ct": ct, "ct-commercial": ct, "ct-permissive": free, "mr": mr,
+        "ct": ct, "ct-commercial": ct, "ct-permissive": free, "mr": mr, "preview": 3 * 16,
     }  # fmt: skip
     records = [json.loads(data) for name, data in members(out) if "--Share--" in name and name.endswith(".json")]
     assert chosen == [
