@@ -78,13 +78,21 @@ def test_a_file_that_holds_rows_of_several_sources(sa_med2d: Command, built: Pat
     assert json.loads(ran.out)["total"] == expected(built)["total"]
 
 
-def test_a_folder_in_a_store(sa_med2d: Command, built: Path, store: Store, tmp_path: Path) -> None:
-    """Its report is written there."""
-    for path in built.rglob("*"):
-        if path.is_file():
-            store.put(path.relative_to(built).as_posix(), path.read_bytes())
+def test_a_folder_in_a_store(sa_med2d: Command, built: Path, store: Store) -> None:
+    put(store, built)
     ran = sa_med2d("stats", store.url, "--json")
     assert json.loads(ran.out) == {"folder": store.url, **expected(built)}
+
+
+def put(store: Store, out: Path) -> None:
+    for path in out.rglob("*"):
+        if path.is_file():
+            store.put(path.relative_to(out).as_posix(), path.read_bytes())
+
+
+@pytest.mark.slow
+def test_the_report_of_a_store_is_written_there(sa_med2d: Command, built: Path, store: Store, tmp_path: Path) -> None:
+    put(store, built)
     assert sa_med2d("report", store.url, "--html", tmp_path / "page.html", "--samples", "20").code == 0
     said = json.loads(store.tree("report")["report/statistics.json"])
     assert said["total"]["images"] == len(records(built))
