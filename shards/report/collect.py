@@ -74,7 +74,7 @@ class Collector:
     def __init__(self) -> None:
         self._images = Sums(_KINDS, _OF_IMAGES)
         self._classes = Sums((*_PLACE, *_CLASS), _OF_CLASSES)
-        self._values = Sums(("quantity", "modality", "value"), ("count",))
+        self._values = Sums(("quantity", "modality", "value"), ("count",), fractions=("value",))
         self._not_annotated = Sums(("source", "label"), ("images",))
         self._small = Sums(("source", "label"), ("images",))
         self._people = _People()
@@ -135,7 +135,7 @@ class Collector:
         self._classes.add(pa.table({**columns, **counts}))
 
     def _add_values(self, name: str, modality: pa.Array, values: Any) -> None:
-        there = ~np.isnan(values)
+        there = np.isfinite(values)
         kept = pa.table({"modality": modality.filter(pa.array(there)), "value": values[there]})
         if not len(kept):
             return

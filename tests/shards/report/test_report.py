@@ -274,3 +274,17 @@ def test_texts_of_others_and_values_that_are_not_there(sa_med2d: Command, tmp_pa
     for path in (tmp_path / "report/figures").glob("*.svg"):
         ET.parse(path)  # noqa: S314
         assert PIL.Image.open(io.BytesIO(path.with_suffix(".png").read_bytes())).width
+
+
+def test_a_set_without_an_image(sa_med2d: Command, tmp_path: Path, reported: Path) -> None:
+    """Rules may leave nothing of a source; its tables have the same columns."""
+    path = tmp_path / "index/ct/cc-by-4.0/None/train-00000.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(INDEX_SCHEMA.empty_table(), path)
+    ran = sa_med2d("report", tmp_path, "--html", tmp_path / "page.html")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads((tmp_path / "report/statistics.json").read_text())["total"]["images"] == 0
+    for table in (tmp_path / "report").glob("*.parquet"):
+        assert pq.read_schema(table).equals(pq.read_schema(reported / "report" / table.name))
+    assert not (tmp_path / "report/figures").exists()
+    assert 'id="p0"' not in (tmp_path / "page.html").read_text()
