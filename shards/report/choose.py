@@ -161,7 +161,9 @@ class _Best:
             self._parts, self._pending = [self._first(pa.concat_tables(self._parts))], 0
 
     def table(self) -> pa.Table:
-        return self._first(pa.concat_tables(self._parts)) if self._parts else pa.table({"rank": [], "label": []})
+        if not self._parts:
+            return pa.table({"rank": pa.array([], pa.int64())})
+        return self._first(pa.concat_tables(self._parts))
 
     def _first(self, rows: pa.Table) -> pa.Table:
         group = np.zeros(rows.num_rows, np.int64)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shards.index_schema import INDEX_SCHEMA
 from shards.license import tiers
 from shards.receipt import Receipt, lost_shares, summed
 from shards.report.quantities import QUANTITIES
@@ -35,6 +36,8 @@ class Counted:
         values: A row for each value of each of `QUANTITIES` in each modality: how often it occurs.
         people: A row for each modality, licence, source and split: patients, cases, volumes.
         not_annotated: A row for each source and class: images that do not annotate it, although the source does.
+        small: A row for each source and class: images from which the area rule left out masks of it. Without rows where
+            the metadata does not name classes of what it left out.
         dropped: A row for each source and rule or gate: what it left out, its mask pixels, and their share of all.
             Without rows where the set has no receipts.
     """
@@ -44,7 +47,12 @@ class Counted:
     values: pa.Table
     people: pa.Table
     not_annotated: pa.Table
+    small: pa.Table
     dropped: pa.Table
+
+
+NAMES_SMALL: Final = INDEX_SCHEMA.field("dropped").type.get_field_index("labels") >= 0
+"""Whether the metadata of this version names the classes of masks that the area rule left out."""
 
 
 class Collector:
@@ -55,6 +63,7 @@ class Collector:
             [
                 *_KINDS,
                 *("patient", "case", "axis", "height", "width", "dropped.masks", "dropped.pixels", "not_annotated"),
+                *(["dropped.labels"] if NAMES_SMALL else []),
                 *(f"masks.{name}" for name in (*_CLASS, "area")),
                 *(column for quantity in QUANTITIES.values() for column in quantity.columns),
             ]
@@ -65,8 +74,9 @@ class Collector:
     def __init__(self) -> None:
         self._images = Sums(_KINDS, _OF_IMAGES)
         self._classes = Sums((*_PLACE, *_CLASS), _OF_CLASSES)
-        self._values = Sums(("quantity", "modality", "value"), ("count",))
+        self._values = Sums(("quantity", "modality", "value"), ("count",), fractions=("value",))
         self._not_annotated = Sums(("source", "label"), ("images",))
+        self._small = Sums(("source", "label"), ("images",))
         self._people = _People()
 
     def add(self, rows: pa.Table) -> None:
@@ -84,11 +94,9 @@ class Collector:
             values = quantity.rounded(quantity.measure(rows))
             modality = rows["modality"].combine_chunks()
             self._add_values(name, modality if quantity.of == "images" else modality.take(parents), values)
-        missing = rows["not_annotated"].combine_chunks()
-        labels = pc.list_flatten(missing)
-        if len(labels):
-            source = rows["source"].combine_chunks().take(pc.list_parent_indices(missing))
-            self._not_annotated.add(pa.table({"source": source, "label": labels, "images": _ones(len(labels))}))
+        _add_labels(self._not_annotated, rows, rows["not_annotated"])
+        if NAMES_SMALL:
+            _add_labels(self._small, rows, pc.struct_field(rows["dropped"], "labels"))
         self._people.add(rows)
 
     def _add_images(self, rows: pa.Table, masks: pa.Array, parents: pa.Array, flat: pa.Array) -> None:
@@ -127,7 +135,7 @@ class Collector:
         self._classes.add(pa.table({**columns, **counts}))
 
     def _add_values(self, name: str, modality: pa.Array, values: Any) -> None:
-        there = ~np.isnan(values)
+        there = np.isfinite(values)
         kept = pa.table({"modality": modality.filter(pa.array(there)), "value": values[there]})
         if not len(kept):
             return
@@ -144,8 +152,18 @@ class Collector:
             values=self._values.table(),
             people=self._people.table(),
             not_annotated=self._not_annotated.table(),
+            small=self._small.table(),
             dropped=_dropped(receipts),
         )
+
+
+def _add_labels(sums: Sums, rows: pa.Table, lists: pa.ChunkedArray) -> None:
+    """Count the images of each source that list a label."""
+    lists = lists.combine_chunks()
+    labels = pc.list_flatten(lists)
+    if len(labels):
+        source = rows["source"].combine_chunks().take(pc.list_parent_indices(lists))
+        sums.add(pa.table({"source": source, "label": labels, "images": _ones(len(labels))}))
 
 
 def _ones(count: int) -> Any:

@@ -21,6 +21,8 @@ _SIZES: Final = ((512, 82), (512, 65), (512, 45), (384, 45), (256, 45))
 """Longest side in pixels and quality of WebP, tried in this order."""
 _LARGEST: Final = 27_000
 """Bytes that a picture with its label map may have: a thousand of them, in base64, are 36 MB."""
+_BETWEEN: Final = 1 << 14
+"""Bytes of headers that may lie between the members of a sample."""
 _READERS: Final = 8
 """Samples that are read at once."""
 
@@ -63,7 +65,7 @@ def read_pictures(out: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[Pict
 def _picture(out: Path, row: Mapping[str, Any]) -> Picture:
     where = f"{out / row['shard']}: {row['key']}"
     try:
-        image, label_map, text = (_member(out, row, name) for name in ("image", "mask", "json"))
+        image, label_map, text = _members(out, row)
         record = json.loads(text)
         pixels, layers = decode_png(image), split_layers(decode_png(label_map), record["height"])
     except (OSError, ValueError, KeyError) as error:
@@ -73,8 +75,14 @@ def _picture(out: Path, row: Mapping[str, Any]) -> Picture:
     return _small(record, eight_bit(pixels), np.asarray(layers))
 
 
-def _member(out: Path, row: Mapping[str, Any], name: str) -> bytes:
-    return b"".join(parts_of(out / row["shard"], row[f"{name}_offset"], row[f"{name}_size"]))
+def _members(out: Path, row: Mapping[str, Any]) -> list[bytes]:
+    """Image, label map and metadata, in one request: they lie one after another."""
+    places = [(row[f"{name}_offset"], row[f"{name}_size"]) for name in ("image", "mask", "json")]
+    start, end = min(offset for offset, _ in places), max(offset + size for offset, size in places)
+    if end - start > sum(size for _, size in places) + _BETWEEN:
+        raise ValueError("its members do not lie one after another")
+    data = b"".join(parts_of(out / row["shard"], start, end - start))
+    return [data[offset - start : offset - start + size] for offset, size in places]
 
 
 def _small(record: Mapping[str, Any], pixels: npt.NDArray[np.uint8], layers: npt.NDArray[Any]) -> Picture:

@@ -54,6 +54,7 @@ def statistics(counted: Counted) -> dict[str, Any]:
             ),
         },
         "dropped": _left_out(counted),
+        "small_masks": counted.small.to_pylist(),
         "not_annotated": counted.not_annotated.to_pylist(),
     }
 

@@ -17,10 +17,13 @@ class Sums:
     Args:
         keys: Names of the key columns.
         values: Names of the columns that are summed, whole numbers.
+        fractions: Names of the keys that are fractions; others are texts.
     """
 
-    def __init__(self, keys: Sequence[str], values: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], values: Sequence[str], fractions: Sequence[str] = ()) -> None:
         self._keys, self._values = list(keys), list(values)
+        types = {key: pa.float64() if key in fractions else pa.string() for key in keys}
+        self._schema = pa.schema({**types, **dict.fromkeys(values, pa.int64())})
         self._parts: list[pa.Table] = []
         self._pending = 0
 
@@ -37,7 +40,7 @@ class Sums:
     def table(self) -> pa.Table:
         """The sums, sorted by key."""
         if not self._parts:
-            return pa.table({name: pa.array([], pa.null()) for name in (*self._keys, *self._values)})
+            return self._schema.empty_table()
         whole = self._summed(pa.concat_tables(self._parts))
         return whole.sort_by([(key, "ascending") for key in self._keys]).combine_chunks()
 

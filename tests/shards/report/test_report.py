@@ -21,6 +21,7 @@ import pytest
 from sa_med2d_20m import SPLITS
 from shards.index_schema import INDEX_SCHEMA
 from shards.license import tiers
+from shards.report.collect import NAMES_SMALL
 from tests.support.command import Command
 from tests.support.output import members, tree
 
@@ -177,7 +178,7 @@ def test_tables_hold_what_the_statistics_are_made_of(reported: Path, said: dict[
     assert sum(row["masks"] for row in classes) == said["total"]["masks"]
     names = {path.name for path in (reported / "report").glob("*.parquet")}
     assert names == {
-        f"{name}.parquet" for name in ("images", "classes", "values", "people", "not_annotated", "dropped")
+        f"{name}.parquet" for name in ("images", "classes", "values", "people", "not_annotated", "small", "dropped")
     }
 
 
@@ -244,7 +245,7 @@ def rare(key: str, label: str, area: int = 3, **changes: Any) -> dict[str, Any]:
         "height": 4,
         "width": 4,
         "intensity": {"min": 0.0, "max": 0.0, "scaling": "none", "slope": 1.0, "intercept": 0.0},
-        "dropped": {"masks": 0, "pixels": 0},
+        "dropped": {"masks": 1, "pixels": 2, "labels": ["liver", "spleen"]},
         "not_annotated": ["liver"],
         "masks": [{**mask, "bbox": [0, 0, 1, 1], "area": area}],
     }
@@ -266,7 +267,24 @@ def test_texts_of_others_and_values_that_are_not_there(sa_med2d: Command, tmp_pa
     assert said["quantities"]["intensity_range"]["all"]["max"] == 0
     assert said["quantities"]["finer_spacing"]["all"]["count"] == 1
     assert said["quantities"]["slice_spacing"] | {"all": None} == said["quantities"]["slice_spacing"]
+    small = [{"source": "Odd", "label": label, "images": 3} for label in ("liver", "spleen")]
+    assert said["small_masks"] == (small if NAMES_SMALL else [])
+    assert said["total"]["small_mask_pixels"] == 6
     assert said["not_annotated"] == [{"source": "Odd", "label": "liver", "images": 3}]
     for path in (tmp_path / "report/figures").glob("*.svg"):
         ET.parse(path)  # noqa: S314
         assert PIL.Image.open(io.BytesIO(path.with_suffix(".png").read_bytes())).width
+
+
+def test_a_set_without_an_image(sa_med2d: Command, tmp_path: Path, reported: Path) -> None:
+    """Rules may leave nothing of a source; its tables have the same columns."""
+    path = tmp_path / "index/ct/cc-by-4.0/None/train-00000.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(INDEX_SCHEMA.empty_table(), path)
+    ran = sa_med2d("report", tmp_path, "--html", tmp_path / "page.html")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads((tmp_path / "report/statistics.json").read_text())["total"]["images"] == 0
+    for table in (tmp_path / "report").glob("*.parquet"):
+        assert pq.read_schema(table).equals(pq.read_schema(reported / "report" / table.name))
+    assert not (tmp_path / "report/figures").exists()
+    assert 'id="p0"' not in (tmp_path / "page.html").read_text()

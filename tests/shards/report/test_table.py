@@ -79,10 +79,26 @@ def test_a_file_that_holds_rows_of_several_sources(sa_med2d: Command, built: Pat
 
 
 def test_a_folder_in_a_store(sa_med2d: Command, built: Path, store: Store) -> None:
-    for path in built.rglob("*.parquet"):
-        store.put(path.relative_to(built).as_posix(), path.read_bytes())
+    put(store, built)
     ran = sa_med2d("stats", store.url, "--json")
     assert json.loads(ran.out) == {"folder": store.url, **expected(built)}
+
+
+def put(store: Store, out: Path) -> None:
+    for path in out.rglob("*"):
+        if path.is_file():
+            store.put(path.relative_to(out).as_posix(), path.read_bytes())
+
+
+@pytest.mark.slow
+def test_the_report_of_a_store_is_written_there(sa_med2d: Command, built: Path, store: Store, tmp_path: Path) -> None:
+    put(store, built)
+    assert sa_med2d("report", store.url, "--html", tmp_path / "page.html", "--samples", "20").code == 0
+    said = json.loads(store.tree("report")["report/statistics.json"])
+    assert said["total"]["images"] == len(records(built))
+    assert {row["source"] for row in said["dropped"]["source_and_reason"]} == {"Alpha", "Beta", "Magnet"}
+    assert sa_med2d("report", built, "--to", tmp_path, "--html", tmp_path / "here.html", "--samples", "20").code == 0
+    assert (tmp_path / "page.html").read_bytes() == (tmp_path / "here.html").read_bytes()
 
 
 def test_a_repository_of_the_hub(built: Path, tmp_path: Path) -> None:
@@ -91,19 +107,25 @@ def test_a_repository_of_the_hub(built: Path, tmp_path: Path) -> None:
         hub.add_user("ann", "hf_ann")
         environment = hub.environment(home=tmp_path / "home", token="hf_ann")  # noqa: S106 - of the tests' own Hub
 
-        def run(*arguments: object) -> str:
+        def run(*arguments: object, code: int = 0) -> str:
             command = [sys.executable, "-m", "builder", *map(str, arguments)]
             ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            assert ran.returncode == 0, ran.stderr
-            return ran.stdout
+            assert ran.returncode == code, ran.stderr
+            return ran.stdout or ran.stderr
 
-        run("publish", built, "ann/scans", "--tier", "commercial")
+        run("publish", built, "ann/scans", "--tier", "commercial", "--no-figures")
         before = len(hub.requests)
         found = json.loads(run("stats", "ann/scans", "--json"))
         asked = [one.path for one in hub.requests[before:]]
+        assert "--to" in run("report", "ann/scans", code=1)
+        run("report", "ann/scans", "--to", tmp_path / "report", "--html", tmp_path / "page.html", "--samples", "20")
+        said = json.loads((tmp_path / "report/statistics.json").read_text())
     free = expected(built, lambda record: record["license"] != "CC-BY-NC-4.0")
     assert (found["modalities"], found["total"]) == (free["modalities"], free["total"])
     assert [path for path in asked if "/index/" in path and path.endswith(".parquet")] == []
+    assert said["total"]["images"] == free["total"]["images"]
+    assert {row["source"] for row in said["dropped"]["source_and_reason"]} == {"Alpha", "Magnet"}
+    assert "Beta" not in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("damage", [b"", b"no Parquet", b"PAR1" * 100])
