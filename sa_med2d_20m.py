@@ -143,6 +143,9 @@ CONFIGS: Final = tuple(
 LOCAL: Final = "local"
 LOCAL_CONFIGS: Final = tuple(config_name(scope, LOCAL) for scope in ("all", *MODALITIES))
 """Configs that hold everything built, whatever its licence: of a folder or a private store, never published."""
+PREVIEW: Final = "preview"
+"""The config of a published card that viewers show, of samples with their masks drawn over them, and its folder. It is
+for eyes, and `load` does not know it."""
 
 CARD: Final = "README.md"
 DATA: Final = "data"
@@ -3589,6 +3592,7 @@ def _configs_in(data: bytes) -> list[dict[str, Any]]:
     configs = listed.get("configs") if isinstance(listed, dict) else None
     if not isinstance(configs, list):
         raise DatasetError(f"configs: expected a list, got {configs!r:.80}")
+    configs = [entry for entry in configs if not (isinstance(entry, dict) and entry.get("config_name") == PREVIEW)]
     for at, entry in enumerate(configs):
         if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
             raise DatasetError(f"configs[{at}]: config_name: expected a name, got {entry!r:.80}")

@@ -14,11 +14,14 @@ __all__ = [
     "BUILD",
     "CARD",
     "DATA",
+    "FIGURES",
     "INDEX",
     "MANIFESTS",
     "PIECES",
+    "PREVIEWS",
     "PREVIOUS",
     "RECEIPTS",
+    "REPORT",
     "SOURCES",
     "TABLES",
     "ShardId",
@@ -35,8 +38,14 @@ MANIFESTS: Final = "sources"
 """In a repository: not below the index, which readers of Parquet take as a whole."""
 TABLES: Final = "tables"
 """The rows of all indexes together, for SQL."""
+REPORT: Final = "report"
+"""Statistics and figures of a folder, which stay there."""
+FIGURES: Final = "figures"
+"""In a report; and in a repository, those that its card shows."""
 PIECES: Final = f"{BUILD}/pieces"
 """Cases that are converted and not yet in a shard."""
+PREVIEWS: Final = f"{BUILD}/previews"
+"""A contact sheet of each source, for whoever builds."""
 PREVIOUS: Final = f"{BUILD}/previous"
 """Shards of an earlier build that cases are taken from."""
 _STEM = re.compile(

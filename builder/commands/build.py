@@ -16,8 +16,11 @@ from builder.run.options import Options
 from builder.sources import catalogue
 from shards.arguments import add_json, output_folder, positive
 from shards.console import console, print_json, results
+from shards.paths import PREVIEWS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from builder.run.build import Summary
     from builder.sources.recipe import Recipe
 
@@ -82,6 +85,11 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
         default=Options.case_minutes,
         metavar="M",
         help="give a case up that takes longer (default: 60; with one worker no limit unless it is given)",
+    )
+    command.add_argument(
+        "--preview",
+        action="store_true",
+        help=f"also draw a contact sheet of each source, into OUT/{PREVIEWS}",
     )
     command.add_argument("--limit-cases", type=positive, metavar="N", help="only the first N cases of each source")
     command.add_argument(
@@ -164,9 +172,19 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
         executor = EXECUTORS[options.executor]().from_options(options, chosen)
         summary = build(recipes, raw, options.out, chosen, executor=executor, listener=progress)
     print_summary(results(quiet=options.json), speaker, summary)
+    if options.preview:
+        _draw_previews(options.out, summary, results(quiet=options.json))
     if options.json:
         print_json(result_of(summary))
     return summary
+
+
+def _draw_previews(out: Path, summary: Summary, printer: Console) -> None:
+    """Draw a contact sheet of each source of which anything was built."""
+    from shards.show.preview import write_preview  # noqa: PLC0415
+
+    for name in sorted({receipt.id.source for receipt in summary.receipts if receipt.samples}):
+        printer.print(f"preview: {write_preview(out, name)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def chosen_options(options: argparse.Namespace) -> Options:

@@ -39,6 +39,8 @@ TOKEN = "hf_ann_secret"  # noqa: S105 - of the tests' own Hub
 class Publisher:
     """Runs commands in processes of their own, with an empty home each.
 
+    Figures take seconds to draw, so only who looks at them has them in cards.
+
     Attributes:
         hub: Where they publish.
         folder: Where they run.
@@ -49,12 +51,15 @@ class Publisher:
     folder: Path
     warm: tuple[WarmProcess, Path] | None = None
     runs: int = 0
+    figures: bool = False
 
     def start(
         self, *arguments: object, token: str | None = TOKEN, stdin: int = subprocess.DEVNULL
     ) -> subprocess.Popen[str] | Forked:
         self.runs += 1
         words = list(map(str, arguments))
+        if "publish" in arguments and not self.figures:
+            words.append("--no-figures")
         if self.warm is not None:
             forks, home = self.warm
             shutil.rmtree(home, ignore_errors=True)
@@ -179,7 +184,7 @@ def by_xet(tmp_path: Path) -> Iterator[Publisher]:
         yield Publisher(hub, tmp_path)
 
 
-CARD = {"README.md", "LICENSE.md", "SOURCES.md", "CLASSES.md", "id2label.json"}
+CARD = {"README.md", "LICENSE.md", "SOURCES.md", "CLASSES.md", "id2label.json", "croissant.json"}
 """The card, and the files that it refers to."""
 
 
@@ -196,6 +201,7 @@ def shards_of(out: Path, *sources: str) -> set[str]:
     return (
         own
         | {f"sources/{name}.json" for name in sources}
+        | {f"preview/{name}.tar" for name in sources}
         | CARD
         | {f"tables/{kind}-{split}.parquet" for kind in ("index", "masks") for split in splits}
     )
@@ -222,7 +228,7 @@ print(json.dumps([rows, chosen, sorted(default)]))
     free = sum("--Free--" in name for name in names)
     assert rows == {
         "all": ct + mr, "all-commercial": ct, "all-permissive": free,
-        "ct": ct, "ct-commercial": ct, "ct-permissive": free, "mr": mr,
+        "ct": ct, "ct-commercial": ct, "ct-permissive": free, "mr": mr, "preview": 3 * 16,
     }  # fmt: skip
     records = [json.loads(data) for name, data in members(out) if "--Share--" in name and name.endswith(".json")]
     assert chosen == [
@@ -1039,7 +1045,7 @@ import hashlib, json, datasets, sa_med2d_20m as s
 from huggingface_hub import snapshot_download
 from pathlib import Path
 rows = {{}}
-for config in sorted(datasets.get_dataset_config_names({REPO!r})):
+for config in sorted(set(datasets.get_dataset_config_names({REPO!r})) - {{"preview"}}):
     splits = datasets.load_dataset({REPO!r}, config, streaming=True)
     rows[config] = sorted(row["__key__"] for stream in splits.values() for row in stream)
 ours = [row["key"] for row in s.load({REPO!r}, "all", split="train")]
@@ -1095,3 +1101,103 @@ def test_by_xet(by_xet: Publisher, out: Path) -> None:
     rows = by_xet.script(READ_BACK, token=None)[0]
     assert rows["all"] == keys_of(out, "--Share--", "--Magnet--")
     assert "ct-permissive" not in rows
+
+
+def test_the_card_shows_figures_of_all_that_is_there(publisher: Publisher, out: Path) -> None:
+    """They come with the card, change with what is published, and go when a source is withdrawn, which they name."""
+    pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
+    publisher.figures = True
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    first = publisher.git("rev-parse", "main:figures/modalities.png")
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    shown = re.findall(r"!\[[^]]+\]\((\S+)\)", publisher.git("show", "main:README.md"))
+    assert shown == [f"figures/{name}.png" for name in ("modalities", "organs", "classes", "longer_side", "mask_share")]
+    there = {path for path in publisher.tree() if path.startswith("figures/")}
+    assert there == {path.replace(".png", end) for path in shown for end in (".png", ".svg")}
+    assert publisher.git("rev-parse", "main:figures/modalities.png") != first
+    assert "mr 78 images" in publisher.git("show", "main:figures/modalities.svg")
+    count = publisher.commits()
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    assert publisher.commits() == count
+    assert publisher.run("withdraw", "Magnet", REPO)[0] == 0
+    assert [path for path in publisher.tree() if path.startswith("figures/")] == []
+    assert "figures/" not in publisher.git("show", "main:README.md")
+
+
+def test_croissant_describes_every_config(publisher: Publisher, out: Path) -> None:
+    """By its own library: valid, and its records are what the metadata in the shards say."""
+    mlcroissant = pytest.importorskip("mlcroissant")
+    assert publisher.run("publish", out, REPO)[0] == 0
+    dataset = mlcroissant.Dataset(
+        jsonld=json.loads(publisher.git("show", "main:croissant.json")), mapping={"repository": out}
+    )
+    # commits and tags of the repository are its dates and versions; here they would change with nothing else
+    absent = ("datePublished", "version")
+    assert list(dataset.metadata.issues.errors) == []
+    assert all(any(name in warning for name in absent) for warning in dataset.metadata.issues.warnings)
+    records = {
+        record["key"]: record for record in (json.loads(data) for name, data in members(out) if name.endswith(".json"))
+    }
+    of_configs = {"ct-commercial": keys_of(out, "--Free--", "--Share--"), "mr": keys_of(out, "--Magnet--")}
+    listed = set(re.findall(r"config_name: (\S+)", publisher.git("show", "main:README.md")))
+    assert {one.name for one in dataset.metadata.record_sets} == listed - {"preview"}
+    for config, keys in of_configs.items():
+        found = [_plain(record, f"{config}/") for record in dataset.records(config)]
+        assert sorted(record["key"] for record in found) == sorted(keys)
+        for record in found:
+            known = records[record["key"]]
+            assert {name: record[name] for name in known if name in _COMPARED} == {
+                name: value for name, value in known.items() if name in _COMPARED
+            }
+            assert [mask["label"] for mask in record["masks"]] == [mask["label"] for mask in known["masks"]]
+    based = json.loads(publisher.git("show", "main:croissant.json"))["isBasedOn"]
+    assert {one["alternateName"]: one["license"] for one in based} == {
+        "Free": "https://spdx.org/licenses/CC-BY-4.0.html",
+        "Magnet": "https://spdx.org/licenses/CC-BY-NC-4.0.html",
+        "Share": "https://spdx.org/licenses/CC-BY-SA-4.0.html",
+    }
+
+
+_COMPARED = ("source", "modality", "license", "patient", "split", "plane", "index", "height", "width", "spacing")
+
+
+def _plain(value: Any, prefix: str) -> Any:
+    """A record of Croissant with the names of its fields alone, and texts for bytes."""
+    if isinstance(value, dict):
+        return {name.rsplit("/", 1)[-1]: _plain(item, prefix) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, prefix) for item in value]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def test_the_viewer_is_shown_drawn_samples(publisher: Publisher, out: Path) -> None:
+    """In a config of its own, which stock `datasets` reads; the label maps of the other configs stay as they are."""
+    assert publisher.run("publish", out, REPO)[0] == 0
+    rows = publisher.script(PREVIEW_ROWS)
+    assert {name.split("--")[1] for name, *_ in rows} == {"Free", "Magnet", "Share"}
+    records = {name.removesuffix(".json"): json.loads(data) for name, data in members(out) if name.endswith(".json")}
+    for name, size, other_size, drawn, masks in rows:
+        assert size == other_size
+        assert size[0] / size[1] == pytest.approx(records[name]["width"] / records[name]["height"], rel=0.02)
+        assert masks == len(records[name]["masks"])
+        assert drawn > 0
+    assert publisher.run("withdraw", "Free", REPO)[0] == 0
+    assert {path for path in publisher.tree() if path.startswith("preview/")} == {
+        "preview/Magnet.tar",
+        "preview/Share.tar",
+    }
+    assert "config_name: preview" in publisher.git("show", "main:README.md")
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+
+
+PREVIEW_ROWS = f"""
+import json, datasets, numpy
+assert "preview" in datasets.get_dataset_config_names({REPO!r})
+rows = datasets.load_dataset({REPO!r}, "preview", split="train", streaming=True)
+print(json.dumps([
+    [row["__key__"], row["jpg"].size, row["overlay.jpg"].size,
+     int((numpy.abs(numpy.array(row["jpg"], int) - numpy.array(row["overlay.jpg"], int)) > 40).any(axis=2).sum()),
+     len(row["json"]["masks"])]
+    for row in rows
+]))
+"""
