@@ -43,13 +43,15 @@ class Chooser:
 
     Args:
         samples: How many samples are wanted.
+        volumes: How many of these are volumes shown by some of their slices; None for a quarter of the samples.
     """
 
     columns: Final = (*_NAMES, "index", *PLACES, "masks.label")
     """Columns of the index that it needs."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, volumes: int | None = None) -> None:
         self._samples = samples
+        self._of_volumes = samples // (4 * SLICES) if volumes is None else volumes
         self._by_class = _Best(("source", "plane", "label"), _OF_EACH)
         self._of_all = _Best((), samples)
         self._volumes = _Volumes()
@@ -77,7 +79,7 @@ class Chooser:
 
     def chosen(self) -> list[Entry]:
         """The entries in the order in which they are shown."""
-        volumes = self._volumes.chosen(self._samples // (4 * SLICES))
+        volumes = self._volumes.chosen(self._of_volumes)
         picks = _Picks(self._samples, [row for volume in volumes for row in volume.rows])
         self._pick(picks)
         return _spread([Entry((row,)) for row in picks.found], volumes)
