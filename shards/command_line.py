@@ -1,4 +1,4 @@
-"""The commands on built shards: ``index``, ``verify``, ``remove``, ``export``, ``publish``, ``withdraw``, ``status``, and those that show."""
+"""The commands on built shards: to check, export, publish, withdraw, count and show them."""
 
 from __future__ import annotations
 

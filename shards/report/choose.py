@@ -51,7 +51,7 @@ class Chooser:
 
     def __init__(self, samples: int, volumes: int | None = None) -> None:
         self._samples = samples
-        self._of_volumes = max(1, samples // (4 * SLICES)) if volumes is None else volumes
+        self._of_volumes = samples // (4 * SLICES) if volumes is None else volumes
         self._by_class = _Best(("source", "plane", "label"), _OF_EACH)
         self._of_all = _Best((), samples)
         self._volumes = _Volumes()
@@ -80,49 +80,82 @@ class Chooser:
     def chosen(self) -> list[Entry]:
         """The entries in the order in which they are shown."""
         volumes = self._volumes.chosen(self._of_volumes)
-        room = self._samples - sum(len(volume.rows) for volume in volumes)
-        taken = {row["key"] for volume in volumes for row in volume.rows}
-        singles = [Entry((row,)) for row in self._singles(room, taken)]
-        return _spread(singles, volumes)
+        picks = _Picks(self._samples, [row for volume in volumes for row in volume.rows])
+        self._pick(picks)
+        return _spread([Entry((row,)) for row in picks.found], volumes)
 
-    def _singles(self, room: int, taken: set[str]) -> list[Mapping[str, Any]]:
-        """Samples by themselves: rounds over the classes, the rarest first, each from the source shown least."""
-        candidates: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for row in self._by_class.table().to_pylist():
-            candidates[row["label"]].append(row)
-        rare_first = sorted(candidates, key=lambda label: (self._counts[label], label))
-        of_source, of_case, of_plane = Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        found: list[Mapping[str, Any]] = []
-
-        def use(row: Mapping[str, Any]) -> None:
-            found.append(row)
-            taken.add(row["key"])
-            of_source[row["source"]] += 1
-            of_case[row["source"], row["case"]] += 1
-            of_plane[row["source"], row["plane"]] += 1
-
-        def order(row: Mapping[str, Any]) -> tuple[int, ...]:
-            case, plane = of_case[row["source"], row["case"]], of_plane[row["source"], row["plane"]]
-            return of_source[row["source"]], case, plane, row["rank"]
-
-        while len(found) < room:
-            before = len(found)
+    def _pick(self, picks: _Picks) -> None:
+        """A sample of each source; rounds over the classes, the rarest first; then any."""
+        candidates = self._by_class.table().to_pylist()
+        by_source, by_label = _grouped(candidates, "source"), _grouped(candidates, "label")
+        for source in sorted(by_source):
+            picks.use(min(by_source[source], key=lambda row: (self._counts[row["label"]], row["label"], row["rank"])))
+        rare_first = sorted(by_label, key=lambda label: (self._counts[label], label))
+        turn = 0
+        while any(by_label.values()) and not picks.full:
+            turn += 1
             for label in rare_first:
-                left = [row for row in candidates[label] if row["key"] not in taken]
-                candidates[label] = left
-                if left and len(found) < room:
-                    use(min(left, key=order))
-            if len(found) == before:
-                break
+                left = by_label[label] = [row for row in by_label[label] if row["key"] not in picks.keys]
+                if left and picks.of_label[label] < turn:
+                    picks.use(min(left, key=picks.order))
         for row in self._of_all.table().sort_by("rank").to_pylist():
-            if row["key"] not in taken and len(found) < room:
-                use(row)
-        return found
+            picks.use({**row, "label": None})
+
+
+def _grouped(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row[key]].append(row)
+    return found
+
+
+class _Picks:
+    """Samples that were picked, and how many of what they show.
+
+    Args:
+        samples: How many there may be.
+        others: Samples that are shown already, and are among these.
+    """
+
+    def __init__(self, samples: int, others: Sequence[Mapping[str, Any]]) -> None:
+        self.found: list[Mapping[str, Any]] = []
+        self.keys = {row["key"] for row in others}
+        self.of_label = Counter[str | None]()
+        self._of_source = Counter[str]()
+        self._of_case = Counter[tuple[str, str]]()
+        self._of_plane = Counter[tuple[str, str]]()
+        self._samples = samples
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room left."""
+        return len(self.keys) >= self._samples
+
+    def use(self, row: Mapping[str, Any]) -> None:
+        """Pick a sample, if there is room and it was not picked already."""
+        if row["key"] in self.keys or self.full:
+            return
+        self.found.append(row)
+        self.keys.add(row["key"])
+        self.of_label[row["label"]] += 1
+        self._of_source[row["source"]] += 1
+        self._of_case[row["source"], row["case"]] += 1
+        self._of_plane[row["source"], row["plane"]] += 1
+
+    def order(self, row: Mapping[str, Any]) -> tuple[int, ...]:
+        """What is picked first: of sources, cases and planes that were shown least."""
+        source = row["source"]
+        return (
+            self._of_source[source],
+            self._of_case[source, row["case"]],
+            self._of_plane[source, row["plane"]],
+            row["rank"],
+        )
 
 
 def _spread(singles: Sequence[Entry], volumes: Sequence[Entry]) -> list[Entry]:
     """Volumes among the samples by themselves, evenly from the second place on."""
-    found, step = list(singles), max(1, (len(singles) + 1) // (len(volumes) + 1))
+    found, step = list(singles), max(1, len(singles) // (len(volumes) + 1))
     for number, volume in enumerate(volumes):
         found.insert(1 + number * (step + 1), volume)
     return found

@@ -22,7 +22,7 @@ from builder.command_line import main
 from sa_med2d_20m import DatasetError, decode_masks
 from shards.description import read_sources
 from shards.index_schema import INDEX_SCHEMA
-from shards.report.choose import Chooser
+from shards.report.choose import Chooser, Entry
 from shards.report.gallery import write_gallery
 from shards.report.pictures import read_pictures
 from shards.report.rows import batches, rows_of
@@ -401,12 +401,37 @@ def test_nothing_is_wider_than_the_window(browser: Browser, gallery: Path, width
     page.close()
 
 
-def test_the_same_set_gives_the_same_page(out: Path, gallery: Path) -> None:
-    """Made by the functions that the command calls, which also draws figures."""
-    chooser = Chooser(200)
+def chosen(out: Path, samples: int) -> list[Entry]:
+    chooser = Chooser(samples)
     for part in batches(rows_of(out), chooser.columns, lambda *_: None):
         chooser.add(part)
-    entries = chooser.chosen()
+    return chooser.chosen()
+
+
+def test_a_few_samples_are_of_all_sources_and_classes(out: Path, samples: dict[str, dict[str, Any]]) -> None:
+    """However common the others are."""
+    entries = chosen(out, 7)
+    assert [len(entry.rows) for entry in entries] == [1] * 7
+    records = [samples[entry.rows[0]["key"]]["json"] for entry in entries]
+    assert {one["source"] for one in records} == {"Alpha", "Beta", "Magnet", "Cells"}
+    labels = {mask["label"] for one in records for mask in one["masks"]}
+    assert labels == {mask["label"] for sample in samples.values() for mask in sample["json"]["masks"]}
+
+
+def test_a_further_source_takes_nothing_but_room(out: Path, built: Path) -> None:
+    """Where there is room for all, the others keep their samples and volumes."""
+    before, after = ([entry.rows for entry in chosen(of, 2000)] for of in (built, out))
+    keys = [{row["key"] for rows in found for row in rows} for found in (before, after)]
+    assert len(keys[1]) == len(keys[0]) + 4
+    assert keys[0] < keys[1]
+    volumes = [{tuple(row["key"] for row in rows) for rows in found if len(rows) > 1} for found in (before, after)]
+    assert volumes[0] == volumes[1]
+    assert len(volumes[0]) == 3
+
+
+def test_the_same_set_gives_the_same_page(out: Path, gallery: Path) -> None:
+    """Made by the functions that the command calls, which also draws figures."""
+    entries = chosen(out, 200)
     pictures = read_pictures(out, [row for entry in entries for row in entry.rows])
     page = io.BytesIO()
     write_gallery(page, entries, pictures, read_sources(out))
