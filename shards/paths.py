@@ -14,6 +14,7 @@ __all__ = [
     "BUILD",
     "CARD",
     "DATA",
+    "FINGERPRINTS",
     "INDEX",
     "MANIFESTS",
     "PIECES",
@@ -37,6 +38,8 @@ TABLES: Final = "tables"
 """The rows of all indexes together, for SQL."""
 PIECES: Final = f"{BUILD}/pieces"
 """Cases that are converted and not yet in a shard."""
+FINGERPRINTS: Final = f"{BUILD}/fingerprints"
+"""What is kept of images so that copies of them are found."""
 PREVIOUS: Final = f"{BUILD}/previous"
 """Shards of an earlier build that cases are taken from."""
 _STEM = re.compile(
