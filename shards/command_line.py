@@ -1,4 +1,4 @@
-"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw`` and ``status``."""
+"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw``, ``status``, copies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import add_json, output_folder
 from shards.console import complain, console, plural, print_json, print_table, results, working
+from shards.duplicates.commands import add_commands as add_duplicate_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +38,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)
+    add_duplicate_commands(commands)
 
 
 def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -39,8 +39,8 @@ _MOST: Final = 1 << 24
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: multiplying by it spreads bits (Knuth, volume 3, section 6.4)."""
 
-_PAIR: Final = np.dtype([("one", np.int32), ("other", np.int32), ("flip", np.uint8), ("bits", np.uint8)])
-
+_IMAGE_BITS, _BITS_BITS, _FLIP_BITS = 28, 5, 2
+"""A pair in 64 bits, so that sorting is what it costs: two images, the bits in which they differ, and the flip."""
 
 @dataclass(frozen=True)
 class Candidates:
@@ -102,7 +102,7 @@ def near_pairs(
     """
     pool, owner = _entries(first, framings=3)
     asked, asker = _entries(first, framings=2) if second is None else _entries(second, framings=3)
-    found = np.zeros(0, _PAIR)
+    found = np.zeros(0, np.uint64)
     crowded = np.zeros(len(first if second is None else second), bool)
     masks = _masks()
     for number, (mask, spread) in enumerate(masks):
@@ -110,11 +110,12 @@ def near_pairs(
         keys = _keys(pool, mask, spread)
         order = np.argsort(keys)
         table = _Table(keys[order], order, pool, owner)
+        parts = [found]
         for flip, flipped in enumerate(FLIP_MASKS):
-            fresh = _matches(table, asked ^ flipped, asker, (mask, spread), flip, (first, second), crowded)
-            found = _merged([found, *fresh])
+            parts += _matches(table, asked ^ flipped, asker, (mask, spread), flip, (first, second), crowded)
+        found = _merged(parts)
     on_table(len(masks), len(masks))
-    return Candidates(found["one"], found["other"], found["flip"], found["bits"], int(crowded.sum()))
+    return Candidates(*_unpacked(found), int(crowded.sum()))
 
 
 @dataclass(frozen=True)
@@ -215,12 +216,10 @@ def _compared(
             query, entry, one, other = query[keep], entry[keep], one[keep], other[keep]
             bits = distances(table.pool[entry], asked[query])
             near = bits <= FARTHEST
-            pairs = np.zeros(int(near.sum()), _PAIR)
             one, other = one[near], other[near]
             if sets[1] is None:
                 one, other = np.minimum(one, other), np.maximum(one, other)
-            pairs["one"], pairs["other"], pairs["flip"], pairs["bits"] = one, other, flip, bits[near]
-            parts.append(pairs)
+            parts.append(_packed(one, other, bits[near], flip))
         begin = stop
     return _merged(parts)
 
@@ -232,17 +231,34 @@ def _comparable(first: Images, second: Images | None, one: Array, other: Array) 
     return (one != other) & (first.case[one] != first.case[other])
 
 
+def _packed(one: Array, other: Array, bits: Array, flip: int) -> Array:
+    """Pairs as numbers, which sort by images, then by how near they are."""
+    pairs = (one.astype(np.uint64) << np.uint64(_IMAGE_BITS)) | other.astype(np.uint64)
+    near = (bits.astype(np.uint64) << np.uint64(_FLIP_BITS)) | np.uint64(flip)
+    return (pairs << np.uint64(_BITS_BITS + _FLIP_BITS)) | near
+
+
+def _unpacked(pairs: Array) -> tuple[Array, Array, Array, Array]:
+    """Images, flip and bits of pairs."""
+    flip = (pairs & np.uint64((1 << _FLIP_BITS) - 1)).astype(np.uint8)
+    bits = ((pairs >> np.uint64(_FLIP_BITS)) & np.uint64((1 << _BITS_BITS) - 1)).astype(np.uint8)
+    images = pairs >> np.uint64(_BITS_BITS + _FLIP_BITS)
+    one = (images >> np.uint64(_IMAGE_BITS)).astype(np.int32)
+    other = (images & np.uint64((1 << _IMAGE_BITS) - 1)).astype(np.int32)
+    return one, other, flip, bits
+
+
 def _merged(parts: list[Array]) -> Array:
-    """Pairs, each once and with the fewest bits; where there are too many, the nearest of each image."""
-    pairs = np.concatenate(parts) if parts else np.zeros(0, _PAIR)
+    """Pairs, each once and as near as it was found; where there are too many, the nearest of each image."""
+    pairs = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
     if not len(pairs):
         return pairs
-    pairs = pairs[np.lexsort((pairs["flip"], pairs["bits"], pairs["other"], pairs["one"]))]
-    again = (pairs["one"][1:] == pairs["one"][:-1]) & (pairs["other"][1:] == pairs["other"][:-1])
-    pairs = pairs[np.concatenate([[True], ~again])]
+    images = pairs >> np.uint64(_BITS_BITS + _FLIP_BITS)
+    pairs = pairs[np.concatenate([[True], images[1:] != images[:-1]])]
     if len(pairs) > _MOST:
-        pairs = pairs[np.lexsort((pairs["bits"], pairs["one"]))]
-        starts = np.flatnonzero(np.concatenate([[True], pairs["one"][1:] != pairs["one"][:-1]]))
+        one, _, _, bits = _unpacked(pairs)
+        order = np.lexsort((bits, one))
+        starts = np.flatnonzero(np.concatenate([[True], one[1:] != one[:-1]]))
         place = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.append(starts, len(pairs))))
-        pairs = pairs[place < _PARTNERS]
+        pairs = np.sort(pairs[order[place < _PARTNERS]])
     return pairs

@@ -25,6 +25,8 @@ _FLAT: Final = 0.01
 """Detail, in ranks, below which a place is flat: two grey levels and a half of an even histogram of 255."""
 _LEAST: Final = 0.04
 """Part of the picture that must show detail in both."""
+_COARSE, _ALIKE = 16, 0.7
+"""Side of the images whose correlation says that two are alike, and how large it must be: of crops up to 8 % it is."""
 _STEPS: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-4)
 _SCALE: Final = 0.25
 """How much larger or smaller one of two may be in a framing, and how far off, as a part of its side."""
@@ -77,6 +79,18 @@ def distance(one: Image, other: Image, *, aligned: bool = False) -> float:
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return 1 - float(a @ b) / scale if scale else 1.0
+
+
+def alike(one: Image, other: Image) -> bool:
+    """Whether two images show the same coarsely, so that it is worth to lay them on each other.
+
+    Args:
+        one: (128, 128)
+        other: (128, 128)
+    """
+    small = (cv2.resize(image, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA).reshape(-1) for image in (one, other))
+    a, b = (values - values.mean() for values in small)
+    return float(a @ b) >= _ALIKE * float(np.sqrt((a @ a) * (b @ b)))
 
 
 def _detail(image: Image) -> Image:
