@@ -42,7 +42,7 @@ class SourceDescription:
     """A source dataset as its recipe describes it; the fields are those of design section 2.
 
     ``split_ratios`` (of train, validation, test) and ``split_seed`` say how patients are dealt whom the source itself
-    puts into no split.
+    puts into no split; ``regrouped`` counts patients who share images with others and were put into their split.
     """
 
     name: str
@@ -56,6 +56,7 @@ class SourceDescription:
     classes: tuple[SourceClass, ...]
     split_ratios: tuple[float, float, float] = HASHED_RATIOS
     split_seed: int = 0
+    regrouped: int = 0
 
 
 def write_source(out: Path, source: SourceDescription) -> None:

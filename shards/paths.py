@@ -14,6 +14,7 @@ __all__ = [
     "BUILD",
     "CARD",
     "DATA",
+    "DEDUP",
     "FINGERPRINTS",
     "INDEX",
     "MANIFESTS",
@@ -38,6 +39,8 @@ TABLES: Final = "tables"
 """The rows of all indexes together, for SQL."""
 PIECES: Final = f"{BUILD}/pieces"
 """Cases that are converted and not yet in a shard."""
+DEDUP: Final = f"{BUILD}/dedup"
+"""What a build decided about copies."""
 FINGERPRINTS: Final = f"{BUILD}/fingerprints"
 """What is kept of images so that copies of them are found."""
 PREVIOUS: Final = f"{BUILD}/previous"

@@ -21,7 +21,7 @@ _SHARED_FOLDERS: Final = {RECEIPTS: 2, DATA: 2, INDEX: 2, PIECES: 2, PREVIOUS: 3
 """Folder -> where in a path below it the name of the source stands. Receipts come first: without them no card lists a
 shard and no build takes it for finished."""
 _FILE_FOLDERS: Final = (
-    *(f"{BUILD}/{name}" for name in ("plan", "quarantine", "contents", "identifiers")),
+    *(f"{BUILD}/{name}" for name in ("plan", "quarantine", "contents", "identifiers", "dedup")),
     MANIFESTS,
     SOURCES,
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.commands.exit_codes import code_of
 from builder.run.executors import EXECUTORS
-from builder.run.options import Options
+from builder.run.options import MODES, Options
 from builder.sources import catalogue
 from shards.arguments import add_json, output_folder, positive
 from shards.console import console, print_json, results
@@ -82,6 +82,12 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
         default=Options.case_minutes,
         metavar="M",
         help="give a case up that takes longer (default: 60; with one worker no limit unless it is given)",
+    )
+    command.add_argument(
+        "--dedup",
+        choices=MODES,
+        help="compare the images of all cases, and leave out later cases that are copies (keep-first), or put all "
+        "patients who share images into one split (group)",
     )
     command.add_argument("--limit-cases", type=positive, metavar="N", help="only the first N cases of each source")
     command.add_argument(
@@ -188,4 +194,5 @@ def _chosen(options: argparse.Namespace) -> Options:
         limit_cases=options.limit_cases,
         strict=options.strict,
         case_minutes=options.case_minutes,
+        dedup=options.dedup,
     )

@@ -19,6 +19,8 @@ from shards.paths import ShardId, stems
 from shards.store import copied, parts_of
 
 _PLACE: Final = ("shard", "image_offset", "image_size")
+ROW_COLUMNS: Final = (*COLUMNS, "axis", "index", *_PLACE)
+"""Columns of the index that `of_tables` needs."""
 _VOLUME: Final = r"--([xyz])_\d+$"
 """The end of the key of a slice; what stands before the number is the name of its volume and axis."""
 
@@ -86,7 +88,7 @@ def of_tables(rows: pa.Table, prints: pa.Table, out: Path) -> Images:
 
 
 def _index(out: Path, shard: ShardId) -> pa.Table:
-    columns = [*COLUMNS, "axis", "index", *_PLACE]
+    columns = list(ROW_COLUMNS)
     with copied(out, [shard.index]) as near:
         try:
             table = pq.read_table(
