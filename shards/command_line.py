@@ -1,4 +1,4 @@
-"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw``, ``status``, copies."""
+"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw``, ``status``, copies, findings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import add_json, output_folder
 from shards.console import complain, console, plural, print_json, print_table, results, working
 from shards.duplicates.commands import add_commands as add_duplicate_commands
+from shards.report.findings.commands import add_commands as add_findings_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +40,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_withdraw(commands)
     _add_status(commands)
     add_duplicate_commands(commands)
+    add_findings_commands(commands)
 
 
 def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
