@@ -1,4 +1,4 @@
-"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw``, ``status``, copies, findings."""
+"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw``, ``status``, reports."""
 
 from __future__ import annotations
 

@@ -94,7 +94,9 @@ def _left_out(receipts: Collection[Receipt]) -> str:
     share = lost_shares(receipts).get("small_mask", 0)
     small = f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
     copies = sum(receipt.dropped.get("copy", 0) for receipt in receipts)
-    twice = f"; {copies:,} {'image' if copies == 1 else 'images'} that other cases hold too are left out" if copies else ""
+    twice = (
+        f"; {copies:,} {'image' if copies == 1 else 'images'} that other cases hold too are left out" if copies else ""
+    )
     return small + files + twice
 
 

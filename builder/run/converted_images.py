@@ -68,8 +68,10 @@ class CaseImages:
             return
         lists = rows["masks"].combine_chunks()
         areas = pc.struct_field(pc.list_flatten(lists), "area")
-        sums = pa.table({"image": pc.list_parent_indices(lists), "area": areas}).group_by("image").aggregate(
-            [("area", "sum")]
+        sums = (
+            pa.table({"image": pc.list_parent_indices(lists), "area": areas})
+            .group_by("image")
+            .aggregate([("area", "sum")])
         )
         found = dict(zip(sums["image"].to_pylist(), sums["area_sum"].to_pylist(), strict=True))
         self._pixels.append(pa.array([found.get(number, 0) for number in range(rows.num_rows)], pa.int64()))

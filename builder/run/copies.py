@@ -29,7 +29,6 @@ from builder.run.plan import CaseTask, ShardPlan, SourcePlan, regrouped
 from builder.run.resume import Resumption
 from shards.atomic import write_atomic
 from shards.duplicates.fingerprint import VERSION
-from shards.duplicates.images import Images
 from shards.duplicates.pairs import LIMIT, Pair, find_pairs
 from shards.paths import DEDUP
 from shards.receipt import Piece, read_receipts
@@ -38,7 +37,7 @@ COPY: Final = "copy"
 """What receipts call slices that were left out because they are copies."""
 _NEARLY_ALL: Final = 0.9
 """Part of the images of a case that must have a copy in earlier ones before it is left out: of copies that were
-windowed or cropped not every single image is found, and of a case that shows more than that the rest is worth keeping."""
+windowed or cropped not every single image is found, and what a case shows beyond that is worth keeping."""
 _HELD_BACK: Final = {split: rank for rank, split in enumerate(("test", "validation", "train"))}
 """Which of two splits a patient goes into: what is held back for testing stays so."""
 
@@ -131,7 +130,12 @@ def missing_batches(plans: Iterable[SourcePlan], resumption: Resumption) -> list
 
 
 def decide(
-    images: CaseImages, plans: Sequence[SourcePlan], mode: str, *, workers: int, on_step: Callable[[str, int, int], None]
+    images: CaseImages,
+    plans: Sequence[SourcePlan],
+    mode: str,
+    *,
+    workers: int,
+    on_step: Callable[[str, int, int], None],
 ) -> dict[str, Decisions]:
     """Compare the images of cases, and say what follows.
 
@@ -149,12 +153,12 @@ def decide(
     pairs = find_pairs(gathered, workers=workers, on_step=on_step).pairs
     about = gathered.about.select(["source", "case", "patient", "split"]).to_pylist()
     if mode == "keep-first":
-        return _left_out(gathered, about, pairs, names, images.mask_pixels)
+        return _left_out(about, pairs, names, images.mask_pixels)
     return _moved(about, pairs, names, _official(plans))
 
 
 def _left_out(
-    images: Images, about: list[dict[str, str]], pairs: Iterable[Pair], names: set[str], mask_pixels: pa.Array
+    about: list[dict[str, str]], pairs: Iterable[Pair], names: set[str], mask_pixels: pa.Array
 ) -> dict[str, Decisions]:
     """The cases nearly all of whose images have a copy in an earlier case that stays; by source, then by case."""
     copies: defaultdict[int, set[int]] = defaultdict(set)
@@ -265,4 +269,3 @@ def _bare(task: CaseTask, left_out: LeftOut, content: str | None) -> Piece:
 
 def _name(plan: SourcePlan) -> str:
     return plan.source.recipe.name
-

@@ -206,8 +206,9 @@ def _settings_of_case(case: Case, basis: str) -> str:
 
 
 def regrouped(plan: SourcePlan, splits: Mapping[str, str], shard_size: int) -> SourcePlan:
-    """The plan of a source some of whose patients go into other splits; shards of splits that nobody comes into or
-    leaves stay as they are.
+    """The plan of a source some of whose patients go into other splits.
+
+    Shards of splits that nobody comes into or leaves stay as they are.
 
     Args:
         plan: The plan.

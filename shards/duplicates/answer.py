@@ -170,4 +170,3 @@ def counts(pairs: Sequence[Pair]) -> dict[str, int]:
     """How many pairs there are of each kind."""
     kinds = Counter(pair.kind for pair in pairs)
     return {kind: kinds[kind] for kind in ("volume", "exact", "near")}
-

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from shards.duplicates.images import Images
     from shards.duplicates.pairs import Found
 
+    Sets = tuple[Images, Images | None]
+
 DONE: Final = 0
 EXTRA: Final = "publish"
 """The extra that the command needs."""
@@ -66,9 +68,9 @@ def _overlap(options: argparse.Namespace) -> int:
             second, unreadable = _images(options.other, options.workers, on_step)
         found = find_pairs(first, second, workers=options.workers, on_step=on_step)
     if options.json:
-        print_json(_record(options, first, second, found, unreadable))
+        print_json(_record(options, (first, second), found, unreadable))
     else:
-        _print(speaker, options, first, second, found, unreadable)
+        _print(speaker, options, (first, second), found, unreadable)
     return DONE
 
 
@@ -96,11 +98,10 @@ def _images(place: Path, workers: int, on_step: Any) -> tuple[Images, tuple[str,
     return shards, ()
 
 
-def _record(
-    options: argparse.Namespace, first: Images, second: Images | None, found: Found, unreadable: tuple[str, ...]
-) -> dict[str, Any]:
+def _record(options: argparse.Namespace, sets: Sets, found: Found, unreadable: tuple[str, ...]) -> dict[str, Any]:
     from shards.duplicates.answer import counts, parts, record  # noqa: PLC0415
 
+    first, second = sets
     other = first if second is None else second
     return {
         "folder": f"{options.out}",
@@ -116,18 +117,14 @@ def _record(
 
 
 def _print(
-    speaker: Console,
-    options: argparse.Namespace,
-    first: Images,
-    second: Images | None,
-    found: Found,
-    unreadable: tuple[str, ...],
+    speaker: Console, options: argparse.Namespace, sets: Sets, found: Found, unreadable: tuple[str, ...]
 ) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from shards.duplicates.answer import counts, parts, sentences  # noqa: PLC0415
 
     printer = results()
+    first, second = sets
     other = first if second is None else second
     if unreadable:
         shown = ", ".join(unreadable[:3]) + (", ..." if len(unreadable) > 3 else "")

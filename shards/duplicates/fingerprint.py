@@ -28,7 +28,7 @@ class Fingerprint:
 
     Attributes:
         exact: 128 bits of BLAKE2b, of size, depth and pixels; the same for a grey image in one channel and in three.
-        hashes: (3, 2) `sign_hash` of each of `FRAMINGS`; that of the content is that of the frame where there is no border.
+        hashes: (3, 2) `sign_hash` of each of `FRAMINGS`; where there is no border the content is the frame.
     """
 
     exact: bytes

@@ -1,4 +1,4 @@
-"""Fingerprints of shards, made in one pass and kept beside the receipts: a shard that did not change is not read again."""
+"""Fingerprints of shards, made in one pass and kept: a shard that did not change is not read again."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from shards.receipt import read_receipts
 from shards.store import copied, is_here, listing
 from shards.tar import Sample, read_shard
 
-SCHEMA: Final = pa.schema(
-    [("key", pa.string()), ("exact", pa.binary(EXACT_BYTES)), ("hashes", pa.binary(HASH_BYTES))]
-)
+SCHEMA: Final = pa.schema([("key", pa.string()), ("exact", pa.binary(EXACT_BYTES)), ("hashes", pa.binary(HASH_BYTES))])
 _MARK: Final = b"shard"
 """Key of the file's metadata: which bytes of the shard the fingerprints are of, and their version."""
 

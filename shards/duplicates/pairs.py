@@ -83,7 +83,10 @@ def find_pairs(first: Images, second: Images | None = None, *, workers: int, on_
     exact = exact_pairs(first, second)
     near = near_pairs(first, second, on_table=partial(on_step, "searching, table"))
     every = Candidates(
-        *(np.concatenate([getattr(exact, name), getattr(near, name)]) for name in ("one", "other", "flip", "bits"))
+        one=np.concatenate([exact.one, near.one]),
+        other=np.concatenate([exact.other, near.other]),
+        flip=np.concatenate([exact.flip, near.flip]),
+        bits=np.concatenate([exact.bits, near.bits]),
     )
     look = _Look(first, other)
     with ThreadPoolExecutor(workers) as pool:

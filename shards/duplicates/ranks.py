@@ -49,7 +49,8 @@ def ranks(grey: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """
     counts = np.bincount(grey.reshape(-1), minlength=int(np.iinfo(grey.dtype).max) + 1)
     table = ((np.cumsum(counts) - counts / 2) / grey.size).astype(np.float32)
-    return table[grey]
+    found: npt.NDArray[np.float32] = table[grey]
+    return found
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def _basis() -> npt.NDArray[np.float32]:
     steps = np.arange(SIDE) + 0.5
     waves = np.cos(np.pi / SIDE * np.arange(_HIGHEST)[:, None] * steps) * np.sqrt(2 / SIDE)
     waves[0] /= np.sqrt(2)
-    return waves.astype(np.float32)
+    return np.asarray(waves, np.float32)
 
 
 _BASIS: Final = _basis()
@@ -83,4 +83,5 @@ def distances(one: npt.NDArray[np.uint64], other: npt.NDArray[np.uint64]) -> npt
         (...) uint8
     """
     differ = np.bitwise_count(one ^ other)
-    return differ[..., 0] + differ[..., 1]
+    total: npt.NDArray[Any] = differ[..., 0] + differ[..., 1]
+    return total

@@ -1,8 +1,8 @@
 """How far two images are apart, on their pixels: whether the one is the other, or only looks like it.
 
-What neighbouring slices and other patients share is coarse: where bright and dark lies. What only a copy shares is fine.
-So fine detail is compared, of images of ranks, each place by its own contrast: a window or a scaling changes how strong
-an edge is and leaves where it is. Places that are flat in one of the two (clipped by a window) say nothing.
+What neighbouring slices and other patients share is coarse: where bright and dark lies. What only a copy shares is
+fine. So fine detail is compared, of images of ranks, each place by its own contrast: a window or a scaling changes how
+strong an edge is and leaves where it is. Places that are flat in one of the two (clipped by a window) say nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _LEAST: Final = 0.04
 _COARSE, _ALIKE = 16, 0.7
 """Side of the images whose correlation says that two are alike, and how large it must be: of crops up to 8 % it is."""
 _STEPS: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-4)
+_SMOOTHED: Final = 5
+"""Pixels over which images are smoothed while they are laid on each other."""
 _SCALE: Final = 0.25
 """How much larger or smaller one of two may be in a framing, and how far off, as a part of its side."""
 
@@ -49,8 +51,7 @@ def thumbnail(ranks: Image) -> Image:
     height, width = ranks.shape
     shrinks = height >= SIDE and width >= SIDE
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    small: Image = cv2.resize(np.ascontiguousarray(ranks), (SIDE, SIDE), interpolation=how)
-    return small
+    return np.asarray(cv2.resize(np.ascontiguousarray(ranks), (SIDE, SIDE), interpolation=how), np.float32)
 
 
 def distance(one: Image, other: Image, *, aligned: bool = False) -> float:
@@ -94,14 +95,12 @@ def alike(one: Image, other: Image) -> bool:
 
 
 def _detail(image: Image) -> Image:
-    rest: Image = image - cv2.GaussianBlur(image, (0, 0), _DETAIL)
-    return rest
+    return np.asarray(image - cv2.GaussianBlur(image, (0, 0), _DETAIL), np.float32)
 
 
 def _contrast(detail: Image) -> Image:
     squares = cv2.GaussianBlur(detail * detail, (0, 0), _AROUND)
-    root: Image = np.sqrt(np.maximum(squares, 0))
-    return root
+    return np.asarray(np.sqrt(np.maximum(squares, 0)), np.float32)
 
 
 def _laid_on(one: Image, other: Image) -> tuple[Image, npt.NDArray[np.bool_]] | None:
@@ -109,9 +108,10 @@ def _laid_on(one: Image, other: Image) -> tuple[Image, npt.NDArray[np.bool_]] | 
 
     An affine transform by enhanced correlation (Evangelidis and Psarakis, 2008), begun at none.
     """
-    warp = np.eye(2, 3, dtype=np.float32)
+    nothing = np.eye(2, 3, dtype=np.float32)
+    everywhere = np.ones(other.shape, np.uint8)
     try:
-        _, warp = cv2.findTransformECC(one, other, warp, cv2.MOTION_AFFINE, _STEPS, None, 5)
+        _, warp = cv2.findTransformECC(one, other, nothing, cv2.MOTION_AFFINE, _STEPS, everywhere, _SMOOTHED)
     except cv2.error:  # it does not converge: the images have nothing in common
         return None
     off = np.abs(warp - np.eye(2, 3)) / np.array([[1, 1, SIDE], [1, 1, SIDE]])
@@ -119,6 +119,6 @@ def _laid_on(one: Image, other: Image) -> tuple[Image, npt.NDArray[np.bool_]] | 
         return None
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (SIDE, SIDE)
-    laid: Image = cv2.warpAffine(other, warp, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
-    seen = cv2.warpAffine(np.ones(other.shape, np.uint8), warp, size, flags=how)
+    laid = np.asarray(cv2.warpAffine(other, warp, size, flags=how, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    seen = cv2.warpAffine(everywhere, warp, size, flags=how)
     return laid, cv2.erode(seen, np.ones((5, 5), np.uint8)) > 0

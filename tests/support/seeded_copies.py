@@ -19,7 +19,7 @@ def window(low: float, high: float) -> Change:
     def change(pixels: Array) -> Array:
         start, end = np.percentile(pixels, [low, high])
         scaled = (pixels - start) / max(end - start, 1) * 255
-        return np.clip(scaled, 0, 255).round().astype(np.uint8)
+        return np.asarray(np.clip(scaled, 0, 255).round(), np.uint8)
 
     return change
 
@@ -27,7 +27,7 @@ def window(low: float, high: float) -> Change:
 def jpeg(quality: int) -> Change:
     def change(pixels: Array) -> Array:
         data = cv2.imencode(".jpg", to_8_bit(pixels), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
 
     return change
 
@@ -75,7 +75,7 @@ def padded(part: float) -> Change:
 def gamma(exponent: float) -> Change:
     def change(pixels: Array) -> Array:
         values = pixels.astype(np.float64) - pixels.min()
-        return (255 * (values / max(values.max(), 1)) ** exponent).round().astype(np.uint8)
+        return np.asarray((255 * (values / max(values.max(), 1)) ** exponent).round(), np.uint8)
 
     return change
 

@@ -17,7 +17,7 @@ from shards.report.findings.finding import Finding, Measured, Value, keys_of
 from shards.report.findings.series import Series, View
 
 _MODALITIES: Final = ("ct", "fundus_photography", "mr", "pet")
-"""Where what is dark and open to the edge is no tissue: in ultrasound it may be blood, in X-ray lung, in OCT vitreous."""
+"""Where what is dark and open to the edge is no tissue: in ultrasound it may be blood, in X-ray lung."""
 _DARK: Final = 0.04
 """Of the range of the image: air in CT of -1024 to 1500 HU has up to 10 of 255 levels."""
 MOSTLY: Final = 0.5

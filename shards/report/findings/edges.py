@@ -19,7 +19,7 @@ def border(view: View) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | 
     """Rows and columns of the pixels at the borders of masks; None where there are too few."""
     lines = np.zeros(view.grey.shape, np.uint8)
     for mask in view.masks.values():
-        lines |= cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, _KERNEL)
+        lines |= np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, _KERNEL), np.uint8)
     lines[[0, -1]] = 0  # where a mask ends with the image it has no border
     lines[:, [0, -1]] = 0
     rows, columns = np.nonzero(lines)

@@ -1,4 +1,4 @@
-"""Images whose grey values are crushed: a few very bright or dark pixels take the range, and tissue is left a few levels.
+"""Images whose grey values are crushed: a few bright or dark pixels take the range, and leave tissue a few levels.
 
 Measure: the part of its range in which the middle 98 % of an image's pixels lie. Metal, padding and burnt-in marks
 leave tissue 20 of 255 levels; slices of CT from air to bone use half of the range and more.

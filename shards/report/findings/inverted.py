@@ -1,7 +1,7 @@
 """Masks that cover what is around their object instead of the object.
 
-Measure: the part of the image's edge that a class covers. Objects seldom reach the edge; what is around one covers all of
-it, also where most of the image belongs to the object.
+Measure: the part of the image's edge that a class covers. Objects seldom reach the edge; what is around one covers all
+of it, also where most of the image belongs to the object.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shards.report.findings.finding import Finding, Measured, Value, keys_of
 from shards.report.findings.series import Series
 
 COVERED: Final = 0.75
-"""Part of the edge: of a class that fills the picture (tissue of histology, the retina) less is covered, or not often."""
+"""Part of the edge. A class that fills the picture (tissue of histology) covers less, or not often so much."""
 OFTEN: Final = 0.5
 """Part of the images that show the class."""
 FEWEST: Final = 2

@@ -72,7 +72,8 @@ def look(out: Path, *, images: int, workers: int, on_case: Callable[[int, int], 
 
 def _chosen(out: Path, shards: Iterable[ShardId], images: int) -> tuple[int, list[list[dict[str, Any]]]]:
     """How many images there are, and the rows of some cases of each source, a list for each case."""
-    every, chosen = 0, []
+    every = 0
+    chosen: list[list[dict[str, Any]]] = []
     by_source: defaultdict[str, list[ShardId]] = defaultdict(list)
     for shard in shards:
         by_source[shard.source].append(shard)

@@ -1,7 +1,7 @@
 """Masks that are mirrored against their image.
 
-Measure: how strong the edges of the image are under the borders of its masks, and under those of the masks mirrored left
-and right, top and bottom, and both. Where masks lie right the first is the largest, over the images of a source.
+Measure: how strong the edges of the image are under the borders of its masks, and under those of the masks mirrored
+left and right, top and bottom, and both. Where masks lie right the first is the largest, over the images of a source.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def view_of(record: dict[str, Any], pixels: npt.NDArray[Any], label_map: npt.NDA
     longest = max(grey.shape)
     if longest > _LARGEST:
         size = tuple(max(1, round(side * _LARGEST / longest)) for side in grey.shape[::-1])
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
         by_label = {
             label: cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
             for label, mask in by_label.items()

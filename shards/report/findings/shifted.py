@@ -49,7 +49,8 @@ def judge(measured: Measured) -> Iterator[Finding]:
             gains = np.nan_to_num(strengths[:, best] - strengths[:, _NONE], nan=-1)
             order = np.argsort(-gains)
             down, right = OFFSETS[best]
-            where = f"{abs(down)} pixels {'down' if down > 0 else 'up'}, {abs(right)} to the {'right' if right > 0 else 'left'}"
+            side = "right" if right > 0 else "left"
+            where = f"{abs(down)} pixels {'down' if down > 0 else 'up'}, {abs(right)} to the {side}"
             yield Finding(
                 check="shifted",
                 source=group.source,

@@ -1,8 +1,8 @@
 """A left class on the right of its right one.
 
-Measure: of the axial and coronal slices that show both, the part in which the centre of the left one lies left of that
-of the right one. Such slices show the patient's left on the viewer's right, see docs/contract.md. An organ may cross the
-midline in a slice; in most slices of a case it does not.
+Measure: of the axial and coronal slices that show both, the part in which the centre of the left one lies left of
+that of the right one. Such slices show the patient's left on the viewer's right, see docs/contract.md. An organ may
+cross the midline in a slice; in most slices of a case it does not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Volumes whose slices are not in order.
 
-Measure: of a slice, whether it differs more from the one four further on than from its neighbour. In a volume that is in
-order nearly all do, in a shuffled one half of them.
+Measure: of a slice, whether it differs more from the one four further on than from its neighbour. In a volume that is
+in order nearly all do, in a shuffled one half of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A class that is of another size, or in another place, than the same class in other sources.
 
 Measure: the median area of its masks as a part of the image, and the median place of their centre, by plane; beside the
-median over other sources of the same modality. Sets differ in how much around an organ they show, so only what is far off
-counts: sixteen times the area, or a third of the image away.
+median over other sources of the same modality. Sets differ in how much around an organ they show, so only what is far
+off counts: sixteen times the area, or a third of the image away.
 """
 
 from __future__ import annotations
