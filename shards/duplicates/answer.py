@@ -129,7 +129,7 @@ def sentences(found: Sequence[Part], *, within: bool, here: str, there: str) -> 
         share = 100 * part.copies / part.images
         people = ""
         if part.patients is not None:
-            people = f" of {part.patients_with_copies:,} of {plural(part.patients, 'patient')}"
+            people = f", {part.patients_with_copies:,} of {plural(part.patients, 'patient')},"
         where = "elsewhere in it" if within else f"in {there}"
         splits = ", ".join(f"{count:,} in {split}" for split, count in part.splits.items() if split != "?")
         sources = ", ".join(f"{source} {count:,}" for source, count in part.sources.items() if source != "?")

@@ -73,7 +73,10 @@ def of_tables(rows: pa.Table, prints: pa.Table, out: Path) -> Images:
 
     def read(number: int) -> npt.NDArray[Any]:
         path = out / shards[number].as_py()
-        return decode_png(b"".join(parts_of(path, offsets[number].as_py(), sizes[number].as_py())))
+        try:
+            return decode_png(b"".join(parts_of(path, offsets[number].as_py(), sizes[number].as_py())))
+        except DatasetError as error:
+            raise DatasetError(f"{path}: {rows['key'][number].as_py()}: {error}; 'sa-med2d verify' names all") from None
 
     return Images(
         about=rows.select(COLUMNS),

@@ -86,3 +86,17 @@ def content_box(grey: npt.NDArray[Any]) -> Box | None:
     box = Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
     trimmed = 1 - min((box.bottom - box.top) / height, (box.right - box.left) / width)
     return box if trimmed >= _LEAST else None
+
+
+def resized(image: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.float32]:
+    """An image in a square, the same for a mirrored image but mirrored.
+
+    Args:
+        image: (H, W)
+        side: Pixels of a side; what is larger is averaged, what is smaller interpolated.
+    """
+    height, width = image.shape
+    averaged = cv2.resize(
+        np.ascontiguousarray(image), (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA
+    )
+    return np.asarray(cv2.resize(averaged, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from shards.duplicates.ranks import resized
 
 SIDE: Final = 32
 """Pixels of a side of the thumbnail, as in pHash."""
@@ -67,8 +68,7 @@ def sign_hash(ranks: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     Returns:
         (2,)
     """
-    thumbnail = cv2.resize(ranks, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    spectrum = _BASIS @ thumbnail @ _BASIS.T
+    spectrum = _BASIS @ resized(ranks, SIDE) @ _BASIS.T
     return _packed(spectrum[FREQUENCIES[:, 0], FREQUENCIES[:, 1]] > _ZERO)
 
 

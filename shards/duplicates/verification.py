@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shards.duplicates.ranks import resized
+
 Image = npt.NDArray[np.float32]
 
 SIDE: Final = 128
@@ -48,10 +50,7 @@ def flipped(pixels: npt.NDArray[Any], flip: int) -> npt.NDArray[Any]:
 
 def thumbnail(ranks: Image) -> Image:
     """An image as it is compared, (128, 128)."""
-    height, width = ranks.shape
-    shrinks = height >= SIDE and width >= SIDE
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(np.ascontiguousarray(ranks), (SIDE, SIDE), interpolation=how), np.float32)
+    return resized(ranks, SIDE)
 
 
 def distance(one: Image, other: Image, *, aligned: bool = False) -> float:

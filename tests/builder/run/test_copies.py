@@ -14,19 +14,9 @@ from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.output import members, tree
 from tests.support.sources import RECIPE
+from tests.support.textures import SIDE, texture
 
-SIDE = 64
 SPLITS = '[splits]\ntrain = ["{train}"]\ntest = ["{test}"]\n'
-
-
-def texture(seed: int, slices: int = 8) -> np.ndarray[Any, Any]:
-    """A volume that is like nobody else's: blobs of all sizes, (Z, Y, X)."""
-    random = np.random.default_rng(seed)
-    volume = np.zeros((slices, SIDE, SIDE))
-    for size in (4, 8, 16, 32):
-        coarse = random.normal(size=(slices, size, size))
-        volume += np.kron(coarse, np.ones((1, SIDE // size, SIDE // size))) * size**-0.5
-    return (1000 * volume).astype(np.int16)
 
 
 def write(raw: Path, name: str, cases: dict[str, np.ndarray[Any, Any]], splits: str = "") -> Path:
