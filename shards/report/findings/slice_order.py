@@ -21,7 +21,7 @@ _APART: Final = 4
 _FEWEST: Final = 6
 """Slices of a volume that say anything."""
 IN_ORDER: Final = 0.8
-"""Part of the slices: of volumes in order 0.9 and more, see docs/findings.md."""
+"""Part of the slices: of volumes in order 0.88 and more, see docs/findings.md."""
 CASES: Final = 0.05
 """Part of the cases of a source."""
 
