@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +121,23 @@ def test_a_second_build_changes_nothing_and_converts_nothing(
         before = {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.tar")}
         build(recipes, out, "--dedup", mode)
         assert {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.tar")} == before
+
+
+@pytest.mark.parametrize("seen", ["pieces/**/*.pieces", "dedup/Beta.json"])
+def test_a_build_that_was_killed_goes_on_to_the_same(
+    seen: str, recipes: list[Path], kept_first: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", *recipes, "--raw", recipes[0].parent, "--out", out, "--workers", 1, "--dedup", "keep-first"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "builder", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while started.poll() is None and not any((out / "build").glob(seen)):
+        time.sleep(0.002)
+    started.kill()
+    started.wait()
+    build(recipes, out, "--dedup", "keep-first")
+    assert tree(out, "data", "index", "build/receipts") == tree(kept_first, "data", "index", "build/receipts")
 
 
 def test_one_source_after_the_other_gives_what_both_at_once_do(
