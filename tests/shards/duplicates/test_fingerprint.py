@@ -62,7 +62,7 @@ def test_other_pixels_size_and_depth_are_another_image() -> None:
     other = grey.copy()
     other[3, 4] ^= 1
     colour = np.dstack([grey, grey, other])
-    every = [grey, other, colour, grey.reshape(50, 40), grey.astype(np.uint16)]
+    every: list[Array] = [grey, other, colour, grey.reshape(50, 40), grey.astype(np.uint16)]
     assert len({fingerprint(image).exact for image in every}) == len(every)
 
 
