@@ -110,6 +110,8 @@ class _Look:
 
     def apart(self, one: int, other: int, flip: int) -> float:
         """How far two images are apart, in the framings in which their hashes are nearest."""
+        if flip == 0 and (self.first.exact[one] == self.second.exact[other]).all():
+            return 0.0
         bits = distances(self.first.hashes[one][:, None], self.second.hashes[other][None] ^ FLIP_MASKS[flip])
         a, b = divmod(int(bits.argmin()), bits.shape[1])
         here = self._held(False, one)[a]
@@ -134,8 +136,12 @@ def _volumes(candidates: Candidates, look: _Look, pool: ThreadPoolExecutor, on_s
             if tried is None:
                 continue
             chosen = np.unique(np.linspace(0, len(tried.one) - 1, _LOOKED_AT).round().astype(int))
-            apart = [look.apart(int(tried.one[at]), int(tried.other[at]), tried.flip) for at in chosen]
-            if float(np.median(apart)) <= LIMIT:
+            apart: list[float] = []
+            for at in chosen:  # until most are found to be no copies
+                apart.append(look.apart(int(tried.one[at]), int(tried.other[at]), tried.flip))
+                if 2 * sum(one > LIMIT for one in apart) > len(chosen):
+                    break
+            else:
                 return _pair_of(tried, float(np.median(apart)))
         return None
 

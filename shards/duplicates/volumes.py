@@ -18,6 +18,9 @@ Array = npt.NDArray[Any]
 VOTES: Final = 3
 """Slices that must point at another volume before it is looked at; all of a volume that has fewer. One or two slices of
 any two patients look alike."""
+_SHARE: Final = 0.1
+"""Part of the slices that lie beside each other that must speak for it: of copies half and more do, of other patients
+some here and there."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,9 @@ def alignments(candidates: Candidates, first: Images, second: Images) -> Iterato
         own = order[starts[number] : starts[number + 1]]
         ones, others = candidates.one[own], candidates.other[own]
         order_found = _in_order(first.position[ones], second.position[others], candidates.flip[own])
-        for reverse, offset, flip in order_found:
+        for distinct, reverse, offset, flip in order_found:
             matched = _beside(slices[0].of(firsts[number]), slices[1].of(seconds[number]), reverse, offset)
-            if len(matched[0]) >= min(VOTES, smaller[number]):
+            if len(matched[0]) >= min(VOTES, smaller[number]) and distinct >= _SHARE * len(matched[0]):
                 yield Alignment(int(firsts[number]), int(seconds[number]), reverse, offset, flip, *matched)
                 break
 
@@ -106,8 +109,8 @@ def shifted(alignment: Alignment, by: int, slices: tuple[Slices, Slices]) -> Ali
     return Alignment(alignment.first, alignment.second, alignment.reverse, offset, alignment.flip, one, other)
 
 
-def _in_order(one: Array, other: Array, flip: Array) -> Iterator[tuple[bool, int, int]]:
-    """The orders that pairs of slices speak for, the most probable first."""
+def _in_order(one: Array, other: Array, flip: Array) -> Iterator[tuple[int, bool, int, int]]:
+    """How many slices speak for an order, and which it is; the most probable first."""
     found = []
     for reverse in (False, True):
         offsets = other + one if reverse else other - one
@@ -119,8 +122,8 @@ def _in_order(one: Array, other: Array, flip: Array) -> Iterator[tuple[bool, int
         distinct = len(np.unique(one[at]))
         flips = np.bincount(flip[at], minlength=len(FLIPS))
         found.append((distinct, not reverse, int(values[best]), int(np.argmax(flips))))
-    for _, forward, offset, kind in sorted(found, reverse=True):
-        yield not forward, offset, kind
+    for distinct, forward, offset, kind in sorted(found, reverse=True):
+        yield distinct, not forward, offset, kind
 
 
 def _beside(first: tuple[Array, Array], second: tuple[Array, Array], reverse: bool, offset: int) -> tuple[Array, Array]:

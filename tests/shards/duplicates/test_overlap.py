@@ -15,7 +15,8 @@ from builder.command_line import main
 from sa_med2d_20m import decode_png
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
-from tests.support.output import members
+from tests.support.object_store import Store
+from tests.support.output import members, tree
 from tests.support.seeded_copies import CHANGES
 from tests.support.sources import RECIPE
 from tests.support.textures import SIDE, texture
@@ -176,3 +177,17 @@ def test_removing_a_source_removes_its_fingerprints(sa_med2d: Command, tmp_path:
     overlap(sa_med2d, out)
     assert sa_med2d("remove", "Gone", out).code == 0
     assert [path.parent.name for path in (out / "build/fingerprints").rglob("*.parquet")] == ["Stays"]
+
+
+def test_a_set_in_an_object_store_is_compared_and_keeps_its_fingerprints(
+    sa_med2d: Command, own: Path, other: Path, store: Store
+) -> None:
+    for path, data in tree(other, "data", "index", "build/receipts").items():
+        store.put(path, data)
+    expected = overlap(sa_med2d, own, other)["pairs"]
+    assert overlap(sa_med2d, own, store.url)["pairs"] == expected
+    assert {name.split("/")[4] for name in store.tree("build/fingerprints")} == {"Other"}
+    before = len(store.requests())
+    assert overlap(sa_med2d, own, store.url)["pairs"] == expected
+    reads = [request.path for request in store.requests(before) if request.path.endswith(".tar")]
+    assert len(reads) <= 10, "only slices that are compared, no whole shard"
