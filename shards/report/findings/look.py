@@ -90,9 +90,9 @@ def _chosen(out: Path, shards: Iterable[ShardId], images: int) -> tuple[int, lis
                 break
             taken.add(case)
             total += count
-        found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        found: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         for row in table.filter(pc.is_in(table["case"], pa.array(sorted(taken)))).to_pylist():
-            found[row["case"]].append(row)
+            found[row["shard"], row["case"]].append(row)
         chosen += found.values()
     return every, chosen
 
@@ -107,18 +107,24 @@ def _measured(out: Path, rows: list[dict[str, Any]]) -> tuple[Group, list[tuple[
     for row in rows:
         series[row["submodality"], row["axis"]].append(row)
     first = rows[0]
+    data, start = _bytes_of(out, rows)
     found = []
     for own in series.values():
         own.sort(key=lambda row: row["index"] or 0)
-        views = [_view(out, row) for row in own]
+        views = [_view(data, start, row) for row in own]
         made = Series(first["source"], first["modality"], first["case"], views)
         found += [(name, of, value) for name, check in CHECKS.items() for of, value in check.measure(made)]
     return Group(first["modality"], first["source"], ""), found
 
 
-def _view(out: Path, row: dict[str, Any]) -> View:
-    image, label_map = (
-        decode_png(b"".join(parts_of(out / row["shard"], row[f"{name}_offset"], row[f"{name}_size"])))
-        for name in _PLACES
-    )
+def _bytes_of(out: Path, rows: list[dict[str, Any]]) -> tuple[bytes, int]:
+    """The part of a shard that holds a case, and the byte at which it begins: one request where a store has it."""
+    start = min(row["image_offset"] for row in rows)
+    end = max(row["mask_offset"] + row["mask_size"] for row in rows)
+    return b"".join(parts_of(out / rows[0]["shard"], start, end - start)), start
+
+
+def _view(data: bytes, start: int, row: dict[str, Any]) -> View:
+    begins = {name: row[f"{name}_offset"] - start for name in _PLACES}
+    image, label_map = (decode_png(data[at : at + row[f"{name}_size"]]) for name, at in begins.items())
     return view_of(row, image, label_map)
