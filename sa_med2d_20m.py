@@ -2033,6 +2033,8 @@ def _source_classes(place: _Place, shard: str, _stamp: str, _environment: int) -
         record = record.get("source", record) if isinstance(record, dict) else {}
         record = record if isinstance(record, dict) else {}
         classes = record.get("classes")
+        if record.get("repacked") is not None:
+            return None  # the release tells no class from what it left out
         if not isinstance(classes, list) or not all(_is_class(entry) for entry in classes):
             raise DatasetError(f"{place.name}: {path}: classes: expected a list of classes, got {classes!r:.80}")
         names = ("label", "class_id", "organ", "group")

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import add_json, output_folder
 from shards.console import complain, console, plural, print_json, print_table, results, working
+from shards.duplicates.commands import add_commands as add_duplicate_commands
 from shards.export import command as export
 from shards.report.commands import add_commands as add_report_commands
+from shards.report.findings.commands import add_commands as add_findings_commands
 from shards.show.commands import add_commands as add_show_command
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_status(commands)
     add_report_commands(commands, _known)
     add_show_command(commands)
+    add_duplicate_commands(commands)
+    add_findings_commands(commands)
 
 
 def _known(out: Path) -> tuple[tuple[Receipt, ...], Mapping[str, SourceDescription]]:

@@ -66,6 +66,7 @@ class SourceDescription:
 
     ``split_ratios`` (of train, validation, test) and ``split_seed`` say how patients are dealt whom the source itself
     puts into no split. ``repacked`` says of which release it is, where it was imported.
+    ``regrouped`` counts patients who share images with others and were put into their split.
     """
 
     name: str
@@ -80,6 +81,7 @@ class SourceDescription:
     split_ratios: tuple[float, float, float] = HASHED_RATIOS
     split_seed: int = 0
     repacked: Repacked | None = None
+    regrouped: int = 0
 
 
 def write_source(out: Path, source: SourceDescription) -> None:

@@ -103,22 +103,28 @@ _MOST_LABELS: Final = 20
 
 
 def _left_out(receipts: Collection[Receipt]) -> str:
-    """What the area rule and the gate over mask files left out of a source, as the end of a sentence."""
+    """What the area rule, the gate over mask files and copies left out of a source, as the end of a sentence."""
     bad = sum(receipt.dropped.get("bad_mask", 0) for receipt in receipts)
     files = f"; {bad:,} mask {'file' if bad == 1 else 'files'} could not be used, see `not_annotated`" if bad else ""
     masks = sum(receipt.dropped.get("small_mask", 0) for receipt in receipts)
     share = lost_shares(receipts).get("small_mask", 0)
     small = f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
-    return small + files
+    copies = sum(receipt.dropped.get("copy", 0) for receipt in receipts)
+    twice = (
+        f"; {copies:,} {'image' if copies == 1 else 'images'} that other cases hold too are left out" if copies else ""
+    )
+    return small + files + twice
 
 
 def _own_split(source: SourceDescription) -> list[str]:
     """How patients are dealt whom the source puts into no split, where that is not as everywhere."""
+    moved = f"{source.regrouped:,} {'patient' if source.regrouped == 1 else 'patients'}"
+    regrouped = [f"  {moved} who share images with others stand in their split."] if source.regrouped else []
     if (source.split_ratios, source.split_seed) == (HASHED_RATIOS, 0):
-        return []
+        return regrouped
     shares = ", ".join(f"{name} {100 * share:g} %" for name, share in zip(SPLITS, source.split_ratios, strict=True))
     seed = f", seed {source.split_seed}" if source.split_seed else ""
-    return [f"  Splits are not the source's own where `official_split` is false: {shares}{seed}."]
+    return [f"  Splits are not the source's own where `official_split` is false: {shares}{seed}.", *regrouped]
 
 
 def _classes(receipts: Collection[Receipt], sources: Mapping[str, SourceDescription]) -> str:

@@ -14,7 +14,9 @@ __all__ = [
     "BUILD",
     "CARD",
     "DATA",
+    "DEDUP",
     "FIGURES",
+    "FINGERPRINTS",
     "INDEX",
     "MANIFESTS",
     "PIECES",
@@ -46,6 +48,10 @@ PIECES: Final = f"{BUILD}/pieces"
 """Cases that are converted and not yet in a shard."""
 PREVIEWS: Final = f"{BUILD}/previews"
 """A contact sheet of each source, for whoever builds."""
+DEDUP: Final = f"{BUILD}/dedup"
+"""What a build decided about copies."""
+FINGERPRINTS: Final = f"{BUILD}/fingerprints"
+"""What is kept of images so that copies of them are found."""
 PREVIOUS: Final = f"{BUILD}/previous"
 """Shards of an earlier build that cases are taken from."""
 _STEM = re.compile(

@@ -12,16 +12,28 @@ from typing import Final
 from sa_med2d_20m import DatasetError
 from shards.card import write_card
 from shards.lock import locked
-from shards.paths import BUILD, DATA, INDEX, MANIFESTS, PIECES, PREVIEWS, PREVIOUS, RECEIPTS, REPORT, SOURCES
+from shards.paths import (
+    BUILD,
+    DATA,
+    FINGERPRINTS,
+    INDEX,
+    MANIFESTS,
+    PIECES,
+    PREVIEWS,
+    PREVIOUS,
+    RECEIPTS,
+    REPORT,
+    SOURCES,
+)
 from shards.receipt import read_receipts
 from shards.store import listing, remove_empty_folders
 from shards.tables import refresh_tables
 
-_SHARED_FOLDERS: Final = {RECEIPTS: 2, DATA: 2, INDEX: 2, PIECES: 2, PREVIOUS: 3}
+_SHARED_FOLDERS: Final = {RECEIPTS: 2, DATA: 2, INDEX: 2, PIECES: 2, PREVIOUS: 3, FINGERPRINTS: 2}
 """Folder -> where in a path below it the name of the source stands. Receipts come first: without them no card lists a
 shard and no build takes it for finished."""
 _FILE_FOLDERS: Final = (
-    *(f"{BUILD}/{name}" for name in ("plan", "quarantine", "contents", "identifiers")),
+    *(f"{BUILD}/{name}" for name in ("plan", "quarantine", "contents", "identifiers", "dedup")),
     MANIFESTS,
     SOURCES,
 )

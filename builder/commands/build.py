@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.commands.exit_codes import code_of
 from builder.run.executors import EXECUTORS
-from builder.run.options import Options
+from builder.run.options import MODES, Options
 from builder.sources import catalogue
 from shards.arguments import add_json, output_folder, positive
 from shards.console import console, print_json, results
@@ -90,6 +90,12 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
         "--preview",
         action="store_true",
         help=f"also draw a contact sheet of each source, into OUT/{PREVIEWS}",
+    )
+    command.add_argument(
+        "--dedup",
+        choices=MODES,
+        help="compare the images of all cases, and leave out later cases that are copies (keep-first), or put all "
+        "patients who share images into one split (group)",
     )
     command.add_argument("--limit-cases", type=positive, metavar="N", help="only the first N cases of each source")
     command.add_argument(
@@ -173,13 +179,13 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
         summary = build(recipes, raw, options.out, chosen, executor=executor, listener=progress)
     print_summary(results(quiet=options.json), speaker, summary)
     if options.preview:
-        _draw_previews(options.out, summary, results(quiet=options.json))
+        draw_previews(options.out, summary, results(quiet=options.json))
     if options.json:
         print_json(result_of(summary))
     return summary
 
 
-def _draw_previews(out: Path, summary: Summary, printer: Console) -> None:
+def draw_previews(out: Path, summary: Summary, printer: Console) -> None:
     """Draw a contact sheet of each source of which anything was built."""
     from shards.show.preview import write_preview  # noqa: PLC0415
 
@@ -195,4 +201,5 @@ def chosen_options(options: argparse.Namespace) -> Options:
         limit_cases=options.limit_cases,
         strict=options.strict,
         case_minutes=options.case_minutes,
+        dedup=options.dedup,
     )

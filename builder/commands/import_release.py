@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.commands.build import EXTRA, add_build_options, chosen_options
+from builder.commands.build import EXTRA, add_build_options, chosen_options, draw_previews
 from builder.commands.exit_codes import QUARANTINED, code_of
 from builder.release.repairs import REPAIRS
 from builder.run.executors import EXECUTORS
@@ -99,6 +99,8 @@ def _run(options: argparse.Namespace) -> int:
         summary = build_planned(plan.sources, options.out, chosen, executor=executor, listener=progress)
     print_summary(results(quiet=options.json), speaker, summary)
     _print_faults(speaker, plan)
+    if options.preview:
+        draw_previews(options.out, summary, results(quiet=options.json))
     if options.json:
         about = {"files": plan.files, "bytes": plan.bytes, "faults": list(plan.faults), "notes": plan.notes}
         print_json({**result_of(summary), **about, "twins": plan.twins})

@@ -311,6 +311,7 @@ def _metadata(image: _Image, case: ReleaseCase, source: ReleaseSource, pixels: n
         official_split=case.official_split,
         dropped=Dropped(0, 0, ()),
         not_annotated=(),
+        rater=None,
         masks=(),
     )
 

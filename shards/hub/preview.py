@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -17,13 +18,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sa_med2d_20m import PREVIEW, record_json
+from sa_med2d_20m import PREVIEW, DatasetError, record_json
 from shards.front_matter import PREVIEW_MEMBERS
 from shards.hub.content import JudgedFile
 from shards.hub.errors import PublishError
 from shards.paths import INDEX
 from shards.report.choose import Chooser
 from shards.report.rows import Rows, batches
+from shards.show.find import Row
 from shards.show.overlay import colors_of, overlay
 from shards.show.sample import Sample, read_sample
 
@@ -54,7 +56,7 @@ def previewed_source(path: str) -> str | None:
     return place.stem if path == preview_path(place.stem) else None
 
 
-def preview(out: Path, files: Iterable[JudgedFile], license_id: str) -> bytes:
+def preview(out: Path, files: Collection[JudgedFile], license_id: str) -> bytes:
     """A shard of drawn samples: image and overlay as JPEG, and the metadata.
 
     Args:
@@ -74,10 +76,11 @@ def preview(out: Path, files: Iterable[JudgedFile], license_id: str) -> bytes:
     for rows in batches(Rows(out, indexes), Chooser.columns, lambda _done, _of: None):
         chooser.add(rows)
     chosen = sorted((row for entry in chooser.chosen() for row in entry.rows), key=lambda row: str(row["key"]))
+    judged = {file.path: file for file in files}
     shard = io.BytesIO()
     with tarfile.open(fileobj=shard, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for row in chosen:
-            sample = read_sample(out, row)
+            sample = _read(out, row, judged)
             if sample.record["license"] != license_id:
                 said = f"is under {sample.record['license']}, not {license_id}, as was judged"
                 raise PublishError(f"{out / row['shard']}: {row['key']} {said}; run 'sa-med2d verify'")
@@ -86,6 +89,16 @@ def preview(out: Path, files: Iterable[JudgedFile], license_id: str) -> bytes:
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     return shard.getvalue() if chosen else b""
+
+
+def _read(out: Path, row: Row, judged: Mapping[str, JudgedFile]) -> Sample:
+    """A sample; where it cannot be read because its shard is no longer what was judged, that is the error."""
+    try:
+        return read_sample(out, row)
+    except DatasetError:
+        with tempfile.TemporaryDirectory(prefix="sa-med2d-") as folder:
+            judged[row["shard"]].copy_to(Path(folder))
+        raise
 
 
 def _members(sample: Sample) -> list[tuple[str, bytes]]:

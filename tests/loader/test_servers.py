@@ -206,7 +206,7 @@ def test_the_hub_refuses_a_third_of_all_reads(scans: tuple[HubServer, dict[str, 
     assert found == keys
     assert len(refused) > 5
     assert "huggingface_hub" not in said
-    assert seconds < 15  # each of their waits is a second or more
+    assert seconds < 60  # each of their waits is a second or more
 
 
 @pytest.mark.parametrize("asked", ["retry_after", "next_window"])

@@ -6,6 +6,7 @@ What libraries read from the environment when they are imported stays as it was 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -17,11 +18,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, NoReturn, Self
 
 COMMANDS = (
     "builder.command_line",
@@ -174,10 +177,33 @@ def _run(kind: str, what: str, *arguments: str) -> None:
         exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as python -c does
 
 
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        _run(*arguments)
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or 0
+        sys.stderr.write(f"{stop.code}\n")
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(code: int) -> NoReturn:
+    """End as Python does, but for the destructors of libraries: their threads are not there after a fork."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         for module in sys.argv[2:]:
             importlib.import_module(module)
         wanted = _serve(connection)
     if wanted is not None:
-        _run(*wanted["arguments"])
+        _end(_exit_code(wanted["arguments"]))
