@@ -2,7 +2,7 @@
 VENV := .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install test lint types quick docs newest loading-script cluster
+.PHONY: help install test lint types quick docs newest loading-script cluster trainers
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,3 +46,8 @@ loading-script:  ## the loader as a loading script, with the last release of dat
 cluster:  ## the loader with torch and the builder on Ray, which are installed for it
 	pip install --quiet --editable '.[ray]' torch
 	pytest -n 2 tests/loader/test_iteration.py tests/builder/run/executors/test_ray.py
+
+trainers:  ## exports as nnU-Net and MONAI read them, which are installed for it
+	python3 -m venv --clear $(VENV)-trainers
+	$(VENV)-trainers/bin/pip install --quiet --editable '.[test]' monai nnunetv2
+	$(VENV)-trainers/bin/pytest -n 2 $(addprefix tests/shards/export/layouts/test_,monai.py nnunet.py)

@@ -95,14 +95,18 @@ __all__ = [
     "Prompts",
     "SAMed2D20M",
     "SAMed2DError",
+    "Selection",
     "Semantic",
+    "ShardPart",
     "Where",
     "collate",
     "decode_masks",
     "decode_png",
     "interleave",
+    "linked_objects",
     "load",
     "next_click",
+    "select",
     "split_layers",
 ]
 
@@ -146,6 +150,9 @@ CONFIGS: Final = tuple(
 LOCAL: Final = "local"
 LOCAL_CONFIGS: Final = tuple(config_name(scope, LOCAL) for scope in ("all", *MODALITIES))
 """Configs that hold everything built, whatever its licence: of a folder or a private store, never published."""
+PREVIEW: Final = "preview"
+"""The config of a published card that viewers show, of samples with their masks drawn over them, and its folder. It is
+for eyes, and `load` does not know it."""
 
 CARD: Final = "README.md"
 DATA: Final = "data"
@@ -267,6 +274,8 @@ class Metadata:
         official_split: Whether the source itself puts the case into its split.
         dropped: See `Dropped`.
         not_annotated: Labels of classes that the source annotates, but not in this case.
+        rater: Who drew the masks: a rater by the source's name; ``majority of N`` or ``union of N`` where the masks of
+            so many raters were joined; null where the source has one set of masks.
         masks: See `Mask`; ordered by class, then by the first pixel in reading order.
     """
 
@@ -295,6 +304,7 @@ class Metadata:
     official_split: bool
     dropped: Dropped
     not_annotated: tuple[str, ...]
+    rater: str | None
     masks: tuple[Mask, ...]
 
     def to_record(self) -> dict[str, Any]:
@@ -919,15 +929,23 @@ class _Place:
         """What asks for patience: all repositories of the Hub do it together."""
         return "hf" if self.protocol == "hf" else self.root
 
+    @property
+    def environment(self) -> int:
+        """What may change where a server is and whom it lets in; what is kept of it is kept for this alone."""
+        return 0 if self.local else _environment()
+
     def patiently(self, read: Callable[[], _Read], below: str) -> _Read:
         """See `_patiently`."""
         return _patiently(
-            read, f"{self.name}: {below}", patience=_patience(self.server), secrets=_secrets(self.options)
+            read,
+            f"{self.name}: {below}",
+            patience=_patience(self.server, self.environment),
+            secrets=_secrets(self.options),
         )
 
     def file_system(self) -> Any:
-        """The file system; one for each process, as connections do not survive a fork."""
-        return _file_system(self.protocol, self.options, os.getpid())
+        """The file system; one for each process, as connections do not survive a fork, and for each environment."""
+        return _file_system(self.protocol, self.options, os.getpid(), self.environment)
 
     def path(self, below: str) -> str:
         """Path of a file below the root, as the file system wants it."""
@@ -979,8 +997,16 @@ def _from_hub(place: _Place, below: str, span: _Span | None = None) -> bytes:
     return data if span is None or response.status_code == 206 else data[span.start : span.end]
 
 
+def _environment() -> int:
+    """Hash of the variables of the environment, which clients take endpoints, credentials and proxies from.
+
+    All of them count: each client has its own, and reads them once, when it is made.
+    """
+    return hash(frozenset(os.environ.items()))
+
+
 @functools.lru_cache(maxsize=16)
-def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int) -> Any:
+def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int, _environment: int) -> Any:
     import fsspec  # noqa: PLC0415 - comes with datasets; plain webdataset users need it not
 
     return fsspec.filesystem(protocol, skip_instance_cache=True, **dict(options))
@@ -1022,7 +1048,7 @@ def _commit_of(repository: str, revision: str | None, token: str | bool | None) 
             lambda: api.dataset_info(repository, revision=revision),
             repository,
             known=(errors.HfHubHTTPError,),
-            patience=_patience("hf"),
+            patience=_patience("hf", _environment()),
             secrets=secrets,
         )
     except errors.GatedRepoError:
@@ -1072,7 +1098,7 @@ _QUIET: Final = 10.0
 
 
 @functools.lru_cache(maxsize=64)
-def _patience(_server: str) -> _Patience:
+def _patience(_server: str, _environment: int) -> _Patience:
     return _Patience()
 
 
@@ -1412,13 +1438,18 @@ class _Wanted:
     min_area: int | None = None
     submodalities: tuple[str, ...] | None = None
     planes: tuple[str, ...] | None = None
+    raters: tuple[str, ...] | None = None
     view: Masks | Semantic | Clip | str = "image"
     ranges: bool = False
     patients: tuple[str, ...] | None = None
     cases: tuple[str, ...] | None = None
 
     OF_MASKS: typing.ClassVar[dict[str, str]] = {"labels": "label", "organs": "organ", "groups": "group"}
-    OF_SAMPLES: typing.ClassVar[dict[str, str]] = {"submodalities": "submodality", "planes": "plane"}
+    OF_SAMPLES: typing.ClassVar[dict[str, str]] = {
+        "submodalities": "submodality",
+        "planes": "plane",
+        "raters": "rater",
+    }
     OF_CASES: typing.ClassVar[dict[str, str]] = {"patients": "patient", "cases": "case"}
     """Columns of many values, which are read where somebody asks."""
 
@@ -1468,6 +1499,7 @@ class _Chosen:
         places: (samples, 6) offset and size of image, label map and metadata.
         values: Column of a filter -> values that the shard holds, wanted or not.
         labels: Class name -> number of wanted samples with a wanted mask of it.
+        masks: (samples,) number of wanted masks of each.
         rows: Number of rows that the view makes of them.
         largest: Area of the largest mask, wanted or not.
         stacks: Slice numbers of each stack that they are dealt in; None where each is dealt alone.
@@ -1480,6 +1512,7 @@ class _Chosen:
     places: npt.NDArray[np.int64]
     values: dict[str, set[str | None]]
     labels: collections.Counter[str]
+    masks: npt.NDArray[np.int64]
     rows: int
     largest: int
     stacks: list[list[int]] | None
@@ -1500,7 +1533,7 @@ class _Chosen:
 
 
 @functools.lru_cache(maxsize=8)
-def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
+def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
     import pyarrow as pa  # noqa: PLC0415 - comes with datasets
     import pyarrow.compute as pc  # noqa: PLC0415
@@ -1527,7 +1560,7 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     shows = (np.bincount(owner[good], minlength=table.num_rows) > 0) | (not wanted.over_masks)
     empty = np.zeros(table.num_rows, np.int64)
     if drawn:
-        classes = _source_classes(place, shard.path, shard.stamp)
+        classes = _source_classes(place, shard.path, shard.stamp, environment)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
         empty = _count_negatives(table, pairs, wanted, classes)
     stacks = None
@@ -1540,6 +1573,7 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
         rows &= shows | (empty > 0)
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
+    masks_of = np.bincount(owner[good], minlength=table.num_rows)[rows]
     count = int(rows.sum()) if stacks is None else len(stacks)
     if isinstance(wanted.view, Masks):
         count = int(good.sum() + empty[rows].sum())
@@ -1551,7 +1585,7 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
     labels = collections.Counter(label for _, label in shown)
     largest = int(areas.max(initial=0))
-    return _Chosen(table["key"].to_pylist(), places, values, labels, count, largest, stacks, ranges)
+    return _Chosen(table["key"].to_pylist(), places, values, labels, masks_of, count, largest, stacks, ranges)
 
 
 _RANGE: Final = ("intensity.min", "intensity.max")
@@ -1640,8 +1674,10 @@ def _read_index(
     where = place.path(index)
     try:
         data = place.read(index)
+        held = pq.ParquetFile(io.BytesIO(data))
+        repeated = [name for name in repeated if name != _RATER or name in held.schema_arrow.names]
         columns = [*repeated, *PLACES, f"{_MASK}.area", *(f"{name}.list.element" for name in lists), *numbers]
-        _refuse_unfolding(pq.ParquetFile(io.BytesIO(data)), columns)
+        _refuse_unfolding(held, columns)
         # a long text that repeats is kept once
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=repeated)
         tables, size = [_with_plain_texts(file.schema_arrow.empty_table(), texts, lists, numbers)], 0
@@ -1660,6 +1696,8 @@ def _read_index(
 
 
 _MASK: Final = "masks.list.element"
+_RATER: Final = "rater"
+"""Column that is null in most rows, and that indexes of schema 1 have not."""
 _MOST_ROWS: Final = 2**20
 """Of the index of one shard: a shard of 3 GiB cannot hold more samples."""
 _ROWS_AT_ONCE: Final = 8192
@@ -1695,9 +1733,9 @@ def _with_plain_texts(table: Any, texts: Sequence[str], further: Sequence[str], 
     kinds = {"key": text, **dict.fromkeys(texts, text), **dict.fromkeys(PLACES, pa.int64())}
     columns = {}
     for name, kind in kinds.items():
-        column = table[name]
+        column = table[name] if name != _RATER or name in table.column_names else pa.nulls(len(table), text)
         _refuse_long_texts(name, column)
-        if column.null_count:
+        if column.null_count and name != _RATER:
             raise DatasetError(f"{name}: expected a value in each row, got {column.null_count:,} rows without one")
         columns[name] = column.cast(kind)
     lists = table["masks"].combine_chunks() if table.num_rows else pa.array([], pa.list_(mask))
@@ -1761,18 +1799,28 @@ class _Survey:
 
 def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey:
     """Read all indexes."""
+    return _survey_of(_chosen_in(place, shards, wanted))
+
+
+def _chosen_in(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> Iterator[_Chosen]:
+    """`_chosen` of each shard, in order; indexes on a server are read several at a time."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
 
+    environment = place.environment
+    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
+        yield from threads.map(lambda shard: _chosen(place, shard, wanted, environment), shards)
+
+
+def _survey_of(chosen: Iterable[_Chosen]) -> _Survey:
     held: dict[str, set[str]] = collections.defaultdict(set)
     counts, labels, rows, largest = [], collections.Counter[str](), 0, 0
-    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
-        for found in threads.map(lambda shard: _chosen(place, shard, wanted), shards):
-            counts.append(found.dealt)
-            labels += found.labels
-            rows += found.rows
-            largest = max(largest, found.largest)
-            for name, values in found.values.items():
-                held[name] |= {value for value in values if value is not None}
+    for found in chosen:
+        counts.append(found.dealt)
+        labels += found.labels
+        rows += found.rows
+        largest = max(largest, found.largest)
+        for name, values in found.values.items():
+            held[name] |= {value for value in values if value is not None}
     return _Survey(counts, dict(labels), rows, dict(held), largest)
 
 
@@ -2048,7 +2096,7 @@ _ABSENCE: Final = ("dropped.labels", "not_annotated")
 
 
 @functools.lru_cache(maxsize=512)
-def _source_classes(place: _Place, shard: str, _stamp: str) -> dict[str, dict[str, Any]] | None:
+def _source_classes(place: _Place, shard: str, _stamp: str, _environment: int) -> dict[str, dict[str, Any]] | None:
     """The classes that the source of a shard annotates, by their labels; None where nothing says it."""
     source = shard.split("/")[_PARTS_OF_PATHS["sources"]]
     for folder in DESCRIPTIONS[: 1 if place.protocol == "hf" else 2]:
@@ -2060,6 +2108,8 @@ def _source_classes(place: _Place, shard: str, _stamp: str) -> dict[str, dict[st
         record = record.get("source", record) if isinstance(record, dict) else {}
         record = record if isinstance(record, dict) else {}
         classes = record.get("classes")
+        if record.get("repacked") is not None:
+            return None  # the release tells no class from what it left out
         if not isinstance(classes, list) or not all(_is_class(entry) for entry in classes):
             raise DatasetError(f"{place.name}: {path}: classes: expected a list of classes, got {classes!r:.80}")
         return {entry["label"]: {"phrase": "", **entry} for entry in classes}
@@ -3260,9 +3310,10 @@ def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
 
 def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> Iterator[_Sample]:
     """Image, label map and metadata of the wanted samples of a shard."""
-    found = _chosen(reading.place, shard, reading.wanted)
-    classes = _source_classes(reading.place, shard.path, shard.stamp)
-    phrases = {label: str(entry["phrase"]) for label, entry in (classes or {}).items()}
+    environment = reading.place.environment
+    found = _chosen(reading.place, shard, reading.wanted, environment)
+    classes = _source_classes(reading.place, shard.path, shard.stamp, environment)
+    phrases = {label: entry["phrase"] or label.replace("_", " ") for label, entry in (classes or {}).items()}
     start, stop = found.samples(start, stop)
     places, spans = found.places[start:stop], _spans(found.places[start:stop])
     after = _spans(found.places[stop:][:_PIECE]) if found.ahead.follows(start, stop) else []
@@ -3746,6 +3797,21 @@ def _affine(record: Mapping[str, Any], index: int, step: int) -> list[list[float
     return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).tolist()  # type: ignore[no-any-return]
 
 
+def linked_objects(slices: Iterable[tuple[bytes, dict[str, Any]]]) -> list[list[int]]:
+    """Objects of a volume, numbered as in volumes and clips, see `load`.
+
+    Args:
+        slices: Label map, a PNG file, and metadata of each slice, in the order of their ``index``.
+
+    Returns:
+        For each slice the object of each of its masks; objects count from 1.
+
+    Raises:
+        DatasetError: There are more objects than a volume may have.
+    """
+    return _linked([_Sample(b"", label_map, record, None) for label_map, record in slices])[0]
+
+
 def _linked(stack: Sequence[_Sample]) -> tuple[list[list[int]], dict[int, int]]:
     """Objects of a volume out of the masks of its slices, alike whatever else is read.
 
@@ -3847,6 +3913,7 @@ def load(
     licenses: Sequence[str] | None = None,
     submodalities: Sequence[str] | None = None,
     planes: Sequence[str] | None = None,
+    raters: Sequence[str] | None = None,
     where: Where | None = None,
     decode: Decode | Output = "numpy",
     prompts: Prompts | None = None,
@@ -3888,6 +3955,7 @@ def load(
         licenses: Only these licences (SPDX, in any case).
         submodalities: Only these sub-modalities.
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
+        raters: Only masks of these raters, by `Metadata.rater`; sources with one set of masks have none.
         where: Only these modalities, patients or cases, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
             ``bytes`` for PNG files; or `Output` for a size, a window, a normalisation and threads.
@@ -3906,7 +3974,7 @@ def load(
         labels of classes that the source annotates and the image does not show, or null where that is not known. It
         shuffles, resumes by its state, and is dealt to nodes and DataLoader workers in pieces of up to 256 samples, or
         volume by volume. It has a length, also streamed, unless ``balance`` repeats images or there are 512 shards and
-        no filter over masks, planes or sub-modalities.
+        no filter over masks, planes, raters or sub-modalities.
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value; the message lists those that exist.
@@ -3918,18 +3986,18 @@ def load(
     chosen, output, further = _view_of(view), _output_of(decode), where or Where()
     _check_numbers(min_area, balance, shuffle)
     place = _place(path, revision, token, storage_options or {})
-    wanted = _Wanted(
-        _listed("labels", labels),
-        _listed("organs", organs),
-        _listed("groups", groups),
+    wanted = _wanted(
         min_area,
-        _listed("submodalities", submodalities),
-        _listed("planes", planes),
-        chosen,
-        ranges=output is not None and output.window == "volume",
-        patients=_listed("patients", further.patients),
-        cases=_listed("cases", further.cases),
+        labels=labels,
+        organs=organs,
+        groups=groups,
+        submodalities=submodalities,
+        planes=planes,
+        raters=raters,
+        patients=further.patients,
+        cases=further.cases,
     )
+    wanted = dataclasses.replace(wanted, view=chosen, ranges=output is not None and output.window == "volume")
     scope = _scope(place, config, split, _Filters(sources, licenses, further.modalities))
     if prompts is not None and prompts.coarse and not isinstance(chosen, Masks):
         raise DatasetError("coarse masks are prompts of single masks: view='mask' has them")
@@ -3957,6 +4025,11 @@ def load(
     arguments = {"pieces": dealt.pieces or [_Piece(())], "reading": dealt.reading}
     rows = make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(scope.name))
     return _with_length(rows, dealt.rows) if streaming and dealt.rows is not None else rows
+
+
+def _wanted(min_area: int | None, **listed: Sequence[str] | None) -> _Wanted:
+    asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
+    return _Wanted(min_area=min_area, **asked)
 
 
 class _Dealt(typing.NamedTuple):
@@ -4009,6 +4082,180 @@ def _sized_dataset() -> type:
 
     SizedDataset.__qualname__ = "SizedDataset"
     return SizedDataset
+
+
+@dataclass(frozen=True)
+class ShardPart:
+    """What is wanted of a shard.
+
+    Attributes:
+        path: Of the shard, below the root of the dataset; its parts are ``data``, modality, licence, source and name.
+        samples: Number of wanted samples.
+        masks: Number of their wanted masks.
+        bytes: Of their images and label maps, as stored.
+        cases: Number, within the part, of the first sample of each case, in order.
+        masks_before: Number of wanted masks before each of these samples.
+        labels: Class names of wanted masks, sorted.
+        submodalities: Sub-modalities of the shard, wanted or not, sorted.
+        digest: Sha256 of the keys and places of the wanted samples: other samples have another.
+    """
+
+    path: str
+    samples: int
+    masks: int
+    bytes: int
+    cases: tuple[int, ...]
+    masks_before: tuple[int, ...]
+    labels: tuple[str, ...]
+    submodalities: tuple[str, ...]
+    digest: str
+
+    @property
+    def split(self) -> str:
+        """The split of all its samples."""
+        return self.path.rsplit("/", 1)[-1].partition("-")[0]
+
+    @property
+    def modality(self) -> str:
+        """The modality of all its samples."""
+        return self.path.split("/")[_PARTS_OF_PATHS["modalities"]]
+
+    @property
+    def source(self) -> str:
+        """The source of all its samples."""
+        return self.path.split("/")[_PARTS_OF_PATHS["sources"]]
+
+    @property
+    def license(self) -> str:
+        """The licence of all its samples, in lower case."""
+        return self.path.split("/")[_PARTS_OF_PATHS["licenses"]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The wanted samples of a dataset, shard by shard: what programs use that are no training loop, see `select`.
+
+    Attributes:
+        name: The dataset, as the caller names it.
+        parts: Shards with wanted samples, in the order of their paths.
+        labels: Class name -> number of wanted samples that show it in a wanted mask.
+    """
+
+    name: str
+    parts: tuple[ShardPart, ...]
+    labels: Mapping[str, int]
+    _reading: _Reading = dataclasses.field(repr=False)
+    _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
+
+    def samples(
+        self, part: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[bytes, bytes, dict[str, Any]]]:
+        """Read wanted samples of a part: image and label map as PNG files, and the metadata with the wanted masks.
+
+        Args:
+            part: Number of the part.
+            start: Number of the first sample within the part.
+            stop: Number of the sample behind the last; None for all.
+
+        Raises:
+            DatasetError: As `load` while reading.
+        """
+        for sample in _samples(self._reading, self._shards[part], start, stop):
+            yield sample.image, sample.mask, sample.record
+
+    def read(self, path: str) -> bytes:
+        """A file of the dataset.
+
+        Args:
+            path: Below its root.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            DatasetError: It cannot be read.
+        """
+        return self._reading.place.read(path)
+
+
+def select(
+    path: str | Path,
+    config: str | None = None,
+    *,
+    splits: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    organs: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    min_area: int | None = None,
+    sources: Sequence[str] | None = None,
+    licenses: Sequence[str] | None = None,
+    submodalities: Sequence[str] | None = None,
+    planes: Sequence[str] | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Selection:
+    """Find the wanted samples of one split or several by their indexes; no sample is read yet.
+
+    Args:
+        path: See `load`, as all that is not here.
+        config: See `load`.
+        splits: Some of ``train``, ``validation`` and ``test``; default: all that the config has.
+        labels: See `load`.
+        organs: See `load`.
+        groups: See `load`.
+        min_area: See `load`.
+        sources: See `load`.
+        licenses: See `load`.
+        submodalities: See `load`.
+        planes: See `load`.
+        revision: See `load`.
+        token: See `load`.
+        storage_options: See `load`.
+
+    Raises:
+        DatasetError: There is no such dataset, config, split or filter value in any of the splits.
+    """
+    _check_numbers(min_area, None, None)
+    place = _place(path, revision, token, storage_options or {})
+    wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
+    asked = "+".join(dict.fromkeys(_listed("splits", splits) or ("all",)))
+    shards = sorted(_shards(_scope(place, config, asked, _Filters(sources, licenses))), key=lambda shard: shard.path)
+    reading = _Reading(place, wanted)
+    parts: list[ShardPart] = []
+
+    def seen() -> Iterator[_Chosen]:
+        for shard, chosen in zip(shards, _chosen_in(place, shards, wanted), strict=True):
+            parts.append(_part(shard.path, chosen))
+            yield chosen
+
+    survey = _survey_of(seen())
+    _refuse_what_nothing_has(reading, survey)
+    held = [(part, shard) for part, shard in zip(parts, shards, strict=True) if part.samples]
+    return Selection(
+        place.name,
+        tuple(part for part, _ in held),
+        dict(sorted(survey.labels.items())),
+        reading,
+        tuple(shard for _, shard in held),
+    )
+
+
+def _part(path: str, chosen: _Chosen) -> ShardPart:
+    cases = [key.split("--")[1:3] for key in chosen.keys]
+    firsts = [at for at, case in enumerate(cases) if at == 0 or case != cases[at - 1]]
+    before = np.concatenate([[0], np.cumsum(chosen.masks)])
+    digest = hashlib.sha256("\n".join(chosen.keys).encode())
+    digest.update(np.ascontiguousarray(chosen.places, "<i8").tobytes())
+    return ShardPart(
+        path,
+        len(chosen.keys),
+        int(before[-1]),
+        int(chosen.places[:, [1, 3]].sum()),
+        tuple(firsts),
+        tuple(before[firsts].tolist()),
+        tuple(sorted(chosen.labels)),
+        tuple(sorted(value for value in chosen.values["submodalities"] if value is not None)),
+        digest.hexdigest(),
+    )
 
 
 def interleave(
@@ -4426,6 +4673,7 @@ def _configs_in(data: bytes) -> list[dict[str, Any]]:
     configs = listed.get("configs") if isinstance(listed, dict) else None
     if not isinstance(configs, list):
         raise DatasetError(f"configs: expected a list, got {configs!r:.80}")
+    configs = [entry for entry in configs if not (isinstance(entry, dict) and entry.get("config_name") == PREVIEW)]
     for at, entry in enumerate(configs):
         if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
             raise DatasetError(f"configs[{at}]: config_name: expected a name, got {entry!r:.80}")

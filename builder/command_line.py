@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from builder.commands import build, demo, fetch, sources
+from builder.commands import build, demo, fetch, import_release, sources
 from builder.commands.exit_codes import FAILED, INTERRUPTED
 from builder.commands.usage import help_of
 from shards.arguments import missing
@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add(commands)
     demo.add(commands)
     fetch.add(commands)
+    import_release.add(commands)
     sources.add(commands)
     add_commands(commands)
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from sa_med2d_20m import DatasetError, redacted
 
 _EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
 """Protocol of a URL -> the extra whose packages read it."""
+_REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _OURS: Final = ("builder", "sa_med2d_20m", "shards")
 
 
@@ -40,6 +42,12 @@ def output_folder(text: str, *, write: bool = False) -> Path:
         raise argparse.ArgumentTypeError(redacted(str(error))) from None
     except ImportError as error:
         raise argparse.ArgumentTypeError(redacted(missing(text, error, _EXTRAS.get(protocol, "publish")))) from None
+
+
+def built_set(text: str) -> Path:
+    """The type of an argument that names what is read: an output folder, its URL, or a repository, ``owner/name``."""
+    is_repository = _REPOSITORY.fullmatch(text) is not None and not Path(text).exists()
+    return output_folder(f"hf://datasets/{text}" if is_repository else text)
 
 
 def positive(text: str) -> int:

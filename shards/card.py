@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import string
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from sa_med2d_20m import CONFIGS, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, SPLITS, config_name
+from sa_med2d_20m import CONFIGS, DATA, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, PREVIEW, SPLITS, config_name
 from shards.atomic import write_atomic
 from shards.description import SourceDescription, read_sources
 from shards.documents import documents, refused_by
@@ -16,7 +19,8 @@ from shards.front_matter import front_matter
 from shards.license import is_shared, tiers
 from shards.paths import CARD
 from shards.plain_text import markdown
-from shards.receipt import Receipt, read_receipts
+from shards.receipt import Receipt, read_receipts, summed
+from shards.repacked import repacked_section
 
 
 @dataclass(frozen=True)
@@ -110,49 +114,72 @@ def write_card(out: Path, *, without: str | None = None) -> list[Config]:
     return folder_configs(receipts, sources)
 
 
-def card(receipts: list[Receipt], sources: Mapping[str, SourceDescription], repository: str | None = None) -> str:
+@dataclass(frozen=True)
+class CardFigure:
+    """A picture that the card shows.
+
+    Attributes:
+        path: Of the file, below the card's folder.
+        title: What it shows.
+        alt: What is to be seen on it.
+    """
+
+    path: str
+    title: str
+    alt: str
+
+
+def card(
+    receipts: list[Receipt],
+    sources: Mapping[str, SourceDescription],
+    repository: str | None = None,
+    figures: Sequence[CardFigure] = (),
+    *,
+    preview: bool = False,
+) -> str:
     """The text of the card, which refers to `shards.documents`.
 
     Args:
         receipts: Of all shards that it is about.
         sources: What is known of their sources.
         repository: Its name on the Hub; None for a folder that is not published.
+        figures: Pictures of what they hold, which lie beside it.
+        preview: Whether there is a preview for viewers.
     """
     listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
-    sections = [
-        _introduction(receipts, listed, repository),
-        _modality_table(receipts),
-        _license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
-        _further(receipts, sources),
-        _limits(),
-    ]
-    if repository is not None:
-        sections.append(_take_down(repository))
-    return f"---\n{front_matter(receipts, listed)}---\n\n" + "\n".join(sections)
+    example = listed[0] if listed else None
+    split = next(iter(example.files)) if example else SPLITS[0]
+    shard = min((receipt.id.tar for receipt in receipts if receipt.samples), default=f"{DATA}/ONE/OF/THE/SHARDS.tar")
+    text = _template().substitute(
+        picture=f"![{markdown(figures[0].alt)}]({figures[0].path})\n\n" if figures else "",
+        images=f"{sum(receipt.samples for receipt in receipts):,}",
+        masks=f"{sum(receipt.masks for receipt in receipts):,}",
+        sources=len({receipt.id.source for receipt in receipts}),
+        place=repository or "PATH OR REPOSITORY",
+        config=example.name if example else DEFAULT_CONFIG,
+        split=split,
+        shard=shard if repository is None else f"https://huggingface.co/datasets/{repository}/resolve/main/{shard}",
+        configs=", ".join(f"`{config.name}`" for config in listed) or "none, there is no image",
+        notes=(_LOCAL_NOTE if repository is None else "") + (_PREVIEW_NOTE if preview else ""),
+        repacked="".join(f"{section}\n" for section in repacked_section(receipts, sources)),
+        licenses=_license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
+        modalities=_modality_table(receipts),
+        kept=_held_back(receipts, sources),
+        figures=_figures(figures[1:]) if figures else "",
+        dropped=_left_out_table(receipts),
+        take_down="" if repository is None else _take_down(repository),
+    )
+    return f"---\n{front_matter(receipts, listed, preview=preview)}---\n\n{text}"
 
 
-def _introduction(receipts: list[Receipt], listed: list[Config], repository: str | None) -> str:
-    samples, masks = sum(receipt.samples for receipt in receipts), sum(receipt.masks for receipt in receipts)
-    example = listed[0].name if listed else DEFAULT_CONFIG
-    split = next(iter(listed[0].files)) if listed else SPLITS[0]
-    return f"""# SA-Med2D-20M, rebuilt in the open
-
-{samples:,} images with {masks:,} masks from {len({receipt.id.source for receipt in receipts})} source datasets,
-as WebDataset shards. A sample is `png` (the image), `mask.png` (a label map: pixel = mask id, further layers
-stacked below) and `json` (class, organ, box and area of each mask, patient, licence, spacing, origin).
-
-```python
-from datasets import load_dataset
-
-dataset = load_dataset("{repository or "PATH OR REPOSITORY"}", "{example}", split="{split}", streaming=True)
-```
-
-Configs: {", ".join(f"`{config.name}`" for config in listed) or "none, there is no image"}.
-`-commercial` holds what may be used commercially, `-permissive` what is not share-alike either. Splits are by
-patient. Each image is under the licence of its source, which its metadata and its path name.
-{_LOCAL_NOTE if repository is None else ""}"""
+@functools.cache
+def _template() -> string.Template:
+    return string.Template(resources.files("shards").joinpath("card_template.md").read_text(encoding="utf-8"))
 
 
+_PREVIEW_NOTE: Final = f"""
+The config `{PREVIEW}` is for the viewer: a few samples of each source with their masks drawn over them.
+"""
 _LOCAL_NOTE: Final = """
 `-local` holds everything that was built here, whatever its licence. It is for this folder alone: `sa-med2d publish`
 writes another card, without it.
@@ -163,30 +190,21 @@ def _license_table(receipts: list[Receipt], no_tier: str) -> str:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for receipt in receipts:
         counts[receipt.license].update({"images": receipt.samples, "masks": receipt.masks})
-    lines = ["## Licences", "", "| licence | in the configs | images | masks |", "|---|---|--:|--:|"]
+    lines = ["| licence | in the configs | images | masks |", "|---|---|--:|--:|"]
     for name, count in sorted(counts.items()):
         tiers_of = ", ".join(tiers(name)) or no_tier
         lines.append(f"| {markdown(name)} | {tiers_of} | {count['images']:,} | {count['masks']:,} |")
     return "\n".join(lines) + "\n"
 
 
-def _limits() -> str:
-    return """## Known limits
-
-- Images are 2D slices scaled to 8 bit each by its own range, unless `intensity` in their metadata says otherwise; its
-  `slope` and `intercept` give source values back. Slices of an axis whose shorter edge is less than half the longer are
-  left out, and so are objects below 0.15 % of the image's area where their source sets no other bound; `dropped` in
-  the metadata counts those of the image, and [SOURCES.md](SOURCES.md) all of them. `not_annotated` names the classes
-  that nobody looked for in a case.
-- Masks are the sources' own: drawn by experts in some, by models in others. A class that a source does not annotate is
-  not marked where it is visible: [SOURCES.md](SOURCES.md) says what each annotates, and the loader's `absent` names
-  what is annotated and not visible in an image.
-- Modalities and classes are far from balanced; most images are CT and MR.
-"""
+def _figures(figures: Sequence[CardFigure]) -> str:
+    pictures = [f"### {markdown(one.title)}\n\n![{markdown(one.alt)}]({one.path})\n" for one in figures]
+    return "\n".join(["\n## Figures\n", *pictures]) if pictures else ""
 
 
 def _take_down(repository: str) -> str:
-    return f"""## Take-down
+    return f"""
+## Contact and take-down
 
 Whoever holds rights in a source and wants it removed opens a discussion at
 https://huggingface.co/datasets/{repository}/discussions. Everything of a source lies in folders of its name and is
@@ -196,28 +214,37 @@ removed as a whole, from the history too where that is asked.
 
 def _modality_table(receipts: list[Receipt]) -> str:
     rows: dict[str, Counter[str]] = defaultdict(Counter)
+    cases: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for receipt in receipts:
         rows[receipt.id.modality].update({receipt.id.split: receipt.samples, "masks": receipt.masks})
-    lines = [
-        "## Images by modality and split",
-        "",
-        f"| modality | {' | '.join(SPLITS)} | masks |",
-        f"|---|{'--:|' * len(SPLITS)}--:|",
-    ]
+        cases[receipt.id.modality].update((receipt.id.source, case) for case in receipt.cases)
+    lines = [f"| modality | {' | '.join(SPLITS)} | masks | cases |", f"|---|{'--:|' * (len(SPLITS) + 2)}"]
     for modality, counts in sorted(rows.items()):
         cells = " | ".join(f"{counts[column]:,}" for column in (*SPLITS, "masks"))
-        lines.append(f"| {modality} | {cells} |")
+        lines.append(f"| {modality} | {cells} | {len(cases[modality]):,} |")
     return "\n".join(lines) + "\n"
 
 
-def _further(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
-    held = {receipt.id.source: receipt for receipt in receipts}
-    held_back = [name for name, receipt in sorted(held.items()) if refused_by(receipt.license, sources.get(name))]
-    kept = f"\nNot for publication: {', '.join(held_back)}; [LICENSE.md](LICENSE.md) says why.\n" if held_back else ""
-    return f"""## Sources and classes
+_RULES: Final = {
+    "edge": "slices whose shorter edge is less than half the longer one",
+    "no_mask": "slices without a mask",
+    "emptied": "slices none of whose masks was large enough",
+    "constant_slice": "slices of one single value",
+    "small_mask": "masks below the area rule of their source",
+    "bad_mask": "mask files that could not be used",
+}
 
-- [SOURCES.md](SOURCES.md): who made each source, how to cite it, and what of it is here
-- [LICENSE.md](LICENSE.md): the licence of each source, and where that is stated
-- [CLASSES.md](CLASSES.md): masks by class and split
-- [id2label.json](id2label.json): the numbers of classes in semantic maps
-{kept}"""
+
+def _left_out_table(receipts: list[Receipt]) -> str:
+    dropped = summed(receipt.dropped for receipt in receipts)
+    if not dropped:
+        return "Nothing.\n"
+    lines = ["| what | how many |", "|---|--:|"]
+    lines += [f"| {_RULES.get(rule, f'by the gate {rule}')} | {count:,} |" for rule, count in dropped.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _held_back(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
+    held = {receipt.id.source: receipt for receipt in receipts}
+    names = [name for name, receipt in sorted(held.items()) if refused_by(receipt.license, sources.get(name))]
+    return f"\nNot for publication: {', '.join(names)}; [LICENSE.md](LICENSE.md) says why.\n" if names else ""

@@ -1,10 +1,10 @@
-"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw`` and ``status``."""
+"""The commands on built shards: to check, export, publish, withdraw, count and show them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Any, Final
 from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import add_json, output_folder
 from shards.console import complain, console, plural, print_json, print_table, results, working
+from shards.duplicates.commands import add_commands as add_duplicate_commands
+from shards.export import command as export
+from shards.report.commands import add_commands as add_report_commands
+from shards.report.findings.commands import add_commands as add_findings_commands
+from shards.show.commands import add_commands as add_show_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from shards.description import SourceDescription
     from shards.hub.gate import Verdict
     from shards.hub.publish import Offer
     from shards.hub.status import SourceStatus
     from shards.paths import ShardId
+    from shards.receipt import Receipt
 
 DONE, FAILED = range(2)
 """Exit codes: done; failed, refused, held back, or something found wrong."""
@@ -34,9 +41,20 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_index(commands)
     _add_verify(commands)
     _add_remove(commands)
+    export.add(commands)
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)
+    add_report_commands(commands, _known)
+    add_show_command(commands)
+    add_duplicate_commands(commands)
+    add_findings_commands(commands)
+
+
+def _known(out: Path) -> tuple[tuple[Receipt, ...], Mapping[str, SourceDescription]]:
+    from shards.hub.published import known_of  # noqa: PLC0415 - imported when it is called
+
+    return known_of(out)
 
 
 def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -102,6 +120,9 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="also this source, although it was withdrawn from there; repeatable",
     )
     command.add_argument("--dry-run", action="store_true", help="say what would go up and what is held back, no more")
+    command.add_argument(
+        "--no-figures", action="store_true", help="no figures in the card, which take some seconds to draw"
+    )
     command.set_defaults(run=_publish, extra=EXTRA)
 
 
@@ -223,6 +244,7 @@ def _publish(options: argparse.Namespace) -> int:
     from shards.hub.publish import offer, publish  # noqa: PLC0415
     from shards.hub.repository import Repository  # noqa: PLC0415
     from shards.hub.withdrawals import words_of  # noqa: PLC0415
+    from shards.report.card_figures import can_draw  # noqa: PLC0415
 
     speaker = console()
     choice = Choice(options.tier, tuple(options.modality), tuple(options.source))
@@ -236,6 +258,9 @@ def _publish(options: argparse.Namespace) -> int:
         speaker.print(f"a dry run asks nobody: what was withdrawn from {options.repository} before is listed too")
         return DONE
     repository = Repository(options.repository, options.revision)
+    figures = not options.no_figures and can_draw()
+    if not options.no_figures and not figures:
+        speaker.print("the card has no figures: they need the extra 'report' (pip install 'sa-med2d-20m[report]')")
     done = publish(
         options.out,
         offered,
@@ -245,6 +270,7 @@ def _publish(options: argparse.Namespace) -> int:
         tier=options.tier,
         again=options.again,
         asked=() if options.allowed_only else options.source,
+        figures=figures,
     )
     if done.left_out:
         speaker.print(words_of(done.left_out, options.repository), markup=False, highlight=False)

@@ -67,6 +67,18 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def in_bytes(size: int) -> str:
+    """A number of bytes in words.
+
+    >>> in_bytes(999), in_bytes(27_300_000_000)
+    ('999 bytes', '27.3 GB')
+    """
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
 def printable(text: str) -> str:
     r"""A line as a terminal may get it: what a file name holds beside letters is escaped.
 

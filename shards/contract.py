@@ -134,8 +134,10 @@ def meaning_faults(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"its axis is {record['axis']!r} and its plane {record['plane']!r}, which do not belong together"
     if (record["index"] is None) != (record["axis"] == "2d"):
         yield f"its axis is {record['axis']!r} and its index {record['index']}, which do not belong together"
+    if record["index"] is not None and record["index"] < 0:
+        yield f"its index is {record['index']}, expected 0 or more"
     slices = record["slices"]
-    if (slices is None) != (record["index"] is None) or (slices is not None and not 0 <= record["index"] < slices):
+    if slices is not None and (record["index"] is None or not 0 <= record["index"] < slices):
         yield f"its index is {record['index']} and its volume has {slices} slices, which do not belong together"
     if (record["origin"] is None) != (record["direction"] is None):
         yield f"its origin is {record['origin']} and its direction {record['direction']}, expected both or neither"

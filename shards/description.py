@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,14 +29,35 @@ class SourceClass:
         label: Class name in the vocabulary.
         organ: Organ, or null.
         group: Group.
-        phrase: What it is in plain English, for text prompts.
+        original: Its name in the original release, where it was imported from there.
+        parts: Labels of the classes that it is a union of, where it was imported and is one.
+        phrase: What it is in plain English, for text prompts, such as "left kidney"; null where the vocabulary does not
+            have the class, and in what earlier versions wrote.
     """
 
     class_id: str
     label: str
     organ: str | None
     group: str
-    phrase: str = ""
+    # not shown, as what is shown decides whether cases are built anew
+    original: str | None = field(default=None, repr=False)
+    parts: tuple[str, ...] = field(default=(), repr=False)
+    phrase: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Repacked:
+    """Which release a source was imported from.
+
+    Attributes:
+        version: What the release calls itself: its top folder, such as ``SAMed2Dv1``.
+        naming: How it names its files: ``release``, or ``sam-med2d`` for the older names.
+        repairs: Names of the repairs that were made, sorted.
+    """
+
+    version: str
+    naming: str
+    repairs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +65,8 @@ class SourceDescription:
     """A source dataset as its recipe describes it; the fields are those of design section 2.
 
     ``split_ratios`` (of train, validation, test) and ``split_seed`` say how patients are dealt whom the source itself
-    puts into no split.
+    puts into no split. ``repacked`` says of which release it is, where it was imported.
+    ``regrouped`` counts patients who share images with others and were put into their split.
     """
 
     name: str
@@ -58,6 +80,8 @@ class SourceDescription:
     classes: tuple[SourceClass, ...]
     split_ratios: tuple[float, float, float] = HASHED_RATIOS
     split_seed: int = 0
+    repacked: Repacked | None = None
+    regrouped: int = 0
 
 
 def write_source(out: Path, source: SourceDescription) -> None:
@@ -75,8 +99,11 @@ def source_from(record: Any, where: str) -> SourceDescription:
     faults = first_faults(type_faults(record, SourceDescription, "the record"))
     if faults:
         raise DatasetError(f"{where}: no description of a source that this version reads ({faults})")
-    classes = tuple(SourceClass(**entry) for entry in record["classes"])
-    return SourceDescription(**{**record, "classes": classes, "split_ratios": tuple(record["split_ratios"])})
+    classes = tuple(SourceClass(**{**entry, "parts": tuple(entry.get("parts", ()))}) for entry in record["classes"])
+    told = record.get("repacked")
+    repacked = None if told is None else Repacked(told["version"], told["naming"], tuple(told["repairs"]))
+    ratios = tuple(record["split_ratios"])
+    return SourceDescription(**{**record, "classes": classes, "split_ratios": ratios, "repacked": repacked})
 
 
 def read_sources(out: Path) -> dict[str, SourceDescription]:

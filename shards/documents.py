@@ -12,9 +12,10 @@ from typing import Final
 
 from sa_med2d_20m import LABELS, SPLITS
 from shards.description import HASHED_RATIOS, SourceDescription
-from shards.license import UNPUBLISHED, refusal, terms
+from shards.license import refusal, spdx_page
 from shards.plain_text import link, markdown
 from shards.receipt import Receipt, lost_shares
+from shards.repacked import repacked_lines
 
 LICENSES: Final = "LICENSE.md"
 """The name that the Hub looks for."""
@@ -45,7 +46,7 @@ def _licenses(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDes
     for name, receipts in held.items():
         source, license_id = sources.get(name), receipts[0].license
         evidence = source.license_evidence if source else None
-        rows.append(f"| {name} | {_license(license_id)} | {markdown(evidence or 'nowhere')} |")
+        rows.append(f"| {name} | {license_link(license_id)} | {markdown(evidence or 'nowhere')} |")
         refused = refused_by(license_id, source)
         refusals += [f"- {name}: {markdown(refused)}"] if refused else []
     lines = [
@@ -67,10 +68,10 @@ def refused_by(license_id: str, source: SourceDescription | None) -> str | None:
     return refusal(license_id, evidence, access)
 
 
-def _license(license_id: str) -> str:
+def license_link(license_id: str) -> str:
     """A licence with a link to its text, where SPDX has it."""
-    has_text = license_id not in UNPUBLISHED and terms(license_id) is not None and "LicenseRef" not in license_id
-    return f"[{license_id}](https://spdx.org/licenses/{license_id}.html)" if has_text else markdown(license_id)
+    page = spdx_page(license_id)
+    return f"[{license_id}]({page})" if page else markdown(license_id)
 
 
 def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDescription]) -> str:
@@ -84,6 +85,7 @@ def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDesc
             lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
             lines += _annotates(source)
             lines += _own_split(source)
+            lines += repacked_lines(source)
     return "\n".join(lines) + "\n"
 
 
@@ -101,22 +103,28 @@ _MOST_LABELS: Final = 20
 
 
 def _left_out(receipts: Collection[Receipt]) -> str:
-    """What the area rule and the gate over mask files left out of a source, as the end of a sentence."""
+    """What the area rule, the gate over mask files and copies left out of a source, as the end of a sentence."""
     bad = sum(receipt.dropped.get("bad_mask", 0) for receipt in receipts)
     files = f"; {bad:,} mask {'file' if bad == 1 else 'files'} could not be used, see `not_annotated`" if bad else ""
     masks = sum(receipt.dropped.get("small_mask", 0) for receipt in receipts)
     share = lost_shares(receipts).get("small_mask", 0)
     small = f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
-    return small + files
+    copies = sum(receipt.dropped.get("copy", 0) for receipt in receipts)
+    twice = (
+        f"; {copies:,} {'image' if copies == 1 else 'images'} that other cases hold too are left out" if copies else ""
+    )
+    return small + files + twice
 
 
 def _own_split(source: SourceDescription) -> list[str]:
     """How patients are dealt whom the source puts into no split, where that is not as everywhere."""
+    moved = f"{source.regrouped:,} {'patient' if source.regrouped == 1 else 'patients'}"
+    regrouped = [f"  {moved} who share images with others stand in their split."] if source.regrouped else []
     if (source.split_ratios, source.split_seed) == (HASHED_RATIOS, 0):
-        return []
+        return regrouped
     shares = ", ".join(f"{name} {100 * share:g} %" for name, share in zip(SPLITS, source.split_ratios, strict=True))
     seed = f", seed {source.split_seed}" if source.split_seed else ""
-    return [f"  Splits are not the source's own where `official_split` is false: {shares}{seed}."]
+    return [f"  Splits are not the source's own where `official_split` is false: {shares}{seed}.", *regrouped]
 
 
 def _classes(receipts: Collection[Receipt], sources: Mapping[str, SourceDescription]) -> str:

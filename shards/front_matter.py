@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from sa_med2d_20m import DATA, metadata_types
+from sa_med2d_20m import DATA, MEMBERS, PREVIEW, SPLITS, metadata_types
 from shards.documents import LICENSES
 from shards.license_names import OTHER, hub_licenses
 from shards.receipt import Receipt
@@ -27,22 +27,25 @@ _SIZES: Final = (
     (10**6, "100K<n<1M"),
     (10**7, "1M<n<10M"),
 )
+PREVIEW_MEMBERS: Final = ("jpg", "overlay.jpg", "json")
+"""Extensions of the members of a sample of the preview, in their order."""
 _WIDTH: Final = 110
 """Characters of a line."""
 
 
-def front_matter(receipts: Collection[Receipt], listed: Sequence[Config]) -> str:
+def front_matter(receipts: Collection[Receipt], listed: Sequence[Config], *, preview: bool = False) -> str:
     """The YAML between the two lines ``---``.
 
     Args:
         receipts: Of all shards that the card is about.
         listed: Its configs, the default first.
+        preview: Whether there is a preview beside them, for viewers.
     """
     samples = sum(receipt.samples for receipt in receipts)
     licenses = hub_licenses({receipt.license for receipt in receipts})
     every = {receipt.id.glob for receipt in receipts}
     lists = _Lists()
-    record = {
+    record: dict[str, Any] = {
         "pretty_name": "SA-Med2D-20M, rebuilt in the open",
         "license": licenses[0] if len(licenses) == 1 else licenses,
         **({"license_name": "per-source"} if OTHER in licenses else {}),
@@ -62,6 +65,10 @@ def front_matter(receipts: Collection[Receipt], listed: Sequence[Config]) -> str
         ],
         "dataset_info": _dataset_info(listed, lists),
     }
+    if preview:
+        files = [{"split": SPLITS[0], "path": f"{PREVIEW}/*.tar"}]
+        record["configs"].append({"config_name": PREVIEW, "data_files": files})
+        record["dataset_info"].append({"config_name": PREVIEW, "features": _features(PREVIEW_MEMBERS)})
     # of nested lists only the innermost go into one line, which is shorter than a line for each word
     return yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=None)
 
@@ -109,7 +116,7 @@ def _is_wider(alike: Collection[str], wanted: Collection[str]) -> bool:
 
 def _dataset_info(listed: Sequence[Config], lists: _Lists) -> list[dict[str, Any]]:
     """Features and sizes of each config, in the form that `datasets` reads out of a card."""
-    columns = _features()
+    columns = _features(MEMBERS)
     return [
         {
             "config_name": config.name,
@@ -127,9 +134,9 @@ def _dataset_info(listed: Sequence[Config], lists: _Lists) -> list[dict[str, Any
     ]
 
 
-def _features() -> list[dict[str, Any]]:
+def _features(members: Sequence[str]) -> list[dict[str, Any]]:
     """The columns that the WebDataset reader of `datasets` yields: `sa_med2d_20m.features` as a card spells them."""
-    pictures = [{"name": f"{member}png", "dtype": "image"} for member in ("", "mask.")]
+    pictures = [{"name": member, "dtype": "image"} for member in members[:2]]
     texts = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
     return [*pictures, {"name": "json", **_feature(metadata_types())}, *texts]
 

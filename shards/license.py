@@ -83,12 +83,21 @@ TERMS: Final[dict[str, Terms]] = {
     # and without fee, with the copyright notice
     "LicenseRef-MNI-ICBM152": Terms(),
     # terms of their own that do not allow, or do not speak of, passing the data on; what is not said is not allowed
-    # https://www.med.upenn.edu/sbia/brats2018/data.html: own research alone, with citation
+    # https://www.med.upenn.edu/sbia/brats2018/data.html, and the rules of 2021 on Synapse (syn25829067): own research
+    # alone, with citation
     "LicenseRef-BraTS": _CLOSED,
+    # https://cause07.grand-challenge.org/Rules/: neither data nor derived data are passed on
+    "LicenseRef-CAUSE07": _CLOSED,
+    # https://github.com/ieee8023/covid-chestxray-dataset: each image has a licence of its own, some have none
+    "LicenseRef-COVID-ChestXray": _CLOSED,
+    # https://polyp.grand-challenge.org/CVCClinicDB/: research and teaching only, no commercial use
+    "LicenseRef-CVC-ClinicDB": _CLOSED,
     # http://www.isi.uu.nl/Research/Databases/DRIVE/: not to be passed on, no commercial use
     "LicenseRef-DRIVE": _CLOSED,
     # https://github.com/vanvalenlab/deepcell-tf/blob/master/LICENSE: academic use, duties of notice
     "LicenseRef-DeepCell-NonCommercial": _CLOSED,
+    # https://github.com/fetachallenge/fetachallenge.github.io, its page Data_download: research and education only
+    "LicenseRef-FeTA": _CLOSED,
     # https://glas.grand-challenge.org/Dataset: research only
     "LicenseRef-GlaS": _CLOSED,
     # https://github.com/PerceptionComputingLab/INSTANCE2022, Agreements: not to be passed on
@@ -97,14 +106,44 @@ TERMS: Final[dict[str, Terms]] = {
     "LicenseRef-Kvasir-SEG": _CLOSED,
     # https://datasets.simula.no/kvasir-capsule-seg/: research and education, commercial use by permission
     "LicenseRef-KvasirCapsule-SEG": _CLOSED,
+    # https://zmiclab.github.io/zxh/0/mmwhs/: not to be passed on, to be deleted after 24 months
+    "LicenseRef-MM-WHS": _CLOSED,
     # https://mrbrains13.isi.uu.nl/terms-of-participation/index.html: neither data nor derived data are passed on
     "LicenseRef-MRBrainS13": _CLOSED,
+    # https://doi.org/10.34894/E0U32Q: terms of UMC Utrecht that come with the data
+    "LicenseRef-MRBrainS18": _CLOSED,
+    # https://www.spinesegmentation-challenge.com/wp-content/uploads/2021/12/Term-of-use.pdf: not read
+    "LicenseRef-MRSpineSeg": _CLOSED,
+    # http://oasis-brains.org/#access: a data use agreement
+    "LicenseRef-OASIS": _CLOSED,
+    # https://orcascore.grand-challenge.org/: an agreement of confidentiality
+    "LicenseRef-orCaScore": _CLOSED,
     # https://github.com/PerceptionComputingLab/PARSE2022, Agreements: not to be passed on
     "LicenseRef-PARSE2022": _CLOSED,
+    # https://www.fc.up.pt/addi/ph2%20database.html: research and education, not to be passed on, no commercial use
+    "LicenseRef-PH2": _CLOSED,
+    # https://zenodo.org/records/8026660: own research, with citation
+    "LicenseRef-PROMISE12": _CLOSED,
+    # https://ravir.grand-challenge.org/data/: research only, by a protocol that those accept who ask for the data
+    "LicenseRef-RAVIR": _CLOSED,
+    # https://refuge.grand-challenge.org/Rules/: for registered teams
+    "LicenseRef-REFUGE": _CLOSED,
+    # https://retouch.grand-challenge.org/: an agreement of confidentiality
+    "LicenseRef-RETOUCH": _CLOSED,
     # https://github.com/miag-ull/rim-one-dl: not to be passed on, no commercial use
     "LicenseRef-RIM-ONE-DL": _CLOSED,
+    # https://medicine.uiowa.edu/eye/rite-dataset: research only, by a form
+    "LicenseRef-RITE": _CLOSED,
+    # https://segrap2023.grand-challenge.org/dataset/: for those who take part, not to be passed on
+    "LicenseRef-SegRap2023": _CLOSED,
     # https://ski10.grand-challenge.org/Rules/: neither data nor derived data are passed on
     "LicenseRef-SKI10": _CLOSED,
+    # https://sliver07.grand-challenge.org/Rules/: neither data nor derived data are passed on, no commercial use
+    "LicenseRef-SLIVER07": _CLOSED,
+    # https://github.com/GewelsJI/VPS, README, section 9: not to be passed on, no commercial use
+    "LicenseRef-SUN-SEG": _CLOSED,
+    # https://github.com/PerceptionComputingLab/TDSC-ABUS2023, AGREEMENTS: not to be passed on
+    "LicenseRef-TDSC-ABUS2023": _CLOSED,
     # https://vessel12.grand-challenge.org/Details/: only to take part in the challenge
     "LicenseRef-VESSEL12": _CLOSED,
 }
@@ -175,6 +214,17 @@ def tiers(license_id: str) -> tuple[str, ...]:
     if not row.commercial:
         return TIERS[:1]
     return TIERS[:2] if row.share_alike else TIERS
+
+
+def spdx_page(license_id: str) -> str | None:
+    """Address of a licence's text; None where SPDX has none, or the table has no row.
+
+    >>> spdx_page("CC-BY-4.0"), spdx_page("unknown")
+    ('https://spdx.org/licenses/CC-BY-4.0.html', None)
+    """
+    if license_id in UNPUBLISHED or terms(license_id) is None or "LicenseRef" in license_id:
+        return None
+    return f"https://spdx.org/licenses/{license_id}.html"
 
 
 def is_shared(access: str) -> bool:

@@ -14,11 +14,16 @@ __all__ = [
     "BUILD",
     "CARD",
     "DATA",
+    "DEDUP",
+    "FIGURES",
+    "FINGERPRINTS",
     "INDEX",
     "MANIFESTS",
     "PIECES",
+    "PREVIEWS",
     "PREVIOUS",
     "RECEIPTS",
+    "REPORT",
     "SOURCES",
     "TABLES",
     "ShardId",
@@ -35,8 +40,18 @@ MANIFESTS: Final = "sources"
 """In a repository: not below the index, which readers of Parquet take as a whole."""
 TABLES: Final = "tables"
 """The rows of all indexes together, for SQL."""
+REPORT: Final = "report"
+"""Statistics and figures of a folder, which stay there."""
+FIGURES: Final = "figures"
+"""In a report; and in a repository, those that its card shows."""
 PIECES: Final = f"{BUILD}/pieces"
 """Cases that are converted and not yet in a shard."""
+PREVIEWS: Final = f"{BUILD}/previews"
+"""A contact sheet of each source, for whoever builds."""
+DEDUP: Final = f"{BUILD}/dedup"
+"""What a build decided about copies."""
+FINGERPRINTS: Final = f"{BUILD}/fingerprints"
+"""What is kept of images so that copies of them are found."""
 PREVIOUS: Final = f"{BUILD}/previous"
 """Shards of an earlier build that cases are taken from."""
 _STEM = re.compile(

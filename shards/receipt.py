@@ -54,7 +54,7 @@ class Piece:
         flagged: As in `Receipt`.
         lost_pixels: As in `Receipt`.
         quarantined: Why it has none, or null.
-        bad_masks: Mask files that could not be used, without which it was built.
+        bad_masks: Mask files that could not be used, without which it was built; of an import images too.
     """
 
     case: str
@@ -111,8 +111,8 @@ class Receipt:
         quarantined: Cases that could not be built.
         dropped: Reason -> slices left out by rule: ``edge``, ``no_mask``, ``emptied`` (none of its masks was large
             enough) and gates; ``small_mask`` -> masks left out by the area rule; ``bad_mask`` -> mask files that could
-            not be used.
-        flagged: Quality gate -> slices (or files) kept in spite of it.
+            not be used; of an import repairs by their names, ``bad_image`` and ``empty_mask``.
+        flagged: Quality gate -> slices (or files) kept in spite of it; repair of an import -> what it changed.
         mask_pixels: Sum of the areas of the masks.
         lost_pixels: Reason -> pixels of masks left out by it; they and ``mask_pixels`` are all that would have been.
         pieces: What each of its cases became, in the order of the plan; empty when made from the tar alone.

@@ -12,16 +12,28 @@ from typing import Final
 from sa_med2d_20m import DatasetError
 from shards.card import write_card
 from shards.lock import locked
-from shards.paths import BUILD, DATA, INDEX, MANIFESTS, PIECES, PREVIOUS, RECEIPTS, SOURCES
+from shards.paths import (
+    BUILD,
+    DATA,
+    FINGERPRINTS,
+    INDEX,
+    MANIFESTS,
+    PIECES,
+    PREVIEWS,
+    PREVIOUS,
+    RECEIPTS,
+    REPORT,
+    SOURCES,
+)
 from shards.receipt import read_receipts
 from shards.store import listing, remove_empty_folders
 from shards.tables import refresh_tables
 
-_SHARED_FOLDERS: Final = {RECEIPTS: 2, DATA: 2, INDEX: 2, PIECES: 2, PREVIOUS: 3}
+_SHARED_FOLDERS: Final = {RECEIPTS: 2, DATA: 2, INDEX: 2, PIECES: 2, PREVIOUS: 3, FINGERPRINTS: 2}
 """Folder -> where in a path below it the name of the source stands. Receipts come first: without them no card lists a
 shard and no build takes it for finished."""
 _FILE_FOLDERS: Final = (
-    *(f"{BUILD}/{name}" for name in ("plan", "quarantine", "contents", "identifiers")),
+    *(f"{BUILD}/{name}" for name in ("plan", "quarantine", "contents", "identifiers", "dedup")),
     MANIFESTS,
     SOURCES,
 )
@@ -34,7 +46,8 @@ class Holding:
 
     Attributes:
         source: Its name.
-        files: Path below the output folder -> size in bytes, in the order in which they are deleted.
+        files: Path below the output folder -> size in bytes, in the order in which they are deleted. A report is about
+            all sources, and goes too.
     """
 
     source: str
@@ -64,7 +77,9 @@ def holding(out: Path, source: str) -> Holding:
         ]
         hint = f"did you mean {', '.join(near)}?" if near else f"it holds {', '.join(sorted(held)) or 'none'}"
         raise DatasetError(f"{out}: holds no source {source!r}; {hint}")
-    return Holding(source, held[source])
+    reports = {f"{REPORT}/{name}": size for name, size in listing(out, REPORT).items()}
+    previews = {f"{PREVIEWS}/{name}": size for name, size in listing(out, PREVIEWS).items() if name == f"{source}.png"}
+    return Holding(source, {**reports, **previews, **held[source]})
 
 
 def _files_by_source(out: Path) -> dict[str, dict[str, int]]:
@@ -98,7 +113,7 @@ def remove(out: Path, source: str) -> Holding:
         write_card(out, without=source)
         for path in held.files:
             (out / path).unlink(missing_ok=True)
-        for folder in _SHARED_FOLDERS:
+        for folder in (*_SHARED_FOLDERS, REPORT, PREVIEWS):
             remove_empty_folders(out, folder)
         refresh_tables(out)
     return held

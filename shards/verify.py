@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_png, split_layers
 from shards.contract import meaning_faults
-from shards.description import source_faults
+from shards.description import read_sources, source_faults
 from shards.index import count_faults, index_fault, index_table, rows_of
 from shards.key import SampleKey
 from shards.paths import DATA, INDEX, RECEIPTS, ShardId, stems
@@ -39,7 +39,7 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
     Always: names and paths, receipt, size and sha256, index against the tar, keys unique over the whole folder, one
     split per patient, tables against the indexes where there are any. With ``deep``: every picture decodes, has the
     size that its metadata says, and every mask has the id, area, bounding box and 8-connectedness that its metadata
-    says.
+    says; of a source that was imported from the original release masks may fall apart, as they do there.
 
     Args:
         out: Output folder.
@@ -58,6 +58,7 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
     for stem in sorted(indexes.keys() - tars.keys()):
         yield f"{indexes[stem]}: its shard {DATA}/{stem}.tar is missing"
     across = CrossShardChecks()
+    apart = frozenset(name for name, source in read_sources(out).items() if source.repacked is not None)
     shards = []
     for stem, path in tars.items():
         try:
@@ -67,7 +68,7 @@ def verify(out: Path, *, deep: bool, on_shard: Callable[[ShardId], None]) -> Ite
             continue
         on_shard(shard)
         shards.append(shard)
-        yield from verify_shard(out, shard, deep=deep, across=across).findings
+        yield from verify_shard(out, shard, deep=deep, across=across, apart=apart).findings
     yield from across.findings()
     yield from source_faults(out)
     yield from table_faults(out, shards)
@@ -94,8 +95,12 @@ class VerifiedShard:
     index_size: int
 
 
-def verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardChecks) -> VerifiedShard:
+def verify_shard(
+    out: Path, shard: ShardId, *, deep: bool, across: CrossShardChecks, apart: frozenset[str] = frozenset()
+) -> VerifiedShard:
     """Check one shard; what must hold over several is told by ``across`` in the end. See `verify`.
+
+    Masks of the sources ``apart`` may fall apart.
 
     Each file is opened once, so that what is found and the hashes are of the same bytes, whatever a build replaces
     meanwhile. One in an object store is fetched once.
@@ -117,7 +122,7 @@ def verify_shard(out: Path, shard: ShardId, *, deep: bool, across: CrossShardChe
                 content = list(_check_content(path, shard, receipt, rows, across))
                 content += _check_index(near, shard, index, rows)
                 if deep:
-                    content += _check_samples(file, path, shard, rows)
+                    content += _check_samples(file, path, rows, shard, apart=shard.source in apart)
             findings = [*(_check_receipt(shard, path, receipt, sha256, size) if receipt else [reason]), *content]
         return VerifiedShard(
             findings=tuple(finding.replace(str(near), str(out)) for finding in findings),
@@ -143,9 +148,11 @@ def _check_content(
         yield from (f"{shard.tar}: {row['key']}: {finding}" for finding in _check_row(shard, row))
 
 
-def _check_samples(file: BinaryIO, path: Path, shard: ShardId, rows: list[dict[str, Any]]) -> Iterator[str]:
+def _check_samples(
+    file: BinaryIO, path: Path, rows: list[dict[str, Any]], shard: ShardId, *, apart: bool
+) -> Iterator[str]:
     for (sample, _), row in zip(read_open_shard(file, path), rows, strict=True):
-        yield from (f"{shard.tar}: {sample.key}: {finding}" for finding in check_sample(sample, row))
+        yield from (f"{shard.tar}: {sample.key}: {finding}" for finding in check_sample(sample, row, apart=apart))
 
 
 class CrossShardChecks:
@@ -211,8 +218,8 @@ def _check_index(out: Path, shard: ShardId, index: bytes | None, rows: list[dict
         yield f"{path}: {fault}; 'sa-med2d index {out}' writes it again"
 
 
-def check_sample(sample: Sample, record: dict[str, Any]) -> Iterator[str]:
-    """Decode a sample and compare it with its metadata.
+def check_sample(sample: Sample, record: dict[str, Any], *, apart: bool = False) -> Iterator[str]:
+    """Decode a sample and compare it with its metadata; its masks may have several components where ``apart`` is set.
 
     Yields:
         What is wrong, in words, without the key.
@@ -233,10 +240,10 @@ def check_sample(sample: Sample, record: dict[str, Any]) -> Iterator[str]:
     if any(not 0 <= mask["layer"] < len(layers) for mask in record["masks"]):
         yield f"a mask lies outside the {len(layers)} layers of the label map"
         return
-    yield from _check_layers(layers, record["masks"])
+    yield from _check_layers(layers, record["masks"], apart=apart)
 
 
-def _check_layers(layers: npt.NDArray[Any], masks_of_all: list[dict[str, Any]]) -> Iterator[str]:
+def _check_layers(layers: npt.NDArray[Any], masks_of_all: list[dict[str, Any]], *, apart: bool) -> Iterator[str]:
     held: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for mask in masks_of_all:
         held[mask["layer"]].append(mask)
@@ -258,7 +265,7 @@ def _check_layers(layers: npt.NDArray[Any], masks_of_all: list[dict[str, Any]]) 
             here = int(counts[mask["id"]])
             if here != mask["area"]:
                 yield f"{_named(mask, layers)}: {here} pixels, metadata says {mask['area']}"
-            yield from (f"{_named(mask, layers)}: {finding}" for finding in _check_mask(mask, layer))
+            yield from (f"{_named(mask, layers)}: {finding}" for finding in _check_mask(mask, layer, apart=apart))
 
 
 def _some(values: list[int]) -> str:
@@ -280,7 +287,7 @@ def _named(mask: dict[str, Any], layers: npt.NDArray[Any]) -> str:
     return f"mask {mask['id']}{place} ({mask['label']})"
 
 
-def _check_mask(mask: dict[str, Any], layer: npt.NDArray[Any]) -> Iterator[str]:
+def _check_mask(mask: dict[str, Any], layer: npt.NDArray[Any], *, apart: bool) -> Iterator[str]:
     x, y, width, height = mask["bbox"]
     if min(x, y) < 0 or min(width, height) < 1 or x + width > layer.shape[1] or y + height > layer.shape[0]:
         yield f"its bounding box is outside of {layer.shape[1]} x {layer.shape[0]} pixels: {list(mask['bbox'])}"
@@ -293,6 +300,8 @@ def _check_mask(mask: dict[str, Any], layer: npt.NDArray[Any]) -> Iterator[str]:
     box = [x + columns[0], y + rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
     if box != list(mask["bbox"]):
         yield f"its bounding box is {[int(side) for side in box]}, metadata says {list(mask['bbox'])}"
+    if apart:
+        return
     components = int(cc3d.connected_components(binary.view(np.uint8), connectivity=8, return_N=True)[1])
     if components != 1:
         yield f"has {components} 8-connected components, expected 1"

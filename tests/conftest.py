@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from tests.support.object_store import Store
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """With ``-n`` each worker gets modules in a row, makes what they share once, and takes tests of others at the end.
+
+    No option in ``pyproject.toml``: where one is set, benchmarks think that several workers run.
+    """
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 @pytest.fixture
 def sa_med2d(capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs ``sa-med2d`` with arguments, in this process."""

@@ -52,10 +52,12 @@ class NamedMasks:
         on: All of them for an image in LPS axes; None where the file is about other images alone. Raises
             UnreadableError where they do not lie on the image's grid.
         identity: What the file says of itself.
+        raters: How many raters drew them, where the file keeps those of each apart; else None.
     """
 
     on: Callable[[Picture | Volume], list[Segment] | None]
     identity: Identity = ANONYMOUS
+    raters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,14 @@ class AnnotationRequest:
         threshold: Fraction from which a pixel of a fractional segment belongs to it; above 0, up to 1.
         rules: See there.
         runs: What the columns of a CSV file are, if the recipe says so.
+        rater: Number, from 0, of the rater whose masks are asked for of a file with those of several; None for all.
     """
 
     image_file: str = ""
     threshold: float = 0.5
     rules: ReadRules = DEFAULT_RULES
     runs: RunTable | None = None
+    rater: int | None = None
 
 
 DEFAULT_REQUEST: Final = AnnotationRequest()
@@ -145,6 +149,12 @@ def _polygon_xml() -> NamedMaskReader:
     return polygon_xml
 
 
+def _lidc_xml() -> NamedMaskReader:
+    from builder.annotations import lidc_xml  # noqa: PLC0415
+
+    return lidc_xml
+
+
 def _runs() -> NamedMaskReader:
     from builder.annotations import runs  # noqa: PLC0415
 
@@ -178,7 +188,7 @@ def read_named_masks(root: Path, file: str, request: AnnotationRequest) -> Named
         found = _as_case_error(file, named.on, image)
         return None if found is None else [replace(one, draw=partial(_as_case_error, file, one.draw)) for one in found]
 
-    return NamedMasks(on, named.identity)
+    return replace(named, on=on)
 
 
 def _as_case_error(
@@ -192,11 +202,25 @@ def _as_case_error(
 
 
 def _read(path: Path, request: AnnotationRequest) -> NamedMasks:
-    return _reader_of(path).read_named_masks(path, request)
+    named = _reader_of(path).read_named_masks(path, request)
+    if request.rater is not None and named.raters is None:
+        raise UnreadableError("it does not say which rater drew what; tell raters apart by {rater}, not by names")
+    return named
+
+
+_LIDC: Final = b"<LidcReadMessage"
+"""What tells XML of LIDC-IDRI from other XML."""
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)
 
 
 def _reader_of(path: Path) -> NamedMaskReader:
     load = BY_ENDING.get(path.suffix.lower())
+    if load is _polygon_xml and _LIDC in _start(path):
+        return _lidc_xml()
     if load is not None:
         return load()
     from builder.readers.dicom.file import open_dicom, text_of  # noqa: PLC0415 - loads pydicom, which few need

@@ -31,12 +31,17 @@ class MaskFile:
 
     Attributes:
         path: Below the source's root.
-        label: What ``{label}`` captured, or None.
+        label: What ``{label}`` captured, or what the recipe calls this layer of the file, or None.
+        rater: Who drew it: what ``{rater}`` captured, or what the recipe calls this layer of the file; None where all
+            masks of a case belong together.
+        layer: Number of the layer that is meant of a file that holds several masks, or None.
         members: As in `ImageFile`.
     """
 
     path: str
     label: str | None
+    rater: str | None = None
+    layer: int | None = None
     members: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -53,6 +58,8 @@ class Case:
         official_split: Whether the source itself says which split.
         frame: Number of the volume within 4D files where frames are cases, or None.
         shown: Path and how it is written where others read it, for the paths that are not shown as they are.
+        rater: Whose masks these are, as the metadata say it; None where the source has one set of masks.
+        vote: How the masks of several raters become one: ``majority`` or ``union``; None where they are of one.
     """
 
     name: str
@@ -63,6 +70,8 @@ class Case:
     official_split: bool = False
     frame: int | None = None
     shown: tuple[tuple[str, str], ...] = ()
+    rater: str | None = None
+    vote: str | None = None
 
     @property
     def paths(self) -> list[str]:

@@ -194,7 +194,7 @@ def _masks(tags: DicomFiles, index: DicomIndex, images: Iterable[ImageUnit]) -> 
     if tags.mask.named_masks:
         return [mask for mask in mask_units(index) if fits(mask.about, tags.mask)]
     series = (unit for unit in images if fits(unit.about, tags.mask))
-    return [MaskUnit(unit.about, MaskFile(unit.paths[0], None, unit.members), None) for unit in series]
+    return [MaskUnit(unit.about, MaskFile(unit.paths[0], None, members=unit.members), None) for unit in series]
 
 
 def _case(recipe: Recipe, unit: ImageUnit, masks: Iterable[MaskFile], placement: Placement) -> Case:

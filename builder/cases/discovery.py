@@ -11,13 +11,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.cases.case import Case, ImageFile, MaskFile
+from builder.cases.raters import MaskSet, counts, layered, mask_sets
 from builder.cases.split import hashed_split, official_split
 from builder.cases.split_file import Placement, check_use, placement_of
 from builder.errors import CaseError, RecipeError
 from builder.readers.files import read_patient
 from builder.sources.metadata import SUBMODALITY
 from builder.sources.pattern import Pattern
-from builder.sources.recipe import CLASS_NAME, CLASS_NAME_IN_WORDS, PATIENT_ID, Recipe, read_rules
+from builder.sources.recipe import (
+    CLASS_NAME,
+    CLASS_NAME_IN_WORDS,
+    JOINED,
+    PATIENT_ID,
+    RATER_NAME,
+    RATER_NAME_IN_WORDS,
+    Recipe,
+    mask_rules,
+    read_rules,
+)
 from builder.sources.submodality import submodality_of
 from shards.receipt import Quarantined
 
@@ -133,8 +144,11 @@ def discover(recipe: Recipe, root: Path) -> Discovery:
     wanted = [match for match in masks if "label" not in match[2] or not recipe.leaves_out(match[2]["label"])]
     if not wanted:
         raise RecipeError([_all_left_out(recipe, {found["label"] for _, _, found in masks})])
+    raters = {match[2]["rater"] for match in wanted if "rater" in match[2]}
+    if raters and not any(counts(recipe.raters, rater) for rater in raters):
+        raise RecipeError([_no_rater(recipe, raters)])
     placement = placement_of(recipe, root)
-    found = _join(recipe, images, wanted, placement)
+    found = _join(recipe, root, images, wanted, placement)
     check_use(recipe, placement, (case.patient for case in found.cases))
     found = replace(
         found,
@@ -233,6 +247,13 @@ def _all_left_out(recipe: Recipe, captured: set[str]) -> str:
     return f"{recipe.name}: {key} leaves every mask out: {{label}} captures {shown}; [labels] names {named}"
 
 
+def _no_rater(recipe: Recipe, captured: set[str]) -> str:
+    rule = recipe.raters
+    wanted = rule.use if rule.use not in ("each", *JOINED) else ", ".join(rule.names)
+    shown = ", ".join(map(_printable, sorted(captured)[:10])) + (", ..." if len(captured) > 10 else "")
+    return f"{recipe.name}: raters: no mask is by {wanted}; {{rater}} captures {shown}"
+
+
 def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
     shared = sorted({name for mask in recipe.files.mask for name in _shared(recipe.files.image, mask)})
     return (
@@ -244,16 +265,17 @@ def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
 
 def _join(
     recipe: Recipe,
+    root: Path,
     images: list[_Match],
     masks: list[_MaskMatch],
     placement: Placement,
 ) -> Discovery:
     shared = {pattern: _shared(recipe.files.image, pattern) for pattern in recipe.files.mask}
     masks_by_key: dict[tuple[str, ...], list[MaskFile]] = defaultdict(list)
+    rules = mask_rules(recipe)
     for path, pattern, found in masks:
-        masks_by_key[pattern.text, *(found[name] for name in shared[pattern])].append(
-            MaskFile(path, found.get("label"))
-        )
+        mask = MaskFile(path, found.get("label"), found.get("rater"))
+        masks_by_key[pattern.text, *(found[name] for name in shared[pattern])] += layered(recipe, root, mask, rules)
     groups: dict[str, list[_Match]] = defaultdict(list)
     for path, found in images:
         groups[_case_name(recipe, found)].append((path, found))
@@ -264,17 +286,34 @@ def _join(
             (pattern.text, *(found[field] for field in shared[pattern])) for pattern in shared for _, found in group
         }
         used |= keys
-        found_masks = sorted({mask for key in keys for mask in masks_by_key.get(key, ())}, key=lambda mask: mask.path)
-        contradictory = _contradiction(recipe, name, group) or _unnamed_class(recipe, name, found_masks)
+        found_masks = sorted({mask for key in keys for mask in masks_by_key.get(key, ())}, key=_place)
+        sets = mask_sets(recipe.raters, found_masks)
+        contradictory = (
+            _contradiction(recipe, name, group)
+            or _unnamed_class(recipe, name, found_masks)
+            or _nameless_rater(name, found_masks)
+        )
         if contradictory is not None:
             quarantined.append(contradictory)
-        elif not found_masks:
+        elif not sets:
             bare += [path for path, _ in group]
         else:
-            cases.append(case_of(recipe, name, group, tuple(found_masks), placement))
-    orphans = sorted(mask.path for key, files in masks_by_key.items() if key not in used for mask in files)
+            cases += _rated(case_of(recipe, name, group, (), placement), sets)
+    cases.sort(key=lambda case: case.name)
+    orphans = sorted({mask.path for key, files in masks_by_key.items() if key not in used for mask in files})
     kept, leaking = separate_patients(cases, placement)
     return Discovery(tuple(kept), (*quarantined, *leaking), tuple(bare), tuple(orphans))
+
+
+def _place(mask: MaskFile) -> tuple[str, int]:
+    return mask.path, mask.layer or 0
+
+
+def _rated(case: Case, sets: Iterable[MaskSet]) -> list[Case]:
+    """The cases that the masks of an image make."""
+    return [
+        replace(case, name=f"{case.name}{one.suffix}", masks=one.masks, rater=one.rater, vote=one.vote) for one in sets
+    ]
 
 
 def _shared(image: Pattern, mask: Pattern) -> tuple[str, ...]:
@@ -345,6 +384,18 @@ def _unnamed_class(recipe: Recipe, name: str, masks: Iterable[MaskFile]) -> Held
             f'in [labels]: {json.dumps(label, ensure_ascii=False)} = "...", or leave it out with masks.ignore'
         )
         withheld = f"captured a label that is no class name: expected {CLASS_NAME_IN_WORDS}; name its class in [labels]"
+        return HeldBack(Quarantined(name, _printable(mask.path), "match", reason), withheld)
+    return None
+
+
+def _nameless_rater(name: str, masks: Iterable[MaskFile]) -> HeldBack | None:
+    """Why what ``{rater}`` captured of a case's masks can name no rater: it goes into names of cases."""
+    for mask in masks:
+        if mask.rater is None or (re.fullmatch(RATER_NAME, mask.rater) and mask.rater not in ("each", *JOINED)):
+            continue
+        expected = f"expected {RATER_NAME_IN_WORDS}, and neither each nor {' nor '.join(JOINED)}"
+        reason = f"captured the rater {_printable(mask.rater)!r}, which is no name of one: {expected}"
+        withheld = f"captured a rater that is no name of one: {expected}"
         return HeldBack(Quarantined(name, _printable(mask.path), "match", reason), withheld)
     return None
 

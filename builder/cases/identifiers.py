@@ -171,6 +171,8 @@ def _unnamed_capture(case: Case, recipe: Recipe) -> str | None:
     labels = {mask.label for mask in case.masks if mask.label is not None} - recipe.labels.keys()
     if not all(vocabulary().find(label) for label in labels):
         return f"captured a label that is no class of the vocabulary, {_UNNAMED.format('[labels]', 'label')}"
+    if case.rater is not None and recipe.raters.use == "each" and not recipe.raters.names:
+        return f"captured a rater, {_UNNAMED.format('raters.names', 'rater')}"
     return None
 
 

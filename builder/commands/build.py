@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from builder.commands.exit_codes import code_of
 from builder.run.executors import EXECUTORS
-from builder.run.options import Options
+from builder.run.options import MODES, Options
 from builder.sources import catalogue
 from shards.arguments import add_json, output_folder, positive
 from shards.console import console, print_json, results
+from shards.paths import PREVIEWS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from builder.run.build import Summary
     from builder.sources.recipe import Recipe
 
@@ -83,11 +86,23 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
         metavar="M",
         help="give a case up that takes longer (default: 60; with one worker no limit unless it is given)",
     )
+    command.add_argument(
+        "--preview",
+        action="store_true",
+        help=f"also draw a contact sheet of each source, into OUT/{PREVIEWS}",
+    )
+    command.add_argument(
+        "--dedup",
+        choices=MODES,
+        help="compare the images of all cases, and leave out later cases that are copies (keep-first), or put all "
+        "patients who share images into one split (group)",
+    )
     command.add_argument("--limit-cases", type=positive, metavar="N", help="only the first N cases of each source")
     command.add_argument(
         "--strict",
         action="store_true",
-        help="stop at the first case that cannot be built and at class names that the vocabulary does not know",
+        help="stop at the first case that cannot be built, at class names that the vocabulary does not know, and where "
+        "sources put the same patients into different splits",
     )
 
 
@@ -133,29 +148,16 @@ def _size(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return exit_code(run_build(_load_all(options.recipes), options.raw, options))
+    from builder.sources.load import load_all, load_recipe  # noqa: PLC0415 - imported when it is called, here and below
+
+    return exit_code(run_build(load_all(options.recipes, load_recipe), options.raw, options))
 
 
 def exit_code(summary: Summary) -> int:
     """The exit code of a build."""
-    from builder.run.progress import built_cases  # noqa: PLC0415 - imported when it is called, here and below
+    from builder.run.progress import built_cases  # noqa: PLC0415
 
     return code_of(sum(map(len, summary.quarantined.values())), built_cases(summary))
-
-
-def _load_all(references: Sequence[str]) -> list[Recipe]:
-    from builder.errors import RecipeError  # noqa: PLC0415
-    from builder.sources.load import load_recipe  # noqa: PLC0415
-
-    recipes, problems = [], []
-    for reference in references:
-        try:
-            recipes.append(load_recipe(reference))
-        except RecipeError as error:
-            problems += error.problems
-    if problems:
-        raise RecipeError(problems)
-    return recipes
 
 
 def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace) -> Summary:
@@ -172,20 +174,32 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
 
     speaker = console()
     with BuildProgress(speaker) as progress:
-        chosen = _chosen(options)
+        chosen = chosen_options(options)
         executor = EXECUTORS[options.executor]().from_options(options, chosen)
         summary = build(recipes, raw, options.out, chosen, executor=executor, listener=progress)
     print_summary(results(quiet=options.json), speaker, summary)
+    if options.preview:
+        draw_previews(options.out, summary, results(quiet=options.json))
     if options.json:
         print_json(result_of(summary))
     return summary
 
 
-def _chosen(options: argparse.Namespace) -> Options:
+def draw_previews(out: Path, summary: Summary, printer: Console) -> None:
+    """Draw a contact sheet of each source of which anything was built."""
+    from shards.show.preview import write_preview  # noqa: PLC0415
+
+    for name in sorted({receipt.id.source for receipt in summary.receipts if receipt.samples}):
+        printer.print(f"preview: {write_preview(out, name)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def chosen_options(options: argparse.Namespace) -> Options:
+    """What `add_build_options` was given."""
     return Options(
         workers=options.workers,
         shard_size=options.shard_size,
         limit_cases=options.limit_cases,
         strict=options.strict,
         case_minutes=options.case_minutes,
+        dedup=options.dedup,
     )

@@ -15,7 +15,7 @@ from builder.commands.exit_codes import BUILT, FAILED, code_of
 from builder.run.options import Options
 from sa_med2d_20m import SPLITS
 from shards.arguments import add_json
-from shards.console import console, plural, print_json, printable, working
+from shards.console import console, in_bytes, plural, print_json, printable, working
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -262,7 +262,7 @@ def _opened(record: dict[str, Any]) -> list[str]:
     if record["unseen_labels"]:
         lines.append(f"  named in [labels] and not seen: {', '.join(record['unseen_labels'])}")
     size = record["expected_bytes"]
-    expected = "size unknown" if size is None else f"about {_size(size)}"
+    expected = "size unknown" if size is None else f"about {in_bytes(size)}"
     return [*lines, f"expected: {plural(record['shards'], 'shard')}, {expected}"]
 
 
@@ -284,16 +284,6 @@ def _values(record: dict[str, Any]) -> list[str]:
         pixels = plural(sum(one["pixels"] for one in blended), "pixel")
         lines.append(f"  {plural(len(blended), 'further colour')}: {pixels}, each becomes the nearest in [labels]")
     return lines
-
-
-def _size(count: int) -> str:
-    """Bytes in words.
-
-    >>> _size(4_200), _size(3_100_000), _size(2_500_000_000)
-    ('4.2 kB', '3.1 MB', '2.5 GB')
-    """
-    factor, unit = next(((factor, unit) for factor, unit in ((1e9, "GB"), (1e6, "MB")) if count >= factor), (1e3, "kB"))
-    return f"{count / factor:.1f} {unit}"
 
 
 def _counted(counts: dict[str, int], most: int | None = None) -> str:

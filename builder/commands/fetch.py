@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder.commands.build import add_build_options, complete_recipe, exit_code, run_build
 from builder.commands.exit_codes import BUILT, FAILED, USAGE
 from shards.arguments import add_json, output_folder, positive
-from shards.console import complain, console, plural, print_json, working
+from shards.console import complain, console, in_bytes, plural, print_json, working
 
 if TYPE_CHECKING:
     from builder.fetch.fetch import Plan
@@ -53,25 +53,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from builder.errors import RecipeError  # noqa: PLC0415 - imported when it is called, here and below
-    from builder.sources.load import load_metadata, load_recipe  # noqa: PLC0415
+    from builder.sources.load import (  # noqa: PLC0415 - imported when it is called, here and below
+        load_all,
+        load_metadata,
+        load_recipe,
+    )
 
     if options.build != (options.out is not None):
         complain(console(), "--build needs --out OUT, and --out belongs to --build")
         return USAGE
-    sources, problems = [], []
-    for reference in options.recipes:
-        try:
-            sources.append(load_recipe(reference) if options.build else load_metadata(reference))
-        except RecipeError as error:
-            problems += error.problems
-    if problems:
-        raise RecipeError(problems)
+    sources = load_all(options.recipes, load_recipe if options.build else load_metadata)
     ended = _fetch_all(sources, options)
     fetched = all(one["state"] in ("fetched", "listed") for one in ended)
     if options.build and fetched and not options.dry_run:
-        recipes = [load_recipe(reference) for reference in options.recipes]
-        return exit_code(run_build(recipes, options.raw, options))
+        return exit_code(run_build(load_all(options.recipes, load_recipe), options.raw, options))
     if options.json:
         print_json({"sources": ended})
     else:
@@ -158,7 +153,6 @@ def _by_hand(source: SourceMetadata, reference: str, raw: Path) -> dict[str, Any
 
 
 def _sentences(record: dict[str, Any]) -> list[str]:
-    from builder.sources.page import in_bytes  # noqa: PLC0415
 
     name, state = record["name"], record["state"]
     if state == "by hand":

@@ -320,6 +320,7 @@ def _metadata(
         official_split=case.official_split,
         dropped=found.dropped,
         not_annotated=subject.not_annotated,
+        rater=case.rater,
         masks=found.masks,
     )
 

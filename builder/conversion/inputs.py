@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.annotations.segments import AnnotationRequest, RunTable, Segment, read_named_masks
-from builder.cases.case import Case, ImageFile
+from builder.cases.case import Case, ImageFile, MaskFile
 from builder.conversion.gates import Tally, apply_gate, has_two_values, without_nonfinite
 from builder.conversion.grid import as_stored_like, grid_difference
 from builder.conversion.identity_gates import check_identity, check_same_patient
 from builder.conversion.masks.class_layers import ClassLayer, class_layers
 from builder.conversion.masks.encoding import mask_encoding
+from builder.conversion.masks.layers import layer_of
 from builder.conversion.masks.values import background_value, count_values
+from builder.conversion.masks.votes import by_rater, voted
 from builder.conversion.orientation import to_lps
 from builder.errors import CaseError
 from builder.readers.files import read_again, read_header, read_image, slices_by_name
@@ -36,8 +39,10 @@ def read_case_image(case: Case, file: ImageFile, source: Source) -> tuple[Pictur
         CaseError: It cannot be read, or a gate holds it back.
     """
     number = case.frame if file.channel is None else file.channel
+    if isinstance(source.recipe.files.variables.image, list):  # each channel is an array of its own
+        number = None
     read = read_image if number is None else read_again
-    image = _member(read(source.root, file.path, source.rules_for(file.members)), number, file, source)
+    image = _member(read(source.root, file.path, source.image_rules(file.members, file.channel)), number, file, source)
     gates = source.recipe.gates
     tally = check_identity(image.identity, file.path, source.recipe.modality, gates)
     image, replaced = without_nonfinite(image)
@@ -73,12 +78,15 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
     by_index = source.recipe.masks.pair != "space"
     resampled: list[Tally] = []
 
-    def read(path: str) -> Picture | Volume:
-        rules = replace(source.mask_rules(case.members(path)), geometry=not by_index)
+    def read(file: MaskFile) -> Picture | Volume:
+        path = file.path
+        rules = replace(source.mask_rules(file.members, file.layer), geometry=not by_index)
         if case.frame is None:
-            mask = read_image(source.root, path, rules)
+            mask = (read_image if file.layer is None else read_again)(source.root, path, rules)
         else:
             mask = _frame_of_mask(read_again(source.root, path, rules), path, case, source)
+        if file.layer is not None and not source.recipe.layers_by_array:
+            mask = layer_of(mask, file, source.recipe)
         if isinstance(mask, PictureSeries | VolumeSeries):
             raise CaseError("read", path, f"the mask holds {len(mask.array)} images, expected one")
         mask = _in_stored_order(mask, path, case, source)
@@ -87,17 +95,26 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
         resampled.append(counted)
         return mask
 
-    def read_named(path: str) -> tuple[list[Segment] | None, Tally]:
+    def read_named(file: MaskFile) -> tuple[list[Segment] | None, Tally]:
         threshold = source.recipe.masks.threshold
-        request = annotation_request(case.images[0].path, source, 0.5 if threshold is None else threshold)
-        named = read_named_masks(source.root, path, request)
-        tally = check_same_patient(image.identity, named.identity, path, gates)
+        request = annotation_request(case, source, 0.5 if threshold is None else threshold)
+        named = read_named_masks(source.root, file.path, replace(request, rater=file.layer))
+        tally = check_same_patient(image.identity, named.identity, file.path, gates)
         return named.on(image), tally
 
     sides = image.array.shape
     shape = (1, sides[0], sides[1]) if isinstance(image, Picture) else image.shape
     encoding = mask_encoding(source.recipe, source.classes)
-    layers, tally = class_layers(case.masks, read, read_named, shape, encoding=encoding, gates=gates)
+
+    def layers_of(files: Sequence[MaskFile]) -> tuple[list[ClassLayer], Tally]:
+        return class_layers(files, read, read_named, shape, encoding=encoding, gates=gates)
+
+    if case.vote is None:
+        layers, tally = layers_of(case.masks)
+    else:
+        drawn = [layers_of(masks) for masks in by_rater(case.masks)]
+        layers = voted([found for found, _ in drawn], shape, encoding.dtype, most=case.vote == "majority")
+        tally = sum((counted for _, counted in drawn), Tally())
     tally = sum(resampled, tally)
     if gates.empty_mask != "off" and not any(layer.array.any() for layer in layers):
         reason = "the masks of the case have no pixel of any class"
@@ -105,9 +122,12 @@ def read_case_masks(case: Case, source: Source, image: Picture | Volume) -> tupl
     return layers, tally
 
 
-def annotation_request(image_file: str, source: Source, threshold: float = 0.5) -> AnnotationRequest:
-    """Which named masks of a file are those of an image, and how the recipe wants them read."""
-    runs = source.recipe.masks.runs
+def annotation_request(case: Case, source: Source, threshold: float = 0.5) -> AnnotationRequest:
+    """Which named masks of a file are those of a case, and how the recipe wants them read."""
+    runs, image_file = source.recipe.masks.runs, case.images[0].path
+    told = None if runs.name is None else runs.name.match(case.name)
+    if told is not None:
+        image_file = told["case"]
     table = None
     if runs.image is not None and runs.pixels is not None:
         table = RunTable(runs.image, runs.pixels, runs.label, runs.order, runs.first, runs.relative)

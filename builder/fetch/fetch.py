@@ -23,7 +23,7 @@ from builder.fetch.transfer import part_of, transfer
 from builder.fetch.unpack import TEMPORARY, unpack
 from builder.sources.download import Download
 from builder.sources.metadata import SourceMetadata
-from builder.sources.page import in_bytes
+from shards.console import in_bytes
 
 PROVIDERS: Final[dict[str, Callable[[Download, Host], tuple[RemoteFile, ...]]]] = {
     "zenodo": zenodo.files_of,

@@ -11,7 +11,7 @@ from typing import Final
 from builder.fetch.archives import DAMAGED, Content, Member, content_of
 from builder.fetch.fault import DamagedError, FetchError
 from builder.fetch.space import room
-from builder.sources.page import in_bytes
+from shards.console import in_bytes
 
 TEMPORARY: Final = ".unpacking-"
 """What names of folders begin with that hold what is not whole yet."""

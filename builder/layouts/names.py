@@ -24,7 +24,11 @@ def _word(words: str) -> re.Pattern[str]:
 
 _MASK: Final = _word(_MASK_WORDS)
 _ROLE: Final = _word(f"{_MASK_WORDS}|{_IMAGE_WORDS}")
-_ENDINGS: Final = sorted((ending for kind in FORMATS if kind is not DICOM for ending in kind.endings), key=len)[::-1]
+OUTLINES: Final = ".xml"
+"""Ending of files that hold masks of a picture as outlines, and no picture."""
+_ENDINGS: Final = sorted(
+    (OUTLINES, *(ending for kind in FORMATS if kind is not DICOM for ending in kind.endings)), key=len
+)[::-1]
 _SIGNS: Final = "_-. "
 
 
@@ -51,7 +55,7 @@ class NamedFile:
     @property
     def says_mask(self) -> bool:
         """Whether its name, else the innermost folder that says anything, says that it is a mask."""
-        if _MASK.search(f"{self.before}{self.core}{self.after}"):
+        if self.ending.lower() == OUTLINES or _MASK.search(f"{self.before}{self.core}{self.after}"):
             return True
         telling = next((folder for folder in reversed(self.folders) if _ROLE.search(folder)), "")
         return _MASK.search(telling) is not None
@@ -63,13 +67,13 @@ class NamedFile:
 
 
 def ending_of(path: str) -> str | None:
-    """The ending of an image file in the spelling of its path, None for every other file and for DICOM."""
+    """The ending of a file of images or masks in the spelling of its path, None for every other file and for DICOM."""
     found = next((ending for ending in _ENDINGS if path.lower().endswith(ending)), None)
     return None if found is None else path[len(path) - len(found) :]
 
 
 def named_file(path: str) -> NamedFile | None:
-    """Take the path of an image file apart; None for every other file.
+    """Take the path of a file of images or masks apart; None for every other file.
 
     >>> named_file("masks/a_01_mask.png")
     NamedFile(path='masks/a_01_mask.png', folders=('masks',), before='', core='a_01', after='_mask', ending='.png')

@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from builder.annotations.segments import DEFAULT_REQUEST, read_named_masks
 from builder.cases.discovery import scan
 from builder.cases.split import official_split
-from builder.errors import RecipeError
-from builder.layouts.names import NamedFile, named_file, without_role
+from builder.errors import CaseError, RecipeError
+from builder.layouts.names import OUTLINES, NamedFile, named_file, without_role
 from builder.layouts.probe import MaskCoding, frames_in, looks_like_mask, mask_coding
 from builder.layouts.sketch import Sketch, class_name
+from builder.readers.files import read_image
+from builder.readers.image import Picture
+from builder.readers.rules import DEFAULT_RULES
 from builder.sources.pattern import Pattern
 from builder.sources.recipe import CLASS_NAME
 
@@ -100,7 +104,19 @@ def _files_of(root: Path) -> tuple[list[NamedFile], int]:
     files = [file for file in found if not _UNSPEAKABLE.search(file.path)]
     headers = {file.path[: -len(file.ending)] for file in files if file.ending.lower() == ".hdr"}
     files = [file for file in files if file.ending.lower() != ".img" or file.path[: -len(file.ending)] not in headers]
+    outlines = [file for file in files if file.ending.lower() == OUTLINES]
+    if outlines and not _reads_as_outlines(root, outlines[0]):  # of another kind: boxes, settings
+        found = [file for file in found if file.ending.lower() != OUTLINES]
+        files = [file for file in files if file.ending.lower() != OUTLINES]
     return files, len(found) - sum(not _UNSPEAKABLE.search(file.path) for file in found)
+
+
+def _reads_as_outlines(root: Path, file: NamedFile) -> bool:
+    try:
+        read_named_masks(root, file.path, DEFAULT_REQUEST)
+    except CaseError:
+        return False
+    return True
 
 
 def _told_apart(root: Path, files: Sequence[NamedFile]) -> tuple[list[NamedFile], list[NamedFile]]:
@@ -128,7 +144,17 @@ def _pairs(images: Sequence[NamedFile], masks: Sequence[NamedFile]) -> list[_Pai
         for end, letter in enumerate(image.core):
             if letter in _SIGNS:
                 by_beginning[image.place, image.core[:end]].append(image)
-    return [pair for mask in masks for pair in _pairs_of(mask, by_key, by_beginning, by_place)]
+    by_core: dict[str, list[NamedFile]] = defaultdict(list)
+    for image in images:
+        by_core[image.core].append(image)
+    found: list[_Pair] = []
+    for mask in masks:
+        own = _pairs_of(mask, by_key, by_beginning, by_place)
+        named = by_core.get(mask.core, [])
+        if not own and mask.ending.lower() == OUTLINES and len(named) == 1:  # whatever the folders are called
+            own = [_Pair(named[0], mask, "")]
+        found += own
+    return found
 
 
 def _pairs_of(
@@ -280,6 +306,9 @@ def _is_free(folder: str, pair: _Pair, levels: Mapping[int, str]) -> bool:
 def _coding(root: Path, patterns: Iterable[str], pairs: Sequence[_Pair]) -> MaskCoding:
     """How masks say classes: by their own names where those capture ``{label}``, else by their values."""
     compiled = [Pattern(text) for text in patterns]
+    outlined = [pair for pair in pairs if pair.mask.ending.lower() == OUTLINES]
+    if len(outlined) == len(pairs):
+        return _outline_coding(root, outlined)
     by_value = mask_coding(root, [pair.mask.path for pair in pairs])
     if not any("label" in pattern.captures for pattern in compiled):
         return by_value
@@ -296,6 +325,24 @@ def _coding(root: Path, patterns: Iterable[str], pairs: Sequence[_Pair]) -> Mask
     if len(by_value.labels) > 1:
         notes.append(f"mask files hold several values ({', '.join(by_value.labels)}): all but 0 count as their class")
     return replace(by_value, labels=strange, masks=threshold, notes=tuple(notes))
+
+
+def _outline_coding(root: Path, pairs: Sequence[_Pair]) -> MaskCoding:
+    """The names that files of outlines give their classes."""
+    names = Counter[str]()
+    for pair in pairs[:_PROBED]:
+        try:
+            image = read_image(root, pair.image.path, DEFAULT_RULES)
+            drawn = read_named_masks(root, pair.mask.path, DEFAULT_REQUEST)
+            found = drawn.on(image) if isinstance(image, Picture) else None
+        except CaseError:
+            continue
+        names.update(segment.name for segment in found or ())
+    labels = {name: class_name(name) for name in sorted(names) if name} or {"*": "class_1"}
+    if "" in names:
+        labels["*"] = "class_1"
+    note = f"outlines are named {', '.join(sorted(filter(None, names))) or 'nothing'}; those of one class are joined, "
+    return MaskCoding(labels, {"segments": True}, (f"{note}unless masks.instances = true",))
 
 
 def _files_keys(root: Path, image: Pattern, images: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

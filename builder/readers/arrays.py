@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,9 +14,14 @@ from builder.readers.image import Header, Picture, Volume, VolumeSeries
 
 _KINDS: Final = "biuf"
 """Kinds of NumPy types that pixels may have."""
+NUMERIC: Final = frozenset(
+    {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+)
+"""MATLAB classes whose values are numbers."""
 _WIDEST: Final = 8
 """Bytes of a value."""
 _COLOURS: Final = 3
+_STEP: Final = re.compile(r"[./]")
 _SHOWN: Final = 10
 """Names of arrays that an error lists."""
 
@@ -81,6 +87,23 @@ def chosen(names: Sequence[str], variable: str | None) -> str:
         what = f"it has no array {variable!r}, which files.variables names"
         raise UnreadableError(f"{what}; it holds {shown}", withheld=what)
     return variable
+
+
+def steps_to(variable: str | None, arrays: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The names on the way to the array that is meant: a variable of the file, then fields of structs or groups.
+
+    Args:
+        variable: As `ReadRules.variable`.
+        arrays: Names of the arrays that stand in no struct or group.
+        names: Names of everything that stands in none.
+
+    Raises:
+        UnreadableError: As `chosen`.
+    """
+    if variable is None:
+        return [chosen(arrays, None)]
+    first, *others = _STEP.split(variable)
+    return [chosen(names, first), *others]
 
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:

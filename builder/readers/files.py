@@ -88,6 +88,12 @@ def _mat() -> Reader:
     return mat
 
 
+def _hdf5() -> Reader:
+    from builder.readers import hdf5  # noqa: PLC0415
+
+    return hdf5
+
+
 def _dicom() -> Reader:
     from builder.readers.dicom import reader  # noqa: PLC0415
 
@@ -108,13 +114,16 @@ class Format:
 
 
 DICOM: Final = Format((".dcm", ".dicom", ".ima"), _dicom)
-PICTURES: Final = Format((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tif", ".tiff"), _picture)
+PICTURES: Final = Format(
+    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".pgm.gz", ".ppm.gz", ".tif", ".tiff"), _picture
+)
 FORMATS: Final = (
     Format((".nii", ".nii.gz", ".hdr", ".img"), _nifti),
     Format((".nrrd", ".nhdr", ".mha", ".mhd"), _itk),
     PICTURES,
     Format((".npy", ".npz"), _npy),
     Format((".mat",), _mat),
+    Format((".h5", ".hdf5"), _hdf5),
     DICOM,
 )
 """Every format, found by the ending of a file's name, in any case. A folder of nothing but pictures is a stack of

@@ -6,10 +6,9 @@ rows x columns x slices, as MATLAB shows it; colours stand last. A volume become
 
 from __future__ import annotations
 
-import re
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.errors import UnreadableError
-from builder.readers.arrays import checked_dtype, chosen, header_of, image_of
+from builder.readers.arrays import NUMERIC, checked_dtype, header_of, image_of, steps_to
 from builder.readers.compressed import inflated_size
 from builder.readers.image import Header, Picture, Volume, VolumeSeries
 from builder.readers.rules import DEFAULT_RULES, ReadRules
@@ -32,13 +31,6 @@ _HDF5_STARTS: Final = (0, 512, 1024, 2048)
 """MATLAB puts its own header of 512 bytes before what is HDF5."""
 _COMPRESSED: Final = 15
 """Type of an element whose content is a zlib stream (MAT-File Format, table 1-1)."""
-_NUMERIC: Final = frozenset(
-    {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
-)
-"""MATLAB classes whose values are numbers."""
-_FILTERS: Final = frozenset({1, 2, 3})
-"""HDF5 filters of the library itself: deflate, shuffle, check sum. Others are plug-ins that it would look for."""
-_STEP: Final = re.compile(r"[./]")
 _WITHHELD: Final = "why is not shown, as the library may quote the file; fetch it again from its source"
 
 
@@ -90,9 +82,9 @@ def _read_version5(path: Path, rules: ReadRules, *, header: bool) -> npt.NDArray
     try:
         with warnings.catch_warnings(action="ignore"):
             held = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
-            steps = _steps(rules.variable, [name for name, (_, kind) in held.items() if kind in _NUMERIC], list(held))
+            steps = steps_to(rules.variable, [name for name, (_, kind) in held.items() if kind in NUMERIC], list(held))
             shape, kind = held[steps[0]]
-            if kind in _NUMERIC:
+            if kind in NUMERIC:
                 rules.check_size(shape, 1)
                 if header and len(steps) == 1:
                     return np.broadcast_to(np.uint8(0), shape)
@@ -158,64 +150,6 @@ def _elements(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
 
 def _read_hdf5(path: Path, rules: ReadRules, *, header: bool) -> npt.NDArray[Any]:
     """The array that is meant, its axes in MATLAB's order; for a header one of its shape, without content."""
-    import h5py  # noqa: PLC0415 - a quarter of a second
+    from builder.readers import hdf5  # noqa: PLC0415 - loads h5py, a quarter of a second
 
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            names = [name for name in file if not name.startswith("#")]
-            arrays = [name for name in names if isinstance(_inside(file, name), h5py.Dataset)]
-            found: Any = file
-            for step in _steps(rules.variable, arrays, names):
-                found = _inside(found, step)
-            shape = _checked_dataset(found, rules)
-            if header:
-                return np.broadcast_to(np.uint8(0), shape[::-1])
-            return np.asarray(found[()]).T
-    except UnreadableError:
-        raise
-    except Exception as error:  # h5py raises what HDF5's own errors look most like
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        what = "damaged: HDF5 cannot read it"
-        raise UnreadableError(f"{what} ({error}); fetch it again", withheld=f"{what}; {_WITHHELD}") from None
-
-
-def _inside(group: Any, name: str) -> Any:
-    """What a group holds under a name; nothing of another file."""
-    import h5py  # noqa: PLC0415 - as above
-
-    if not isinstance(group, h5py.Group) or name not in group:
-        what = f"files.variables names {name!r}"
-        held = f"holds {', '.join(group)}" if isinstance(group, h5py.Group) else "is no struct"
-        raise UnreadableError(f"{what}, but what it stands in {held}", withheld=f"{what}, which is not there")
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise UnreadableError("an array is a link to another place or file; expected the array itself")
-    return group[name]
-
-
-def _checked_dataset(found: Any, rules: ReadRules) -> tuple[int, ...]:
-    """The shape of a data set that holds numbers, all of them in the file itself, and within the rules."""
-    import h5py  # noqa: PLC0415 - as above
-
-    if not isinstance(found, h5py.Dataset) or found.shape is None:
-        raise UnreadableError("what files.variables names is a struct or a cell; expected an array")
-    if found.attrs.get("MATLAB_class", b"double").decode() not in _NUMERIC or found.attrs.get("MATLAB_empty"):
-        raise UnreadableError("what files.variables names is text, a cell or empty; expected an array of numbers")
-    if found.external or found.is_virtual:
-        raise UnreadableError("its values lie in other files; expected them in the file itself")
-    created = found.id.get_create_plist()
-    if not {created.get_filter(number)[0] for number in range(created.get_nfilters())} <= _FILTERS:
-        raise UnreadableError("it is packed in another way than MATLAB packs arrays; save it anew with -v7")
-    width = checked_dtype(found.dtype).itemsize
-    rules.check_size(found.shape, width)
-    if found.chunks is not None:  # HDF5 unpacks whole chunks
-        rules.check_size(found.chunks, width)
-    return tuple(found.shape)
-
-
-def _steps(variable: str | None, arrays: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The names on the way to the array that is meant: a variable of the file, then fields of structs."""
-    if variable is None:
-        return [chosen(arrays, None)]
-    first, *others = _STEP.split(variable)
-    return [chosen(names, first), *others]
+    return hdf5.array_of(path, rules, header=header).T

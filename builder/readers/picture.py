@@ -1,6 +1,6 @@
 """PNG, JPEG, BMP, Netpbm and TIFF, by OpenCV, and GIF, by Pillow: 8 and 16 bit, float, grey, RGB(A), palette.
 
-A TIFF of many pages is a volume; a GIF of several frames is refused.
+Netpbm may be in a gzip file (``.ppm.gz``). A TIFF of many pages is a volume; a GIF of several frames is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import tifffile
+from isal import igzip
 
 from builder.errors import UnreadableError
 from builder.readers.compressed import ends_as_lzw, inflated_size
@@ -32,6 +33,7 @@ CARRIES_IDENTIFIERS: Final = False
 
 _TIFF: Final = (".tif", ".tiff")
 _GIF: Final = ".gif"
+_GZIP: Final = ".gz"
 _GIF_END: Final = b";"
 """GIF89a, section 27."""
 _PLAIN_LIMIT: Final = re.compile(rb"P[23](?:(?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(\d{1,5})\s")
@@ -87,7 +89,7 @@ def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
     if path.suffix.lower() in _TIFF:
         shape = _tiff_shape(path, rules)
         return Header((*shape[:-2], *_half_of(shape[-2:], rules)[0]), placed=False)
-    return Header(_half_of(_picture_size(path)[0], rules)[0])
+    return Header(_half_of(_picture_size(_opened(path, rules))[0], rules)[0])
 
 
 @_quiet_and_unlimited()
@@ -120,11 +122,12 @@ def _half_of(sides: Sequence[int], rules: ReadRules) -> tuple[tuple[int, int], t
 def _read_whole(path: Path, rules: ReadRules) -> Picture | Volume:
     if path.suffix.lower() in _TIFF:
         return _read_tiff(path, rules)
-    size, bytes_per_pixel = _picture_size(path)
+    size, bytes_per_pixel = _picture_size(_opened(path, rules))
     rules.check_size(size, bytes_per_pixel)
     if path.suffix.lower() == _GIF:
         return _read_gif(path)
-    content = _with_stored_values(path.read_bytes())
+    packed = _inflated(path, rules)
+    content = _with_stored_values(path.read_bytes() if packed is None else packed)
     _check_png(content)
     try:
         with caught_stderr() as said:
@@ -146,10 +149,26 @@ def _refuse_lost_pixels(said: Sequence[str]) -> None:
         raise UnreadableError(f"damaged: its decoder says '{lost}'; fetch it again from its source")
 
 
-def _picture_size(path: Path) -> tuple[tuple[int, int], int]:
+def _opened(path: Path, rules: ReadRules) -> Path | io.BytesIO:
+    packed = _inflated(path, rules)
+    return path if packed is None else io.BytesIO(packed)
+
+
+def _inflated(path: Path, rules: ReadRules) -> bytes | None:
+    """The picture in a gzip file, whose check sum and size come first; None for a file that is none."""
+    if path.suffix.lower() != _GZIP:
+        return None
+    with path.open("rb") as file:
+        inflated_size(file, None, rules)
+    with igzip.open(path) as unpacked:
+        content: bytes = unpacked.read()
+    return content
+
+
+def _picture_size(file: Path | io.BytesIO) -> tuple[tuple[int, int], int]:
     """Rows and columns, and bytes a pixel, as the header says."""
     try:
-        with warnings.catch_warnings(action="ignore"), PIL.Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(file) as image:
             return (image.height, image.width), _BYTES_PER_PIXEL.get(image.mode, 8)
     except PIL.UnidentifiedImageError:
         raise UnreadableError("it is damaged, or no picture of the kind its name says") from None

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
@@ -15,10 +15,30 @@ from builder.cases.discovery import Discovery
 from builder.cases.identifiers import identifier_key, write_table
 from builder.errors import CaseError, RecipeError
 from builder.run.batch import Batch, Outcome, batches_of
-from builder.run.contents import KnownContents
+from builder.run.converted_images import CaseImages
+from builder.run.copies import (
+    COPY,
+    Decisions,
+    decide,
+    identity,
+    missing_batches,
+    planned_with,
+    remember,
+    remembered,
+    with_left_out,
+)
+from builder.run.earlier_shards import FoundCase
 from builder.run.executors import Executor
 from builder.run.options import Options
-from builder.run.overlap import OverlapHere, overlaps_here, people_of, people_there, without_copies
+from builder.run.origin import Contents, known_contents, repacked_of
+from builder.run.overlap import (
+    OverlapHere,
+    contradiction,
+    overlaps_here,
+    people_of,
+    people_there,
+    without_copies,
+)
 from builder.run.plan import SourcePlan, finder, plan_source, source_root, write_plan
 from builder.run.resume import Resumption, discard_shards, forget, resume
 from builder.run.shard import UnfinishedShards
@@ -29,7 +49,7 @@ from shards.card import Config, write_card
 from shards.description import SourceDescription, write_source
 from shards.lock import OutputError, locked
 from shards.paths import BUILD, DATA, INDEX
-from shards.receipt import Quarantined, Receipt
+from shards.receipt import Quarantined, Receipt, read_receipts
 from shards.store import discard_unfinished, is_here
 from shards.tables import refresh_tables
 
@@ -49,6 +69,9 @@ class Listener(Protocol):
     def case_done(self, outcome: Outcome) -> None:
         """A case was converted or quarantined."""
 
+    def comparing(self, what: str, done: int, count: int) -> None:
+        """Copies are looked for: what is done, and how many of how many."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -62,6 +85,7 @@ class Summary:
         plans: One for each source.
         configs: What the card lists, for the whole output folder.
         overlaps: Sources of the output folder that hold the same people as one that was built.
+        decisions: Source -> what ``--dedup`` left out of it, or put into other splits.
     """
 
     receipts: tuple[Receipt, ...]
@@ -71,6 +95,7 @@ class Summary:
     plans: tuple[SourcePlan, ...]
     configs: tuple[Config, ...]
     overlaps: tuple[OverlapHere, ...]
+    decisions: Mapping[str, Decisions] = field(default_factory=dict)
 
 
 def build(
@@ -88,6 +113,13 @@ def build(
         WorkerLostError: See `builder.run.executors.Executor`.
     """
     plans = plan(recipes, raw, options, out, on_file=listener.indexed)
+    return build_planned(plans, out, options, executor=executor, listener=listener)
+
+
+def build_planned(
+    plans: Sequence[SourcePlan], out: Path, options: Options, *, executor: Executor, listener: Listener
+) -> Summary:
+    """Build sources that are planned; see `build`."""
     try:
         with locked(out, "build"):
             return _Build(plans, out, options, executor, listener).run()
@@ -152,6 +184,9 @@ def plan(
         plans.append(planned)
         if options.strict:
             problems += [f"{recipe.name}: {sentence}" for sentence in unknown_classes(planned)]
+    if options.strict:
+        overlaps = overlaps_here({planned.source.recipe.name: planned.people for planned in plans}, there)
+        problems += [sentence for overlap in overlaps if (sentence := contradiction(overlap)) is not None]
     if problems:
         raise RecipeError(problems)
     return plans
@@ -183,17 +218,69 @@ class _Build:
     def run(self) -> Summary:
         """Resume, convert what is missing, and write what the folder says of it."""
         _remove_temporary(self.out)
-        contents = {}
+        contents: dict[str, Contents] = {}
         for planned in self.plans:
             name = planned.source.recipe.name
-            contents[name] = KnownContents.read(self.out, name, planned.source.root)
-            write_source(self.out, _describe(planned))
-            write_plan(self.out, planned)
+            contents[name] = known_contents(self.out, planned.source)
             if planned.pseudonyms:
                 write_table(self.out, name, planned.pseudonyms)
-        resumption = resume(
-            self.out, self.plans, contents, threads=self.options.workers, on_case=self.listener.compared
-        )
+        decisions = self._decisions(contents) if self.options.dedup else {}
+        size = self.options.shard_size
+        plans = [
+            planned_with(plan, decisions[plan.source.recipe.name], size) if decisions else plan for plan in self.plans
+        ]
+        return replace(self, plans=plans)._write(contents, decisions)
+
+    def _decisions(self, contents: Mapping[str, Contents]) -> dict[str, Decisions]:
+        """Convert what is missing, and compare all images; or what an earlier build decided from the same."""
+        mode = self.options.dedup or ""
+
+        def known_by() -> str:
+            return identity(self.out, self.plans, contents, mode)
+
+        kept = remembered(self.out, self.plans, known_by)
+        if kept is not None:
+            return kept
+        for planned in self.plans:  # what a build that dies here leaves can be verified, and removed
+            write_source(self.out, _describe(planned, Decisions()))
+        resumption = self._resume(contents)
+        self.listener.planned(self.plans, resumption)
+        found: list[FoundCase] = [case for cases in resumption.found.values() for case in cases.values()]
+        try:
+            with closing(self.executor.run(missing_batches(self.plans, resumption), self.out)) as outcomes:
+                for outcome in outcomes:
+                    self._take(outcome, contents)
+                    found.append(outcome.stored)
+        finally:
+            for source, known in contents.items():
+                known.write(self.out, source)
+        images = CaseImages(self.out, self.options.workers, self.listener.comparing)
+        own = contents.keys()
+        others = [receipt.id for receipt in read_receipts(self.out).values() if receipt.id.source not in own]
+        images.add_shards([*(receipt.id for receipt in resumption.finished.values()), *others])
+        images.add_cases(found)
+        made = decide(images, self.plans, mode, workers=self.options.workers, on_step=self.listener.comparing)
+        remember(self.out, made, known_by())
+        return made
+
+    def _resume(self, contents: Mapping[str, Contents]) -> Resumption:
+        return resume(self.out, self.plans, contents, threads=self.options.workers, on_case=self.listener.compared)
+
+    def _take(self, outcome: Outcome, contents: Mapping[str, Contents]) -> None:
+        """Note what became of a case; in a strict build the first that cannot be built ends it."""
+        contents[outcome.shard.source].add(outcome.files)
+        self.listener.case_done(outcome)
+        reason = outcome.stored.piece.quarantined
+        if self.options.strict and reason is not None:
+            raise CaseError(reason.stage, reason.file, reason.reason)
+
+    def _write(self, contents: Mapping[str, Contents], decisions: Mapping[str, Decisions]) -> Summary:
+        for planned in self.plans:
+            write_source(self.out, _describe(planned, decisions.get(planned.source.recipe.name, Decisions())))
+            write_plan(self.out, planned)
+        resumption = self._resume(contents)
+        if decisions:
+            resumption = with_left_out(resumption, self.plans, decisions, contents)
         self.listener.planned(self.plans, resumption)
         try:
             written = self._convert(resumption, contents)
@@ -221,9 +308,10 @@ class _Build:
                 {planned.source.recipe.name: planned.people for planned in self.plans},
                 people_there(self.out, contents),
             ),
+            decisions=decisions,
         )
 
-    def _convert(self, resumption: Resumption, contents: Mapping[str, KnownContents]) -> dict[str, Receipt]:
+    def _convert(self, resumption: Resumption, contents: Mapping[str, Contents]) -> dict[str, Receipt]:
         """Convert what is missing, and write each shard when its cases are there; the receipts by stem."""
         batches: list[Batch] = []
         with UnfinishedShards(self.out) as shards:
@@ -236,16 +324,12 @@ class _Build:
                         batches += batches_of(shard.shard, plan.source, missing)
             with closing(self.executor.run(batches, self.out)) as outcomes:
                 for outcome in outcomes:
-                    contents[outcome.shard.source].add(outcome.files)
-                    self.listener.case_done(outcome)
-                    reason = outcome.stored.piece.quarantined
-                    if self.options.strict and reason is not None:
-                        raise CaseError(reason.stage, reason.file, reason.reason)
+                    self._take(outcome, contents)
                     shards.add(outcome)
             return shards.receipts()
 
 
-def _describe(planned: SourcePlan) -> SourceDescription:
+def _describe(planned: SourcePlan, decisions: Decisions) -> SourceDescription:
     recipe = planned.source.recipe
     train, validation, test = recipe.splits.ratios
     return SourceDescription(
@@ -260,6 +344,8 @@ def _describe(planned: SourcePlan) -> SourceDescription:
         classes=planned.source.classes.classes,
         split_ratios=(train, validation, test),
         split_seed=recipe.splits.seed,
+        repacked=repacked_of(planned.source),
+        regrouped=len(decisions.splits),
     )
 
 
@@ -283,7 +369,11 @@ def _quarantine(plans: Iterable[SourcePlan], receipts: Iterable[Receipt]) -> dic
 def _without_sample(plans: Iterable[SourcePlan], receipts: Iterable[Receipt]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {planned.source.recipe.name: [] for planned in plans}
     for receipt in receipts:
-        bare = (piece for piece in receipt.pieces if not piece.samples and piece.quarantined is None)
+        bare = (
+            piece
+            for piece in receipt.pieces
+            if not piece.samples and piece.quarantined is None and COPY not in piece.dropped
+        )
         found[receipt.id.source] += [piece.case for piece in bare]
     return {name: tuple(cases) for name, cases in found.items()}
 

@@ -50,7 +50,7 @@ class Headers:
     def _other_size(self, case: Case, source: Source) -> CaseError | None:
         """A mask that has other sides than its image however the axes are turned."""
         image = self.shapes.get(case.images[0].path)
-        if image is None or source.recipe.resample_masks or case.frame is not None:
+        if image is None or source.recipe.resample_masks or source.recipe.layers or case.frame is not None:
             return None
         expected = image[-3:] if case.images[0].channel is not None else image
         for mask in case.masks:

@@ -7,6 +7,8 @@ from typing import Final
 
 CASE_MINUTES: Final = 60.0
 """What no case should need: the largest volume of the benchmarks takes seconds."""
+MODES: Final = ("keep-first", "group")
+"""What may be done with copies: later cases are left out, or patients who share images go into one split."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Options:
         strict: Stop at the first case that cannot be built, and at class names that the vocabulary does not know.
         case_minutes: A case that takes longer than this is given up. None for an hour where cases are converted in
             other processes, which can be ended, and no limit where they are converted in this one.
+        dedup: What is done with copies, one of `MODES`; None for nothing.
     """
 
     workers: int = 1
@@ -27,6 +30,7 @@ class Options:
     limit_cases: int | None = None
     strict: bool = False
     case_minutes: float | None = None
+    dedup: str | None = None
 
     @property
     def case_seconds(self) -> float:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from builder.cases.discovery import Discovery
 from builder.cases.patient_names import shared_names
@@ -28,11 +28,13 @@ class People:
         space: Name space of the patients.
         splits: Patient, by the name in that space -> split. Never written: it may name people.
         names: Name of the source -> name in that space, for who has another one there.
+        nameable: Whether messages may name them: not where the source's names are replaced by hashes.
     """
 
     space: str
     splits: Mapping[str, str]
     names: Mapping[str, str]
+    nameable: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class OverlapHere:
         same_space: Whether their patients share a name space, so that a hash gives the same person the same split.
         shared: How many patients stand in both; null where they share no name space.
         torn: How many of them stand in two splits, by official splits, ratios or seeds that differ; null likewise.
+        torn_patients: Their names in that space, ordered; none where either source's names are replaced by hashes.
     """
 
     sources: tuple[str, str]
@@ -54,6 +57,7 @@ class OverlapHere:
     same_space: bool
     shared: int | None
     torn: int | None
+    torn_patients: tuple[str, ...] = ()
 
 
 def people_of(recipe: Recipe, root: Path, found: Discovery) -> People:
@@ -103,7 +107,8 @@ def _names_there(out: Path, source: str) -> People:
         return People("", {}, {})  # nobody's space: who stands there cannot be told
     own: dict[str, str] = json.loads(table.read_text(encoding="utf-8")) if there else {}
     shared: dict[str, str] = said["names"]
-    return People(said["space"], {}, {**shared, **{hashed: shared.get(name, name) for hashed, name in own.items()}})
+    names = {**shared, **{hashed: shared.get(name, name) for hashed, name in own.items()}}
+    return People(said["space"], {}, names, nameable=not said["hashed"])
 
 
 def without_copies(recipe: Recipe, root: Path, found: Discovery, others: Mapping[str, People]) -> Discovery:
@@ -162,11 +167,40 @@ def overlaps_here(built: Mapping[str, People], there: Mapping[str, People]) -> t
                     one, other = people[first], people[second]
                     same = one.space == other.space
                     both = one.splits.keys() & other.splits.keys()
-                    torn = sum(one.splits[patient] != other.splits[patient] for patient in both)
-                    counts = (len(both), torn) if same else (None, None)
+                    torn = sorted(patient for patient in both if one.splits[patient] != other.splits[patient])
+                    named = tuple(torn) if same and one.nameable and other.nameable else ()
                     pair = (first, second)
-                    found[pair] = OverlapHere(pair, MEANINGS[overlap.kind], overlap.what, same, *counts)
+                    found[pair] = OverlapHere(
+                        sources=pair,
+                        meaning=MEANINGS[overlap.kind],
+                        what=overlap.what,
+                        same_space=same,
+                        shared=len(both) if same else None,
+                        torn=len(torn) if same else None,
+                        torn_patients=named,
+                    )
     return tuple(found[pair] for pair in sorted(found))
+
+
+def contradiction(overlap: OverlapHere) -> str | None:
+    """Why a strict build refuses two sources that put the same people into different splits; None where they do not."""
+    if not overlap.torn:
+        return None
+    first, second = overlap.sources
+    who = plural(overlap.torn, "patient")
+    return (
+        f"{second}: {who}{_listed(overlap)} {'stands' if overlap.torn == 1 else 'stand'} in another split than in "
+        f'{first}; set overlap = "keep-first" in the recipe of {second}, or build one of them alone'
+    )
+
+
+_LISTED: Final = 5
+"""Patients that a sentence names."""
+
+
+def _listed(overlap: OverlapHere) -> str:
+    names = overlap.torn_patients
+    return f" ({', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''})" if names else ""
 
 
 def overlap_sentence(overlap: OverlapHere) -> str:
@@ -179,5 +213,8 @@ def overlap_sentence(overlap: OverlapHere) -> str:
         )
     both = f"{plural(overlap.shared, 'patient')} {'stands' if overlap.shared == 1 else 'stand'} in both"
     if overlap.torn:
-        return f"{text}{both}, {overlap.torn:,} of them in different splits: do not train on one and test on the other"
+        return (
+            f"{text}{both}, {overlap.torn:,} of them in different splits{_listed(overlap)}: do not train on one and "
+            "test on the other"
+        )
     return f"{text}{both}" + (", each in one split" if overlap.shared else "")

@@ -137,10 +137,10 @@ def plan_source(
         by_split[case.split] += frames_of(case, source) if recipe.files.frames else [case]
     shards = []
     for split, cases in sorted(by_split.items()):
-        for number, chosen in enumerate(_cut(_tasks(cases, source), shard_size)):
+        for number, chosen in enumerate(cut(_tasks(cases, source), shard_size)):
             shard = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
             shards.append(ShardPlan(shard, chosen))
-    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, people)
+    return SourcePlan(source, discovery, tuple(shards), pseudonyms, hashed, replace(people, nameable=not hashed))
 
 
 def finder(out: Path | None, processes: int, on_file: OnFile) -> Callable[[Recipe, Path], Discovery]:
@@ -193,13 +193,53 @@ def _tasks(cases: list[Case], source: Source) -> Iterator[CaseTask]:
     for case in cases:
         own = set(case.paths) - counted
         counted |= own
-        settings = hashlib.sha256((basis + repr(case)).encode("utf-8", "surrogateescape")).hexdigest()
         yield CaseTask(
             case,
-            settings,
+            _settings_of_case(case, basis),
             sum(size_of(source.root, path, case.members(path)) for path in own),
             estimated_bytes(case, source),
         )
+
+
+def _settings_of_case(case: Case, basis: str) -> str:
+    return hashlib.sha256((basis + repr(case)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def regrouped(plan: SourcePlan, splits: Mapping[str, str], shard_size: int) -> SourcePlan:
+    """The plan of a source some of whose patients go into other splits.
+
+    Shards of splits that nobody comes into or leaves stay as they are.
+
+    Args:
+        plan: The plan.
+        splits: Patient -> split.
+        shard_size: Size of a shard in bytes of its images before compression.
+    """
+    basis = settings_of(plan.source)
+    by_split: dict[str, list[CaseTask]] = defaultdict(list)
+    touched: set[str] = set()
+    for shard in plan.shards:
+        for task in shard.cases:
+            case = task.case
+            split = splits.get(case.patient, case.split)
+            if split != case.split:
+                touched |= {split, case.split}
+                case = replace(case, split=split, official_split=False)
+                task = replace(task, case=case, settings=_settings_of_case(case, basis))  # noqa: PLW2901
+            by_split[split].append(task)
+    if not touched:
+        return plan
+    recipe = plan.source.recipe
+    shards = [shard for shard in plan.shards if shard.shard.split not in touched]
+    for split in touched & by_split.keys():
+        tasks = sorted(by_split[split], key=lambda task: task.case.name)
+        for number, chosen in enumerate(cut(iter(tasks), shard_size)):
+            shard_id = ShardId(recipe.modality, recipe.license.lower(), recipe.name, split, number)
+            shards.append(ShardPlan(shard_id, chosen))
+    ordered = tuple(sorted(shards, key=lambda shard: (shard.shard.split, shard.shard.number)))
+    own = {plan.pseudonyms.get(patient, patient): split for patient, split in splits.items()}
+    moved = {plan.people.names.get(patient, patient): split for patient, split in own.items()}
+    return replace(plan, shards=ordered, people=replace(plan.people, splits={**plan.people.splits, **moved}))
 
 
 def settings_of(source: Source) -> str:
@@ -218,7 +258,7 @@ def settings_of(source: Source) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _cut(tasks: Iterator[CaseTask], shard_size: int) -> Iterator[tuple[CaseTask, ...]]:
+def cut(tasks: Iterator[CaseTask], shard_size: int) -> Iterator[tuple[CaseTask, ...]]:
     """Fill shards in order; a case larger than a shard has its own."""
     chosen: list[CaseTask] = []
     size = 0
@@ -239,7 +279,8 @@ def estimated_bytes(case: Case, source: Source) -> int:
     except CaseError:
         return 0
     shape = header.shape
-    single = case.frame is not None or case.images[0].channel is not None
+    by_array = isinstance(source.recipe.files.variables.image, list)
+    single = case.frame is not None or (case.images[0].channel is not None and not by_array)
     if len(shape) == 2 or (single and not header.placed):
         return shape[-2] * shape[-1] * len(case.images)
     shape = shape[-3:]

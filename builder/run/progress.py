@@ -14,8 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from builder.cases.identifiers import with_own_names
+from builder.release.repairs import REPAIRS
+from builder.release.source import ReleaseSource
 from builder.run.batch import Outcome
 from builder.run.build import Summary, unknown_classes
+from builder.run.copies import Decisions
 from builder.run.overlap import overlap_sentence
 from builder.run.plan import SourcePlan
 from builder.run.result import source_result
@@ -31,6 +34,7 @@ _MUCH: Final = 0.2
 _REMEDIES: Final = {
     "edge": "the edge rule (the slices of every axis are too narrow)",
     "small_mask": "the area rule (masks.min_area)",
+    "copy": "--dedup, as copies of other cases",
 }
 _MEANING: Final = {
     "beyond_tissue": ": CT images with values that no tissue has (padding, metal); in HU they count as -1024 or 3071, "
@@ -87,6 +91,10 @@ class BuildProgress:
         )
         return f"building: {done}{left}{', ' if counts else ''}{counts}"
 
+    def listed(self, done: int, count: int) -> None:
+        """So many files of a release, of how many (0: not known), have been listed."""
+        self._bar.update(self._task, completed=done, total=count or None, noun="file", counts="listed")
+
     def indexed(self, done: int, count: int) -> None:
         """See `builder.run.build.Listener`."""
         self._bar.update(self._task, completed=done, total=count, noun="DICOM file", counts="looked into")
@@ -96,6 +104,10 @@ class BuildProgress:
         self._bar.update(
             self._task, completed=done, total=count, noun="case", counts="compared with what is built already"
         )
+
+    def comparing(self, what: str, done: int, count: int) -> None:
+        """See `builder.run.build.Listener`."""
+        self._bar.update(self._task, completed=done, total=count or None, noun="step", counts=what)
 
     def planned(self, plans: Sequence[SourcePlan], resumption: Resumption) -> None:
         """See `builder.run.build.Listener`."""
@@ -151,6 +163,7 @@ def print_summary(results: Console, console: Console, summary: Summary) -> None:
         name = plan.source.recipe.name
         _print_bad_masks(console, plan, summary, own.get(name, {}))
         _print_notes(console, plan, summary.without_sample[name], own.get(name, {}))
+        _print_decisions(console, name, summary, own.get(name, {}))
         _print_losses(console, plan, summary)
         _print_flags(console, plan, summary)
     for overlap in summary.overlaps:
@@ -183,9 +196,11 @@ def _print_bad_masks(console: Console, plan: SourcePlan, summary: Summary, own: 
     """Name mask files that their cases were built without."""
     made = source_result(plan, summary)
     if made.bad_masks:
-        count = plural(len(made.bad_masks), "mask file")
+        imported = isinstance(plan.source, ReleaseSource)
+        count = plural(len(made.bad_masks), "file" if imported else "mask file")
+        by = ", which cannot be used" if imported else " by the gate bad_mask"
         console.print(
-            f"[yellow]{made.name}: {count} left out by the gate bad_mask[/], the receipts name each; "
+            f"[yellow]{made.name}: {count} left out{by}[/], the receipts name each; "
             "not_annotated of the images says which classes that may be",
             highlight=False,
         )
@@ -201,6 +216,22 @@ def _no_config(summary: Summary) -> str:
     if summary.quarantined and not built_cases(summary):
         return "every case is in quarantine"
     return "there is no sample"
+
+
+def _print_decisions(console: Console, name: str, summary: Summary, own: Mapping[str, str]) -> None:
+    """Say what was done about copies."""
+    decisions = summary.decisions.get(name, Decisions())
+    if decisions.left_out:
+        case, of = next((case, one.of) for case, one in decisions.left_out.items())
+        images = plural(sum(one.images for one in decisions.left_out.values()), "image")
+        text = f"{plural(len(decisions.left_out), 'case')} with {images} left out as copies (--dedup keep-first): "
+        shown = with_own_names(f"{case} of {', '.join(of[:3])}", own)
+        console.print(f"[yellow]{name}:[/] ", end="")
+        console.print(printable(f"{text}{shown}"), markup=False, highlight=False)
+    if decisions.splits:
+        moved = plural(len(decisions.splits), "patient")
+        text = f"{moved} put into the split of others who share their images (--dedup group)"
+        console.print(f"[yellow]{name}:[/] {text}", highlight=False)
 
 
 def _print_losses(console: Console, plan: SourcePlan, summary: Summary) -> None:
@@ -220,6 +251,9 @@ def _percent(share: float) -> str:
 def _print_flags(console: Console, plan: SourcePlan, summary: Summary) -> None:
     made = source_result(plan, summary)
     for gate, count in made.flagged.items():
+        if gate in REPAIRS:
+            console.print(f"{made.name}: repaired {count:,}: {REPAIRS[gate].what}", markup=False, highlight=False)
+            continue
         why = _MEANING.get(gate, "")
         console.print(f"[yellow]{made.name}:[/] the gate {gate} found {count:,} and kept them{why}", highlight=False)
 

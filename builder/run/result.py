@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from builder.run.build import Summary, unknown_classes
+from builder.run.copies import Decisions
 from builder.run.plan import SourcePlan
 from shards.license import refusal
 from shards.receipt import Quarantined, summed
@@ -32,12 +33,15 @@ class SourceResult:
     masks_without_image: tuple[str, ...]
     left_out: tuple[str, ...]
     copies: tuple[str, ...]
+    duplicates: dict[str, tuple[str, ...]]
+    regrouped: dict[str, str]
     unknown_classes: tuple[str, ...]
 
 
 def source_result(plan: SourcePlan, summary: Summary) -> SourceResult:
     """What a build made of one of its sources."""
     recipe, discovery = plan.source.recipe, plan.discovery
+    decisions = summary.decisions.get(recipe.name, Decisions())
     own = [receipt for receipt in summary.receipts if receipt.id.source == recipe.name]
     return SourceResult(
         name=recipe.name,
@@ -57,6 +61,8 @@ def source_result(plan: SourcePlan, summary: Summary) -> SourceResult:
         masks_without_image=discovery.masks_without_image,
         left_out=discovery.left_out,
         copies=discovery.copies,
+        duplicates={case: one.of for case, one in decisions.left_out.items()},
+        regrouped=dict(decisions.splits),
         unknown_classes=tuple(unknown_classes(plan)),
     )
 

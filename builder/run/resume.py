@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.run.contents import KnownContents
 from builder.run.earlier_shards import (
     FoundCase,
     ShardCase,
@@ -24,6 +23,7 @@ from builder.run.earlier_shards import (
     undamaged,
     whole_shards,
 )
+from builder.run.origin import Contents
 from builder.run.pieces import logged_cases
 from builder.run.plan import ShardPlan, SourcePlan
 from shards.paths import DATA, INDEX, PIECES, PREVIOUS, RECEIPTS, ShardId, stems
@@ -49,7 +49,7 @@ class Resumption:
 def resume(
     out: Path,
     plans: Sequence[SourcePlan],
-    contents: Mapping[str, KnownContents],
+    contents: Mapping[str, Contents],
     *,
     threads: int,
     on_case: Callable[[int, int], None],

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from builder.cases.identifiers import shown_error
-from builder.conversion.convert import Converted, convert
+from builder.conversion.convert import Converted
 from builder.errors import CaseError
 from builder.readers.files import import_reader
 from builder.run.batch import Batch, Outcome
-from builder.run.contents import content_of, has_changed
+from builder.run.origin import content_of, convert_case, has_changed
 from builder.run.pieces import LoggedCase, PieceLog, open_log
 from builder.run.plan import CaseTask
 from shards.receipt import Piece, Quarantined
@@ -59,13 +59,13 @@ def _outcomes(batch: Batch, log: PieceLog, on_start: Callable[[str], None]) -> I
 
 def _convert_case(task: CaseTask, batch: Batch, log: PieceLog) -> Outcome:
     source = batch.source
-    content, files = content_of(task.case, source.root)
+    content, files = content_of(task.case, source)
     try:
-        converted = convert(task.case, source)
-        if content is not None and has_changed(task.case, source.root, files):
+        converted = convert_case(task.case, source)
+        if content is not None and has_changed(task.case, source, files):
             raise CaseError("read", task.case.images[0].path, _CHANGED)
     except (CaseError, MemoryError) as fault:
-        lasting = None if has_changed(task.case, source.root, files) else content
+        lasting = None if has_changed(task.case, source, files) else content
         return _quarantined(task, batch, fault, lasting, log)
     piece = _piece(task, content, converted)
     stored = log.append(piece, source.recipe.license, encode_case(converted.samples))
@@ -77,7 +77,7 @@ def _piece(task: CaseTask, content: str | None, converted: Converted) -> Piece:
     return Piece(
         case=task.case.name,
         settings=task.settings,
-        content=content,
+        content=None if any(fault.transient for fault in tally.bad_masks) else content,
         offset=0,
         bytes=0,
         crc32=0,

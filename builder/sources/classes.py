@@ -63,7 +63,8 @@ def source_classes(recipe: Recipe, captured: Iterable[str], vocabulary: Vocabula
             unknown[label.label] = tuple(vocabulary.near(label.label))
         organ = term.organ if term else label.organ
         group = term.group if term else (label.group or "other")
-        phrase = term.phrase if term else name.replace("_", " ")
-        slot = classes.setdefault(normalise(name), SourceClass(f"{len(classes):04d}", name, organ, group, phrase))
+        phrase = term.phrase if term else None
+        own = SourceClass(f"{len(classes):04d}", name, organ, group, phrase=phrase)
+        slot = classes.setdefault(normalise(name), own)
         numbers[key] = int(slot.class_id) + 1
     return SourceClasses(tuple(classes.values()), numbers, unknown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,23 @@ def load_metadata(reference: str) -> SourceMetadata:
         RecipeError: There is none, or it is not valid; it names every fault.
     """
     return parse_metadata(*_text_of(reference))
+
+
+def load_all(references: Sequence[str], load: Callable[[str], _Kind]) -> list[_Kind]:
+    """Load several, by `load_recipe` or `load_metadata`.
+
+    Raises:
+        RecipeError: Some cannot be loaded; the faults of all are named.
+    """
+    loaded, problems = [], []
+    for reference in references:
+        try:
+            loaded.append(load(reference))
+        except RecipeError as error:
+            problems += error.problems
+    if problems:
+        raise RecipeError(problems)
+    return loaded
 
 
 def _text_of(reference: str) -> tuple[str, str]:

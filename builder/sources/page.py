@@ -12,6 +12,7 @@ from builder.sources.overlaps import MEANINGS, overlaps_of
 from builder.sources.recipe import Recipe
 from builder.sources.search import classes_of
 from builder.sources.vocabulary import Vocabulary
+from shards.console import in_bytes
 from shards.license import refusal, tiers
 
 SURENESS: Final[dict[Checked, str]] = {
@@ -141,15 +142,3 @@ def _evidence(source: SourceMetadata) -> Iterator[str]:
         if addresses:
             yield f"- {what}"
             yield from (f"  - {address}" for address in addresses)
-
-
-def in_bytes(size: int) -> str:
-    """A number of bytes in words.
-
-    >>> in_bytes(999), in_bytes(27_300_000_000)
-    ('999 bytes', '27.3 GB')
-    """
-    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"

@@ -8,7 +8,7 @@ from typing import Final
 
 from builder.errors import RecipeError
 
-CAPTURES: Final = ("case", "patient", "submodality", "label", "split")
+CAPTURES: Final = ("case", "patient", "submodality", "label", "rater", "split")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _MOST_FIELDS: Final = 32
 _MOST_STEPS: Final = 100_000
@@ -18,9 +18,10 @@ _MOST_STEPS: Final = 100_000
 class Pattern:
     """A path pattern below the root of a source.
 
-    ``{case}``, ``{patient}``, ``{submodality}``, ``{label}`` and ``{split}`` capture one or more characters within one
-    path component, as many as fit; a name that stands twice must match the same text. ``{*}`` matches any text within
-    a component. Everything else stands for itself. A pattern that ends in ``/`` matches folders: DICOM series.
+    ``{case}``, ``{patient}``, ``{submodality}``, ``{label}``, ``{rater}`` and ``{split}`` capture one or more
+    characters within one path component, as many as fit; a name that stands twice must match the same text. ``{*}``
+    matches any text within a component. Everything else stands for itself. A pattern that ends in ``/`` matches
+    folders: DICOM series.
 
     Args:
         text: The pattern.

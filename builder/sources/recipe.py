@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
@@ -58,8 +59,8 @@ CONVERSION_KEYS: Final = frozenset({
     "labels.label", "labels.organ", "labels.group", "regions",
     "masks.threshold", "masks.inverted", "masks.segments", "masks.instances", "masks.color_match", "masks.background",
     "masks.ignore", "masks.only_named", "masks.grid_tolerance", "masks.min_area", "masks.pair",
-    "masks.runs.image", "masks.runs.pixels", "masks.runs.label", "masks.runs.order", "masks.runs.first",
-    "masks.runs.relative",
+    "masks.runs.image", "masks.runs.name", "masks.runs.pixels", "masks.runs.label", "masks.runs.order",
+    "masks.runs.first", "masks.runs.relative", "masks.layers", "masks.layer_axis", "raters.use", "raters.names",
     "gates.constant_slice", "gates.empty_mask", "gates.two_valued_image", "gates.full_mask", "gates.unnamed_values",
     "gates.nonfinite_values", "gates.burned_in_text", "gates.modality_mismatch", "gates.patient_mismatch",
     "gates.resampling_loss", "gates.bad_mask", "gates.beyond_tissue", "gates.contours_without_slice",
@@ -161,18 +162,30 @@ _NO_PATTERN: Final = Pattern("{case}//")
 """What stands for ``files.image`` where ``[files.dicom]`` finds the images; it matches no path."""
 
 
+_ArrayName = Annotated[str, Field(min_length=1)]
+
+
 class Variables(Table):
-    """``files.variables``: which arrays are meant in files that hold several: ``.npz`` and ``.mat``.
+    """``files.variables``: which arrays are meant in files that hold several: ``.npz``, ``.mat`` and ``.h5``.
 
     With both named, one file may hold image and mask, and ``image`` and ``mask`` be one pattern.
 
     Attributes:
-        image: Name of the array of an image, with dots or slashes between the fields of structs: ``cjdata.image``.
-        mask: The same of a mask.
+        image: Name of the array of an image, with dots or slashes between the fields of structs and groups:
+            ``cjdata.image``. A list has an array for each of ``files.channels``.
+        mask: The same of a mask. A list has an array for each rater (``raters.names``) or class (``masks.layers``).
     """
 
-    image: Annotated[str, Field(min_length=1)] | None = None
-    mask: Annotated[str, Field(min_length=1)] | None = None
+    image: _ArrayName | Annotated[list[_ArrayName], Field(min_length=1)] | None = None
+    mask: _ArrayName | Annotated[list[_ArrayName], Field(min_length=1)] | None = None
+
+    def of_image(self, channel: int | None) -> str | None:
+        """The array of a channel, or the one that is meant; the first where none is asked for."""
+        return self.image[channel or 0] if isinstance(self.image, list) else self.image
+
+    def of_mask(self, layer: int | None) -> str | None:
+        """The array of a layer, or the one that is meant; the first where none is asked for."""
+        return self.mask[layer or 0] if isinstance(self.mask, list) else self.mask
 
 
 Half = Literal["left", "right", "top", "bottom"]
@@ -336,6 +349,8 @@ class Runs(Table):
 
     Attributes:
         image: Column that names the picture, with or without the ending of its file.
+        name: Pattern that finds ``{case}``, what this column calls a picture, in the name of its case, where the column
+            does not have the name of its file: ``"{case}_{*}"``.
         pixels: Column of the runs.
         label: Column that names the class; without it ``[labels]`` has the one key ``"*"``.
         order: Whether pixels are counted down the ``columns``, from left to right, or along the ``rows``.
@@ -344,11 +359,24 @@ class Runs(Table):
     """
 
     image: str | None = None
+    name: PatternField | None = None
     pixels: str | None = None
     label: str | None = None
     order: Literal["columns", "rows"] = "columns"
     first: Literal[0, 1] = 1
     relative: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _finds_a_case(cls, name: Pattern | None) -> Pattern | None:
+        if name is not None and name.captures != ("case",):
+            raise ValueError("expected a pattern over names of cases that captures {case} and nothing else")
+        return name
+
+
+OBJECTS: Final = "objects"
+CLASSES: Final = "classes"
+"""Names in ``masks.layers`` of the two layers that number objects and say their classes."""
 
 
 class Masks(Table):
@@ -358,9 +386,9 @@ class Masks(Table):
         threshold: The mask is a grey picture; foreground is where its value is at least this. With ``segments``: the
             fraction from which a pixel of a fractional DICOM SEG is foreground (default 0.5).
         inverted: The mask is drawn the wrong way round: foreground is 0, or below the threshold.
-        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json), YOLO polygons (.txt) or those of ASAP and Aperio
-            (.xml), run lengths (.csv); ``[labels]`` has the names of segments, ROIs, categories, groups or layers, in
-            any case, with * and ?; those of YOLO are class numbers.
+        segments: Masks are DICOM SEG or RTSTRUCT, COCO (.json), YOLO polygons (.txt) or those of ASAP, Aperio and
+            LIDC-IDRI (.xml), run lengths (.csv); ``[labels]`` has the names of segments, ROIs, categories, groups or
+            layers, in any case, with * and ?; those of YOLO are class numbers.
         instances: Each value is an object of its own; ``[labels]`` names its class under the key ``"*"``. With
             ``segments``: each segment is an object of its own, else those of one class are joined.
         color_match: ``exact``, or ``nearest``: each pixel takes the nearest colour of ``[labels]`` or the background.
@@ -379,6 +407,10 @@ class Masks(Table):
             nonsense, and its array belongs to the image's voxel by voxel, as both are stored. ``reversed``: as
             ``index``, but its slices run the other way. ``names``: the image is a DICOM series, and the slices of the
             mask belong to its files in the order of their names, as those of a folder of pictures beside it do.
+        layers: Keys of ``[labels]`` that the layers of each mask file stand for, in their order: pages of a TIFF,
+            volumes of a 4D file, planes of an array. What ``ignore`` names is left out. ``objects`` and ``classes`` are
+            two layers that belong together, with ``instances``: numbers of objects, and values that ``[labels]`` names.
+        layer_axis: Which side of an array counts its layers, also those of raters.
     """
 
     threshold: float | None = None
@@ -393,6 +425,13 @@ class Masks(Table):
     min_area: MinArea = 100 / 65536
     runs: Runs = Runs()
     pair: Literal["space", "index", "reversed", "names"] = "space"
+    layers: list[str] = []
+    layer_axis: Literal["first", "last"] = "first"
+
+    @property
+    def classed_objects(self) -> bool:
+        """Whether one layer of a mask has the numbers of objects and another their classes."""
+        return {OBJECTS, CLASSES} <= set(self.layers)
 
     @property
     def ignored_values(self) -> frozenset[int]:
@@ -402,6 +441,43 @@ class Masks(Table):
     def ignores(self, name: str) -> bool:
         """Whether ``ignore`` names a class, a segment, a key of ``[labels]`` or what ``{label}`` captures."""
         return any(fnmatchcase(normalise(name), normalise(str(entry))) for entry in self.ignore)
+
+
+RATER_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_. -]*$"
+RATER_NAME_IN_WORDS: Final = "letters, digits, blanks, dots, hyphens and underscores, a letter or digit first"
+_RaterName = Annotated[str, Field(pattern=RATER_NAME)]
+JOINED: Final = ("majority", "union")
+"""Values of ``raters.use`` that make one set of masks of those of several raters."""
+
+
+class Raters(Table):
+    """``[raters]``: what becomes of the masks that several raters drew of one image.
+
+    ``{rater}`` in a mask pattern tells raters apart, or each mask file holds a layer of each.
+
+    Attributes:
+        use: ``each``: each rater's masks are a case of their own, called ``case@rater``. ``majority``: a pixel is of a
+            class where more than half of the raters of its case say so, so a tie is background. ``union``: where one
+            of them says so. Else the name of the rater whose masks are taken.
+        names: Names of the raters. With ``{rater}``: those that count, by default all. Without: what the layers of each
+            mask file are, in their order: pages of a TIFF, volumes of a 4D file, planes of an array; a file of fewer
+            layers lacks the last raters. XML of LIDC-IDRI has a layer for each reading session.
+    """
+
+    use: _RaterName | None = None
+    names: list[_RaterName] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        reserved = {"each", *JOINED} & set(self.names)
+        if reserved or len(set(self.names)) != len(self.names):
+            what = f"{sorted(reserved)[0]} is no name of a rater" if reserved else "one name stands there twice"
+            raise ValueError(f"names: {what}")
+        if self.use is None and self.names:
+            raise ValueError("use: is missing: each, majority, union, or one of the names")
+        if self.names and self.use not in ("each", *JOINED, *self.names):
+            raise ValueError(f"use: {self.use!r}: expected each, majority, union, or one of the names")
+        return self
 
 
 GateName = Literal[
@@ -687,6 +763,7 @@ class Recipe(SourceMetadata):
         labels: Pixel value, colour, captured ``{label}`` or ``"*"`` -> class.
         regions: Name of a union -> the keys of ``labels`` that it joins.
         masks: See `Masks`.
+        raters: See `Raters`.
         gates: See `Gates`.
         limits: See `Limits`.
         resample_masks: Bring masks that lie on another grid to the image's, by nearest neighbour.
@@ -713,6 +790,7 @@ class Recipe(SourceMetadata):
     labels: dict[str, LabelField] = {}
     regions: dict[str, list[int | str]] = {}
     masks: Masks = Masks()
+    raters: Raters = Raters()
     gates: Gates = Gates()
     limits: Limits = Limits()
     resample_masks: bool = False
@@ -741,6 +819,8 @@ class Recipe(SourceMetadata):
             self._check_single_class,
             self._check_ignored,
             self._check_pair,
+            self._check_layers,
+            self._check_raters,
             self._check_regions,
             self._check_identifiers,
             self._check_channels,
@@ -751,8 +831,24 @@ class Recipe(SourceMetadata):
 
     @property
     def labels_by_file(self) -> bool:
-        """Whether the mask patterns capture ``{label}``, so that a mask file holds one class."""
-        return any("label" in mask.captures for mask in self.files.mask)
+        """Whether a mask file, or each of its layers, holds one class, which ``{label}`` or ``masks.layers`` names."""
+        layers = bool(self.masks.layers) and not self.masks.classed_objects
+        return layers or any("label" in mask.captures for mask in self.files.mask)
+
+    @property
+    def raters_by_file(self) -> bool:
+        """Whether ``{rater}`` in the mask patterns tells raters apart."""
+        return any("rater" in mask.captures for mask in self.files.mask)
+
+    @property
+    def layers(self) -> list[str]:
+        """What the layers of each mask file are called, classes or raters; empty where a file holds one mask."""
+        return self.masks.layers or ([] if self.raters_by_file else self.raters.names)
+
+    @property
+    def layers_by_array(self) -> bool:
+        """Whether each layer of a mask file is an array of its own, which ``files.variables`` names."""
+        return isinstance(self.files.variables.mask, list)
 
     @property
     def colours(self) -> bool:
@@ -799,7 +895,7 @@ class Recipe(SourceMetadata):
         kinds = {"colour" if COLOUR.fullmatch(key) else "*" if key == ANY_INSTANCE else "value" for key in self.labels}
         if len(kinds) > 1:
             raise ValueError(f"labels: mixes {' and '.join(sorted(kinds))} keys")
-        if (ANY_INSTANCE in self.labels) != self.masks.instances:
+        if (ANY_INSTANCE in self.labels) != (self.masks.instances and not self.masks.classed_objects):
             raise ValueError('labels: "*" and masks.instances = true go together')
 
     def _check_single_class(self) -> None:
@@ -849,6 +945,44 @@ class Recipe(SourceMetadata):
             )
         if pair == "names" and not self.files.image.text.endswith("/"):
             raise ValueError('masks: pair = "names" needs images that are DICOM series: files.image ends in "/"')
+
+    def _check_layers(self) -> None:
+        layers, variables = self.masks.layers, self.files.variables
+        for key, arrays, names, named in (
+            ("image", variables.image, self.files.channels or [], "files.channels"),
+            ("mask", variables.mask, self.layers, "raters.names or masks.layers"),
+        ):
+            if isinstance(arrays, list) and len(arrays) != len(names):
+                raise ValueError(f"files.variables.{key}: {len(arrays)} arrays, but {named} has {len(names)} names")
+        if not layers:
+            return
+        classed = self.masks.classed_objects
+        known = {OBJECTS, CLASSES} if classed else set(self.labels)
+        unknown = [name for name in layers if name not in known and not self.masks.ignores(name)]
+        if classed and not self.masks.instances:
+            raise ValueError(f"masks: layers: {OBJECTS} and {CLASSES} need instances = true")
+        if unknown or len(set(layers)) != len(layers):
+            what = f"{', '.join(unknown)}: neither in [labels] nor in masks.ignore" if unknown else "one is named twice"
+            raise ValueError(f"masks: layers: {what}")
+        if self.masks.segments or any("label" in mask.captures for mask in self.files.mask):
+            raise ValueError("masks: layers: goes neither with segments nor with {label} in the mask pattern")
+
+    def _check_raters(self) -> None:
+        rule = self.raters
+        if "rater" in self.files.image.captures:
+            raise ValueError("files.image: {rater} belongs into a mask pattern")
+        if rule.use is None and self.raters_by_file:
+            raise ValueError("raters: use is missing, as {rater} in the mask pattern tells several raters apart")
+        if rule.use is not None and not self.raters_by_file and (not rule.names or self.masks.layers):
+            raise ValueError(
+                "raters: neither does a mask pattern capture {rater}, nor do names say which raters drew the layers of "
+                "each mask file"
+            )
+        lidc = all(mask.text.endswith(".xml") for mask in self.files.mask) and bool(self.files.mask)
+        if rule.use is not None and not self.raters_by_file and self.masks.segments and not lidc:
+            raise ValueError("raters: files of named masks, but XML, have no layers; tell raters apart by {rater}")
+        if rule.use in JOINED and self.masks.instances:
+            raise ValueError(f"raters: use = {rule.use!r} joins classes, and goes not with masks.instances")
 
     def _check_dicom(self) -> None:
         dicom = self.files.dicom
@@ -914,6 +1048,12 @@ def _canonical(value: Any, key: str) -> Any:
     return value.text if isinstance(value, Pattern) else value
 
 
+def mask_rules(recipe: Recipe) -> ReadRules:
+    """`read_rules` for masks, which may be another array, or another half, of a file than the image."""
+    files = recipe.files
+    return replace(read_rules(recipe), variable=files.variables.of_mask(None), half=files.halves.mask)
+
+
 def read_rules(recipe: Recipe) -> ReadRules:
     """What a recipe says about reading; of files that hold image and mask, about the image."""
     files = recipe.files
@@ -921,6 +1061,6 @@ def read_rules(recipe: Recipe) -> ReadRules:
         recipe.limits.pixels,
         recipe.limits.bytes,
         files.series,
-        variable=files.variables.image,
+        variable=files.variables.of_image(None),
         half=files.halves.image,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builder.readers.rules import ReadRules
 from builder.sources.classes import SourceClasses
-from builder.sources.recipe import Recipe, read_rules
+from builder.sources.recipe import Recipe, mask_rules, read_rules
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,12 @@ class Source:
         """`read_rules` for the files of a DICOM series, by their paths below the root."""
         return replace(self.read_rules, members=tuple(self.root / member for member in members))
 
-    def mask_rules(self, members: Sequence[str] = ()) -> ReadRules:
-        """`rules_for` for masks, which may be another array, or another half, of a file than the image."""
-        files = self.recipe.files
-        return replace(self.rules_for(members), variable=files.variables.mask, half=files.halves.mask)
+    def image_rules(self, members: Sequence[str], channel: int | None) -> ReadRules:
+        """`rules_for` for a channel of an image, which may be an array of its own in its file."""
+        return replace(self.rules_for(members), variable=self.recipe.files.variables.of_image(channel))
+
+    def mask_rules(self, members: Sequence[str] = (), layer: int | None = None) -> ReadRules:
+        """`rules_for` for a layer of a mask, which may be another array, or half, of a file than the image."""
+        files = tuple(self.root / member for member in members)
+        variable = self.recipe.files.variables.of_mask(layer)
+        return replace(mask_rules(self.recipe), members=files, variable=variable)

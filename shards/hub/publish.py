@@ -17,18 +17,23 @@ from typing import Final
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-from sa_med2d_20m import TIERS, DatasetError
-from shards.card import card, configs
+from sa_med2d_20m import PREVIEW, TIERS, DatasetError
+from shards.card import CardFigure, card, configs
+from shards.croissant import CROISSANT, croissant
 from shards.documents import documents
 from shards.hub.content import Content, JudgedFile, size_of
 from shards.hub.errors import PublishError
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
+from shards.hub.preview import preview, preview_path, previewed_source
 from shards.hub.repository import Operation, RemoteFile, Repository
 from shards.hub.repository_tables import repository_tables
 from shards.hub.withdrawals import WITHDRAWN, left_out, remembered, withdrawn_from
 from shards.license import tiers
-from shards.paths import CARD, DATA, INDEX, MANIFESTS, TABLES, ShardId, manifest_file
+from shards.paths import CARD, DATA, FIGURES, INDEX, MANIFESTS, TABLES, ShardId, manifest_file
+from shards.report.card_figures import CardFigures, card_figures
+from shards.report.rows import Rows
+from shards.tables import SAMPLES
 
 MOST_FILES: Final = 100_000
 MOST_IN_FOLDER: Final = 10_000
@@ -105,6 +110,7 @@ def publish(
     tier: str = TIERS[0],
     again: Collection[str] = (),
     asked: Collection[str] = (),
+    figures: bool = False,
 ) -> Published:
     """Bring a repository to hold what the gate allowed, besides the other sources that it holds already.
 
@@ -119,6 +125,7 @@ def publish(
         tier: What the repository may hold, from this folder or another.
         again: Sources that are published although they were withdrawn from there.
         asked: Sources that must not be left out because they were withdrawn.
+        figures: Whether the card shows figures of what the repository holds, which go up with it.
 
     Raises:
         PublishError: The repository holds what is not of the tier, the Hub refuses, somebody else published
@@ -142,17 +149,19 @@ def publish(
     manifests = {**_others(repository, head, there, ours), **ours}
     others = {name: manifest for name, manifest in manifests.items() if name not in ours}
     _refuse_wider(repository.name, others.values(), tier)
-    texts = _texts(ours.values(), manifests, repository.name)
-    repository.check_card(texts[CARD].decode())
     memory = {WITHDRAWN: remembered(withdrawn - set(again))} if WITHDRAWN in there else {}
     files = [file for verdict in going for file in verdict.files]
     with _tables(files, others, repository, head) as tables:
-        wanted: dict[str, Content] = {**{file.path: file for file in files}, **tables, **texts, **memory}
+        drawn = _figures(tables, manifests.values()) if figures else CardFigures()
+        previews = _previews(out, going)
+        texts = {**_texts(ours.values(), manifests, repository.name, drawn, previews=bool(previews)), **drawn.files}
+        repository.check_card(texts[CARD].decode())
+        wanted: dict[str, Content] = {**{file.path: file for file in files}, **tables, **previews, **texts, **memory}
         changes = _changes(wanted, there, ours)
         if tagged is not None and (changes.first or changes.last or changes.stale):
             raise _taken(repository, tag)
         head = _bring(wanted, changes, repository, head, there=there, ours=ours)
-    streamed = _stream_all(repository.name, head, manifests.values())
+    streamed = _stream_all(repository.name, head, manifests.values(), previews=bool(previews))
     if tag is not None and tagged is None:
         repository.tag(tag, head)
     changed = len(changes.first) + len(changes.last)
@@ -176,6 +185,19 @@ def _tables(
         except DatasetError as error:
             raise PublishError(f"{error}; publish that source too, which writes it again, or withdraw it") from None
         yield tables
+
+
+def _previews(out: Path, going: Iterable[Verdict]) -> dict[str, bytes]:
+    """A shard for viewers of each source, by path."""
+    drawn = {one.name: preview(out, one.files, one.receipts[0].license) for one in going if one.receipts}
+    return {preview_path(name): data for name, data in drawn.items() if data}
+
+
+def _figures(tables: Mapping[str, JudgedFile], manifests: Iterable[Manifest]) -> CardFigures:
+    """The figures of all that the repository will hold, from its tables."""
+    held = sorted(path for path in tables if path.startswith(f"{TABLES}/{SAMPLES}-"))
+    receipts = [receipt for manifest in manifests for receipt in manifest.receipts]
+    return card_figures(Rows(tables[held[0]].out, tuple(held)), receipts) if held else CardFigures()
 
 
 def _bring(
@@ -218,7 +240,7 @@ class _Changes:
     Attributes:
         first: Shards, and their indexes, of sources of which nothing that is there must change: added in steps.
         last: All else that is new or other than it is there: added at once.
-        stale: Files of the published sources, and tables, that are no longer wanted: deleted with the last.
+        stale: Files of the published sources, tables and figures that are no longer wanted: deleted with the last.
     """
 
     first: dict[str, JudgedFile]
@@ -240,7 +262,7 @@ def _changes(wanted: Mapping[str, Content], there: Mapping[str, RemoteFile], our
 
 def _is_made(path: str, ours: Collection[str]) -> bool:
     """Whether a publish of these sources writes a file, or removes it."""
-    return source_of(path) in ours or path.startswith(f"{TABLES}/")
+    return source_of(path) in ours or path.startswith((f"{TABLES}/", f"{FIGURES}/"))
 
 
 @contextmanager
@@ -275,16 +297,24 @@ def _batches(files: Iterable[JudgedFile]) -> Iterator[list[JudgedFile]]:
         yield batch
 
 
-def card_of(manifests: Mapping[str, Manifest], repository: str) -> dict[str, bytes]:
+def card_of(
+    manifests: Mapping[str, Manifest], repository: str, figures: Sequence[CardFigure] = (), *, previews: bool
+) -> dict[str, bytes]:
     """The card of a repository that holds these sources, and the files that it refers to, by path."""
     held = [manifests[name] for name in sorted(manifests)]
     receipts = [receipt for manifest in held for receipt in manifest.receipts]
     sources = {manifest.source.name: manifest.source for manifest in held}
-    return {**documents(receipts, sources), CARD: card(receipts, sources, repository).encode()}
+    return {
+        **documents(receipts, sources),
+        CROISSANT: croissant(receipts, sources, configs(receipts), repository),
+        CARD: card(receipts, sources, repository, figures, preview=previews).encode(),
+    }
 
 
 def source_of(path: str) -> str | None:
     """The source that a file of a repository belongs to."""
+    if (drawn := previewed_source(path)) is not None:
+        return drawn
     parts = PurePosixPath(path).parts
     if path.startswith(f"{MANIFESTS}/"):
         return PurePosixPath(path).stem
@@ -296,10 +326,17 @@ def _manifest(verdict: Verdict) -> Manifest:
     return Manifest(verdict.source, verdict.receipts)
 
 
-def _texts(ours: Iterable[Manifest], all_of_them: Mapping[str, Manifest], repository: str) -> dict[str, bytes]:
+def _texts(
+    ours: Iterable[Manifest],
+    all_of_them: Mapping[str, Manifest],
+    repository: str,
+    drawn: CardFigures,
+    *,
+    previews: bool,
+) -> dict[str, bytes]:
     """The files that are written for the repository: manifests, and the card with what it refers to."""
     texts = {manifest_file(manifest.source.name): manifest.to_json() for manifest in ours}
-    return {**texts, **card_of(all_of_them, repository)}
+    return {**texts, **card_of(all_of_them, repository, drawn.listed, previews=previews)}
 
 
 def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:
@@ -364,19 +401,26 @@ def _verify_arrived(repository: Repository, commit: str, wanted: Mapping[str, Co
             raise PublishError(f"{repository.name}: {path} is not what was sent; run the same command again")
 
 
-def _stream_all(name: str, commit: str, manifests: Iterable[Manifest]) -> tuple[str, ...]:
-    """Take the first sample of each split of each config, as users will."""
-    import datasets  # noqa: PLC0415 - two seconds that only a publish needs
-
+def _stream_all(name: str, commit: str, manifests: Iterable[Manifest], *, previews: bool) -> tuple[str, ...]:
+    """Take the first sample of each split of each config, as users will; the names of the configs."""
     receipts = [receipt for manifest in manifests for receipt in manifest.receipts]
     listed = configs(receipts)
     for config in listed:
-        try:
-            splits = datasets.load_dataset(name, config.name, revision=commit, streaming=True)
-            found = {split: next(iter(rows))["json"]["split"] for split, rows in splits.items()}
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise PublishError(f"{name}: all arrived, but config {config.name} cannot be streamed: {reason}") from error
+        found = _first_splits(name, config.name, commit)
         if found != {split: split for split in config.files}:
             raise PublishError(f"{name}: config {config.name} gives {found}, expected the splits {list(config.files)}")
+    if previews:
+        _first_splits(name, PREVIEW, commit)
     return tuple(config.name for config in listed)
+
+
+def _first_splits(name: str, config: str, commit: str) -> dict[str, str]:
+    """Split of a config -> the split that its first sample says."""
+    import datasets  # noqa: PLC0415 - two seconds that only a publish needs
+
+    try:
+        splits = datasets.load_dataset(name, config, revision=commit, streaming=True)
+        return {split: next(iter(rows))["json"]["split"] for split, rows in splits.items()}
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PublishError(f"{name}: all arrived, but config {config} cannot be streamed: {reason}") from error

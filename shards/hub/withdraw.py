@@ -12,11 +12,12 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from sa_med2d_20m import DatasetError
 from shards.hub.errors import PublishError
 from shards.hub.manifest import Manifest
+from shards.hub.preview import previewed_source
 from shards.hub.publish import card_of, source_of
 from shards.hub.repository import Operation, RemoteFile, Repository
 from shards.hub.repository_tables import repository_tables
 from shards.hub.withdrawals import WITHDRAWN, remembered, withdrawn_from
-from shards.paths import TABLES
+from shards.paths import FIGURES, TABLES
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,18 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
         manifests, unreadable = repository.manifests(head, there)
         kept = {name: one for name, one in manifests.items() if name != source}
         unlisted = {name: why for name, why in unreadable.items() if name != source}
+        drawn = any(previewed_source(path) in kept for path in there)
         operations: list[Operation] = [CommitOperationDelete(path) for path in own]
-        operations += [CommitOperationAdd(path, text) for path, text in card_of(kept, repository.name).items()]
+        operations += [
+            CommitOperationAdd(path, text) for path, text in card_of(kept, repository.name, previews=drawn).items()
+        ]
         operations.append(CommitOperationAdd(WITHDRAWN, remembered(withdrawn | {source})))
         with tempfile.TemporaryDirectory(prefix="sa-med2d-") as folder:
             tables, no_tables = _tables(Path(folder), kept, repository, head)
             operations += [CommitOperationAdd(path, str(file)) for path, file in tables.items()]
-            gone = sorted(path for path in there if path.startswith(f"{TABLES}/") and path not in tables)
+            # figures show the source too; they are drawn again by the next publish, a take-down waits for nothing
+            made = (f"{TABLES}/", f"{FIGURES}/")
+            gone = sorted(path for path in there if path.startswith(made) and path not in tables)
             operations += [CommitOperationDelete(path) for path in gone]
             head = repository.commit(operations, f"Withdraw {source}", head)
     if purge:

@@ -17,6 +17,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from tests.support.large_index import write_large_index
 from tests.support.nifti import write_nifti
 from tests.support.sources import write_source
 from tests.support.volumes import ct_like, organ_map
@@ -49,7 +50,7 @@ def measure(*arguments: object, script: str = COMMAND) -> Measured:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    return Measured(time.perf_counter() - started, int(ran.stdout) / 1024)
+    return Measured(time.perf_counter() - started, int(ran.stdout.split()[-1]) / 1024)
 
 
 def show(what: str, **figures: Measured) -> None:
@@ -107,3 +108,9 @@ def test_planning_of_the_whole_collection(tmp_path: Path) -> None:
     planned = measure(tmp_path / "raw", *recipes, script=PLAN)
     show(f"planning 219 sources, {219 * cases} volumes", plan=planned)
     assert planned.megabytes < 1000
+
+
+@pytest.mark.slow
+def test_reports_of_a_million_images(tmp_path: Path) -> None:
+    write_large_index(tmp_path, 1_000_000)
+    show("1,000,000 images", stats=measure("stats", tmp_path), report=measure("report", tmp_path))

@@ -28,6 +28,10 @@ class Accounts:
         """Let ``token`` stand for a user; one user may have several tokens."""
         self._by_token[token] = User(name, role)
 
+    def clear(self) -> None:
+        """Know nobody."""
+        self._by_token.clear()
+
     def identify(self, authorization: str | None) -> User | None:
         """The user of an Authorization header, nobody without one; a token that is not known is refused."""
         if authorization is None:

@@ -116,11 +116,20 @@ class Hub:
         """Delete a dataset with its history and its large files."""
         dataset, _ = self.writable(owner, name, user)
         with self._naming:
-            self._datasets.pop(dataset.id, None)
-            shutil.rmtree(dataset.repository.folder, ignore_errors=True)
-            self.store.delete_below(f"{dataset.id}/")
-            if self.xet is not None:
-                self.xet.delete(dataset.id)
+            self._drop(dataset)
+
+    def clear(self) -> None:
+        """Delete all datasets."""
+        with self._naming:
+            for dataset in list(self._datasets.values()):
+                self._drop(dataset)
+
+    def _drop(self, dataset: Dataset) -> None:
+        self._datasets.pop(dataset.id, None)
+        shutil.rmtree(dataset.repository.folder, ignore_errors=True)
+        self.store.delete_below(f"{dataset.id}/")
+        if self.xet is not None:
+            self.xet.delete(dataset.id)
 
     def readable(self, owner: str, name: str, user: User | None) -> Dataset:
         """A dataset whose metadata the user may see."""

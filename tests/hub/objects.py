@@ -41,11 +41,12 @@ class ObjectStore:
         part_size: Objects above it are uploaded in parts of it; S3 takes no parts below 5 MiB.
         faults: What goes wrong for clients.
         log: Where requests of clients are written down.
+        bucket: Name of the bucket, None for one that no other store has.
     """
 
-    def __init__(self, part_size: int, faults: Faults, log: RequestLog) -> None:
+    def __init__(self, part_size: int, faults: Faults, log: RequestLog, bucket: str | None = None) -> None:
         self.part_size = part_size
-        self._bucket = f"objects-{uuid.uuid4()}"
+        self._bucket = bucket or f"objects-{uuid.uuid4()}"
         application = ObjectsApplication(DomainDispatcherApplication(create_backend_app), OWN_AGENT, faults, log)
         self._server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

@@ -92,6 +92,13 @@ class HubServer:
         self._socket.close()
         self._store.stop()
 
+    def clear(self) -> None:
+        """Be a Hub that has just started: no dataset, user, fault or request is known any more."""
+        self._hub.clear()
+        self._accounts.clear()
+        self.faults.clear()
+        self._log.clear()
+
     def __enter__(self) -> Self:
         return self.start()
 

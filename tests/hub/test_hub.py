@@ -6,19 +6,24 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.hub.server import MEBIBYTE, HubServer
+from tests.support.warm_process import WarmProcess
 
 REPO = "ann/scans"
 ANN = "hf_ann"
@@ -42,23 +47,50 @@ def refusal(call, *arguments, **options):
 Client = Callable[..., Any]
 
 
+@dataclass(frozen=True)
+class WarmHub:
+    """A Hub, what forks its clients where processes can fork, and their home."""
+
+    server: HubServer
+    forks: WarmProcess | None
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def warm_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmHub]:
+    folder = tmp_path_factory.mktemp("hub")
+    with HubServer(folder / "hub") as server, ExitStack() as stack:
+        forks, environment = None, server.environment(home=folder / "home")
+        if hasattr(os, "fork"):
+            forks = stack.enter_context(WarmProcess(environment, ["huggingface_hub.hf_file_system"]))
+        yield WarmHub(server, forks, folder / "home")
+
+
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubServer]:
+def hub(warm_hub: WarmHub) -> HubServer:
     """A Hub with ann, who also has a token that may only read, and bob."""
-    with HubServer(tmp_path / "hub") as server:
-        server.add_user("ann", ANN)
-        server.add_user("ann", "hf_read", role="read")
-        server.add_user("bob", "hf_bob")
-        yield server
+    server = warm_hub.server
+    server.clear()
+    server.add_user("ann", ANN)
+    server.add_user("ann", "hf_read", role="read")
+    server.add_user("bob", "hf_bob")
+    return server
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Client:
+def client(warm_hub: WarmHub, tmp_path: Path) -> Client:
     """Runs a script of a client, by default ann, in an empty home; gives what it left in ``result``."""
     homes = itertools.count()
 
     def run(hub: HubServer, script: str, token: str | None = ANN) -> Any:
         code = f"{PRELUDE}\n{textwrap.dedent(script)}\nprint(json.dumps(result))"
+        if hub is warm_hub.server and warm_hub.forks is not None:
+            shutil.rmtree(warm_hub.home, ignore_errors=True)
+            environment = hub.environment(home=warm_hub.home, token=token)
+            process = warm_hub.forks.start(["-c", code], environment, tmp_path)
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            return json.loads(out.splitlines()[-1])
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=hub.environment(home=tmp_path / f"home-{next(homes)}", token=token),

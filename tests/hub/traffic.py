@@ -64,6 +64,11 @@ class RequestLog:
             self._requests.append(request)
         return request
 
+    def clear(self) -> None:
+        """Forget them."""
+        with self._lock:
+            self._requests.clear()
+
     def snapshot(self) -> list[LoggedRequest]:
         """The requests so far."""
         with self._lock:

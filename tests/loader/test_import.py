@@ -32,7 +32,7 @@ from sa_med2d_20m import LABELS, MODALITIES, SCHEMA, SPLITS, DatasetError, Dropp
 intensity = Intensity(0.0, 1.0, "slice", 1.0, 0.0, 0)
 mask = Mask(1, 0, LABELS[0], "0001", None, "abdomen", 0, (0, 0, 1, 1), 1)
 Metadata("k", "S", MODALITIES[0], "00", "MIT", "p", "c", SPLITS[0], "2d", "2d", None, 1, 1, None, None, SCHEMA,
-         intensity, "f", None, None, None, None, False, Dropped(0, 0, ()), (), (mask,)).to_json()
+         intensity, "f", None, None, None, None, False, Dropped(0, 0, ()), (), None, (mask,)).to_json()
 """
     assert not loaded_by(script) & HEAVY
 

@@ -13,7 +13,7 @@ import pytest
 
 import sa_med2d_20m
 from builder.command_line import main
-from sa_med2d_20m import DatasetError, load
+from sa_med2d_20m import DatasetError, load, select
 from tests.support.nifti import write_nifti
 from tests.support.output import members
 from tests.support.range_server import Served, serve
@@ -93,6 +93,36 @@ def test_filters_choose_what_the_metadata_says(out: Path, records: list[Record],
     assert rows
     by_mask = [(row["key"], row["id"]) for row in load(out, "all", view="mask", **arguments)]
     assert by_mask == [(key, number) for key, numbers in expected for number in numbers]
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_what_is_selected_is_known_before_it_is_read(out: Path, records: list[Record], name: str) -> None:
+    """Shard by shard: how many samples and masks, of which cases, and which bytes."""
+    arguments, sample_fits, mask_fits = CHOICES[name]
+    selection = select(out, "all", **arguments)
+    found = []
+    for number, part in enumerate(selection.parts):
+        samples = list(selection.samples(number))
+        masks = [len(record["masks"]) for _, _, record in samples]
+        assert (len(samples), sum(masks)) == (part.samples, part.masks)
+        assert part.bytes == sum(len(image) + len(label_map) for image, label_map, _ in samples)
+        assert {record[of] for of in ("source", "modality", "split") for *_, record in samples} == {
+            part.source, part.modality, part.split,
+        }  # fmt: skip
+        cases = [record["case"] for *_, record in samples]
+        assert part.cases == tuple(at for at, case in enumerate(cases) if at == 0 or case != cases[at - 1])
+        assert part.masks_before == tuple(sum(masks[:at]) for at in part.cases)
+        assert part.labels == tuple(sorted({mask["label"] for *_, record in samples for mask in record["masks"]}))
+        assert [record for *_, record in selection.samples(number, 1, 3)] == [record for *_, record in samples[1:3]]
+        found += [record["key"] for *_, record in samples]
+    keeps = mask_fits or (lambda _: True)
+    assert found == [one["key"] for one in records if sample_fits(one) and any(map(keeps, one["masks"]))]
+    assert selection.labels == {
+        label: sum(
+            any(mask["label"] == label and keeps(mask) for mask in one["masks"]) for one in records if sample_fits(one)
+        )
+        for label in selection.labels
+    }
 
 
 @pytest.mark.parametrize(

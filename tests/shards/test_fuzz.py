@@ -382,7 +382,7 @@ def replay(number: int, folder: Path) -> str:
 
 
 def test_some_damaged_folders(tmp_path: Path) -> None:
-    fuzz(range(18), tmp_path)
+    fuzz(range(9), tmp_path)
 
 
 @pytest.mark.slow

@@ -205,7 +205,10 @@ def test_index_names_what_is_hostile(out: Path, name: str) -> None:
     assert said in limited("index", out)
 
 
-@pytest.mark.parametrize("name", ["index that unfolds", "receipt of another type", "deep description"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("index that unfolds", marks=pytest.mark.slow), "receipt of another type", "deep description"],
+)
 def test_publish_holds_back_what_is_hostile(out: Path, name: str) -> None:
     spoil, said = SPOILT[name]
     spoil(out)

@@ -90,7 +90,7 @@ def test_columns_and_their_types(built: Path) -> None:
     expected: dict[str, pa.DataType] = {**dict.fromkeys(TEXTS, pa.string()), **dict.fromkeys(NUMBERS, pa.int64())}
     expected |= {"spacing": pa.list_(pa.float64()), "intensity": INTENSITY, "masks": pa.list_(MASK)}
     expected |= {"origin": pa.list_(pa.float64()), "direction": pa.list_(pa.float64()), "slice_spacing": pa.float64()}
-    expected |= {"official_split": pa.bool_(), "not_annotated": pa.list_(pa.string())}
+    expected |= {"official_split": pa.bool_(), "not_annotated": pa.list_(pa.string()), "rater": pa.string()}
     expected |= {
         "dropped": pa.struct([("masks", pa.int64()), ("pixels", pa.int64()), ("labels", pa.list_(pa.string()))])
     }

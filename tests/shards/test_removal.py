@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 LOCK = {"build/lock", "build/lock.owner"}
 
 
-def build(folder: Path, out: object, *names: str) -> None:
+def build(folder: Path, out: object, *names: str, shard_size: str = "100KB") -> None:
     for name, license_id, modality in (("Free", "CC-BY-4.0", "ct"), ("Magnet", "CC-BY-NC-4.0", "mr")):
         if not (folder / f"raw/{name}.toml").exists():
             write_source(folder / "raw", name, cases=2, license_id=license_id, modality=modality)
     recipes = [folder / f"raw/{name}.toml" for name in names]
-    arguments = ["build", *recipes, "--raw", folder / "raw", "--out", out, "--workers", 1, "--shard-size", "100KB"]
+    arguments = ["build", *recipes, "--raw", folder / "raw", "--out", out, "--workers", 1, "--shard-size", shard_size]
     assert main([str(argument) for argument in arguments]) == 0
 
 
@@ -41,6 +41,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     build(folder, folder / "both", "Free", "Magnet")
     build(folder, folder / "one", "Free")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built_in_few_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `built`, with one shard for each split."""
+    folder = tmp_path_factory.mktemp("few")
+    build(folder, folder / "both", "Free", "Magnet", shard_size="1GB")
+    build(folder, folder / "one", "Free", shard_size="1GB")
     return folder
 
 
@@ -194,7 +203,10 @@ second, and so on, until it ends before that."""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a process forks and is killed")
-def test_killed_at_each_step(built: Path, out: Path, tmp_path: Path, sa_med2d: Command) -> None:
+def test_killed_at_each_step(built_in_few_files: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    built, out = built_in_few_files, tmp_path / "out"
+    shutil.copytree(built / "both", out)
+    leave_unfinished(out)
     (tmp_path / "work").mkdir()
     script = textwrap.dedent(KILLED_AT_EACH_STEP)
     subprocess.run([sys.executable, "-c", script, str(out), str(tmp_path / "work")], check=True, timeout=300)

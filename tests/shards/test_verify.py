@@ -345,7 +345,8 @@ def test_metadata_of_other_types_is_named(sa_med2d: Command, out: Path, kind: st
 NEW_FIELDS: list[dict[str, Any]] = [
     {"schema": 1},
     {"slices": 3},
-    {"slices": None},
+    {"slices": -1},
+    {"index": -1, "slices": None},
     {"slice_spacing": "1"},
     {"origin": None},
     {"origin": [1.0, 2.0]},
@@ -358,6 +359,7 @@ NEW_FIELDS: list[dict[str, Any]] = [
     {"dropped": {"masks": True, "pixels": 0}},
     {"not_annotated": None},
     {"not_annotated": [1]},
+    {"rater": 1},
 ]
 
 

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import h5py
 import highdicom
 import nibabel
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import pydicom
+import scipy.io
 import SimpleITK as sitk  # noqa: N813
+import tifffile
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
 
-from builder.sources.recipe import Example, Recipe
+from builder.sources.recipe import CLASSES, OBJECTS, Example, Recipe
 from tests.support.dicom_image import image_dataset, save
 from tests.support.dicom_masks import contour, dicom_file
 
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
+ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
+FRAMES = 2
 COLOURED = ("dermoscopy", "endoscopy", "fundus_photography", "histopathology")
 BLOCK, CELL = 8, 12
 """Side of the square that a class fills, and of its cell, in pixels: well above what the area rule drops."""
@@ -75,6 +84,8 @@ def keys_of(recipe: Recipe, example: Example) -> list[str]:
 
 def captured(recipe: Recipe, path: str) -> str | None:
     """What ``{label}`` captures in the path of a mask."""
+    if recipe.files.dicom is not None:
+        return None
     for pattern in recipe.files.mask:
         found = pattern.match(path)
         if found is not None:
@@ -87,9 +98,9 @@ def write_examples(recipe: Recipe, root: Path) -> None:
     for number, example in enumerate(recipe.examples):
         keys = keys_of(recipe, example)
         squares = Squares(len(keys))
-        write_image(recipe, root / example.image, example, squares, seed=number, flat=is_flat(example))
+        write_image(recipe, root / example.image, example, squares, seed=number, flat=is_flat(recipe, example))
         for path in example.masks:
-            if path == example.image:
+            if recipe.files.halves.image is not None and path == example.image:
                 write_halves(recipe, root / path, keys, squares, seed=number)
             else:
                 write_mask(recipe, root, path, example, keys, squares)
@@ -132,14 +143,17 @@ def write_text(path: Path, text: str) -> None:
 def write_halves(recipe: Recipe, path: Path, keys: list[str], squares: Squares, *, seed: int) -> None:
     """A picture with the image in one half and the colours of its mask in the other."""
     image = np.random.default_rng(seed).integers(0, 250, (squares.side, squares.side, 3), np.uint8)
-    halves = {recipe.files.halves.image: image, recipe.files.halves.mask: coloured(keys, squares)}
+    halves = {recipe.files.halves.image: image, recipe.files.halves.mask: coloured(recipe, keys, squares)}
     axis = 1 if "left" in halves else 0
     write_array(
         path, np.concatenate([halves[half] for half in ("left", "top", "right", "bottom") if half in halves], axis)
     )
 
 
-def is_flat(example: Example) -> bool:
+def is_flat(recipe: Recipe, example: Example) -> bool:
+    """Whether the images are pictures; arrays are where their modality gives pictures."""
+    if example.image.endswith(ARRAYS):
+        return recipe.modality not in ("ct", "mr", "pet")
     return not example.image.endswith(("/", *VOLUMES))
 
 
@@ -150,8 +164,14 @@ def write_image(recipe: Recipe, path: Path, example: Example, squares: Squares, 
     random = np.random.default_rng(seed)
     shape: tuple[int, ...] = (squares.side, squares.side) if flat else (squares.depth, squares.side, squares.side)
     shape = (*shape, 3) if flat and recipe.modality in COLOURED else shape
-    times = len(recipe.files.channels or ()) or (2 if recipe.files.frames else 0)
-    if times:
+    arrays = recipe.files.variables.image
+    times = len(recipe.files.channels or ()) or (FRAMES if recipe.files.frames else 0)
+    if isinstance(arrays, list) or example.image.endswith(ARRAYS):
+        path.unlink(missing_ok=True)  # several examples may be of one file
+        depth = np.uint8 if flat else np.int16
+        drawn = [random.integers(0, 250, shape).astype(depth) for _ in range(times or 1)]
+        write_variables(path, arrays, drawn if isinstance(arrays, list) else [np.stack(drawn) if times else drawn[0]])
+    elif times:
         write_array(path, np.stack([random.integers(0, 250, shape) for _ in range(times)]).astype(np.int16))
     elif flat and path.suffix.lower() in (".dcm", ".dicom", ""):
         storage, modality = STORAGE.get(recipe.modality, (CTImageStorage, {"ct": "CT"}.get(recipe.modality, "OT")))
@@ -166,44 +186,114 @@ def write_image(recipe: Recipe, path: Path, example: Example, squares: Squares, 
 def write_series(recipe: Recipe, folder: Path, example: Example, squares: Squares, seed: int) -> None:
     random = np.random.default_rng(seed)
     storage, modality = STORAGE.get(recipe.modality, (CTImageStorage, "CT"))
-    uid, study, frame = generate_uid(), generate_uid(), generate_uid()
+    tags = None if recipe.files.dicom is None else recipe.files.dicom.image
+    uid, study, frame = generate_uid() if tags is None else example.case, generate_uid(), generate_uid()
     who = example.patient or example.case
+    described = str(recipe.files.series or "a") if tags is None else plain(tags.description)
     for number in range(squares.depth):
         pixels = random.integers(0, 250, (squares.side, squares.side)).astype(np.int16)
         dataset = image_dataset(
             pixels, SOPClassUID=storage, Modality=modality, SeriesInstanceUID=uid, StudyInstanceUID=study,
             FrameOfReferenceUID=frame, PatientID=who, PatientName=who, PatientBirthDate="", PatientSex="",
-            StudyID="1", StudyTime="", AccessionNumber="", SeriesNumber=1, SeriesDescription=str(recipe.files.series or "a"),
+            StudyID="1", StudyTime="", AccessionNumber="", SeriesNumber=1, SeriesDescription=described,
             InstanceNumber=number + 1, ImagePositionPatient=[0, 0, number], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
             PixelSpacing=[1, 1], SliceThickness=1,
         )  # fmt: skip
         if isinstance(recipe.files.series, int):
             dataset.SeriesNumber = recipe.files.series
+        if tags is not None:
+            dataset.Modality, dataset.BodyPartExamined = tags.modality, plain(tags.body_part)
         save(folder / f"{number:03d}.dcm", dataset)
+
+
+def plain(patterns: Sequence[str]) -> str:
+    """A text that the first of some patterns fits."""
+    return patterns[0].replace("*", "x").replace("?", "x")
+
+
+def write_variables(path: Path, names: str | Sequence[str] | None, arrays: Sequence[npt.NDArray[Any]]) -> None:
+    """Write arrays into a file that may hold others already, each under its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    named = dict(zip([names or "array"] if names is None or isinstance(names, str) else names, arrays, strict=True))
+    if path.suffix == ".npy":
+        (array,) = arrays
+        np.save(path, array)
+    elif path.suffix == ".npz":
+        held = dict(np.load(path)) if path.exists() else {}
+        np.savez(path, **held, **named)  # type: ignore[arg-type]
+    elif path.suffix == ".mat":
+        held = scipy.io.loadmat(path, simplify_cells=True) if path.exists() else {}
+        for name, array in named.items():
+            *structs, last = re.split(r"[./]", name)
+            place = held
+            for struct in structs:
+                place = place.setdefault(struct, {})
+            place[last] = np.moveaxis(array, 0, 2) if array.ndim == 3 and array.shape[2] != 3 else array
+        scipy.io.savemat(path, {name: value for name, value in held.items() if not name.startswith("__")})
+    else:
+        with h5py.File(path, "a") as file:
+            for name, array in named.items():
+                file.create_dataset(name.replace(".", "/"), data=array, compression="gzip")
+
+
+def write_layers(recipe: Recipe, path: Path, keys: list[str], squares: Squares, *, flat: bool) -> None:
+    """A mask file with a layer for each class or each rater."""
+    if recipe.masks.classed_objects:
+        held = {OBJECTS: range(1, len(keys) + 1), CLASSES: [int(key) for key in keys]}
+        layers = [shaped(squares.label_map(held.get(name, [])), squares, flat=flat) for name in recipe.layers]
+    elif recipe.masks.layers:
+        planes = [squares.square(keys.index(name)) if name in keys else squares.square(0) * 0 for name in recipe.layers]
+        layers = [shaped(plane.astype(np.int64), squares, flat=flat) for plane in planes]
+    else:
+        values = [int(key) for key in keys]
+        layers = [shaped(squares.label_map(values), squares, flat=flat) for _ in recipe.layers]
+    arrays = recipe.files.variables.mask
+    if isinstance(arrays, list):
+        write_variables(path, arrays, layers)
+        return
+    stack = np.stack(layers, axis=-1 if recipe.masks.layer_axis == "last" else 0)
+    if path.name.endswith(ARRAYS):
+        write_variables(path, arrays, [np.stack([stack] * FRAMES) if recipe.files.frames else stack])
+    elif flat:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, stack, photometric="minisblack")
+    else:
+        write_array(path, stack)
 
 
 def write_mask(recipe: Recipe, root: Path, path: str, example: Example, keys: list[str], squares: Squares) -> None:
     text = captured(recipe, path)
-    flat = is_flat(example)
+    flat = is_flat(recipe, example)
     if recipe.masks.segments:
-        write_segments(root, path, example, keys, squares)
+        write_segments(recipe, root, path, example, keys, squares)
+    elif recipe.layers:
+        write_layers(recipe, root / path, keys, squares, flat=flat)
     elif text is not None:
         for number, key in enumerate(keys):
             write_single(recipe, root / key.join(path.rsplit(text, 1)), squares.square(number), squares, flat=flat)
     elif recipe.masks.threshold is not None or recipe.masks.inverted:
         write_single(recipe, root / path, squares.square(0), squares, flat=flat)
     elif recipe.colours:
-        write_array(root / path, coloured(keys, squares))
+        write_array(root / path, coloured(recipe, keys, squares))
     else:
         values = [1 + number if key == "*" else int(key) for number, key in enumerate(keys)]
-        write_array(root / path, shaped(squares.label_map(values), squares, flat=flat))
+        write_mask_array(recipe, root / path, shaped(squares.label_map(values), squares, flat=flat))
 
 
 def write_single(recipe: Recipe, path: Path, square: Bools, squares: Squares, *, flat: bool) -> None:
     """A mask of one class, as the threshold and the direction of the recipe ask."""
     foreground = 255 if flat else math.ceil(max(recipe.masks.threshold or 1, 1))
     drawn: npt.NDArray[np.int64] = np.where(square != recipe.masks.inverted, foreground, 0)
-    write_array(path, shaped(drawn, squares, flat=flat))
+    write_mask_array(recipe, path, shaped(drawn, squares, flat=flat))
+
+
+def write_mask_array(recipe: Recipe, path: Path, array: npt.NDArray[Any]) -> None:
+    """A mask under the name of its array, where its file has several."""
+    if path.name.endswith(ARRAYS):
+        variable = recipe.files.variables.of_mask(None)
+        write_variables(path, variable, [np.stack([array] * FRAMES) if recipe.files.frames else array])
+    else:
+        write_array(path, array)
 
 
 def shaped(plane: npt.NDArray[np.int64], squares: Squares, *, flat: bool) -> npt.NDArray[Any]:
@@ -218,11 +308,15 @@ def shaped(plane: npt.NDArray[np.int64], squares: Squares, *, flat: bool) -> npt
     return volume
 
 
-def coloured(keys: list[str], squares: Squares) -> npt.NDArray[np.uint8]:
-    painted = np.zeros((squares.side, squares.side, 3), np.uint8)
+def coloured(recipe: Recipe, keys: list[str], squares: Squares) -> npt.NDArray[np.uint8]:
+    painted = np.full((squares.side, squares.side, 3), rgb(recipe.masks.background), np.uint8)
     for number, key in enumerate(keys):
-        painted[squares.square(number)] = [int(key[at : at + 2], 16) for at in (1, 3, 5)]
+        painted[squares.square(number)] = rgb(key)
     return painted
+
+
+def rgb(colour: str) -> list[int]:
+    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
@@ -240,6 +334,10 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
         stored = np.transpose(array, (3, 2, 1, 0) if array.ndim == 4 else (2, 1, 0)[-array.ndim :])
         kind: Any = nibabel.Nifti1Pair if name.endswith((".hdr", ".img")) else nibabel.Nifti1Image
         nibabel.save(kind(stored if array.ndim > 2 else array.T[:, :, None], np.diag([-1.0, -1.0, 1.0, 1.0])), path)
+    elif name.endswith(".gz"):
+        packed = io.BytesIO()
+        PIL.Image.fromarray(array).save(packed, "ppm")
+        path.write_bytes(gzip.compress(packed.getvalue()))
     elif name.endswith(VOLUMES):
         image = sitk.JoinSeries([sitk.GetImageFromArray(part) for part in array]) if array.ndim == 4 else None
         sitk.WriteImage(image or sitk.GetImageFromArray(array), str(path))
@@ -247,10 +345,23 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
         PIL.Image.fromarray(array).save(path)
 
 
-def write_segments(root: Path, path: str, example: Example, keys: list[str], squares: Squares) -> None:
+def write_segments(recipe: Recipe, root: Path, path: str, example: Example, keys: list[str], squares: Squares) -> None:
     names = [key.replace("*", "").replace("?", "x") or "any" for key in keys]
     (root / path).parent.mkdir(parents=True, exist_ok=True)
-    if path.endswith(".json"):
+    if recipe.files.dicom is not None:
+        tags = recipe.files.dicom.mask
+        write = write_seg if tags.modality == "SEG" else write_structures
+        written = write(root / path, root / example.image, names, squares)
+        mask = pydicom.dcmread(written)
+        mask.SeriesDescription, mask.BodyPartExamined = plain(tags.description), plain(tags.body_part)
+        mask.save_as(written)
+    elif path.endswith(".csv"):
+        told = None if recipe.masks.runs.name is None else recipe.masks.runs.name.match(example.case)
+        called = Path(example.image).stem if told is None else told["case"]
+        write_runs(recipe, root / path, called, names, squares)
+    elif path.endswith(".xml"):
+        (write_sessions if recipe.layers else write_outlines)(root / path, names, squares)
+    elif path.endswith(".json"):
         write_coco(root / path, Path(example.image).name, names, squares)
     elif path.endswith(".txt"):
         lines = [" ".join([key, *(str(at / squares.side) for at in outline(squares, n))]) for n, key in enumerate(keys)]
@@ -259,6 +370,55 @@ def write_segments(root: Path, path: str, example: Example, keys: list[str], squ
         write_seg(root / path, root / example.image, names, squares)
     else:
         write_structures(root / path, root / example.image, names, squares)
+
+
+def write_runs(recipe: Recipe, path: Path, image: str, names: list[str], squares: Squares) -> None:
+    """Rows of a table of run lengths, added to those of other pictures."""
+    table = recipe.masks.runs
+    columns = [name for name in (table.image, table.label, table.pixels) if name is not None]
+    lines = [] if path.exists() else [",".join(columns)]
+    for number, name in enumerate(names):
+        drawn = squares.square(number)
+        edges = np.flatnonzero(np.diff(np.r_[False, (drawn if table.order == "rows" else drawn.T).ravel(), False]))
+        starts, lengths = edges[::2], edges[1::2] - edges[::2]
+        counted = starts + table.first
+        if table.relative:
+            counted = starts - np.r_[0, edges[1:-1:2]]
+        runs = " ".join(f"{start} {length}" for start, length in zip(counted, lengths, strict=True))
+        said = {table.image: image, table.label: name, table.pixels: runs}
+        lines.append(",".join(said[column] for column in columns))
+    with path.open("a") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+
+
+def write_outlines(path: Path, names: list[str], squares: Squares) -> None:
+    """Polygons as Aperio ImageScope writes them, a layer for each class."""
+    annotations = ElementTree.Element("Annotations")
+    for number, name in enumerate(names):
+        annotation = ElementTree.SubElement(annotations, "Annotation", Id=str(number + 1), Name=name)
+        regions = ElementTree.SubElement(annotation, "Regions")
+        region = ElementTree.SubElement(regions, "Region", Id="1", Type="0", NegativeROA="0")
+        vertices = ElementTree.SubElement(region, "Vertices")
+        for x, y in np.reshape(outline(squares, number), (-1, 2)):
+            ElementTree.SubElement(vertices, "Vertex", X=str(x), Y=str(y), Z="0")
+    ElementTree.ElementTree(annotations).write(path)
+
+
+def write_sessions(path: Path, _names: list[str], squares: Squares) -> None:
+    """A nodule in each of four reading sessions, as LIDC-IDRI has them: the first ring of pixels outside of it."""
+    row, column = squares.corner(0)
+    low, high = -1, BLOCK
+    ring = [*((at, low) for at in range(low, high + 1)), *((high, at) for at in range(high)), (high, high)]
+    ring += [*((at, high) for at in range(high - 1, low - 1, -1)), *((low, at) for at in range(high - 1, low, -1))]
+    edges = "".join(
+        f"<edgeMap><xCoord>{column + right}</xCoord><yCoord>{row + down}</yCoord></edgeMap>" for right, down in ring
+    )
+    heights = range(squares.depth // 3, 2 * squares.depth // 3)
+    rois = "".join(
+        f"<roi><imageZposition>{z}</imageZposition><inclusion>TRUE</inclusion>{edges}</roi>" for z in heights
+    )
+    session = f"<readingSession><unblindedReadNodule>{rois}</unblindedReadNodule></readingSession>"
+    path.write_text(f'<LidcReadMessage xmlns="http://www.nih.gov">{session * 4}</LidcReadMessage>')
 
 
 def outline(squares: Squares, number: int) -> list[float]:
@@ -279,7 +439,7 @@ def write_coco(path: Path, image: str, names: list[str], squares: Squares) -> No
     path.write_text(json.dumps(described))
 
 
-def write_seg(path: Path, folder: Path, names: list[str], squares: Squares) -> None:
+def write_seg(path: Path, folder: Path, names: list[str], squares: Squares) -> Path:
     images = [pydicom.dcmread(file) for file in sorted(folder.iterdir())]
     pixels = np.zeros((len(images), squares.side, squares.side, len(names)), np.uint8)
     for number in range(len(names)):
@@ -296,9 +456,10 @@ def write_seg(path: Path, folder: Path, names: list[str], squares: Squares) -> N
     target = path / "1-1.dcm" if path.suffix == "" else path
     target.parent.mkdir(parents=True, exist_ok=True)
     file.save_as(target)
+    return target
 
 
-def write_structures(path: Path, folder: Path, names: list[str], squares: Squares) -> None:
+def write_structures(path: Path, folder: Path, names: list[str], squares: Squares) -> Path:
     image = pydicom.dcmread(next(iter(sorted(folder.iterdir()))))
     file = dicom_file("1.2.840.10008.5.1.4.1.1.481.3", pydicom.uid.ExplicitVRLittleEndian)
     file.Modality, file.PatientID, file.PatientName = "RTSTRUCT", image.PatientID, image.PatientName
@@ -316,6 +477,7 @@ def write_structures(path: Path, folder: Path, names: list[str], squares: Square
     target = path / "1-1.dcm" if path.suffix == "" else path
     target.parent.mkdir(parents=True, exist_ok=True)
     file.save_as(target, enforce_file_format=True)
+    return target
 
 
 def closed(squares: Squares, number: int, z: int) -> Dataset:

@@ -140,7 +140,7 @@ def file_host() -> Iterator[FileHost]:
 
     server = _Quiet(("127.0.0.1", 0), Handler)
     host.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield host

@@ -10,11 +10,15 @@ from tests.hub.traffic import LoggedRequest, RequestLog
 
 
 class Store:
-    """A folder in a bucket, seen by a client that is not the project's."""
+    """A folder in a bucket, seen by a client that is not the project's.
 
-    def __init__(self) -> None:
+    Args:
+        bucket: See `ObjectStore`.
+    """
+
+    def __init__(self, bucket: str | None = None) -> None:
         self.faults, self.log = Faults(), RequestLog()
-        self.server = ObjectStore(5 << 20, self.faults, self.log)
+        self.server = ObjectStore(5 << 20, self.faults, self.log, bucket)
         self.server.start()
         self.url = f"s3://{self.server.bucket}/some/out"
         self.environment = {

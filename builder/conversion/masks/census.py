@@ -15,11 +15,12 @@ from builder.annotations.segments import read_named_masks
 from builder.cases.case import Case, MaskFile
 from builder.conversion.inputs import annotation_request, read_case_image
 from builder.conversion.masks.class_layers import key_of
+from builder.conversion.masks.layers import layer_of
 from builder.conversion.masks.values import count_values
 from builder.errors import CaseError
 from builder.readers.files import read_again
 from builder.readers.image import Image, PictureSeries, VolumeSeries, grey_of, source_values
-from builder.sources.recipe import ANY_INSTANCE, Recipe
+from builder.sources.recipe import ANY_INSTANCE, CLASSES, Recipe
 from builder.sources.source import Source
 
 BACKGROUND: Final = "background"
@@ -90,13 +91,15 @@ def unseen_labels(contents: Iterable[tuple[MaskFile, Counts]], recipe: Recipe) -
 
 def _names(case: Case, file: MaskFile, source: Source) -> Counts:
     image, _ = read_case_image(case, case.images[0], source)
-    request = annotation_request(case.images[0].path, source)
+    request = annotation_request(case, source)
     segments = read_named_masks(source.root, file.path, request).on(image)
     return dict.fromkeys((segment.name for segment in segments or ()), 0)
 
 
 def _pixels(file: MaskFile, source: Source) -> Counts:
-    image = read_again(source.root, file.path, source.mask_rules(file.members))
+    image = read_again(source.root, file.path, source.mask_rules(file.members, file.layer))
+    if file.layer is not None and not source.recipe.layers_by_array:
+        image = layer_of(image, file, source.recipe)
     if source.recipe.colours and not _is_grey(image):
         return _colours(image.array)
     values = _values(image)
@@ -104,7 +107,9 @@ def _pixels(file: MaskFile, source: Source) -> Counts:
     if threshold is not None:
         above = int(np.count_nonzero(values >= threshold))
         return {f"{threshold:g} and above": above, f"{_BELOW}{threshold:g}": values.size - above}
-    if not source.recipe.masks.instances:
+    rule = source.recipe.masks
+    classes = rule.classed_objects and file.layer == rule.layers.index(CLASSES)
+    if not rule.instances or classes:
         return {str(value): count for value, count in count_values(values).items()}
     counts = count_values(values)
     return {"0": counts.pop(0, 0), f"{len(counts):,} objects": sum(counts.values())}

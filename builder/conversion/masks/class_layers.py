@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
 
@@ -24,11 +24,11 @@ from builder.conversion.masks.encoding import MaskEncoding
 from builder.conversion.masks.values import foreground, instance_numbers, listed, look_up, read_class_map
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume
-from builder.sources.recipe import ANY_INSTANCE, Gates
+from builder.sources.recipe import ANY_INSTANCE, CLASSES, OBJECTS, Gates
 from shards.console import plural
 
-ReadNamed = Callable[[str], tuple[list[Segment] | None, Tally]]
-"""Path of a file -> its named masks on the grid of the image, None where it has none for it, and what gates did."""
+ReadNamed = Callable[[MaskFile], tuple[list[Segment] | None, Tally]]
+"""A file -> its named masks on the grid of the image, None where it has none for it, and what gates did."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ClassLayer:
 
 def class_layers(
     files: Sequence[MaskFile],
-    read: Callable[[str], Picture | Volume],
+    read: Callable[[MaskFile], Picture | Volume],
     read_named: ReadNamed,
     shape: tuple[int, int, int],
     *,
@@ -57,7 +57,7 @@ def class_layers(
 
     Args:
         files: The mask files, at least one.
-        read: Reads a mask by its path, in LPS axes and on the image's grid; raises CaseError.
+        read: Reads a mask, in LPS axes and on the image's grid; raises CaseError.
         read_named: Reads named masks by their file; raises CaseError.
         shape: (Z, Y, X) of the image; Z is 1 for a picture.
         encoding: How the files encode classes.
@@ -74,18 +74,20 @@ def class_layers(
     usable = _UsableMasks(files, gates)
     if rule.segments:
         return _segment_layers(usable, read_named, shape, encoding=encoding, gates=gates)
+    if rule.classed_objects:
+        return _classed_objects(usable, read, shape, encoding=encoding, gates=gates)
     if rule.instances:
         return _instance_layers(usable, read, encoding)
-    layers, tally = _ClassLayers(shape, encoding.dtype), Tally()
+    layers, tally = JoinedLayers(shape, encoding.dtype), Tally()
 
     def read_map(file: MaskFile) -> tuple[npt.NDArray[Any], Tally]:
-        class_map, unnamed = read_class_map(read(file.path), file, encoding)
+        class_map, unnamed = read_class_map(read(file), file, encoding)
         return class_map, apply_gate(gates, "unnamed_values", file.path, unnamed)
 
-    for file in sorted(files, key=lambda file: (numbers.get(file.label or "", 0), file.path)):
+    for file in sorted(files, key=lambda file: (numbers.get(file.label or "", 0), file.path, file.layer or 0)):
         if file.label is not None or rule.threshold is not None or rule.inverted:
             key = file.label if file.label is not None else next(iter(encoding.labels))
-            binary = usable.take(file, lambda file: foreground(read(file.path), file, rule))
+            binary = usable.take(file, lambda file: foreground(read(file), file, rule))
             if binary is not None:
                 layers.add(binary, numbers[key])
         else:
@@ -136,15 +138,44 @@ class _UsableMasks:
 
 
 def _instance_layers(
-    usable: _UsableMasks, read: Callable[[str], Picture | Volume], encoding: MaskEncoding
+    usable: _UsableMasks, read: Callable[[MaskFile], Picture | Volume], encoding: MaskEncoding
 ) -> tuple[list[ClassLayer], Tally]:
     """A layer for each instance map."""
     layers = []
     for file in usable.files:
-        objects = usable.take(file, lambda file: instance_numbers(read(file.path), file, encoding.rule))
+        objects = usable.take(file, lambda file: instance_numbers(read(file), file, encoding.rule))
         if objects is not None:
             layers.append(ClassLayer(objects, encoding.numbers[ANY_INSTANCE if file.label is None else file.label]))
     return layers, usable.tally
+
+
+def _classed_objects(
+    usable: _UsableMasks,
+    read: Callable[[MaskFile], Picture | Volume],
+    shape: tuple[int, int, int],
+    *,
+    encoding: MaskEncoding,
+    gates: Gates,
+) -> tuple[list[ClassLayer], Tally]:
+    """A layer for each class of each file, in which objects keep their numbers; their class stands in another layer."""
+    layers, tally = list[ClassLayer](), Tally()
+
+    def read_both(file: MaskFile) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Tally]:
+        numbers, classes = (replace(file, layer=encoding.rule.layers.index(name)) for name in (OBJECTS, CLASSES))
+        objects = instance_numbers(read(numbers), file, encoding.rule)
+        class_map, unnamed = read_class_map(read(classes), file, encoding)
+        return objects, class_map, apply_gate(gates, "unnamed_values", file.path, unnamed)
+
+    for file in usable.files:
+        if file.layer != encoding.rule.layers.index(OBJECTS):
+            continue
+        taken = usable.take(file, read_both)
+        if taken is not None:
+            objects, class_map, counted = taken
+            tally += counted
+            present = [number for number in np.unique(class_map).tolist() if number]
+            layers += [ClassLayer(np.where(class_map == number, objects, 0), number) for number in present]
+    return layers or [ClassLayer(np.zeros(shape, encoding.dtype))], tally + usable.tally
 
 
 def _segment_layers(
@@ -158,7 +189,7 @@ def _segment_layers(
     """Layers of named masks: of their classes, or of single objects where the recipe says so."""
 
     def read(file: MaskFile) -> tuple[list[tuple[Segment, int]] | None, Tally]:
-        segments, counted = read_named(file.path)
+        segments, counted = read_named(file)
         found = _named(segments or [], encoding)
         unnamed = _unnamed((segment.name for segment, number in found if number is None), encoding)
         counted += apply_gate(gates, "unnamed_values", file.path, *unnamed)
@@ -174,7 +205,7 @@ def _segment_layers(
     if all(named is None for _, (named, _) in found):
         names = listed(file.path for file, _ in found)
         raise CaseError("match", found[0][0].path, f"the image is none of those that {names} is about")
-    layers = _ClassLayers(shape, encoding.dtype)
+    layers = JoinedLayers(shape, encoding.dtype)
     objects: dict[int, _InstanceLayers] = defaultdict(_InstanceLayers)
     for _, (named, _) in found:
         for segment, number in named or ():
@@ -242,7 +273,7 @@ class _InstanceLayers:
         _add_mask(self.arrays, binary, np.uint16(self._count), self._full)
 
 
-class _ClassLayers:
+class JoinedLayers:
     """Class layers while they are filled: each class stands whole in one of them."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: type) -> None:

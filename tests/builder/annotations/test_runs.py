@@ -69,6 +69,26 @@ def test_rows_of_a_table_are_objects(sa_med2d: Command, tmp_path: Path) -> None:
     assert np.array_equal(np.logical_or.reduce([one for _, one in found["a"]]), box | edge)
 
 
+def test_a_table_may_call_a_picture_by_part_of_its_case(sa_med2d: Command, tmp_path: Path) -> None:
+    for day in ("p1_day0", "p1_day2"):
+        write_picture(tmp_path / f"raw/images/{day}/slice_1_96_64.png")
+    (tmp_path / "raw/train.csv").write_text(
+        "id,rle\np1_day0_slice_1,1 600\np1_day2_slice_1,97 960\nslice_1_96_64,1 9\n"
+    )
+    text = TABLES.replace("images/{case}.png", "images/{patient}/{case}.png")
+    text = text.replace("[labels]", 'case = "{patient}_{case}"\npatient = "{patient}_day{*}"\n[labels]')
+    text = text.replace(
+        'image = "ImageId", pixels = "EncodedPixels"', 'image = "id", name = "{case}_{*}_{*}", pixels = "rle"'
+    )
+    ran = build(sa_med2d, tmp_path, text.replace('"rle"', '"rle", order = "rows"'))
+    assert ran.code == 0, ran.err
+    found = {case: drawn for case, ((_, drawn),) in built_masks(tmp_path / "out").items()}
+    rows = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
+    assert set(found) == {"p1_day0_slice_1_96_64", "p1_day2_slice_1_96_64"}
+    assert np.array_equal(found["p1_day0_slice_1_96_64"], rows < 600)
+    assert np.array_equal(found["p1_day2_slice_1_96_64"], (rows >= 96) & (rows < 96 + 960))
+
+
 def draw_all(folder: Path) -> None:
     named = read_named_masks(folder, "a.csv", AnnotationRequest("a.png", runs=PLAIN))
     for one in named.on(Picture(np.zeros(SIZE, np.uint8))) or []:

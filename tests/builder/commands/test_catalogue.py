@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ def test_overlaps_are_of_sources_that_the_catalogue_has(sa_med2d: Command) -> No
     for overlap in known_overlaps():
         assert [name for name in overlap.sources if name not in CATALOGUE] == []
         assert len(set(overlap.sources)) == len(overlap.sources)
+    kinds = Counter((frozenset(overlap.sources), overlap.kind) for overlap in known_overlaps())
+    assert [sorted(sources) for (sources, _), count in kinds.items() if count > 1] == []
     records = json.loads(sa_med2d("sources", "overlaps", "--json").out)
     assert [record["sources"] for record in records] == [overlap.sources for overlap in known_overlaps()]
     for record in records:

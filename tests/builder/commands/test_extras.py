@@ -139,6 +139,8 @@ def test_loader_is_one_file(run: Installation, built: Path, tmp_path: Path) -> N
         ("", "remove Small OUT --dry-run", "publish"),
         ("", "withdraw Small a/b", "publish"),
         ("", "status a/b", "publish"),
+        ("", "export OUT --to to --layout files", "export"),
+        ("publish", "export OUT --to to --layout coco", "export"),
         ("", "demo --out OUT", "demo"),
         ("build", "demo --out OUT", "demo"),
         ("build", "build Small.toml --raw RAW --out OUT --executor ray", "ray"),

@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
+import builder.fetch.host
+import builder.fetch.transfer
 from tests.support.file_host import FileHost, file_host
 from tests.support.sources import RECIPE
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits that no host asks for are short, but for commands in processes of their own."""
+    for module in (builder.fetch.host, builder.fetch.transfer):
+        monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
 
 
 @pytest.fixture

@@ -262,12 +262,14 @@ def test_an_interrupted_fetch_ends_soon_and_goes_on(host: FileHost, recipe: Reci
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while host.sent.get("/scans.bin", 0) < 4 * MEBIBYTE and process.poll() is None:
         time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)  # so that it is still at it, however long the second takes
     second = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert second.returncode == 1
-    assert "another fetch is writing to this folder" in second.stderr
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     _, err = process.communicate()
+    assert second.returncode == 1
+    assert "another fetch is writing to this folder" in second.stderr
     assert process.returncode == 130, err
     assert time.monotonic() - began < 30
     assert "Traceback" not in err

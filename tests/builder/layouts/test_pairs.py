@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import PIL.Image
 import pytest
@@ -154,6 +156,27 @@ TREES = {
         "{patient}/{case}_mask.png",
         3,
     ),
+    "NumPy arrays": tree(
+        "P1/data.npy P2/data.npy", "P1/gt_alpha.npy P2/gt_alpha.npy", "{case}/data.npy", "{case}/gt_alpha.npy", 2
+    ),
+    "HDF5 arrays": tree("images/a.h5 images/b.h5", "masks/a.h5 masks/b.h5", "images/{case}.h5", "masks/{case}.h5", 2),
+    "GIF masks of TIFF": tree(
+        "images/21_training.tif images/22_training.tif",
+        "manual/21_manual.gif manual/22_manual.gif",
+        "images/{case}_training.tif",
+        "manual/{case}_manual.gif",
+        2,
+    ),
+    "Netpbm in gzip": tree(
+        "images/im1.ppm.gz images/im2.ppm.gz",
+        "labels/im1.ppm.gz labels/im2.ppm.gz",
+        "images/{case}.ppm.gz",
+        "labels/{case}.ppm.gz",
+        2,
+    ),
+    "outlines in XML": tree(
+        "Tissue/a.tif Tissue/b.tif", "Outlines/a.xml Outlines/b.xml", "Tissue/{case}.tif", "Outlines/{case}.xml", 2
+    ),
     "Decathlon folders without their description": tree(
         "imagesTr/x_1.nii.gz imagesTr/x_2.nii.gz",
         "labelsTr/x_1.nii.gz labelsTr/x_2.nii.gz",
@@ -166,10 +189,25 @@ TREES = {
 
 def write(path: Path, *, mask: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".png":
-        square = np.zeros((48, 48), np.uint8)
-        square[8:30, 10:40] = 255
-        PIL.Image.fromarray(square if mask else np.arange(48 * 48).reshape(48, 48).astype(np.uint8)).save(path)
+    square = np.zeros((48, 48), np.uint8)
+    square[8:30, 10:40] = 255
+    picture = PIL.Image.fromarray(square if mask else np.arange(48 * 48).reshape(48, 48).astype(np.uint8))
+    if path.suffix in (".png", ".gif", ".tif"):
+        picture.save(path)
+    elif path.name.endswith(".ppm.gz"):
+        plain = path.with_suffix("")
+        picture.save(plain)
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    elif path.suffix == ".npy":
+        np.save(path, organ_map() if mask else ct_like())
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["array"] = organ_map() if mask else ct_like()
+    elif path.suffix == ".xml":
+        corners = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in ((10, 8), (40, 8), (40, 30), (10, 30)))
+        region = f"<Region><Vertices>{corners}</Vertices></Region>"
+        path.write_text(f'<Annotations><Annotation Name="tumor"><Regions>{region}</Regions></Annotation></Annotations>')
     elif path.name.endswith(".nii.gz"):
         write_nifti(path, organ_map() if mask else ct_like())
     else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gzip
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import PIL.Image
 import pytest
@@ -20,6 +22,8 @@ from tests.support.output import members
 from tests.support.sources import RECIPE, write_source
 from tests.support.volumes import ct_like, organ_map
 
+PICTURES = (".png", ".jpg", ".bmp", ".gif", ".pgm", ".ppm", ".ppm.gz", ".tif")
+
 
 def spoilt(path: Path, share: float) -> None:
     content = path.read_bytes()
@@ -27,23 +31,31 @@ def spoilt(path: Path, share: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "ending", [".nrrd", ".mha", ".mhd", ".npy", ".npz", ".mat", ".png", ".jpg", ".bmp", ".gif", ".pgm", ".ppm", ".tif"]
+    "ending",
+    [".nrrd", ".mha", ".mhd", ".npy", ".npz", ".mat", ".h5", *PICTURES],
 )
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.7])
 def test_truncated_file_of_each_format_is_quarantined(
     sa_med2d: Command, tmp_path: Path, ending: str, share: float
 ) -> None:
-    raw, picture = tmp_path / "raw", ending in (".png", ".jpg", ".bmp", ".gif", ".pgm", ".ppm", ".tif")
+    raw, picture = tmp_path / "raw", ending in PICTURES
     (raw / "images").mkdir(parents=True)
     (raw / "labels").mkdir()
     if picture:
         values = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8), (0, 0), 1)
-        PIL.Image.fromarray(values).convert("L" if ending == ".pgm" else "RGB").save(raw / f"images/bad{ending}")
+        written = raw / f"images/bad{ending.removesuffix('.gz')}"
+        PIL.Image.fromarray(values).convert("L" if ending == ".pgm" else "RGB").save(written)
+        if ending.endswith(".gz"):
+            (raw / f"images/bad{ending}").write_bytes(gzip.compress(written.read_bytes()))
+            written.unlink()
         cv2.imwrite(str(raw / "labels/bad.png"), np.ones((90, 120), np.uint8))
-    elif ending in (".npy", ".npz", ".mat"):
+    elif ending in (".npy", ".npz", ".mat", ".h5"):
         written = raw / f"images/bad{ending}"
         if ending == ".mat":
             scipy.io.savemat(written, {"a": ct_like()}, do_compression=True)
+        elif ending == ".h5":
+            with h5py.File(written, "w") as file:
+                file.create_dataset("a", data=ct_like(), compression="gzip", fletcher32=True)
         elif ending == ".npy":
             np.save(written, ct_like())
         else:

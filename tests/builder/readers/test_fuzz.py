@@ -175,7 +175,10 @@ def array_seeds(folder: Path) -> Iterator[Seed]:
         file.create_dataset("image", data=volume)
     with h5py.File(folder / "hdf5_packed.mat", "w") as file:
         file.create_dataset("image", data=volume, compression="gzip", shuffle=True, fletcher32=True)
-    for path in sorted([*folder.glob("*.np[yz]"), *folder.glob("*.mat")]):
+    for name, options in (("plain.h5", {}), ("packed.h5", {"compression": "gzip", "fletcher32": True})):
+        with h5py.File(folder / name, "w") as file:
+            file.create_dataset("image", data=volume, **options)
+    for path in sorted([*folder.glob("*.np[yz]"), *folder.glob("*.mat"), *folder.glob("*.h5")]):
         yield Seed(path.name, path.read_bytes())
 
 
@@ -202,14 +205,16 @@ def picture_seeds() -> Iterator[Seed]:
         ("grey.pgm", one, {}),
         ("deep.pgm", PIL.Image.fromarray(grey.astype(np.uint16) * 257), {}),
         ("colour.ppm", rgb, {}),
+        ("packed.ppm.gz", rgb, {}),
         ("lzw.tif", rgb, {"compression": "tiff_lzw"}),
         ("jpeg.tif", rgb, {"compression": "jpeg"}),
         ("fax.tif", one.convert("1"), {"compression": "group4"}),
         ("bits.tif", one, {"compression": "packbits"}),
     ):
         file = io.BytesIO()
-        image.save(file, {"jpg": "jpeg", "tif": "tiff", "pgm": "ppm"}.get(name[-3:], name[-3:]), **options)
-        yield Seed(name, file.getvalue())
+        kind = name.removesuffix(".gz")[-3:]
+        image.save(file, {"jpg": "jpeg", "tif": "tiff", "pgm": "ppm"}.get(kind, kind), **options)
+        yield Seed(name, gzip.compress(file.getvalue()) if name.endswith(".gz") else file.getvalue())
     yield Seed("plain.pgm", b"P2\n# text\n23 19\n250\n" + b"\n".join(b"%d" % value for value in grey.ravel()))
     for name, array, how in (
         ("tiles.tif", np.tile(colour, (2, 2, 1)), {"tile": (16, 16), "compression": "zlib"}),

@@ -135,7 +135,7 @@ def build_frames(sa_med2d: Command, tmp_path: Path, image: Path, masks: Path, ta
     return sa_med2d("build", tmp_path / "Frames.toml", "--raw", raw, "--out", tmp_path / "out", "--workers", 1)
 
 
-@pytest.mark.parametrize("name", ["mask", "mask4d"])
+@pytest.mark.parametrize("name", [pytest.param("mask", marks=pytest.mark.slow), "mask4d"])
 def test_1452_frames_of_one_slice(sa_med2d: Command, corpus: Path, tmp_path: Path, name: str) -> None:
     fmri = corpus / "pymvpa-fmri"
     tables = f'mask = "msk/{{case}}/{name}.nii.gz"\n[labels]\n1 = "brain"\n'

@@ -112,7 +112,7 @@ def test_killed_builds_lose_and_double_nothing(raw: Path, tmp_path: Path, refere
     whole = time.monotonic() - started
     shutil.rmtree(out)
     kills = 0
-    for _ in range(8):
+    for _ in range(4):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )

@@ -76,6 +76,7 @@ def test_a_build_warns_and_keeps_both(sa_med2d: Command, tmp_path: Path, known: 
             "same_space": True,
             "shared": 2,
             "torn": 0,
+            "torn_patients": [],
         }
     ]
     assert len(cases(tmp_path / "out", "New")) == 4
@@ -96,7 +97,27 @@ def test_official_splits_that_tear_a_patient_are_counted(sa_med2d: Command, tmp_
     old = source(raw, "Old", 2, space, '[splits]\ntrain = ["case00"]\ntest = ["case01"]\n')
     new = source(raw, "New", 2, space, '[splits]\ntrain = ["case0?"]\n')
     _, err = build(sa_med2d, raw, tmp_path / "out", old, new)
-    assert "2 patients stand in both, 1 of them in different splits: do not train on one and test on the other" in err
+    told = "2 patients stand in both, 1 of them in different splits (case01): do not train on one and test on the other"
+    assert told in err
+
+
+def test_a_strict_build_refuses_official_splits_that_tear_a_patient(
+    sa_med2d: Command, tmp_path: Path, known: Known
+) -> None:
+    known(("contains", ["Old", "New"]))
+    space, raw = 'patients = "people"', tmp_path / "raw"
+    old = source(raw, "Old", 3, space, '[splits]\ntrain = ["case00"]\ntest = ["case0[12]", "case01", "case02"]\n')
+    new = source(raw, "New", 3, space, '[splits]\ntrain = ["case0?"]\n')
+    where = ("--raw", raw, "--out", tmp_path / "out")
+    refused = sa_med2d("build", old, new, *where, "--strict")
+    assert refused.code == 1
+    assert (
+        'New: 2 patients (case01, case02) stand in another split than in Old; set overlap = "keep-first" in the recipe '
+        "of New, or build one of them alone"
+    ) in refused.err
+    assert not (tmp_path / "out/data").exists()
+    assert sa_med2d("build", old, *where, "--strict").code == 0
+    assert "stand in another split than in Old" in sa_med2d("build", new, *where, "--strict").err
 
 
 def test_nothing_is_said_of_sources_that_do_not_overlap(sa_med2d: Command, tmp_path: Path, known: Known) -> None:

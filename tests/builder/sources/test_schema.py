@@ -158,6 +158,19 @@ split = "split"
 values = { train = ["1"], validation = ["2"], test = ["3"] }
 """
 
+RATERS = (
+    GOOD.replace('{case}.nii.gz"\n\n', '{case}_{rater}.nii.gz"\n\n')
+    + """
+[masks]
+layers = ["1", "2"]
+layer_axis = "last"
+
+[raters]
+use = "each"
+names = ["first", "second"]
+"""
+)
+
 SPLIT_LISTS = """
 [splits]
 lists = { train = "a.txt", validation = "lists/b.txt", test = "c.txt" }
@@ -186,7 +199,7 @@ series = 3
 segments = true
 threshold = 1
 inverted = false
-runs = { image = "ImageId", pixels = "EncodedPixels", label = "ClassId", order = "rows", first = 0, relative = true }
+runs = { image = "ImageId", name = "{case}_{*}", pixels = "EncodedPixels", label = "ClassId", order = "rows", first = 0, relative = true }
 """
 
 COLLECTION = (
@@ -273,7 +286,7 @@ def test_recipes_that_build_are_accepted(schema: dict[str, Any], path: Path) -> 
 
 def test_every_key_is_accepted_with_a_value_that_builds(schema: dict[str, Any]) -> None:
     used = set()
-    for text in (VALUES, SEGMENTS, COLLECTION, TAGS, PEOPLE + SPLIT_FILE, GOOD + SPLIT_LISTS):
+    for text in (VALUES, SEGMENTS, COLLECTION, TAGS, PEOPLE + SPLIT_FILE, GOOD + SPLIT_LISTS, RATERS):
         parse_recipe(text, "Every.toml")
         assert faults(schema, text) == []
         used |= set(keys(tomllib.loads(text), schema, schema))

@@ -1,0 +1,101 @@
+"""The layouts ``monai`` and ``monai-3d``: pictures or volumes, and a list as the Medical Segmentation Decathlon has it.
+
+Rules: ``monai.data.load_decathlon_datalist``: lists ``training``, ``validation`` and ``test`` of ``image`` and
+``label``, whose paths begin where the list lies; it stops at an empty list.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+from shards.export.layout import Gathered, Layout, Overview, Unit, as_json, write_json_list
+from shards.export.layouts.semantic import class_map, overlaps_said
+from shards.export.layouts.volume import Slices, Volume, left_out_said, nifti
+from shards.export.sample import Sample
+from shards.png import encode_label_map
+
+LIST: Final = "dataset.json"
+_LISTS: Final = {"train": "training", "validation": "validation", "test": "test"}
+_KEPT: Final = ("source", "modality", "submodality", "license", "patient", "case", "plane", "index", "spacing")
+"""Fields of the metadata that an item has beside its files."""
+
+
+class Monai(Layout):
+    """``images/{split}/{key}.png`` as stored, ``labels/{split}/{key}.png`` (number of the class), ``dataset.json``."""
+
+    def __init__(self, overview: Overview) -> None:
+        super().__init__(overview)
+        self._numbers = {label: number for number, label in enumerate(overview.labels, 1)}
+
+    def add(self, sample: Sample, unit: Unit) -> None:
+        """See `Layout`."""
+        image, label = (f"{kind}/{sample.split}/{sample.key}.png" for kind in ("images", "labels"))
+        classes, hidden = class_map(sample, self._numbers)
+        unit.file(image, sample.image)
+        unit.file(label, encode_label_map(classes))
+        self._list(unit, sample.record, image, label, hidden)
+
+    def _list(self, unit: Unit, record: dict[str, Any], image: str, label: str, hidden: int) -> None:
+        about = {name: record[name] for name in _KEPT}
+        missing = record.get("not_annotated", [])
+        unit.entry(record["split"], as_json({"image": image, "label": label, **about, "not_annotated": missing}))
+        unit.count(record["split"])
+        unit.count("hidden", hidden)
+        unit.note("modality", record["modality"])
+
+    def finish(self, gathered: Gathered) -> list[str]:
+        """See `Layout`."""
+        head = {
+            "name": "sa-med2d",
+            "description": "Exported from shards by sa-med2d; licences are in SOURCES.md",
+            "tensorImageSize": "3D" if self.whole_cases else "2D",
+            "modality": {str(at): name for at, name in enumerate(gathered.notes("modality"))},
+            "labels": {"0": "background", **{str(number): label for label, number in self._numbers.items()}},
+            "numTraining": int(gathered.counted("train")),
+            "numTest": int(gathered.counted("test")),
+        }
+        with gathered.open(LIST) as file:
+            file.write(as_json(head)[:-1].encode())
+            for split, name in _LISTS.items():
+                if not gathered.counted(split):
+                    continue
+                file.write(f',\n"{name}":['.encode())
+                write_json_list(file, gathered.lines(split))
+                file.write(b"]")
+            file.write(b"}\n")
+        return overlaps_said(gathered.counted("hidden"))
+
+
+class MonaiVolumes(Monai):
+    """The same over volumes: ``images/{split}/{volume}.nii.gz`` in the source's own values, and their classes."""
+
+    whole_cases: ClassVar[bool] = True
+
+    def __init__(self, overview: Overview) -> None:
+        super().__init__(overview)
+        self._slices = Slices(overview.sources)
+
+    def add(self, sample: Sample, unit: Unit) -> None:
+        """See `Layout`."""
+        if self._slices.begins(sample):
+            self.end(unit)
+        self._slices.hold(sample, unit)
+
+    def end(self, unit: Unit) -> None:
+        """See `Layout`."""
+        numbers = dict.fromkeys(self.overview.labels_of, self._numbers)
+        for volume in self._slices.volumes(numbers):
+            if isinstance(volume, Volume):
+                self._write(volume, unit)
+            else:
+                unit.count("incomplete")
+
+    def _write(self, volume: Volume, unit: Unit) -> None:
+        image, label = (f"{kind}/{volume.record['split']}/{volume.name}.nii.gz" for kind in ("images", "labels"))
+        unit.file(image, nifti(volume, volume.image))
+        unit.file(label, nifti(volume, volume.classes))
+        self._list(unit, {**volume.record, "plane": None, "index": None}, image, label, volume.hidden)
+
+    def finish(self, gathered: Gathered) -> list[str]:
+        """See `Layout`."""
+        return [*super().finish(gathered), *left_out_said(gathered)]

@@ -1,0 +1,152 @@
+"""Units on several processes.
+
+Each process has its own pipe, so that it ends when this process does, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import Any, Final
+
+from sa_med2d_20m import SAMed2DError
+from shards.export.errors import ExportError
+
+_WARM: Final = ("shards.export.work", "cv2", "numpy", "pyarrow.parquet")
+"""What every worker needs: imported once, by the server that workers are forked from."""
+
+Work = Callable[[int], None]
+
+
+def each(work: Work, numbers: Sequence[int], processes: int) -> Iterator[int]:
+    """Do some work for each number.
+
+    Args:
+        work: The work; it can be pickled.
+        numbers: What it is done for.
+        processes: How many work at once; with one, or for one number, it is done in this process.
+
+    Yields:
+        Each number when its work is done, in any order.
+
+    Raises:
+        ExportError: A process died.
+        Exception: What the work raises.
+    """
+    if min(processes, len(numbers)) <= 1:
+        with _one_thread():
+            for number in numbers:
+                work(number)
+                yield number
+        return
+    workers = [_Worker(work) for _ in range(min(processes, len(numbers)))]
+    try:
+        yield from _done(workers, deque(numbers))
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _done(workers: Sequence[_Worker], waiting: deque[int]) -> Iterator[int]:
+    while waiting or any(worker.busy for worker in workers):
+        for worker in workers:
+            if not worker.busy and waiting:
+                worker.give(waiting.popleft())
+        ready = wait([worker.connection for worker in workers if worker.busy])
+        for worker in workers:
+            if worker.connection in ready:
+                yield worker.taken()
+
+
+class _Worker:
+    """A process that does one thing after another.
+
+    Attributes:
+        connection: Our end of its pipe.
+        busy: Whether it has something to do.
+    """
+
+    def __init__(self, work: Work) -> None:
+        context = _context()
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, work, dict(os.environ)), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        self.busy = False
+
+    def give(self, number: int) -> None:
+        """Let it do the work for a number."""
+        try:
+            self.connection.send(number)
+        except (BrokenPipeError, ConnectionResetError):
+            raise _DIED from None
+        self.busy = True
+
+    def taken(self) -> int:
+        """What it has done."""
+        try:
+            done: int | Exception = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise _DIED from None
+        if isinstance(done, Exception):
+            raise done
+        self.busy = False
+        return done
+
+    def stop(self) -> None:
+        """End the process, whatever it does: what it wrote of a unit that is not finished counts as nothing."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+_DIED: Final = ExportError(
+    "a worker died: it was killed, or took more memory than there is; run the same command again, with fewer --workers "
+    "if memory is short: it goes on from what is finished"
+)
+
+
+def _context() -> Any:
+    """How processes start: from one that has imported all and has no threads, or, where there is no such, anew."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_WARM))
+    return context
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV on one thread: pictures are small, and processes are many."""
+    import cv2  # noqa: PLC0415 - the command line knows this module before it works
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None:
+    """Do the work for each number that comes through the pipe, until it is closed."""
+    os.environ.clear()  # that of the server which it was forked from may be older: credentials and addresses of stores
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    try:
+        with _one_thread():
+            while True:
+                number = pipe.recv()
+                try:
+                    work(number)
+                except (SAMed2DError, OSError) as error:
+                    pipe.send(error)
+                else:
+                    pipe.send(number)
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent has gone
+        return

@@ -1,0 +1,72 @@
+"""The command ``findings``: what looks wrong in a set."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict
+from typing import Final
+
+from shards.arguments import add_json, built_set, positive
+from shards.console import console, counting, plural, print_json, print_table, printable, results
+
+DONE: Final = 0
+EXTRA: Final = "publish"
+"""The extra that the command needs."""
+_IMAGES: Final = 2000
+"""Images of a source that are looked at: a fault of a source shows in 50, one of 2 % of its cases in 2,000."""
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a parser; it sets ``run``, a function of the options, and ``extra``."""
+    command = commands.add_parser(
+        "findings",
+        help="what looks wrong in a set: masks beside their organ, mirrored, inverted, slices out of order",
+        description="Look at some whole cases of each source for faults of conversion and annotation. A finding is a "
+        "reason to look at its examples, no verdict; docs/findings.md has measure, threshold and false alarms of each.",
+    )
+    command.add_argument(
+        "out", type=built_set, metavar="OUT", help="output folder, its URL, or a repository of the Hub (owner/name)"
+    )
+    command.add_argument(
+        "--images",
+        type=positive,
+        default=_IMAGES,
+        metavar="N",
+        help=f"images of each source that are looked at, at least (default: {_IMAGES:,})",
+    )
+    command.add_argument(
+        "--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="threads (default: one a core)"
+    )
+    add_json(command)
+    command.set_defaults(run=_findings, extra=EXTRA)
+
+
+def _findings(options: argparse.Namespace) -> int:
+    from rich.table import Table  # noqa: PLC0415 - imported when it is called, here and below
+
+    from shards.report.findings.look import look  # noqa: PLC0415
+
+    speaker = console()
+    with counting(speaker, "looking at cases") as count:
+        looked = look(options.out, images=options.images, workers=options.workers, on_case=count)
+    if options.json:
+        record = {"folder": f"{options.out}", "images": looked.images, "of": looked.of, "sources": looked.sources}
+        print_json({**record, "findings": [asdict(one) for one in looked.findings]})
+        return DONE
+    printer = results()
+    if looked.findings:
+        table = Table("source", "finding", "class", "images", "measure", "threshold")
+        for one in looked.findings:
+            counts = f"{one.found:,} of {one.looked_at:,}"
+            row = (one.source, one.check, one.of or "", counts, f"{one.measure:.3g}", f"{one.threshold:.3g}")
+            table.add_row(*map(printable, row))
+        print_table(printer, table)
+        for one in looked.findings:
+            examples = ", ".join(one.examples[:2])
+            text = f"{one.source}: {one.sentence}; such as {examples}"
+            printer.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    said = f"{plural(looked.images, 'image')} of {looked.of:,} in {plural(looked.sources, 'source')} looked at"
+    total = plural(len(looked.findings), "finding") if looked.findings else "no findings"
+    printer.print(f"{said}: {total}", highlight=False, soft_wrap=True)
+    return DONE

@@ -1,0 +1,47 @@
+"""Images whose grey values are crushed: a few bright or dark pixels take the range, and leave tissue a few levels.
+
+Measure: the part of its range in which the middle 98 % of an image's pixels lie. Metal, padding and burnt-in marks
+leave tissue 20 of 255 levels; slices of CT from air to bone use half of the range and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from shards.report.findings.finding import Finding, Measured, Value, keys_of
+from shards.report.findings.series import Series
+
+CRUSHED: Final = 0.08
+"""Of the range: 20 of 255 levels."""
+OFTEN: Final = 0.05
+"""Part of the images of a source."""
+
+
+def measure(series: Series) -> Iterator[tuple[str, Value]]:
+    """See `Check.measure`: the part of the range that most pixels are in."""
+    for view in series.views:
+        low, high = np.percentile(view.grey, [1, 99])
+        yield "", Value(view.key, series.case, float(high - low))
+
+
+def judge(measured: Measured) -> Iterator[Finding]:
+    """See `Check.judge`: sources with many such images."""
+    for group, values in measured.items():
+        crushed = sorted((one for one in values if one.value < CRUSHED), key=lambda one: float(one.value))
+        share = len(crushed) / len(values)
+        if share > OFTEN:
+            yield Finding(
+                check="intensity",
+                source=group.source,
+                of=None,
+                measure=share,
+                threshold=OFTEN,
+                found=len(crushed),
+                looked_at=len(values),
+                examples=keys_of(crushed),
+                sentence=f"{len(crushed):,} images have 98 % of their pixels within {100 * CRUSHED:g} % of the range: "
+                'look for padding, metal or marks; [intensity] mode = "window" gives tissue the levels',
+            )

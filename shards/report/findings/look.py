@@ -1,0 +1,130 @@
+"""Looking at a set: some whole cases of each source, once, by all checks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sa_med2d_20m import INDEX, DatasetError, decode_png
+from shards.paths import ShardId, stems
+from shards.report.findings.checks import CHECKS
+from shards.report.findings.finding import Finding, Group, Value
+from shards.report.findings.series import Series, View, view_of
+from shards.store import parts_of
+from shards.tables import folder_rows
+
+_PLACES = ("image", "mask")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found.
+
+    Attributes:
+        findings: Ordered by source, then by check.
+        images: How many images were looked at.
+        of: How many the set has.
+        sources: How many sources it has.
+    """
+
+    findings: tuple[Finding, ...]
+    images: int
+    of: int
+    sources: int
+
+
+def look(out: Path, *, images: int, workers: int, on_case: Callable[[int, int], None]) -> Looked:
+    """Look for faults.
+
+    Args:
+        out: Output folder, store or repository.
+        images: How many images of each source are looked at, at least; cases are taken whole, chosen by a hash.
+        workers: Threads.
+        on_case: Told how many cases, of how many, are done.
+
+    Raises:
+        DatasetError: It holds no index, or a sample cannot be read.
+    """
+    shards = [ShardId.parse(stem) for stem in stems(out, INDEX, ".parquet")]
+    if not shards:
+        raise DatasetError(f"{out}: holds no index; expected a folder that 'sa-med2d build' wrote, or a repository")
+    total, chosen = _chosen(out, shards, images)
+    measured: dict[str, defaultdict[Group, list[Value]]] = {name: defaultdict(list) for name in CHECKS}
+    with ThreadPoolExecutor(workers) as pool:
+        for done, (group, values) in enumerate(pool.map(partial(_measured, out), chosen), 1):
+            for name, of, value in values:
+                measured[name][group._replace(of=of)].append(value)
+            on_case(done, len(chosen))
+    found = [one for name, check in CHECKS.items() for one in check.judge(measured[name])]
+    order = list(CHECKS)
+    found.sort(key=lambda one: (one.source, order.index(one.check), one.of or ""))
+    return Looked(tuple(found), sum(map(len, chosen)), total, len({shard.source for shard in shards}))
+
+
+def _chosen(out: Path, shards: Iterable[ShardId], images: int) -> tuple[int, list[list[dict[str, Any]]]]:
+    """How many images there are, and the rows of some cases of each source, a list for each case."""
+    every = 0
+    chosen: list[list[dict[str, Any]]] = []
+    by_source: defaultdict[str, list[ShardId]] = defaultdict(list)
+    for shard in shards:
+        by_source[shard.source].append(shard)
+    rows = folder_rows(out)
+    for source, own in by_source.items():
+        table = pa.concat_tables([rows(shard) for shard in own])
+        every += table.num_rows
+        counts = table.group_by("case").aggregate([([], "count_all")]).to_pydict()
+        cases = sorted(zip(counts["case"], counts["count_all"], strict=True), key=lambda one: _hash(source, one[0]))
+        taken: set[str] = set()
+        total = 0
+        for case, count in cases:
+            if total >= images:
+                break
+            taken.add(case)
+            total += count
+        found: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        for row in table.filter(pc.is_in(table["case"], pa.array(sorted(taken)))).to_pylist():
+            found[row["shard"], row["case"]].append(row)
+        chosen += found.values()
+    return every, chosen
+
+
+def _hash(source: str, case: str) -> bytes:
+    return hashlib.sha256(f"{source}\0{case}".encode("utf-8", "surrogateescape")).digest()
+
+
+def _measured(out: Path, rows: list[dict[str, Any]]) -> tuple[Group, list[tuple[str, str, Value]]]:
+    """What all checks measure of a case."""
+    series: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        series[row["submodality"], row["axis"]].append(row)
+    first = rows[0]
+    data, start = _bytes_of(out, rows)
+    found = []
+    for own in series.values():
+        own.sort(key=lambda row: row["index"] or 0)
+        views = [_view(data, start, row) for row in own]
+        made = Series(first["source"], first["modality"], first["case"], views)
+        found += [(name, of, value) for name, check in CHECKS.items() for of, value in check.measure(made)]
+    return Group(first["modality"], first["source"], ""), found
+
+
+def _bytes_of(out: Path, rows: list[dict[str, Any]]) -> tuple[bytes, int]:
+    """The part of a shard that holds a case, and the byte at which it begins: one request where a store has it."""
+    start = min(row["image_offset"] for row in rows)
+    end = max(row["mask_offset"] + row["mask_size"] for row in rows)
+    return b"".join(parts_of(out / rows[0]["shard"], start, end - start)), start
+
+
+def _view(data: bytes, start: int, row: dict[str, Any]) -> View:
+    begins = {name: row[f"{name}_offset"] - start for name in _PLACES}
+    image, label_map = (decode_png(data[at : at + row[f"{name}_size"]]) for name, at in begins.items())
+    return view_of(row, image, label_map)

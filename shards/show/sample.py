@@ -1,0 +1,59 @@
+"""One sample, read by its place in a shard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sa_med2d_20m import DatasetError, decode_masks, decode_png
+from shards.show.find import Row
+from shards.store import parts_of
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample in memory.
+
+    Attributes:
+        record: Its metadata.
+        pixels: (H, W) or (H, W, 3), uint8 or uint16.
+        masks: (N, H, W); mask ``n`` belongs to entry ``n`` of ``record["masks"]``.
+    """
+
+    record: Mapping[str, Any]
+    pixels: npt.NDArray[Any]
+    masks: npt.NDArray[np.bool_]
+
+    @property
+    def labels(self) -> list[str]:
+        """Class of each mask."""
+        return [mask["label"] for mask in self.record["masks"]]
+
+
+def read_sample(out: Path, row: Row) -> Sample:
+    """Read a sample.
+
+    Args:
+        out: Output folder, wherever it lies.
+        row: Of the index.
+
+    Raises:
+        DatasetError: The shard does not hold what its index says.
+    """
+    try:
+        image, label_map, text = (_member(out, row, name) for name in ("image", "mask", "json"))
+        record = json.loads(text)
+        return Sample(record, decode_png(image), decode_masks({**record, "mask.png": label_map}))
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        where = f"{out / row['shard']}: {row['key']}"
+        raise DatasetError(f"{where}: cannot be shown: {error}; 'sa-med2d verify' says what is wrong") from None
+
+
+def _member(out: Path, row: Row, name: str) -> bytes:
+    return b"".join(parts_of(out / row["shard"], row[f"{name}_offset"], row[f"{name}_size"]))
