@@ -3972,9 +3972,8 @@ class CachedRows:
         for at, shard in enumerate(self._shards):
             found, cached = _chosen(dealt.reading.place, shard, dealt.reading.wanted), self._opened(at)
             if dealt.reading.output is not None and dealt.reading.output.channels == 1 and cached.images.ndim == 4:
-                raise DatasetError(
-                    f"{folder} holds {shard.path} in colour, and channels is 1; 'sa-med2d cache --grey' makes one that is"
-                )
+                grey = "'sa-med2d cache --grey' makes one without"
+                raise DatasetError(f"{folder} holds {shard.path} in colour, and channels is 1; {grey}")
             held.append(np.full(len(found.keys), at, np.int32))
             samples.append(np.searchsorted(cached.places[:-1, 0], found.places[:, 4]).astype(np.int32))
             each.append(found.each)
@@ -4229,10 +4228,10 @@ def load(
 
     Returns:
         `CachedRows` where there is a cache. Else a dataset with the columns ``image`` (H, W) or (H, W, 3), ``mask``,
-        the fields of `Metadata` and ``absent``: labels of classes that the source annotates and the image does not show, or null where that is not known. It
-        shuffles, resumes by its state, and is dealt to nodes and DataLoader workers in pieces of up to 256 samples, or
-        volume by volume. It has a length, also streamed, unless ``balance`` repeats images or there are 512 shards and
-        no filter over masks, planes or sub-modalities.
+        the fields of `Metadata` and ``absent``: labels of classes that the source annotates and the image does not
+        show, or null where that is not known. It shuffles, resumes by its state, and is dealt to nodes and DataLoader
+        workers in pieces of up to 256 samples, or volume by volume. It has a length, also streamed, unless ``balance``
+        repeats images or there are 512 shards and no filter over masks, planes or sub-modalities.
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value; the message lists those that exist.
@@ -4244,6 +4243,8 @@ def load(
     if cache is not None:
         decode = _decode_of_cache(cache, decode)
     chosen, output, further = _view_of(view), _output_of(decode), where or Where()
+    if cache is not None:
+        _refuse_uncached(chosen, output, balance)
     _check_numbers(min_area, balance, shuffle)
     place = _place(path, revision, token, storage_options or {})
     wanted = _Wanted(
@@ -4264,8 +4265,6 @@ def load(
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
-    if cache is not None:
-        _refuse_uncached(chosen, output, balance)
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         shards = _shards(scope)

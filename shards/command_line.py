@@ -1,4 +1,4 @@
-"""The commands on built shards: ``index``, ``verify``, ``remove``, ``publish``, ``withdraw`` and ``status``."""
+"""The commands on built shards, from ``index`` to ``status``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import add_json, output_folder
+from shards.cache.command import add_cache
 from shards.console import complain, console, plural, print_json, print_table, results, working
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_index(commands)
     _add_verify(commands)
     _add_remove(commands)
+    add_cache(commands)
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)
