@@ -4014,8 +4014,10 @@ class CachedRows:
         (_, start, first), (_, end, last) = cached.places[sample : sample + 2].tolist()
         line = json.loads(cached.records[start:end])
         record, image, layers = line["metadata"], cached.images[sample], cached.layers[first:last]
-        if line["types"] != [image.dtype.name, layers.dtype.name]:  # a shard may hold wider ones besides
-            image, layers = image.astype(line["types"][0]), layers.astype(line["types"][1])
+        if line["types"] != [image.dtype.itemsize, layers.dtype.itemsize]:  # a shard may hold wider ones besides
+            image, layers = (
+                pixels.astype(f"u{size}") for pixels, size in zip((image, layers), line["types"], strict=True)
+            )
         parts = ((entry["layer"], entry["id"]) for entry in record["masks"])
         boxes = dict(zip(parts, line["boxes"], strict=True))
         return record, Fitted(image, layers, _size(record), line["lost"], boxes)

@@ -151,8 +151,8 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
                 image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
             images.write(np.ascontiguousarray(image, task.types[0]).data)
             layers.write(np.ascontiguousarray(fitted.layers, task.types[1]).data)
-            kinds = [fitted.image.dtype.name, fitted.layers.dtype.name]
-            kept = {"metadata": record, "lost": fitted.lost, "boxes": list(fitted.boxes.values()), "types": kinds}
+            types = [fitted.image.dtype.itemsize, fitted.layers.dtype.itemsize]
+            kept = {"metadata": record, "lost": fitted.lost, "boxes": list(fitted.boxes.values()), "types": types}
             lines += records.write(_RECORD.encode(kept).encode() + b"\n")
             layer += len(fitted.layers)
         if (len(table), layer) != (task.samples, task.layers):
