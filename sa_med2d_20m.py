@@ -577,13 +577,15 @@ semantic map is its place here, from 1; new names are added at the end, so that 
 # --- PNG --------------------------------------------------------------------------------------------------------------
 
 MEMORY_LIMIT: Final = 2**30
-"""Bytes that a picture, a sample or a stack of masks may take, and an index twice: whatever a file says, more is
-refused before the memory is taken."""
+"""Bytes that a picture, a sample or a stack of masks may take, an index twice, and image or label map of a volume four
+times: whatever a file says, more is refused before the memory is taken."""
 
 
-def _refuse_large(size: int, what: str, advice: str = "it is damaged, or made to take memory") -> None:
-    if size > MEMORY_LIMIT:
-        raise DatasetError(f"{what} takes {size:,} bytes, expected at most {MEMORY_LIMIT:,}; {advice}")
+def _refuse_large(
+    size: int, what: str, advice: str = "it is damaged, or made to take memory", limit: int = MEMORY_LIMIT
+) -> None:
+    if size > limit:
+        raise DatasetError(f"{what} takes {size:,} bytes, expected at most {limit:,}; {advice}")
 
 
 def _parsed(text: bytes | str, where: str) -> Any:
@@ -1539,8 +1541,13 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
         classes = _source_classes(place, shard.path, shard.stamp)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
         empty = _count_negatives(table, pairs, wanted, classes)
-    rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted) if wanted.stacked else (rows, None)
-    if stacks is None:
+    stacks = None
+    if wanted.stacked:
+        try:
+            rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted)
+        except DatasetError as error:
+            raise DatasetError(f"{place.name}: {shard}: {error}; 'sa-med2d build' writes them so") from None
+    else:
         rows &= shows | (empty > 0)
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
@@ -1603,7 +1610,7 @@ def _stacks(
             kept[places] = True
             stacks.append((places, [number for _, number in found[name]]))
     if [at for places, _ in stacks for at in places] != np.flatnonzero(kept).tolist():
-        raise DatasetError("the slices of a case do not lie together in a shard, so they are no volumes or clips")
+        raise DatasetError("expected the slices of a case one after another, which volumes and clips need")
     return kept, [numbers for _, numbers in stacks]
 
 
@@ -2091,7 +2098,8 @@ def _annotated(classes: Mapping[str, Any] | None, record: Mapping[str, Any]) -> 
     """Classes that somebody looked for in an image, in the order of its source; None where nothing says it."""
     if classes is None or "labels" not in record.get("dropped", ()):
         return None
-    return [label for label in classes if label not in record["not_annotated"]]
+    elsewhere = set(record["not_annotated"])
+    return [label for label in classes if label not in elsewhere]
 
 
 def _absent(annotated: Sequence[str] | None, record: Mapping[str, Any]) -> list[str] | None:
@@ -2476,7 +2484,11 @@ def features(
     rough = {"coarse": CoarseMask(output)} if prompts is not None and prompts.coarse else {}
     if output is not None:
         record |= {} if output.size is None else {"original_size": ["int64"]}
-        pictures = {"image": FittedPixels(output), "mask": FittedMask(output, kind_of_map), **rough}
+        pictures = {
+            "image": FittedPixels(output, isinstance(chosen, Masks)),
+            "mask": FittedMask(output, kind_of_map),
+            **rough,
+        }
         batched = _batched(chosen, output)
         kept = {name: kind for name, kind in record.items() if not (batched and name in _RAGGED)}
         arrays = {
@@ -2554,8 +2566,10 @@ def _class_of_row_features() -> type[datasets.Features]:
         def decode_example(self, example: Mapping[str, Any], token_per_repo_id: object = None) -> dict[str, Any]:  # noqa: ARG002
             row = dict(example)
             for name in self.pictures:
-                if row.get(name) is not None:
-                    row[name] = self[name].decode_example(row[name])
+                value = row.get(name)
+                if value is not None:
+                    job = getattr(value, "job", None)
+                    row[name] = self[name].decode_example(value) if job is None else job()
             return row
 
         def __setitem__(self, name: str, feature: Any) -> None:
@@ -2663,9 +2677,14 @@ class FittedPixels:
     """A column of images that get size, window and scale of an `Output` when a row is taken out.
 
     Kept as the PNG, its slope and intercept, and the source values that become 0 and 255, null for none.
+
+    Attributes:
+        output: See `Output`.
+        shared: Neighbouring rows have the same picture, which is decoded once.
     """
 
     output: Output
+    shared: bool = False
     id: str | None = dataclasses.field(default=None, repr=False)
     _type: str = dataclasses.field(default="FittedPixels", init=False, repr=False)
 
@@ -2686,8 +2705,12 @@ class FittedPixels:
         """What a row shows."""
         if isinstance(value["png"], Fitted):
             return value["png"].finished(self.output)
-        pixels = _decoded_once(value["png"])
-        return self.output.shown(pixels.copy() if value["low"] is None else _windowed(pixels, value))
+        pixels = _decoded_once(value["png"]) if self.shared else decode_png(value["png"])
+        if value["low"] is not None:
+            pixels = _windowed(pixels, value)
+        elif self.shared:
+            pixels = pixels.copy()
+        return self.output.shown(pixels)
 
 
 @dataclass
@@ -2884,9 +2907,11 @@ class StackedMask:
 
 
 def _refuse_large_volume(size: int, what: str) -> None:
-    _refuse_large(size // 4, f"a quarter of {what}", "it is damaged, or too large: take clips of it")
+    _refuse_large(size, what, "it is damaged, or too large: take clips of it", 4 * MEMORY_LIMIT)
 
 
+_THREADED: Final = (FittedPixels, FittedMask, CoarseMask)
+"""Columns that threads decode, see `Output`."""
 _DECODED: Final = (
     PngPixels,
     PaintedMask,
@@ -3197,6 +3222,66 @@ class _Reading:
 
 
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
+    """What `load` hands to `datasets`: rows whose pictures are files, or are being decoded by threads."""
+    rows = _stored_rows(pieces, reading)
+    return rows if reading.output is None or reading.output.threads == 1 else _started(rows, reading)
+
+
+class _Started(dict[str, Any]):
+    """The value of a column that a thread decodes meanwhile. To who wants the value itself it is that."""
+
+    job: Callable[[], Any] | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
+def _started(rows: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[dict[str, Any]]:
+    """Rows in their order, of which the next few are decoded by threads.
+
+    What nobody has taken by the time that many more rows came, as in a shuffle buffer, is decoded when it is taken.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
+
+    output = reading.output or Output()
+    described = features(typing.cast("View", reading.wanted.view), output, reading.prompts)
+    columns = {name: column for name, column in described.items() if isinstance(column, _THREADED)}
+
+    def decode(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: columns[name].decode_example(value) for name, value in one.items()} for one in values]
+
+    pool = ThreadPoolExecutor(output.threads)
+    waiting: collections.deque[list[dict[str, Any]]] = collections.deque()
+    given: collections.deque[list[dict[str, Any]]] = collections.deque()
+    try:
+        groups = iter(lambda: list(itertools.islice(rows, _ROWS_OF_JOB)), [])
+        for group in itertools.chain(groups, itertools.repeat([], output.threads)):
+            if group:
+                job = pool.submit(decode, [{name: row[name] for name in columns} for row in group])
+                for at, row in enumerate(group):
+                    for name in columns:
+                        row[name] = _Started(row[name])
+                        row[name].job = functools.partial(_result, job, at, name)
+                waiting.append(group)
+            if waiting and (not group or len(waiting) > output.threads):
+                given.append(waiting.popleft())
+                yield from given[-1]
+            if len(given) > output.threads:
+                for row, name in itertools.product(given.popleft(), columns):
+                    row[name].job = None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(job: Future[list[dict[str, Any]]], at: int, name: str) -> Any:
+    return job.result()[at][name]
+
+
+_ROWS_OF_JOB: Final = 4
+"""Rows that a thread decodes at a time: to hand over one by one costs a good part of what it takes to decode them."""
+
+
+def _stored_rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
     view = reading.wanted.view
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}

@@ -82,17 +82,19 @@ def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDesc
         source = sources.get(name)
         if source is not None:
             lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
-            lines.append(f"  {_annotates(source)}")
+            lines += _annotates(source)
             lines += _own_split(source)
     return "\n".join(lines) + "\n"
 
 
-def _annotates(source: SourceDescription) -> str:
+def _annotates(source: SourceDescription) -> list[str]:
     """Which classes a source annotates; of many the first."""
     labels = [known.label for known in source.classes]
+    if not labels:
+        return []
     named = ", ".join(markdown(label) for label in labels[:_MOST_LABELS])
     more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
-    return f"Annotates {len(labels):,} {'class' if len(labels) == 1 else 'classes'}: {named}{more}."
+    return [f"  Annotates {len(labels):,} {'class' if len(labels) == 1 else 'classes'}: {named}{more}."]
 
 
 _MOST_LABELS: Final = 20

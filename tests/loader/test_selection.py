@@ -110,7 +110,7 @@ def test_filters_choose_what_the_metadata_says(out: Path, records: list[Record],
         ({"submodalities": ["t1"]}, "no submodalities 't1' here; there are 00"),
         ({"sources": ["free"]}, "did you mean Free"),
         ({"licenses": ["CC-BY-5.0"]}, "did you mean cc-by-4.0"),
-        ({"decode": "jpeg"}, "decode is 'jpeg', expected 'numpy' or 'pil' or 'bytes'"),
+        ({"decode": "jpeg"}, "decode is 'jpeg', expected 'numpy' or 'torch' or 'pil' or 'bytes'"),
     ],
 )
 def test_unknown_values_are_named_with_near_ones(out: Path, arguments: Record, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from builder.command_line import main
 from sa_med2d_20m import Clip, DatasetError, Masks, Prompts, Semantic, decode_masks, load
+from tests.support.hand_made import cells, write_dataset
 from tests.support.nifti import lps_affine, read_nifti, write_nifti
 from tests.support.range_server import serve
 from tests.support.sources import RECIPE
@@ -266,3 +268,55 @@ def test_rows_of_images_are_as_before(folder: Path) -> None:
             assert np.array_equal(row["image"] * scale["slope"] + scale["intercept"], volume["image"][at])
     rows = [row for row in load(folder / "out", "ct", planes="axial") if row["case"] == "straight"]
     assert sum(int(decode_masks(row).sum()) for row in rows) == sum(entry["area"] for entry in volume["masks"])
+
+
+def handmade(folder: Path, slices: int | None, indices: list[int], **more: Any) -> Path:
+    """Slices that somebody else wrote, of 160 x 200 pixels."""
+    samples = []
+    for index in indices:
+        sample, _ = cells(2)
+        record = sample.record | {"key": f"microscopy_00--Cells--a--x_{index:04d}", "axis": "x", "plane": "axial"}
+        samples.append(replace(sample, record=record | {"index": index, "slices": slices} | more))
+    return write_dataset(folder, samples)
+
+
+@pytest.mark.parametrize(
+    ("slices", "indices", "said"),
+    [
+        (2**40, [3, 4], r"a volume of float32 takes [\d,]+ bytes, expected at most"),
+        (4, [3, 4], "expected slices of one volume, of one size and each once"),
+        (-1, [0, 1], "expected slices of one volume"),
+    ],
+)
+def test_volumes_that_cannot_be(tmp_path: Path, slices: int, indices: list[int], said: str) -> None:
+    with pytest.raises(DatasetError, match=said):
+        list(load(handmade(tmp_path, slices, indices), view="volume"))
+
+
+def test_volumes_without_geometry_and_of_an_earlier_schema(tmp_path: Path) -> None:
+    (row,) = load(handmade(tmp_path, None, [3, 4, 6]), view="volume")
+    assert row["image"].shape == (7, 160, 200)
+    assert (row["affine"], row["absent"], row["indices"]) == (None, None, [3, 4, 6])
+    assert row["mask"].shape == (7, 160, 200)  # ids go beyond 255, so one layer is enough
+    assert sorted(np.unique(row["mask"][3])) == list(range(401))
+    assert np.array_equal(row["mask"][3], row["mask"][4])
+    assert not set(np.unique(row["mask"][6])) & set(range(1, 401))  # slice 5 is not there
+
+
+def test_slices_that_do_not_lie_together(tmp_path: Path) -> None:
+    """Two cases whose slices alternate: each would be read in pieces."""
+    samples = []
+    for case, index in (("a", 0), ("b", 0), ("a", 1), ("b", 1)):
+        sample, _ = cells(2)
+        place = {"case": case, "key": f"microscopy_00--Cells--{case}--x_{index:04d}", "axis": "x", "plane": "axial"}
+        samples.append(replace(sample, record=sample.record | place | {"index": index}))
+    out = write_dataset(tmp_path, samples)
+    with pytest.raises(DatasetError, match=r"train-00000.tar: expected the slices of a case one after another"):
+        load(out, view="volume")
+    assert len(list(load(out))) == 4
+
+
+def test_pictures_are_no_volumes(tmp_path: Path) -> None:
+    sample, _ = cells(2)
+    with pytest.raises(DatasetError, match="no image here is a slice of a volume"):
+        load(write_dataset(tmp_path, [sample]), view="volume")
