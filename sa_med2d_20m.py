@@ -1552,10 +1552,9 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
     count = int(rows.sum()) if stacks is None else len(stacks)
-    each = np.ones(int(rows.sum()), np.int64)
+    each = np.bincount(owner[good], minlength=table.num_rows) + empty if isinstance(wanted.view, Masks) else rows
     if isinstance(wanted.view, Masks):
-        each = (np.bincount(owner[good], minlength=table.num_rows) + empty)[rows]
-        count = int(each.sum())
+        count = int(each[rows].sum())
     elif isinstance(wanted.view, Clip):
         count = sum(len(wanted.view.runs(numbers)) for numbers in stacks or ())
     ranges = _ranges(table) if wanted.ranges else None
@@ -1566,7 +1565,9 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
     labels = collections.Counter(label for _, label in shown)
     largest = int(areas.max(initial=0))
-    return _Chosen(table["key"].to_pylist(), places, values, labels, count, each, largest, stacks, ranges)
+    return _Chosen(
+        table["key"].to_pylist(), places, values, labels, count, each[rows].astype(np.int64), largest, stacks, ranges
+    )
 
 
 _RANGE: Final = ("intensity.min", "intensity.max")
@@ -4265,7 +4266,7 @@ def load(
     token: str | bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
     cache: str | Path | None = None,
-) -> datasets.IterableDataset | datasets.Dataset | CachedRows:
+) -> datasets.IterableDataset | datasets.Dataset:
     """Load one split of one config.
 
     Filters are evaluated on the index: shards without a match are never opened, and of the others only matching samples
@@ -4367,7 +4368,7 @@ def load(
         raise DatasetError(f"{error}, in split {split!r}; {others or 'no other split has such an image'}") from None
     described = features(chosen, decode, prompts)
     if cache is not None:
-        return CachedRows(str(cache), shards, dealt, described)
+        return typing.cast("Any", CachedRows(str(cache), shards, dealt, described))
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=scope.name)
     make = datasets.IterableDataset if streaming else datasets.Dataset

@@ -127,7 +127,7 @@ def assert_same_rows(cached: Any, expected: Iterable[Any], least: int) -> None:
     ids=lambda value: "-".join(str(part) for part in vars(value).values()) if isinstance(value, Output) else str(value),
 )
 def test_rows_of_images_are_those_of_the_shards(folder: Path, cache: str, config: str, output: Output) -> None:
-    where = {"sources": ["BySlice"]} if config == "ct-local" else {}
+    where: dict[str, Any] = {"sources": ["BySlice"]} if config == "ct-local" else {}
     cached = load(folder / "out", config, cache=folder / cache, decode=output, **where)
     assert_same_rows(cached, load(folder / "out", config, decode=output, **where), least=4)
 
