@@ -1534,9 +1534,8 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     areas = pc.struct_field(masks, "area").to_numpy(zero_copy_only=False)
     if wanted.min_area is not None:
         good &= areas >= wanted.min_area
-    names = np.array(pc.struct_field(masks, "label"))
+    names, empty = np.array(pc.struct_field(masks, "label")), np.zeros(table.num_rows, np.int64)
     shows = (np.bincount(owner[good], minlength=table.num_rows) > 0) | (not wanted.over_masks)
-    empty = np.zeros(table.num_rows, np.int64)
     if drawn:
         classes = _source_classes(place, shard.path, shard.stamp)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
@@ -1563,11 +1562,9 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
-    labels = collections.Counter(label for _, label in shown)
+    labels, each = collections.Counter(label for _, label in shown), each[rows].astype(np.int64)
     largest = int(areas.max(initial=0))
-    return _Chosen(
-        table["key"].to_pylist(), places, values, labels, count, each[rows].astype(np.int64), largest, stacks, ranges
-    )
+    return _Chosen(table["key"].to_pylist(), places, values, labels, count, each, largest, stacks, ranges)
 
 
 _RANGE: Final = ("intensity.min", "intensity.max")
