@@ -34,7 +34,13 @@ class SmallSam(nn.Module):
 
 output = Output(size=SIZE, normalise="sam", kind="torch")
 rows = load(
-    sys.argv[1], sys.argv[2], split="all", view="mask", shuffle=0, decode=output, prompts=Prompts(jitter=0.1, positive=1)
+    sys.argv[1],
+    sys.argv[2],
+    split="all",
+    view="mask",
+    shuffle=0,
+    decode=output,
+    prompts=Prompts(jitter=0.1, positive=1),
 )
 steps = int(sys.argv[3]) if len(sys.argv) > 3 else 1000
 torch.manual_seed(0)
