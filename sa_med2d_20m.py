@@ -1550,11 +1550,9 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
         rows &= shows | (empty > 0)
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
-    count = int(rows.sum()) if stacks is None else len(stacks)
     each = np.bincount(owner[good], minlength=table.num_rows) + empty if isinstance(wanted.view, Masks) else rows
-    if isinstance(wanted.view, Masks):
-        count = int(each[rows].sum())
-    elif isinstance(wanted.view, Clip):
+    count = int(each[rows].sum()) if stacks is None else len(stacks)
+    if isinstance(wanted.view, Clip):
         count = sum(len(wanted.view.runs(numbers)) for numbers in stacks or ())
     ranges = _ranges(table) if wanted.ranges else None
     if ranges is not None:
@@ -1563,8 +1561,8 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
     labels, each = collections.Counter(label for _, label in shown), each[rows].astype(np.int64)
-    largest = int(areas.max(initial=0))
-    return _Chosen(table["key"].to_pylist(), places, values, labels, count, each, largest, stacks, ranges)
+    largest, keys = int(areas.max(initial=0)), table["key"].to_pylist()
+    return _Chosen(keys, places, values, labels, count, each, largest, stacks, ranges)
 
 
 _RANGE: Final = ("intensity.min", "intensity.max")
