@@ -1517,10 +1517,8 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     drawn = isinstance(wanted.view, Masks) and wanted.view.negatives > 0
     texts = {*wanted.columns.values(), *(() if shard.patients is None else ["patient"])}
     table = _read_index(place, shard.path, sorted(texts), _ABSENCE if drawn else (), _RANGE if wanted.ranges else ())
-    rows = np.ones(table.num_rows, np.bool_)
     values: dict[str, set[str | None]] = {}
-    if shard.patients is not None:
-        rows &= _is_in(table["patient"], shard.patients)
+    rows = np.ones(table.num_rows, np.bool_) if shard.patients is None else _is_in(table["patient"], shard.patients)
     for name, field in wanted.columns.items():
         values[name] = set(pc.unique(table[field]).to_pylist())
         rows &= _is_in(table[field], getattr(wanted, name))
@@ -1545,7 +1543,7 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
         try:
             rows, stacks = _stacks(table["key"].to_pylist(), rows, shows, wanted)
         except DatasetError as error:
-            raise DatasetError(f"{place.name}: {shard}: {error}; 'sa-med2d build' writes them so") from None
+            raise DatasetError(f"{place.name}: {shard.path}: {error}; 'sa-med2d build' writes them so") from None
     else:
         rows &= shows | (empty > 0)
     good &= rows[owner]
@@ -1554,9 +1552,7 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted) -> _Chosen:
     count = int(each[rows].sum()) if stacks is None else len(stacks)
     if isinstance(wanted.view, Clip):
         count = sum(len(wanted.view.runs(numbers)) for numbers in stacks or ())
-    ranges = _ranges(table) if wanted.ranges else None
-    if ranges is not None:
-        ranges = [pair for pair, kept in zip(ranges, rows.tolist(), strict=True) if kept]
+    ranges = list(itertools.compress(_ranges(table), rows.tolist())) if wanted.ranges else None
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
@@ -2173,7 +2169,7 @@ Resize = Literal["pad", "stretch", "crop"]
 class Output:
     """Images and masks as a network takes them, ``decode=Output(...)``.
 
-    With a size, rows of single masks, of class maps and of clips have the same columns and shapes, whatever the config:
+    With a size, rows of single masks and of class maps have the same columns and shapes, whatever the config:
     what the default collate of torch makes batches of. Lists of changing length are left out of them (``masks``,
     ``absent``, ``not_annotated``, ``dropped``), and what is not known is NaN, -1 or an empty text instead of null. Rows
     of images keep everything; `collate` makes batches of them. ``height``, ``width``, ``spacing``, boxes, points and
@@ -2194,7 +2190,7 @@ class Output:
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
         kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
-        threads: How many decode at once, in each process. The order of rows is the same.
+        threads: How many decode the next rows of a stream, in each process. The order of rows is the same.
     """
 
     size: int | tuple[int, int] | None = None
@@ -3587,12 +3583,12 @@ def _refitted(entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> 
     if not entry["area"]:
         return dict(entry)
     region = fit.region(entry["bbox"])
-    rows, columns = np.nonzero(layers[entry["layer"]][region] == entry["id"])
-    if not rows.size:
+    found = (layers[entry["layer"]][region] == entry["id"]).astype(np.uint8)
+    area = int(np.count_nonzero(found))
+    if not area:
         return None
-    top, left = int(rows.min()), int(columns.min())
-    sides = [int(columns.max()) - left + 1, int(rows.max()) - top + 1]
-    return {**entry, "bbox": [region[1].start + left, region[0].start + top, *sides], "area": int(rows.size)}
+    left, top, width, height = cv2.boundingRect(found)
+    return {**entry, "bbox": [region[1].start + left, region[0].start + top, width, height], "area": area}
 
 
 def _with_vanished(record: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -4348,6 +4344,8 @@ def load(
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
+    if output is not None and not streaming:  # what is copied is not decoded
+        output = dataclasses.replace(output, threads=1)
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         shards = _shards(scope)
@@ -4878,7 +4876,7 @@ def _builder() -> type:
         """A config, with the view and the decoding of `load`; ``data_dir`` is its path."""
 
         view: ViewName = "image"
-        decode: Decode = "numpy"
+        decode: Decode | Output = "numpy"
 
     class SAMed2D20M(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         """A built dataset as `datasets` 3.x loads it: ``load_dataset("sa_med2d_20m.py", "ct", data_dir="OUT")``.
@@ -4900,7 +4898,9 @@ def _builder() -> type:
             if self.config.data_dir is None:
                 raise DatasetError("data_dir is missing: the folder or repository that holds README.md and data/")
             place = _place(self.config.data_dir, None, None, {})
-            reading = _Reading(place, _Wanted(view=_view_of(self.config.view)))
+            output = _output_of(self.config.decode)
+            ranges = output is not None and output.window == "volume"
+            reading = _Reading(place, _Wanted(view=_view_of(self.config.view), ranges=ranges), output=output)
             generators = []
             for split in (files["split"] for files in _config(place, self.config.name)["data_files"]):
                 pieces = _dealt(_shards(_scope(place, self.config.name, split, _Filters())), reading, None).pieces

@@ -20,7 +20,18 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sa_med2d_20m import TIERS, Dropped, Intensity, Mask, Metadata
+from sa_med2d_20m import (
+    NORMALISATIONS,
+    TIERS,
+    WINDOWS,
+    Dropped,
+    Intensity,
+    Mask,
+    Metadata,
+    Output,
+    Prompts,
+    Where,
+)
 from shards.contract import meaning_faults, type_faults
 from shards.description import read_sources
 from shards.license import tiers
@@ -154,6 +165,28 @@ def test_the_example_of_caches_runs(built: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "builder", *command.split()[1:], "--workers", "1"]
     for ran in (arguments, [sys.executable, "-c", example]):
         subprocess.run(ran, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_the_examples_of_training_run(built: Path, tmp_path: Path, number: int) -> None:
+    example = blocks("python", (DOCS / "training.md").read_text(encoding="utf-8"))[number]
+    if "torch" in example:
+        pytest.importorskip("torch")
+    (tmp_path / "OUT").symlink_to(built / "OUT")
+    if "LOSSLESS" in example:
+        (recipe,) = blocks("toml")
+        (tmp_path / "MySpleen.toml").write_text(f'{recipe}\n[intensity]\nmode = "lossless"\n')
+        command = ["build", "MySpleen.toml", "--raw", str(built / "raw"), "--out", "LOSSLESS", "--workers", "1"]
+        subprocess.run([sys.executable, "-m", "builder", *command], cwd=tmp_path, check=False, capture_output=True)
+    ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_every_option_of_training_is_explained() -> None:
+    page = (DOCS / "training.md").read_text(encoding="utf-8")
+    for options in (Output, Prompts, Where):
+        assert [field.name for field in dataclasses.fields(options) if f"{field.name}" not in page] == []
+    assert [name for name in (*WINDOWS, *NORMALISATIONS) if f'"{name}"' not in page] == []
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -379,6 +379,7 @@ def test_threads_change_no_row_and_no_order(out: Path, view: Any) -> None:
         together = list(rows(threads))
         assert len(together) == len(alone)
         assert all(map(same, together, alone))
+    assert all(map(same, rows(2).map(lambda row: {"key": row["key"]}), alone))
     buffered = {row["key"] for row in rows(2).shuffle(seed=1, buffer_size=30)}
     assert buffered == {row["key"] for row in alone}
     first = iter(rows(2))
