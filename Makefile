@@ -43,9 +43,9 @@ loading-script:  ## the loader as a loading script, with the last release of dat
 	$(VENV)-script/bin/pip install --quiet --editable '.[test]' 'datasets==3.6.0'
 	$(VENV)-script/bin/pytest -n 2 $(addprefix tests/loader/test_,loading_script.py loader.py iteration.py views.py)
 
-cluster:  ## the loader with torch and the builder on Ray, which are installed for it
-	pip install --quiet --editable '.[ray]' torch
-	pytest -n 2 tests/loader/test_iteration.py tests/builder/run/executors/test_ray.py
+cluster:  ## the loader and the examples with torch and MONAI, and the builder on Ray, which are installed for it
+	pip install --quiet --editable '.[ray]' torch monai
+	pytest -n 2 tests/loader/test_iteration.py tests/test_examples.py tests/builder/run/executors/test_ray.py
 
 trainers:  ## exports as nnU-Net and MONAI read them, which are installed for it
 	python3 -m venv --clear $(VENV)-trainers

@@ -29,6 +29,7 @@ import importlib
 import io
 import itertools
 import json
+import mmap
 import operator
 import os
 import re
@@ -76,6 +77,7 @@ else:
     cv2, np = _Deferred("cv2"), _Deferred("numpy")
 
 __all__ = [
+    "CACHE",
     "LABELS",
     "MEMORY_LIMIT",
     "MODALITIES",
@@ -84,9 +86,13 @@ __all__ = [
     "SPLITS",
     "TEMPLATES",
     "WINDOWS",
+    "CacheReceipt",
+    "CacheSettings",
+    "CachedRows",
     "Clip",
     "DatasetError",
     "Dropped",
+    "Fitted",
     "Intensity",
     "Mask",
     "Masks",
@@ -102,6 +108,7 @@ __all__ = [
     "collate",
     "decode_masks",
     "decode_png",
+    "fitted_samples",
     "interleave",
     "linked_objects",
     "load",
@@ -1501,6 +1508,7 @@ class _Chosen:
         labels: Class name -> number of wanted samples with a wanted mask of it.
         masks: (samples,) number of wanted masks of each.
         rows: Number of rows that the view makes of them.
+        each: (samples,) how many of these are of each, where it makes rows of single samples.
         largest: Area of the largest mask, wanted or not.
         stacks: Slice numbers of each stack that they are dealt in; None where each is dealt alone.
         ranges: Lowest and highest source value of the volume of each, as far as it is in the dataset; None where nobody
@@ -1514,6 +1522,7 @@ class _Chosen:
     labels: collections.Counter[str]
     masks: npt.NDArray[np.int64]
     rows: int
+    each: npt.NDArray[np.int64]
     largest: int
     stacks: list[list[int]] | None
     ranges: list[tuple[float, float]] | None = None
@@ -1556,9 +1565,8 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> 
     areas = pc.struct_field(masks, "area").to_numpy(zero_copy_only=False)
     if wanted.min_area is not None:
         good &= areas >= wanted.min_area
-    names = np.array(pc.struct_field(masks, "label"))
+    names, empty = np.array(pc.struct_field(masks, "label")), np.zeros(table.num_rows, np.int64)
     shows = (np.bincount(owner[good], minlength=table.num_rows) > 0) | (not wanted.over_masks)
-    empty = np.zeros(table.num_rows, np.int64)
     if drawn:
         classes = _source_classes(place, shard.path, shard.stamp, environment)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
@@ -1573,19 +1581,18 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> 
         rows &= shows | (empty > 0)
     good &= rows[owner]
     shown = set(zip(owner[good].tolist(), names[good].tolist(), strict=True))
-    masks_of = np.bincount(owner[good], minlength=table.num_rows)[rows]
-    count = int(rows.sum()) if stacks is None else len(stacks)
-    if isinstance(wanted.view, Masks):
-        count = int(good.sum() + empty[rows].sum())
-    elif isinstance(wanted.view, Clip):
+    masks_of = np.bincount(owner[good], minlength=table.num_rows)
+    each = masks_of + empty if isinstance(wanted.view, Masks) else rows
+    count = int(each[rows].sum()) if stacks is None else len(stacks)
+    if isinstance(wanted.view, Clip):
         count = sum(len(wanted.view.runs(numbers)) for numbers in stacks or ())
     ranges = list(itertools.compress(_ranges(table), rows.tolist())) if wanted.ranges else None
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
     _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
-    labels = collections.Counter(label for _, label in shown)
-    largest = int(areas.max(initial=0))
-    return _Chosen(table["key"].to_pylist(), places, values, labels, masks_of, count, largest, stacks, ranges)
+    labels, each = collections.Counter(label for _, label in shown), each[rows].astype(np.int64)
+    masks_of, largest, keys = masks_of[rows], int(areas.max(initial=0)), table["key"].to_pylist()
+    return _Chosen(keys, places, values, labels, masks_of, count, each, largest, stacks, ranges)
 
 
 _RANGE: Final = ("intensity.min", "intensity.max")
@@ -2116,10 +2123,17 @@ def _source_classes(place: _Place, shard: str, _stamp: str, _environment: int) -
     return None
 
 
+@functools.lru_cache(maxsize=64)
+def _phrases(place: _Place, shard: str, stamp: str) -> dict[str, str]:
+    """Class -> what it is in plain English, as far as the source of a shard says it."""
+    classes = _source_classes(place, shard, stamp, place.environment) or {}
+    return {label: entry["phrase"] or label.replace("_", " ") for label, entry in classes.items()}
+
+
 def _is_class(entry: Any) -> bool:
     texts = ("label", "class_id", "group")
     known = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in texts)
-    known = known and isinstance(entry.get("phrase", ""), str)
+    known = known and isinstance(entry.get("phrase", ""), str | None)
     return known and isinstance(entry.get("organ", 0), str | None)
 
 
@@ -2272,15 +2286,21 @@ class Output:
 
     def shown(self, pixels: npt.NDArray[Any]) -> Any:
         """An image, uint8 or uint16, in its size, channels and scale."""
+        fit = None if self.sides is None else _fit(pixels.shape[:2], self.sides, self.resize)
+        return self.finished(self.scaled(pixels, fit), fit)
+
+    def scaled(self, pixels: npt.NDArray[Any], fit: _Fit | None) -> npt.NDArray[Any]:
+        """An image in its size, without padding: what the size decides, and a cache keeps."""
+        if pixels.ndim == 3 and self.channels == 1:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        return pixels if fit is None else fit.image(pixels)
+
+    def finished(self, pixels: npt.NDArray[Any], fit: _Fit | None) -> Any:
+        """A scaled image in its channels and scale."""
         equal = self.size is not None or self.normalise is not None
         channels = self.channels or (3 if equal else 1 if pixels.ndim == 2 else pixels.shape[2])
-        if pixels.ndim == 3 and channels == 1:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        fit = None if self.sides is None else _fit(pixels.shape[:2], self.sides, self.resize)
-        if fit is not None:
-            pixels = fit.image(pixels)
         if pixels.ndim == 2 and channels == 3:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+            pixels = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_GRAY2RGB)
         if self.normalise is not None:
             mean, deviation = (np.array(numbers, np.float32) for numbers in NORMALISATIONS[self.normalise])
             pixels = (pixels.astype(np.float32) - mean) / deviation
@@ -2346,7 +2366,7 @@ class _Fit(typing.NamedTuple):
     def layer(self, layer: npt.NDArray[Any], ids: Iterable[int], rule: str) -> npt.NDArray[Any]:
         """A layer of a label map, of which the ids are wanted."""
         if rule == "nearest" or any(new > old for new, old in zip(self.scaled, self.stored, strict=True)):
-            fitted = cv2.resize(layer, self.scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            fitted = self.nearest(layer)
         else:
             fitted, most = np.zeros(self.scaled, layer.dtype), np.zeros(self.scaled, np.float32)
             for number in ids:
@@ -2355,18 +2375,29 @@ class _Fit(typing.NamedTuple):
                 )
                 fitted[cover > most] = number
                 np.maximum(most, cover, out=most)
-        held = np.bincount(fitted.ravel(), minlength=65536 if layer.dtype == np.uint16 else 256)
-        for number in ids:
-            if not held[number]:
-                rows, columns = np.nonzero(layer == number)
-                places = [
-                    np.int64((2 * at + 1) * new) // (2 * old)
-                    for at, new, old in zip((rows, columns), self.scaled, self.stored, strict=True)
-                ]
-                found, counts = np.unique(places[0] * self.scaled[1] + places[1], return_counts=True)
-                if found.size:
-                    fitted.flat[found[counts.argmax()]] = number
+        for number, place in self.vanished(layer, fitted, ids):
+            fitted[place] = number
         return self.padded(self.cropped(fitted))
+
+    def nearest(self, layer: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The scaled layer by nearest neighbour."""
+        return cv2.resize(layer, self.scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+    def vanished(
+        self, layer: npt.NDArray[Any], fitted: npt.NDArray[Any], ids: Iterable[int]
+    ) -> list[tuple[int, tuple[int, int]]]:
+        """Ids that a scaled layer lacks, and the row and column in it that each of them covers most."""
+        held = np.bincount(fitted.ravel(), minlength=65536 if layer.dtype == np.uint16 else 256)
+        lost = []
+        for number in (number for number in ids if not held[number]):
+            places = [
+                np.int64((2 * at + 1) * new) // (2 * old)
+                for at, new, old in zip(np.nonzero(layer == number), self.scaled, self.stored, strict=True)
+            ]
+            found, counts = np.unique(places[0] * self.scaled[1] + places[1], return_counts=True)
+            if found.size:
+                lost.append((number, divmod(int(found[counts.argmax()]), self.scaled[1])))
+        return lost
 
     def region(self, bbox: Sequence[int]) -> tuple[slice, slice]:
         """Rows and columns where a mask lies that had this box, and a pixel around them."""
@@ -2445,6 +2476,11 @@ def _levels(slope: float, intercept: float, low: float, high: float) -> npt.NDAr
     """``round((value - low) / (high - low) * 255)``, clipped, of the values of each pixel of 16 bit."""
     values = slope * np.arange(65536.0) + intercept
     return np.clip(np.rint((values - low) / max(high - low, 1e-9) * 255), 0, 255).astype(np.uint8)
+
+
+def _windowed(pixels: npt.NDArray[Any], stored: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+    """Pixels in a window; what is stored of an image says it, see `FittedPixels`."""
+    return np.take(_levels(*(stored[name] for name in ("slope", "intercept", "low", "high"))), pixels)
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -2710,11 +2746,14 @@ class FittedPixels:
 
     def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
         """What a row shows."""
+        if isinstance(value["png"], Fitted):
+            return value["png"].finished(self.output)
         pixels = _decoded_once(value["png"]) if self.shared else decode_png(value["png"])
-        if value["low"] is None:
-            return self.output.shown(pixels.copy() if self.shared else pixels)
-        table = _levels(*(value[name] for name in ("slope", "intercept", "low", "high")))
-        return self.output.shown(np.take(table, pixels))
+        if value["low"] is not None:
+            pixels = _windowed(pixels, value)
+        elif self.shared:
+            pixels = pixels.copy()
+        return self.output.shown(pixels)
 
 
 @dataclass
@@ -2790,9 +2829,11 @@ def _as_output(output: Any) -> Output:
 
 
 def _shown_layers(
-    output: Output | None, png: bytes, height: int, parts: Iterable[Sequence[int]]
+    output: Output | None, png: bytes | Fitted, height: int, parts: Iterable[Sequence[int]]
 ) -> npt.NDArray[np.uint8 | np.uint16]:
     """The layers of a label map as rows show them, (layers, H, W); parts begin with layer and id of what is wanted."""
+    if isinstance(png, Fitted):
+        return png.shown(parts)
     if output is None or output.size is None:
         return split_layers(_decoded_once(png), height)
     return _fitted_layers(png, height, output, tuple((part[0], part[1]) for part in parts))
@@ -3195,16 +3236,16 @@ class _Sample(typing.NamedTuple):
     """A sample as it was read.
 
     Attributes:
-        image: PNG file.
-        mask: PNG file.
+        image: PNG file, or what a cache keeps.
+        mask: The same.
         record: Metadata.
         annotated: Classes that somebody looked for in the image.
         volume: Lowest and highest source value of its volume, where that is asked.
         phrases: Class -> what it is in plain English.
     """
 
-    image: bytes
-    mask: bytes
+    image: bytes | Fitted
+    mask: bytes | Fitted
     record: dict[str, Any]
     annotated: list[str] | None
     volume: tuple[float, float] | None = None
@@ -3303,17 +3344,19 @@ def _stored_rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[s
 def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
     """The samples of a piece in random order, which seed and samples alone decide."""
     held = list(samples)
-    first = hashlib.sha256(held[0].record["key"].encode()).digest() if held else b""
-    rng = np.random.default_rng([seed, int.from_bytes(first[:8], "big")])
-    return [held[at] for at in rng.permutation(len(held))]
+    return [held[at] for at in _order_of(held[0].record["key"], len(held), seed)] if held else []
+
+
+def _order_of(first: str, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """A random order of so many samples, the first of which has this key."""
+    digest = hashlib.sha256(first.encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")]).permutation(count)
 
 
 def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> Iterator[_Sample]:
     """Image, label map and metadata of the wanted samples of a shard."""
     environment = reading.place.environment
     found = _chosen(reading.place, shard, reading.wanted, environment)
-    classes = _source_classes(reading.place, shard.path, shard.stamp, environment)
-    phrases = {label: entry["phrase"] or label.replace("_", " ") for label, entry in (classes or {}).items()}
     start, stop = found.samples(start, stop)
     places, spans = found.places[start:stop], _spans(found.places[start:stop])
     after = _spans(found.places[stop:][:_PIECE]) if found.ahead.follows(start, stop) else []
@@ -3333,12 +3376,25 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
             _refuse_malformed(record, image, mask)
         except DatasetError as error:
             raise DatasetError(f"{where()}: {error}") from None
-        annotated = _annotated(classes, record)
-        record["absent"] = _absent(annotated, record)
-        if reading.wanted.over_masks:
-            record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
-        record["masks"] += _negatives(reading.wanted, classes, key, record["absent"])
-        yield _Sample(image, mask, record, annotated, volume, phrases)
+        yield _sample(reading, shard, (image, mask), record, volume)
+
+
+def _sample(
+    reading: _Reading,
+    shard: _Shard,
+    pictures: tuple[bytes | Fitted, bytes | Fitted],
+    record: dict[str, Any],
+    volume: tuple[float, float] | None = None,
+) -> _Sample:
+    """A sample whose record knows what is absent, and has the wanted masks only."""
+    classes = _source_classes(reading.place, shard.path, shard.stamp, reading.place.environment)
+    annotated = _annotated(classes, record)
+    record["absent"] = _absent(annotated, record)
+    if reading.wanted.over_masks:
+        record["masks"] = [entry for entry in record["masks"] if reading.wanted.keeps(entry)]
+    record["masks"] += _negatives(reading.wanted, classes, record["key"], record["absent"])
+    phrases = {} if reading.prompts is None else _phrases(reading.place, shard.path, shard.stamp)
+    return _Sample(*pictures, record, annotated, volume, phrases)
 
 
 def _spans(places: npt.NDArray[np.int64]) -> list[_Span]:
@@ -3563,7 +3619,8 @@ def _seen(
         return entries, []
     parts = [(entry["layer"], entry["id"]) for entry in entries if entry["area"]]
     layers = _shown_layers(reading.output, sample.mask, sample.record["height"], parts)
-    shown = entries if fit is None else [one for entry in entries if (one := _refitted(entry, layers, fit)) is not None]
+    refitted = sample.mask.refitted if isinstance(sample.mask, Fitted) else _refitted
+    shown = entries if fit is None else [one for entry in entries if (one := refitted(entry, layers, fit)) is not None]
     if reading.prompts is None:
         return shown, []
     key, modality = sample.record["key"], sample.record["modality"]
@@ -3895,6 +3952,352 @@ def _belonging(
     return sorted(set(best[0].values()) | set(best[1].values()))
 
 
+# --- cache ------------------------------------------------------------------------------------------------------------
+
+CACHE: Final = "cache.json"
+"""File at the root of a cache that says what it keeps: `CacheSettings`."""
+CACHE_FORMAT: Final = 1
+"""Number of the layout of a cache. It changes when older ones can no longer be read."""
+CACHE_PARTS: Final = ("images.npy", "layers.npy", "places.npy", "records.jsonl")
+"""What a cache has of each shard, ``{stem}.{part}``, before ``{stem}.json``, a `CacheReceipt`, says that it is whole.
+
+Images are (N, H, W) or (N, H, W, 3). Layers are those of all label maps, (L, H, W). Places are (N + 1, 3) int64: where
+the metadata of a sample begins in the shard, where its line begins in the records, and which layer is its first.
+"""
+_OPENED: Final = 128
+"""Shards of a cache that are open at once, three files each: many systems allow 1,024."""
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What the images and label maps of a cache have in common. Attributes: see `Output`, and ``format``."""
+
+    size: tuple[int, int]
+    resize: Resize = "pad"
+    window: tuple[float, float] | str | None = None
+    channels: Literal[1] | None = None
+    format: int = CACHE_FORMAT
+
+    @property
+    def output(self) -> Output:
+        """What it keeps."""
+        return Output(self.size, self.resize, window=self.window, channels=self.channels)
+
+
+@dataclass(frozen=True)
+class CacheReceipt:
+    """Says that a cache holds a shard, and which.
+
+    Attributes:
+        shard: Path of the shard without folder and suffix.
+        index: SHA-256 of its index.
+        tar: SHA-256 of the shard by the receipt of its build; null where there was none.
+        samples: How many it has.
+        layers: How many their label maps have together.
+        bytes: Of the files that the cache has of it.
+    """
+
+    shard: str
+    index: str
+    tar: str | None
+    samples: int
+    layers: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A sample as a cache keeps it: decoded, and in the size of an `Output`.
+
+    Attributes:
+        image: (H, W) or (H, W, 3), with padding, before normalisation.
+        layers: (layers, H, W), by nearest neighbour.
+        stored: Height and width before.
+        lost: Layer, id, row and column of masks that nearest neighbour loses, and of the pixel that each gets.
+        boxes: Layer and id of a mask -> x, y, width, height and area; null where nothing of it is left.
+    """
+
+    image: npt.NDArray[Any]
+    layers: npt.NDArray[Any]
+    stored: tuple[int, int]
+    lost: list[list[int]]
+    boxes: dict[tuple[int, int], list[int] | None]
+
+    def finished(self, output: Output) -> Any:
+        """The image as a row shows it, which may be written to."""
+        fit = _fit(self.stored, output.sides or self.stored, output.resize)
+        rows, columns = fit.size if output.normalise is None else map(min, fit.scaled, fit.size)
+        pixels = self.image[:rows, :columns]
+        shared = output.normalise is None and (pixels.ndim == 3 or output.channels == 1)
+        return output.finished(pixels.copy() if shared else pixels, fit)
+
+    def shown(self, parts: Iterable[Sequence[int]]) -> npt.NDArray[Any]:
+        """The layers, of which parts, which begin with layer and id, are wanted."""
+        if not self.lost:
+            return self.layers
+        layers, places = self.layers.copy(), {(at, number): (row, column) for at, number, row, column in self.lost}
+        for layer, number, *_ in parts:
+            if (layer, number) in places:
+                layers[(layer, *places[layer, number])] = number
+        return layers
+
+    def refitted(self, entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> dict[str, Any] | None:
+        """As `_refitted`; where no mask is lost, without looking."""
+        if self.lost or not entry["area"]:
+            return _refitted(entry, layers, fit)
+        box = self.boxes[entry["layer"], entry["id"]]
+        return None if box is None else {**entry, "bbox": box[:4], "area": box[4]}
+
+
+def fitted_samples(out: str | Path, shard: str, settings: CacheSettings) -> Iterator[tuple[dict[str, Any], Fitted]]:
+    """The samples of a shard as a cache keeps them, in their order, and their metadata.
+
+    Args:
+        out: Folder that was built.
+        shard: Path of the shard below it.
+        settings: Of the cache.
+
+    Raises:
+        DatasetError: As `load`.
+    """
+    place, output = _place(out, None, None, {}), settings.output
+    reading = _Reading(place, _Wanted(ranges=output.window == "volume"), output=output)
+    for sample in _samples(reading, _Shard(shard, _stamp(place, shard)), 0, None):
+        record = {name: value for name, value in sample.record.items() if name != "absent"}
+        yield record, _fitted(output, sample)
+
+
+def _fitted(output: Output, sample: _Sample) -> Fitted:
+    stored, record = _stored_image(output, sample), sample.record
+    fit = _fit(_size(record), output.sides or _size(record), output.resize)
+    pixels = decode_png(stored["png"])
+    pixels = output.scaled(pixels if stored["low"] is None else _windowed(pixels, stored), fit)
+    kept, lost = [], []
+    for at, layer in enumerate(split_layers(decode_png(typing.cast("bytes", sample.mask)), record["height"])):
+        scaled = fit.nearest(layer)
+        (top, left), (rows, columns) = fit.start, fit.size
+        for number, (row, column) in fit.vanished(
+            layer, scaled, [e["id"] for e in record["masks"] if e["layer"] == at]
+        ):
+            if 0 <= row - top < rows and 0 <= column - left < columns:
+                lost.append([at, number, row - top, column - left])
+        kept.append(fit.padded(fit.cropped(scaled)))
+    layers, boxes = np.stack(kept), {}
+    for entry in record["masks"]:
+        found = _refitted(entry, layers, fit)
+        boxes[entry["layer"], entry["id"]] = None if found is None else [*found["bbox"], found["area"]]
+    return Fitted(fit.padded(pixels), layers, fit.stored, lost, boxes)
+
+
+class _CachedShard(typing.NamedTuple):
+    """What a cache has of a shard, see `CACHE_PARTS`."""
+
+    images: npt.NDArray[Any]
+    layers: npt.NDArray[Any]
+    places: npt.NDArray[np.int64]
+    records: mmap.mmap
+
+
+class CachedRows:
+    """Rows of `load` out of a cache, for a `torch.utils.data.DataLoader` or by number: ``rows[7]``, ``len(rows)``.
+
+    Attributes:
+        features: What the columns are.
+    """
+
+    def __init__(self, folder: str, shards: Sequence[_Shard], dealt: _Dealt, described: datasets.Features) -> None:
+        self.features = described
+        self._folder, self._shards, self._reading = folder, list(shards), dealt.reading
+        self._receipts = [_cache_receipt(folder, dealt.reading.place, shard) for shard in self._shards]
+        view = dealt.reading.wanted.view
+        classes = view.classes if isinstance(view, Semantic) else None
+        self._numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
+        held, samples, each = [], [], []
+        for at, shard in enumerate(self._shards):
+            place = dealt.reading.place
+            found, cached = _chosen(place, shard, dealt.reading.wanted, place.environment), self._opened(at)
+            if dealt.reading.output is not None and dealt.reading.output.channels == 1 and cached.images.ndim == 4:
+                grey = "'sa-med2d cache --grey' makes one without"
+                raise DatasetError(f"{folder} holds {shard.path} in colour, and channels is 1; {grey}")
+            held.append(np.full(len(found.keys), at, np.int32))
+            samples.append(np.searchsorted(cached.places[:-1, 0], found.places[:, 4]).astype(np.int32))
+            each.append(found.each)
+        empty = [np.zeros(0, np.int32)]
+        self._held, self._samples = np.concatenate(held or empty), np.concatenate(samples or empty)
+        order = self._order(dealt, [len(numbers) for numbers in held])
+        self._held, self._samples = self._held[order], self._samples[order]
+        self._ends = np.cumsum(np.concatenate(each or empty)[order]) if isinstance(view, Masks) else None
+
+    def __len__(self) -> int:
+        return len(self._held) if self._ends is None else int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        at = operator.index(number)
+        at += len(self) if at < 0 else 0
+        if not 0 <= at < len(self):
+            raise IndexError(f"row {number} of {len(self)}")
+        within = 0
+        if self._ends is not None:
+            sample = int(np.searchsorted(self._ends, at, side="right"))
+            within, at = at - (int(self._ends[sample - 1]) if sample else 0), sample
+        return self._shown(next(itertools.islice(self._rows(at), within, None)))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self._shown(row) for at in range(len(self._held)) for row in self._rows(at))
+
+    def _rows(self, at: int) -> Iterator[dict[str, Any]]:
+        record, fitted = self._sample(at)
+        sample = _sample(self._reading, self._shards[self._held[at]], (fitted, fitted), record)
+        return _rows_of(self._reading, self._numbers, sample)
+
+    def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
+        return typing.cast("dict[str, Any]", self.features.decode_example(self.features.encode_example(row)))
+
+    def _sample(self, at: int) -> tuple[dict[str, Any], Fitted]:
+        """Metadata and pixels of a sample."""
+        cached, sample = self._opened(int(self._held[at])), int(self._samples[at])
+        (_, start, first), (_, end, last) = cached.places[sample : sample + 2].tolist()
+        line = json.loads(cached.records[start:end])
+        record, image, layers = line["metadata"], cached.images[sample], cached.layers[first:last]
+        if line["types"] != [image.dtype.itemsize, layers.dtype.itemsize]:  # a shard may hold wider ones besides
+            image, layers = (
+                pixels.astype(f"u{size}") for pixels, size in zip((image, layers), line["types"], strict=True)
+            )
+        parts = ((entry["layer"], entry["id"]) for entry in record["masks"])
+        boxes = dict(zip(parts, line["boxes"], strict=True))
+        return record, Fitted(image, layers, _size(record), line["lost"], boxes)
+
+    def _opened(self, at: int) -> _CachedShard:
+        return _opened_cache(self._folder, self._receipts[at])
+
+    def _order(self, dealt: _Dealt, counts: Sequence[int]) -> Any:
+        """Places of the samples in the order in which they come, which is that of the rows without a cache."""
+        if dealt.reading.shuffle is None:
+            return slice(None)
+        ends = itertools.accumulate(counts, initial=0)
+        first = {shard.path: start for shard, start in zip(self._shards, ends, strict=False)}
+        mixed = [np.zeros(0, np.int64)]
+        for piece in dealt.pieces:
+            runs = [first[shard.path] + np.arange(start, stop) for shard, start, stop in piece.runs]
+            places = np.concatenate(runs)
+            mixed.append(places[_order_of(self._sample(int(places[0]))[0]["key"], len(places), dealt.reading.shuffle)])
+        return np.concatenate(mixed)
+
+
+def _decode_of_cache(folder: str | Path, decode: Decode | Output) -> Output:
+    """What is asked of a cache, which must keep it; by default what it keeps.
+
+    Raises:
+        DatasetError: It keeps something else, or there is no cache.
+    """
+    try:
+        settings = cache_settings(Path(folder, CACHE).read_bytes(), f"{folder}/{CACHE}")
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{folder} is no cache: it has no {CACHE}; 'sa-med2d cache OUT --to {folder}' makes one"
+        ) from None
+    output = decode if isinstance(decode, Output) else settings.output
+    if not isinstance(decode, Output):
+        _check_choice("decode", decode, typing.get_args(ArrayKind))
+        return dataclasses.replace(output, kind=typing.cast("ArrayKind", decode))
+    kept = dataclasses.asdict(settings)
+    for name, value in {**kept, "masks": "nearest"}.items():
+        asked = getattr(output, name, value)
+        if asked != value and not (name == "channels" and value is None):
+            raise DatasetError(f"{folder} keeps {name} {value!r}, and decode asks for {name} {asked!r}")
+    return output
+
+
+def cache_settings(data: bytes, where: str) -> CacheSettings:
+    """The settings of a cache.
+
+    Raises:
+        DatasetError: They are none that this version knows; the message begins with ``where``.
+    """
+    record = _parsed(data, where)
+    if not isinstance(record, dict) or record.get("format") != CACHE_FORMAT:
+        raise DatasetError(f"{where} is not of a cache that this version reads; make it anew with 'sa-med2d cache'")
+    try:
+        window = record["window"]
+        record |= {"size": tuple(record["size"]), "window": tuple(window) if isinstance(window, list) else window}
+        settings = CacheSettings(**record)
+        settings.output  # noqa: B018 - it refuses what is none
+    except (DatasetError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{where} is damaged: {_reason_in_file(error)}; make it anew with 'sa-med2d cache'"
+        ) from None
+    return settings
+
+
+def _refuse_uncached(view: Any, output: Output | None, balance: float | None) -> None:
+    if view == "volume" or isinstance(view, Clip):
+        raise DatasetError("a cache has images one by one, but view gives volumes or clips; leave cache out")
+    if balance is not None:
+        raise DatasetError("balance is for streams; with a cache give the DataLoader a WeightedRandomSampler")
+    if isinstance(view, Masks) and output is not None and output.resize == "crop":
+        raise DatasetError(
+            "rows of single masks have no numbers where resize='crop' leaves some out; take view='image'"
+        )
+
+
+def cache_stamp(read: Callable[[str], bytes], shard: str, *, local: bool = True) -> tuple[str, str | None]:
+    """SHA-256 of the index of a shard, and of the shard by the receipt of its build, if that is there.
+
+    Args:
+        read: Gives a file below the root.
+        shard: Path of the shard.
+        local: Whether there may be such a receipt.
+    """
+    stem = shard.removeprefix(f"{DATA}/").removesuffix(".tar")
+    tar = None
+    if local:
+        try:
+            receipt = _parsed(read(f"build/receipts/{stem}.json"), f"the receipt of {shard}")
+            tar = receipt.get("sha256") if isinstance(receipt, dict) else None
+        except FileNotFoundError:
+            pass
+    return hashlib.sha256(read(f"{INDEX}/{stem}.parquet")).hexdigest(), tar
+
+
+def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
+    """The receipt of a shard in a cache.
+
+    Raises:
+        DatasetError: The cache does not hold the shard, or holds an earlier one.
+    """
+    stem = shard.path.removeprefix(f"{DATA}/").removesuffix(".tar")
+    advice = f"run 'sa-med2d cache {place.name} --to {folder}' again"
+    path = Path(folder, f"{stem}.json")
+    try:
+        receipt = CacheReceipt(**_parsed(path.read_bytes(), str(path)))
+    except FileNotFoundError:
+        raise DatasetError(f"{folder} does not hold {shard.path}; {advice}") from None
+    except TypeError:
+        raise DatasetError(f"{path} is damaged; delete it, and {advice}") from None
+    index, tar = cache_stamp(place.read, shard.path, local=place.local)
+    if receipt.index != index or (tar and receipt.tar and tar != receipt.tar):
+        raise DatasetError(f"{folder} holds an earlier {shard.path}; {advice}")
+    return receipt
+
+
+@functools.lru_cache(maxsize=_OPENED)
+def _opened_cache(folder: str, receipt: CacheReceipt) -> _CachedShard:
+    paths = [Path(folder, f"{receipt.shard}.{part}") for part in CACHE_PARTS]
+    try:
+        images, layers = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:2])
+        places = np.load(paths[2])
+        with paths[3].open("rb") as file:
+            records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{paths[0].parent}: {receipt.shard} is damaged: {_reason_in_file(error)}") from None
+    lengths = len(images), len(layers), *places[-1, 1:].tolist()
+    if lengths != (receipt.samples, receipt.layers, len(records), receipt.layers):
+        raise DatasetError(
+            f"{paths[0].parent}: {receipt.shard} is damaged; delete its .json, and run 'sa-med2d cache' again"
+        )
+    return _CachedShard(images, layers, places, records)
+
+
 # --- loading ----------------------------------------------------------------------------------------------------------
 
 
@@ -3922,6 +4325,7 @@ def load(
     revision: str | None = None,
     token: str | bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    cache: str | Path | None = None,
 ) -> datasets.IterableDataset | datasets.Dataset:
     """Load one split of one config.
 
@@ -3968,13 +4372,15 @@ def load(
         revision: Branch, tag or commit of a repository; it is read as it is now, whatever is published meanwhile.
         token: Of the Hub; default: the one that is logged in.
         storage_options: For fsspec.
+        cache: Folder that `sa-med2d cache` wrote: images and label maps come from there, decoded and in its size.
+            ``decode`` may be left out, or asks for what the cache keeps: its size, resize and window.
 
     Returns:
-        A dataset with the columns ``image`` (H, W) or (H, W, 3), ``mask``, the fields of `Metadata` and ``absent``:
-        labels of classes that the source annotates and the image does not show, or null where that is not known. It
-        shuffles, resumes by its state, and is dealt to nodes and DataLoader workers in pieces of up to 256 samples, or
-        volume by volume. It has a length, also streamed, unless ``balance`` repeats images or there are 512 shards and
-        no filter over masks, planes, raters or sub-modalities.
+        `CachedRows` where there is a cache. Else a dataset with the columns ``image`` (H, W) or (H, W, 3), ``mask``,
+        the fields of `Metadata` and ``absent``: labels of classes that the source annotates and the image does not
+        show, or null where that is not known. It shuffles, resumes by its state, and is dealt to nodes and DataLoader
+        workers in pieces of up to 256 samples, or volume by volume. It has a length, also streamed, unless ``balance``
+        repeats images or there are 512 shards and no filter over masks, planes, raters or sub-modalities.
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value; the message lists those that exist.
@@ -3983,7 +4389,11 @@ def load(
     """
     import datasets  # noqa: PLC0415 - see features()
 
+    if cache is not None:
+        decode = _decode_of_cache(cache, decode)
     chosen, output, further = _view_of(view), _output_of(decode), where or Where()
+    if cache is not None:
+        _refuse_uncached(chosen, output, balance)
     _check_numbers(min_area, balance, shuffle)
     place = _place(path, revision, token, storage_options or {})
     wanted = _wanted(
@@ -4008,7 +4418,8 @@ def load(
         output = dataclasses.replace(output, threads=1)
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
-        dealt = _dealt(_shards(scope), reading, balance)
+        shards = _shards(scope)
+        dealt = _dealt(shards, reading, balance)
     except _UnknownValueError as error:
         others = _splits_with(_other_splits(scope), place, error)
         if others:
@@ -4019,6 +4430,8 @@ def load(
         others = _splits_that_match(_other_splits(scope), place, wanted)
         raise DatasetError(f"{error}, in split {split!r}; {others or 'no other split has such an image'}") from None
     described = features(chosen, decode, prompts)
+    if cache is not None:
+        return typing.cast("Any", CachedRows(str(cache), shards, dealt, described))
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=scope.name)
     make = datasets.IterableDataset if streaming else datasets.Dataset

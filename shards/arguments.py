@@ -12,6 +12,7 @@ from sa_med2d_20m import DatasetError, redacted
 _EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
 """Protocol of a URL -> the extra whose packages read it."""
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 _OURS: Final = ("builder", "sa_med2d_20m", "shards")
 
 
@@ -55,6 +56,19 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
     return int(text)
+
+
+def size_in_bytes(text: str) -> int:
+    """The type of an argument that is a size, such as 500MB or 2GiB."""
+    number = text.upper().removesuffix("B")
+    unit = number.lstrip("0123456789.")
+    try:
+        size = int(float(number.removesuffix(unit)) * _UNITS[unit])
+    except (KeyError, OverflowError, ValueError):
+        size = 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 2GiB")
+    return size
 
 
 def missing(what: str, error: ImportError, extra: str) -> str:

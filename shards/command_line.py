@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import MODALITIES, TIERS
 from shards.arguments import add_json, output_folder
+from shards.cache.command import add_cache
 from shards.console import complain, console, plural, print_json, print_table, results, working
 from shards.duplicates.commands import add_commands as add_duplicate_commands
 from shards.export import command as export
@@ -42,6 +43,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_verify(commands)
     _add_remove(commands)
     export.add(commands)
+    add_cache(commands)
     _add_publish(commands)
     _add_withdraw(commands)
     _add_status(commands)

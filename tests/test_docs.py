@@ -158,6 +158,15 @@ def test_the_examples_of_volumes_run(built: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.nii.gz"))) >= 2
 
 
+def test_the_example_of_caches_runs(built: Path, tmp_path: Path) -> None:
+    page = (DOCS / "cache.md").read_text(encoding="utf-8")
+    (tmp_path / "OUT").symlink_to(built / "OUT")
+    (command,), (example,) = blocks("bash", page), blocks("python", page)
+    arguments = [sys.executable, "-m", "builder", *command.split()[1:], "--workers", "1"]
+    for ran in (arguments, [sys.executable, "-c", example]):
+        subprocess.run(ran, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
 @pytest.mark.parametrize("number", range(7))
 def test_the_examples_of_training_run(built: Path, tmp_path: Path, number: int) -> None:
     example = blocks("python", (DOCS / "training.md").read_text(encoding="utf-8"))[number]

@@ -14,7 +14,7 @@ from builder.commands.exit_codes import code_of
 from builder.run.executors import EXECUTORS
 from builder.run.options import MODES, Options
 from builder.sources import catalogue
-from shards.arguments import add_json, output_folder, positive
+from shards.arguments import add_json, output_folder, positive, size_in_bytes
 from shards.console import console, print_json, results
 from shards.paths import PREVIEWS
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 EXTRA: Final = "build"
 """The extra of ``pyproject.toml`` that the command needs."""
-
-_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,7 +72,7 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
     _add_executors(command)
     command.add_argument(
         "--shard-size",
-        type=_size,
+        type=size_in_bytes,
         default=Options.shard_size,
         metavar="SIZE",
         help="size of a shard as images before compression, such as 500MB or 2GiB (default: 1GiB)",
@@ -133,18 +131,6 @@ def _minutes(text: str) -> float:
     if not 0 < minutes < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number of minutes above 0")
     return minutes
-
-
-def _size(text: str) -> int:
-    number = text.upper().removesuffix("B")
-    unit = number.lstrip("0123456789.")
-    try:
-        size = int(float(number.removesuffix(unit)) * _UNITS[unit])
-    except (KeyError, OverflowError, ValueError):
-        size = 0
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 2GiB")
-    return size
 
 
 def _run(options: argparse.Namespace) -> int:

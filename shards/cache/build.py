@@ -1,0 +1,179 @@
+"""Making a cache: shard by shard, each whole or not there, none written twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import cv2
+import numpy as np
+
+from sa_med2d_20m import CACHE, CACHE_PARTS, CacheReceipt, CacheSettings, DatasetError, cache_settings, fitted_samples
+from shards.atomic import TEMPORARY, open_atomic, write_atomic
+from shards.cache.plan import Plan, Task, files_of, plan, write_bytes
+from shards.lock import locked
+from shards.paths import DATA, ShardId, stems
+
+_RECORD: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which shards a cache shall hold; empty for all of them."""
+
+    sources: Collection[str] = ()
+    modalities: Collection[str] = ()
+    splits: Collection[str] = ()
+
+    def holds(self, shard: ShardId) -> bool:
+        """Whether a shard is wanted."""
+        pairs = ((shard.source, self.sources), (shard.modality, self.modalities), (shard.split, self.splits))
+        return all(not asked or value in asked for value, asked in pairs)
+
+
+def build(
+    out: Path,
+    to: Path,
+    settings: CacheSettings,
+    wanted: Wanted,
+    *,
+    limit: int | None,
+    workers: int,
+    on_plan: Callable[[Plan], None],
+    on_shard: Callable[[int, int], None],
+) -> Plan:
+    """Make a cache, or bring one up to date.
+
+    Args:
+        out: Output folder.
+        to: Folder of the cache, which lies on this machine.
+        settings: Of the cache; one that is there must have the same.
+        wanted: Which shards it shall hold.
+        limit: Most bytes that it may have on disk.
+        workers: Processes.
+        on_plan: Called before anything is written.
+        on_shard: Called with how many shards are done, of how many.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DatasetError: There is no such shard, the folder holds something else, it does not fit, or a shard is damaged.
+    """
+    every = [ShardId.parse(stem) for stem in stems(out, DATA, ".tar")]
+    chosen = [shard for shard in every if wanted.holds(shard)]
+    if not chosen:
+        asked = ", ".join(sorted({*wanted.sources, *wanted.modalities, *wanted.splits}))
+        held = ", ".join(sorted({shard.source for shard in every})) or "none"
+        raise DatasetError(f"{out} holds no shard{f' of {asked}' if asked else ''}; it has these sources: {held}")
+    _refuse_other(to, settings)
+    with locked(to, "cache"):
+        for path in to.rglob(f".*{TEMPORARY}"):
+            path.unlink()
+        planned = plan(out, to, settings, chosen, every)
+        on_plan(planned)
+        _refuse_large(to, planned, limit)
+        write_atomic(to / CACHE, json.dumps(dataclasses.asdict(settings), indent=1).encode() + b"\n")
+        for stem in (*(task.shard.stem for task in planned.tasks), *(receipt.shard for receipt in planned.gone)):
+            for path in files_of(to, stem):
+                path.unlink(missing_ok=True)
+        for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
+            on_shard(done, len(planned.tasks))
+    return planned
+
+
+def _refuse_other(to: Path, settings: CacheSettings) -> None:
+    if (to / CACHE).exists():
+        held = cache_settings((to / CACHE).read_bytes(), f"{to}/{CACHE}")
+        pairs = zip(dataclasses.asdict(held).items(), dataclasses.asdict(settings).values(), strict=True)
+        other = [f"{name} {value!r}, not {asked!r}" for (name, value), asked in pairs if value != asked]
+        if other:
+            raise DatasetError(f"{to} is a cache with {' and '.join(other)}; choose another folder, or delete this one")
+    elif to.exists() and (not to.is_dir() or {path.name for path in to.iterdir()} - {"build"}):
+        raise DatasetError(f"{to} holds something that is no cache; choose a new folder")
+
+
+def _refuse_large(to: Path, planned: Plan, limit: int | None) -> None:
+    if limit is not None and planned.total > limit:
+        raise DatasetError(
+            f"the cache would take {planned.total:,} bytes, and --limit is {limit:,}; nothing was written. Choose "
+            "fewer sources or splits, a smaller size, or a higher limit"
+        )
+    held = sum(path.stat().st_size for task in planned.tasks for path in files_of(to, task.shard.stem) if path.exists())
+    free = shutil.disk_usage(to).free + held
+    if planned.bytes > free:
+        raise DatasetError(
+            f"the cache needs {planned.bytes:,} bytes, and {to} has {free:,} left; nothing was written. Choose fewer "
+            "sources or splits, a smaller size, or another disk"
+        )
+
+
+def _written(
+    out: Path, to: Path, settings: CacheSettings, tasks: Iterable[Task], workers: int
+) -> Iterator[CacheReceipt]:
+    if workers == 1:
+        yield from (write_shard(out, to, settings, task) for task in tasks)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from (done.result() for done in [pool.submit(write_shard, out, to, settings, task) for task in tasks])
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> CacheReceipt:
+    """Write what a cache keeps of a shard, its receipt last.
+
+    Raises:
+        DatasetError: The shard cannot be read, or is not what its index says.
+    """
+    stem = task.shard.stem
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_atomic(to / f"{stem}.{part}")) for part in CACHE_PARTS]
+        images, layers, places, records = files
+        for file, shape, kind in zip(files, task.shapes(settings.size), task.types, strict=False):
+            header: dict[str, Any] = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        starts = _starts(out / task.shard.index)
+        lines, layer, table = 0, 0, []
+        for start, (record, fitted) in zip(starts, fitted_samples(out, task.shard.tar, settings), strict=True):
+            table.append((start, lines, layer))
+            image = fitted.image
+            if task.coloured and image.ndim == 2:
+                image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+            images.write(np.ascontiguousarray(image, task.types[0]).data)
+            layers.write(np.ascontiguousarray(fitted.layers, task.types[1]).data)
+            types = [fitted.image.dtype.itemsize, fitted.layers.dtype.itemsize]
+            kept = {"metadata": record, "lost": fitted.lost, "boxes": list(fitted.boxes.values()), "types": types}
+            lines += records.write(_RECORD.encode(kept).encode() + b"\n")
+            layer += len(fitted.layers)
+        if (len(table), layer) != (task.samples, task.layers):
+            raise DatasetError(
+                f"{task.shard.tar} has {len(table)} samples with {layer} layers, and its index says {task.samples} "
+                f"with {task.layers}; 'sa-med2d index' writes it again"
+            )
+        np.lib.format.write_array(places, np.array([*table, (-1, lines, layer)], np.int64), version=(1, 0))
+        size = sum(_size(file) for file in files)
+    receipt = CacheReceipt(stem, task.index, task.tar, task.samples, task.layers, size)
+    write_atomic(to / f"{stem}.json", write_bytes(receipt))
+    return receipt
+
+
+def _size(file: BinaryIO) -> int:
+    return file.tell()
+
+
+def _starts(index: Path) -> list[int]:
+    """Where the metadata of each sample begins in its shard."""
+    import pyarrow.parquet as pq  # noqa: PLC0415 - see shards.cache.plan
+
+    starts: list[int] = pq.read_table(index, columns=["json_offset"])["json_offset"].to_pylist()
+    return starts

@@ -1,0 +1,109 @@
+"""Making a cache: bounded, whole or not there, the same files however it is interrupted, anew where its source is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from builder.command_line import main
+from sa_med2d_20m import DatasetError, load
+from tests.support.command import Command
+from tests.support.nifti import write_nifti
+from tests.support.output import tree
+from tests.support.sources import write_source
+from tests.support.volumes import organ_map
+
+LOCK = {"build/lock", "build/lock.owner"}
+
+
+def build(folder: Path, out: Path) -> None:
+    recipes = sorted((folder / "raw").glob("*.toml"))
+    arguments = ["build", *recipes, "--raw", folder / "raw", "--out", out, "--workers", 1, "--shard-size", "100KB"]
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in tree(folder).items() if name not in LOCK}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``out`` with two sources, and ``cache`` of it; nobody writes to them."""
+    folder = tmp_path_factory.mktemp("made")
+    write_source(folder / "raw", "Free", cases=2)
+    write_source(folder / "raw", "Magnet", cases=1, modality="mr")
+    build(folder, folder / "out")
+    assert main(["cache", str(folder / "out"), "--size", "40", "--to", str(folder / "cache"), "--workers", "1"]) == 0
+    return folder
+
+
+def test_a_cache_is_the_same_on_two_workers(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
+    assert sa_med2d("cache", made / "out", "--size", 40, "--to", tmp_path / "cache", "--workers", 2).code == 0
+    assert files(tmp_path / "cache") == files(made / "cache")
+
+
+def test_one_that_is_killed_goes_on_to_the_same_files(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
+    to = tmp_path / "cache"
+    command = [sys.executable, "-m", "builder", "cache", made / "out", "--size", "40", "--to", to, "--workers", "1"]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not list(to.rglob("*.images.npy*")) and time.monotonic() < end:
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert files(to) != files(made / "cache")
+    assert sa_med2d("cache", made / "out", "--size", 40, "--to", to, "--workers", 1).code == 0
+    assert files(to) == files(made / "cache")
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
+    ran = sa_med2d("cache", made / "out", "--size", 512, "--to", tmp_path / "cache", "--limit", "1MB")
+    assert ran.code == 1
+    assert "the cache would take" in ran.err
+    assert "--limit is 1,000,000; nothing was written" in ran.err
+    assert files(tmp_path / "cache") == {}
+
+
+def test_the_size_that_is_said_is_kept(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
+    ran = sa_med2d("cache", made / "out", "--size", 40, "--to", tmp_path / "cache", "--workers", 1)
+    said = int(ran.err.split("writing at most ")[1].split(" bytes")[0].replace(",", ""))
+    arrays = sum(len(data) for name, data in files(tmp_path / "cache").items() if not name.endswith(".json"))
+    assert 0.8 * said < arrays <= said
+
+
+def test_only_the_shards_that_are_others_now_are_written(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
+    shutil.copytree(made / "raw", tmp_path / "raw")
+    shutil.copytree(made / "out", tmp_path / "out")
+    shutil.copytree(made / "cache", tmp_path / "cache")
+    turned = organ_map()[:, ::-1].copy()
+    write_nifti(tmp_path / "raw/Magnet/labels/case00.nii.gz", turned)
+    build(tmp_path, tmp_path / "out")
+    with pytest.raises(DatasetError, match=r"holds an earlier data/mr/.*; run 'sa-med2d cache .* again"):
+        load(tmp_path / "out", "mr-local", split="all", cache=tmp_path / "cache")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache/ct").rglob("*.npy")}
+    ran = sa_med2d("cache", tmp_path / "out", "--size", 40, "--to", tmp_path / "cache", "--workers", 1)
+    assert "1 shard written, 2 kept, 0 deleted" in ran.out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(load(tmp_path / "out", "mr-local", split="all", cache=tmp_path / "cache")) > 0
+    assert sa_med2d("remove", "Magnet", tmp_path / "out").code == 0
+    ran = sa_med2d("cache", tmp_path / "out", "--size", 40, "--to", tmp_path / "cache", "--workers", 1)
+    assert "0 shards written, 2 kept, 1 deleted" in ran.out
+    assert not list((tmp_path / "cache").rglob("mr/**/*.npy"))
+
+
+def test_folders_that_hold_something_else_are_refused(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_bytes(b"")
+    ran = sa_med2d("cache", made / "out", "--size", 40, "--to", tmp_path / "photos")
+    assert (ran.code, "holds something that is no cache" in ran.err) == (1, True)
+    ran = sa_med2d("cache", made / "out", "--size", 64, "--to", made / "cache")
+    assert (ran.code, "is a cache with size (40, 40), not (64, 64)" in ran.err) == (1, True)
+    ran = sa_med2d("cache", made / "out", "--size", 40, "--to", tmp_path / "new", "--source", "Fre")
+    assert (ran.code, "holds no shard of Fre; it has these sources: Free, Magnet" in ran.err) == (1, True)
