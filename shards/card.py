@@ -214,14 +214,12 @@ removed as a whole, from the history too where that is asked.
 
 def _modality_table(receipts: list[Receipt]) -> str:
     rows: dict[str, Counter[str]] = defaultdict(Counter)
-    cases: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for receipt in receipts:
         rows[receipt.id.modality].update({receipt.id.split: receipt.samples, "masks": receipt.masks})
-        cases[receipt.id.modality].update((receipt.id.source, case) for case in receipt.cases)
-    lines = [f"| modality | {' | '.join(SPLITS)} | masks | cases |", f"|---|{'--:|' * (len(SPLITS) + 2)}"]
+    lines = [f"| modality | {' | '.join(SPLITS)} | masks |", f"|---|{'--:|' * (len(SPLITS) + 1)}"]
     for modality, counts in sorted(rows.items()):
         cells = " | ".join(f"{counts[column]:,}" for column in (*SPLITS, "masks"))
-        lines.append(f"| {modality} | {cells} | {len(cases[modality]):,} |")
+        lines.append(f"| {modality} | {cells} |")
     return "\n".join(lines) + "\n"
 
 

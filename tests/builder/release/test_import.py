@@ -185,7 +185,7 @@ def test_licences_are_the_catalogues_and_never_the_blanket_one(plain: Path, samp
     assert licences == {
         "ACDC": "unknown",
         "MSD_Liver": "CC-BY-SA-4.0",
-        "covid_19_ct_cxr": "unknown",
+        "covid_19_ct_cxr": "LicenseRef-COVID-ChestXray",
         "Nowhere": "unknown",
     }
     card = (plain / "README.md").read_text()
