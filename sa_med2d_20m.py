@@ -4574,7 +4574,10 @@ class Selection:
             DatasetError: As `load` while reading.
         """
         for sample in _samples(self._reading, self._shards[part], start, stop):
-            yield sample.image, sample.mask, sample.record
+            image, mask = sample.image, sample.mask
+            assert isinstance(image, bytes)  # it is read from a shard, never from a cache
+            assert isinstance(mask, bytes)
+            yield image, mask, sample.record
 
     def read(self, path: str) -> bytes:
         """A file of the dataset.
