@@ -2570,6 +2570,7 @@ _UNKNOWN: Final[Mapping[str, Any]] = types.MappingProxyType(
         "index": -1,
         "slices": -1,
         "stored_axes": "",
+        "rater": "",
         "organ": "",
         "spacing": [float("nan")] * 2,
         "slice_spacing": float("nan"),
