@@ -5,17 +5,15 @@ Each process has its own pipe, so that it ends when this process does, whatever 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from typing import Any, Final
+from typing import Final
 
 from sa_med2d_20m import SAMed2DError
 from shards.export.errors import ExportError
+from shards.processes import follow_parent, one_thread, warm_context
 
 _WARM: Final = ("shards.export.work", "cv2", "numpy", "pyarrow.parquet")
 """What every worker needs: imported once, by the server that workers are forked from."""
@@ -39,7 +37,7 @@ def each(work: Work, numbers: Sequence[int], processes: int) -> Iterator[int]:
         Exception: What the work raises.
     """
     if min(processes, len(numbers)) <= 1:
-        with _one_thread():
+        with one_thread():
             for number in numbers:
                 work(number)
                 yield number
@@ -72,7 +70,7 @@ class _Worker:
     """
 
     def __init__(self, work: Work) -> None:
-        context = _context()
+        context = warm_context(_WARM)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, work, dict(os.environ)), daemon=True)
         self._process.start()
@@ -111,35 +109,11 @@ _DIED: Final = ExportError(
 )
 
 
-def _context() -> Any:
-    """How processes start: from one that has imported all and has no threads, or, where there is no such, anew."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_WARM))
-    return context
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """OpenCV on one thread: pictures are small, and processes are many."""
-    import cv2  # noqa: PLC0415 - the command line knows this module before it works
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
 def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None:
     """Do the work for each number that comes through the pipe, until it is closed."""
-    os.environ.clear()  # that of the server which it was forked from may be older: credentials and addresses of stores
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    follow_parent(environment)
     try:
-        with _one_thread():
+        with one_thread():
             while True:
                 number = pipe.recv()
                 try:

@@ -6,18 +6,16 @@ Each process has its own pipe, so that what one was doing when it died is known,
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder.run.executors.attempts import Attempt, Attempts, Recovery
 from builder.run.options import Options
+from shards.processes import follow_parent, one_thread, warm_context
 
 if TYPE_CHECKING:
     from builder.run.batch import Batch, Outcome
@@ -53,7 +51,7 @@ class LocalExecutor:
         if processes <= 1 and self._options.case_minutes is None:
             from builder.run.work import convert_batch  # noqa: PLC0415 - the command line knows executors before it works
 
-            with _one_thread():
+            with one_thread():
                 for batch in batches:
                     yield from convert_batch(batch, out)
             return
@@ -156,7 +154,7 @@ class _Worker:
         self.connection.close()
 
     def _start(self) -> None:
-        context = _context()
+        context = warm_context(_WARM)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, self._out, dict(os.environ)))
         self._process.start()
@@ -164,38 +162,11 @@ class _Worker:
         self.attempt = None
 
 
-def _context() -> multiprocessing.context.SpawnContext | multiprocessing.context.ForkServerContext:
-    """How processes start: from one that has imported all and has no threads, or, where there is no such, anew.
-
-    They are not forked from this process: its threads (progress, Arrow, OpenCV) do not survive a fork.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_WARM))
-    return context
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """OpenCV on one thread: pictures are small, and processes are many."""
-    import cv2  # noqa: PLC0415 - as above
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
 def _work(pipe: Connection, out: Path, environment: Mapping[str, str]) -> None:
     """Convert what comes through the pipe, until it is closed; tell of each case before and after."""
-    os.environ.clear()  # that of the server which it was forked from may be older: credentials and addresses of stores
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    follow_parent(environment)
     try:
-        with _one_thread():
+        with one_thread():
             while True:
                 _convert(pipe, out)
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent has gone
