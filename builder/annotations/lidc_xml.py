@@ -9,7 +9,6 @@ readers of the set use. Nodules below 3 mm have one pixel and no area.
 
 from __future__ import annotations
 
-import xml.parsers.expat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.annotations.segments import AnnotationRequest, NamedMasks, Segment
+from builder.annotations.untrusted_xml import parse
 from builder.errors import UnreadableError
 from builder.readers.image import FARTHEST, Picture, Volume
 
@@ -104,26 +104,13 @@ def read_named_masks(path: Path, request: AnnotationRequest) -> NamedMasks:
     """The nodules of all readers, or of the one who is asked for, each called ``nodule``; see `NamedMaskReader`."""
     request.rules.check_bytes(_MEMORY * path.stat().st_size)
     sessions = _Sessions()
-    parser = xml.parsers.expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = sessions.start, sessions.end
-    parser.CharacterDataHandler = sessions.text
-    parser.StartDoctypeDeclHandler = _refuse_doctype
-    try:
-        parser.Parse(path.read_bytes(), True)
-    except xml.parsers.expat.ExpatError as error:
-        raise UnreadableError(f"damaged, or no XML: {error}; fetch it again") from None
-    except (LookupError, ValueError):
-        raise UnreadableError("damaged: its encoding is unknown") from None
+    parse(path, sessions, text=sessions.text, writers="files of LIDC-IDRI have not")
     wanted = range(len(sessions.found)) if request.rater is None else (request.rater,)
     nodules = [nodule for at in wanted if at < len(sessions.found) for nodule in sessions.found[at]]
     for nodule in nodules:
         _check(nodule)
     drawn = [nodule for nodule in nodules if any(_encloses(outline) for outline in nodule)]
     return NamedMasks(partial(_segments_on, drawn), raters=len(sessions.found))
-
-
-def _refuse_doctype(*_: object) -> None:
-    raise UnreadableError("it has a document type, which files of LIDC-IDRI have not; take it out")
 
 
 def _check(nodule: Sequence[_Outline]) -> None:

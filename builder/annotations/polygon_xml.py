@@ -7,7 +7,6 @@ elements (X, Y); what is cut out of the others of its layer has NegativeROA 1.
 
 from __future__ import annotations
 
-import xml.parsers.expat
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from builder.annotations.polygons import checked_polygon, draw_polygons
 from builder.annotations.segments import AnnotationRequest, NamedMasks, Segment
+from builder.annotations.untrusted_xml import parse
 from builder.errors import UnreadableError
 from builder.readers.image import Picture, Volume
 
@@ -109,20 +109,8 @@ def read_named_masks(path: Path, request: AnnotationRequest) -> NamedMasks:
     """The outlines of a picture, named by group (ASAP), or by region or layer (Aperio); see `NamedMaskReader`."""
     request.rules.check_bytes(_MEMORY * path.stat().st_size)
     outlines = _Outlines()
-    parser = xml.parsers.expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = outlines.start, outlines.end
-    parser.StartDoctypeDeclHandler = _refuse_doctype  # entities grow without bound, or lead to other files
-    try:
-        parser.Parse(path.read_bytes(), True)
-    except xml.parsers.expat.ExpatError as error:
-        raise UnreadableError(f"damaged, or no XML: {error}; fetch it again") from None
-    except (LookupError, ValueError):
-        raise UnreadableError("damaged: its encoding is unknown") from None
+    parse(path, outlines, writers="neither ASAP nor Aperio write")
     return NamedMasks(partial(_segments_on, outlines.found))
-
-
-def _refuse_doctype(*_: object) -> None:
-    raise UnreadableError("it has a document type, which neither ASAP nor Aperio write; take it out")
 
 
 def _segments_on(outlines: Sequence[_Outline], image: Picture | Volume) -> list[Segment]:
