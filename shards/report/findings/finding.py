@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -80,6 +80,35 @@ class Check(Protocol):
     def judge(self, measured: Measured, /) -> Iterator[Finding]:
         """Say what looks wrong, of all that was measured."""
         ...
+
+
+def often_below(
+    check: str, measured: Measured, *, limit: float, often: float, sentence: Callable[[int], str]
+) -> Iterator[Finding]:
+    """The sources of which more than a part of the images lie below a limit.
+
+    Args:
+        check: Name of the check.
+        measured: Numbers.
+        limit: Images below it are meant.
+        often: Part of the images of a source.
+        sentence: What is said of how many there are.
+    """
+    for group, values in measured.items():
+        low = sorted((one for one in values if one.value < limit), key=lambda one: float(one.value))
+        share = len(low) / len(values)
+        if share > often:
+            yield Finding(
+                check=check,
+                source=group.source,
+                of=None,
+                measure=share,
+                threshold=often,
+                found=len(low),
+                looked_at=len(values),
+                examples=keys_of(low),
+                sentence=sentence(len(low)),
+            )
 
 
 def keys_of(values: Iterable[Value]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from shards.report.findings.finding import Finding, Measured, Value, keys_of
+from shards.report.findings.finding import Finding, Measured, Value, often_below
 from shards.report.findings.series import Series
 
 CRUSHED: Final = 0.08
@@ -29,19 +29,13 @@ def measure(series: Series) -> Iterator[tuple[str, Value]]:
 
 def judge(measured: Measured) -> Iterator[Finding]:
     """See `Check.judge`: sources with many such images."""
-    for group, values in measured.items():
-        crushed = sorted((one for one in values if one.value < CRUSHED), key=lambda one: float(one.value))
-        share = len(crushed) / len(values)
-        if share > OFTEN:
-            yield Finding(
-                check="intensity",
-                source=group.source,
-                of=None,
-                measure=share,
-                threshold=OFTEN,
-                found=len(crushed),
-                looked_at=len(values),
-                examples=keys_of(crushed),
-                sentence=f"{len(crushed):,} images have 98 % of their pixels within {100 * CRUSHED:g} % of the range: "
-                'look for padding, metal or marks; [intensity] mode = "window" gives tissue the levels',
-            )
+    return often_below(
+        "intensity",
+        measured,
+        limit=CRUSHED,
+        often=OFTEN,
+        sentence=lambda found: (
+            f"{found:,} images have 98 % of their pixels within {100 * CRUSHED:g} % of the range: "
+            'look for padding, metal or marks; [intensity] mode = "window" gives tissue the levels'
+        ),
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from shards.report.findings.finding import Finding, Measured, Value, keys_of
+from shards.report.findings.finding import Finding, Measured, Value, often_below
 from shards.report.findings.series import Series
 
 _DARK: Final = 0.05
@@ -27,18 +27,10 @@ def measure(series: Series) -> Iterator[tuple[str, Value]]:
 
 def judge(measured: Measured) -> Iterator[Finding]:
     """See `Check.judge`: sources with many such images."""
-    for group, values in measured.items():
-        empty = sorted((one for one in values if one.value < EMPTY), key=lambda one: float(one.value))
-        share = len(empty) / len(values)
-        if share > OFTEN:
-            yield Finding(
-                check="near_empty",
-                source=group.source,
-                of=None,
-                measure=share,
-                threshold=OFTEN,
-                found=len(empty),
-                looked_at=len(values),
-                examples=keys_of(empty),
-                sentence=f"{len(empty):,} images show next to nothing: less than {100 * EMPTY:g} % is not dark",
-            )
+    return often_below(
+        "near_empty",
+        measured,
+        limit=EMPTY,
+        often=OFTEN,
+        sentence=lambda found: f"{found:,} images show next to nothing: less than {100 * EMPTY:g} % is not dark",
+    )
