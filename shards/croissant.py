@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import DATA, INDEX, PLACES, metadata_types
+from shards.license import spdx_page
 from shards.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -143,9 +144,7 @@ def croissant(
 
 def _license(name: str, source: SourceDescription | None) -> str:
     """An address of a licence: SPDX's where it is one of theirs, else where its terms were read."""
-    if name.startswith("LicenseRef-"):
-        return (source.license_evidence if source else None) or name
-    return f"https://spdx.org/licenses/{name}.html"
+    return spdx_page(name) or (source.license_evidence if source else None) or name
 
 
 def _source(source: SourceDescription, license_id: str) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
 from typing import Final
 
 from shards.export.layout import Gathered, Layout, Unit
 from shards.export.pictures import mask_png
 from shards.export.sample import Sample
-from shards.plain_text import visible
+from shards.export.table import row
 
 _TABLE: Final = "masks.csv"
 _OF_IMAGE: Final = (
@@ -35,27 +32,14 @@ class Files(Layout):
         for entry, mask in sample.masks():
             path = f"masks/{record['source']}/{sample.key}--{entry['label']}_{entry['instance']:03d}.png"
             unit.file(path, mask_png(mask))
-            unit.entry("table", _row([image, path, *about, *(entry[name] for name in _OF_MASK), *entry["bbox"]]))
+            unit.entry("table", row([image, path, *about, *(entry[name] for name in _OF_MASK), *entry["bbox"]]))
         if not record["masks"]:
-            unit.entry("table", _row([image, "", *about, *[""] * (len(_OF_MASK) + len(_BOX))]))
+            unit.entry("table", row([image, "", *about, *[""] * (len(_OF_MASK) + len(_BOX))]))
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""
         with gathered.open(_TABLE) as file:
-            file.write(_row(COLUMNS).encode() + b"\n")
+            file.write(row(COLUMNS).encode() + b"\n")
             for line in gathered.lines("table"):
                 file.write(line + b"\n")
         return []
-
-
-def _row(cells: Iterable[object]) -> str:
-    """A row of a table on one line (RFC 4180)."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([_cell(cell) for cell in cells])
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    if value is None:
-        return ""
-    return " ".join(visible(value).split("\n")) if isinstance(value, str) else value
