@@ -15,14 +15,12 @@ import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_png, split_layers
 from shards.show.overlay import eight_bit
-from shards.store import parts_of
+from shards.show.sample import members_of
 
 _SIZES: Final = ((512, 82), (512, 65), (512, 45), (384, 45), (256, 45))
 """Longest side in pixels and quality of WebP, tried in this order."""
 _LARGEST: Final = 27_000
 """Bytes that a picture with its label map may have: a thousand of them, in base64, are 36 MB."""
-_BETWEEN: Final = 1 << 14
-"""Bytes of headers that may lie between the members of a sample."""
 _READERS: Final = 8
 """Samples that are read at once."""
 
@@ -65,7 +63,7 @@ def read_pictures(out: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[Pict
 def _picture(out: Path, row: Mapping[str, Any]) -> Picture:
     where = f"{out / row['shard']}: {row['key']}"
     try:
-        image, label_map, text = _members(out, row)
+        image, label_map, text = members_of(out, row)
         record = json.loads(text)
         pixels, layers = decode_png(image), split_layers(decode_png(label_map), record["height"])
     except (OSError, ValueError, KeyError) as error:
@@ -73,16 +71,6 @@ def _picture(out: Path, row: Mapping[str, Any]) -> Picture:
     if pixels.shape[:2] != layers.shape[1:]:
         raise DatasetError(f"{where}: cannot be shown: its image and its label map have other sizes")
     return _small(record, eight_bit(pixels), np.asarray(layers))
-
-
-def _members(out: Path, row: Mapping[str, Any]) -> list[bytes]:
-    """Image, label map and metadata, in one request: they lie one after another."""
-    places = [(row[f"{name}_offset"], row[f"{name}_size"]) for name in ("image", "mask", "json")]
-    start, end = min(offset for offset, _ in places), max(offset + size for offset, size in places)
-    if end - start > sum(size for _, size in places) + _BETWEEN:
-        raise ValueError("its members do not lie one after another")
-    data = b"".join(parts_of(out / row["shard"], start, end - start))
-    return [data[offset - start : offset - start + size] for offset, size in places]
 
 
 def _small(record: Mapping[str, Any], pixels: npt.NDArray[np.uint8], layers: npt.NDArray[Any]) -> Picture:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ import numpy.typing as npt
 from sa_med2d_20m import DatasetError, decode_masks, decode_png
 from shards.show.find import Row
 from shards.store import parts_of
+
+_BETWEEN: Final = 1 << 14
+"""Bytes of headers that may lie between the members of a sample."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def read_sample(out: Path, row: Row) -> Sample:
         DatasetError: The shard does not hold what its index says.
     """
     try:
-        image, label_map, text = (_member(out, row, name) for name in ("image", "mask", "json"))
+        image, label_map, text = members_of(out, row)
         record = json.loads(text)
         return Sample(record, decode_png(image), decode_masks({**record, "mask.png": label_map}))
     except (ValueError, KeyError, FileNotFoundError) as error:
@@ -55,5 +58,11 @@ def read_sample(out: Path, row: Row) -> Sample:
         raise DatasetError(f"{where}: cannot be shown: {error}; 'sa-med2d verify' says what is wrong") from None
 
 
-def _member(out: Path, row: Row, name: str) -> bytes:
-    return b"".join(parts_of(out / row["shard"], row[f"{name}_offset"], row[f"{name}_size"]))
+def members_of(out: Path, row: Mapping[str, Any]) -> list[bytes]:
+    """Image, label map and metadata, in one request: they lie one after another."""
+    places = [(row[f"{name}_offset"], row[f"{name}_size"]) for name in ("image", "mask", "json")]
+    start, end = min(offset for offset, _ in places), max(offset + size for offset, size in places)
+    if end - start > sum(size for _, size in places) + _BETWEEN:
+        raise ValueError("its members do not lie one after another")
+    data = b"".join(parts_of(out / row["shard"], start, end - start))
+    return [data[offset - start : offset - start + size] for offset, size in places]
