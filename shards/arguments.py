@@ -51,6 +51,13 @@ def built_set(text: str) -> Path:
     return output_folder(f"hf://datasets/{text}" if is_repository else text)
 
 
+def add_built_set(command: argparse._ActionsContainer) -> None:
+    """Add the argument of every command that reads a built set, wherever it lies."""
+    command.add_argument(
+        "out", type=built_set, metavar="OUT", help="output folder, its URL, or a repository of the Hub (owner/name)"
+    )
+
+
 def positive(text: str) -> int:
     """The type of an argument that is a number of things."""
     if not text.isdecimal() or int(text) < 1:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from shards.arguments import add_json, built_set, positive
+from shards.arguments import add_built_set, add_json, built_set, positive
 from shards.console import console, plural, print_json, print_table, printable, results, working
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "or padded. With OTHER, say which of its images are in OUT; without it, which images of OUT are in it twice. "
         "Fingerprints are kept in OUT/build/fingerprints, so a shard that did not change is read once.",
     )
-    command.add_argument(
-        "out", type=built_set, metavar="OUT", help="output folder, its URL, or a repository of the Hub (owner/name)"
-    )
+    add_built_set(command)
     command.add_argument(
         "other",
         type=built_set,

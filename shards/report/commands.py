@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from shards.arguments import add_json, built_set, output_folder, positive
+from shards.arguments import add_built_set, add_json, output_folder, positive
 from shards.console import console, counting, plural, print_json, print_table, results, working
 
 if TYPE_CHECKING:
@@ -37,15 +37,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     _add_report(commands, known)
 
 
-def _add_set(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "out", type=built_set, metavar="OUT", help="output folder, its URL, or a repository of the Hub (owner/name)"
-    )
-
-
 def _add_stats(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("stats", help="images, masks, classes and patients by modality, from the index")
-    _add_set(command)
+    add_built_set(command)
     add_json(command)
     command.set_defaults(run=_stats, extra=EXTRA)
 
@@ -58,7 +52,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser], k
         "SVG and PNG. With --html also a gallery: sample images of every source and class with their masks, in one "
         "page that works from disk and without a network.",
     )
-    _add_set(command)
+    add_built_set(command)
     command.add_argument(
         "--to", type=partial(output_folder, write=True), metavar="FOLDER", help="where files go (default: OUT/report)"
     )

@@ -9,7 +9,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shards.arguments import built_set, positive
+from shards.arguments import add_built_set, positive
 from shards.console import complain, console, results
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="draw a sample, or the slices of a case, with masks",
         description="Draw one sample with its masks, or the slices of a case on one sheet, and write a PNG.",
     )
-    command.add_argument(
-        "out", type=built_set, metavar="OUT", help="output folder, its URL, or a repository of the Hub (owner/name)"
-    )
+    add_built_set(command)
     command.add_argument("key", nargs="?", metavar="KEY", help="key of a sample, as metadata and index have it")
     command.add_argument("--case", metavar="CASE", help="draw the slices of this case instead")
     command.add_argument("--source", metavar="S", help="with --case, where several sources have one of that name")

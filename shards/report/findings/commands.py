@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from typing import Final
 
-from shards.arguments import add_json, built_set, positive
+from shards.arguments import add_built_set, add_json, positive
 from shards.console import console, counting, plural, print_json, print_table, printable, results
 
 DONE: Final = 0
@@ -25,9 +25,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Look at some whole cases of each source for faults of conversion and annotation. A finding is a "
         "reason to look at its examples, no verdict; docs/findings.md has measure, threshold and false alarms of each.",
     )
-    command.add_argument(
-        "out", type=built_set, metavar="OUT", help="output folder, its URL, or a repository of the Hub (owner/name)"
-    )
+    add_built_set(command)
     command.add_argument(
         "--images",
         type=positive,
