@@ -120,6 +120,8 @@ def test_killed_builds_lose_and_double_nothing(raw: Path, tmp_path: Path, refere
         if process.poll() is None:
             kills += 1
             os.killpg(process.pid, signal.SIGKILL)
+        else:
+            whole /= 2  # the first build ran while the machine was busier
         process.wait()
         assert_nothing_half_written(out, reference)
     assert kills >= 1  # how many are hit in time hangs on how busy the machine is
