@@ -53,11 +53,11 @@ def test_the_bytes_of_a_local_build(
 
 def test_resume_lists_and_reads_no_shard(store: Store, recipe: Path, sa_med2d: Command) -> None:
     assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 0
-    before, held = len(store.requests()), store.tree()
+    held = store.tree()
     shards_held = sorted(path for path in held if path.startswith("data/"))
     assert len(shards_held) > 3
     since = len(store.requests())
-    assert since > before
+    assert since
     assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 0
     touched = [one for one in store.requests(since) if one.path.endswith((".tar", ".parquet"))]
     assert not touched
@@ -104,7 +104,7 @@ def test_large_shards_go_up_in_parts(
 def test_parts_of_a_killed_build_are_dropped(store: Store, recipe: Path, sa_med2d: Command) -> None:
     ours, theirs = "some/out/data/x.tar", "other/x.tar"
     for key in (ours, theirs):
-        store._client.create_multipart_upload(Bucket=store.server.bucket, Key=key)
+        store.server.begin_multipart(key, 1)
     assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 0
     assert store.unfinished() == 1  # that of another folder
 
