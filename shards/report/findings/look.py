@@ -111,7 +111,7 @@ def _chosen(out: Path, shards: Iterable[ShardId], images: int) -> tuple[int, lis
             taken.add(case)
             total += count
         found: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        for row in table.filter(pc.is_in(table["case"], pa.array(sorted(taken)))).to_pylist():
+        for row in table.filter(pc.is_in(table["case"], pa.array(sorted(taken), pa.string()))).to_pylist():
             found[row["shard"], row["case"]].append(row)
         chosen += found.values()
     return every, chosen
