@@ -46,6 +46,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument(
         "--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core)"
     )
+    command.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write one HTML page with the images of each pair side by side"
+    )
     add_json(command)
     command.set_defaults(run=_overlap, extra=EXTRA)
 
@@ -69,7 +72,18 @@ def _overlap(options: argparse.Namespace) -> int:
         print_json(_record(options, (first, second), found, unreadable))
     else:
         _print(speaker, options, (first, second), found, unreadable)
+    if options.html is not None:
+        said = _write_page(options, (first, second), found)
+        (speaker if options.json else results()).print(said, markup=False, highlight=False, soft_wrap=True)
     return DONE
+
+
+def _write_page(options: argparse.Namespace, sets: Sets, found: Found) -> str:
+    from shards.report.copies_page import write_copies  # noqa: PLC0415
+
+    first, second = sets
+    said = [_total(options, sets, found), *_sentences(options, sets, found)]
+    return write_copies(options.html, first, first if second is None else second, found.pairs, said)
 
 
 def _is_same(out: Path, other: Path) -> bool:
@@ -119,8 +133,6 @@ def _print(
 ) -> None:
     from rich.table import Table  # noqa: PLC0415
 
-    from shards.duplicates.answer import counts, parts, sentences  # noqa: PLC0415
-
     printer = results()
     first, second = sets
     other = first if second is None else second
@@ -141,14 +153,28 @@ def _print(
     if found.crowded:
         many = f"{plural(found.crowded, 'image')} look like so many others that not all of these were compared"
         speaker.print(many, highlight=False)
+    printer.print(_total(options, sets, found), markup=False, highlight=False, soft_wrap=True)
+    for sentence in _sentences(options, sets, found):
+        printer.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
+
+
+def _total(options: argparse.Namespace, sets: Sets, found: Found) -> str:
+    from shards.duplicates.answer import counts  # noqa: PLC0415
+
+    first, second = sets
     kinds = counts(found.pairs)
     total = f"{plural(len(first), 'image')} of {options.out}"
     total += " compared with each other" if second is None else f" and {len(second):,} of {options.other} compared"
     said = f"{kinds['volume']:,} pairs of volumes, {kinds['exact']:,} of equal and {kinds['near']:,} of near images"
-    printer.print(f"{total}: {said}", markup=False, highlight=False, soft_wrap=True)
+    return f"{total}: {said}"
+
+
+def _sentences(options: argparse.Namespace, sets: Sets, found: Found) -> list[str]:
+    from shards.duplicates.answer import parts, sentences  # noqa: PLC0415
+
+    first, second = sets
     where = {"here": f"{options.other or options.out}", "there": f"{options.out}"}
-    for sentence in sentences(parts(found.pairs, first, second), within=second is None, **where):
-        printer.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
+    return list(sentences(parts(found.pairs, first, second), within=second is None, **where))
 
 
 def _name(images: Images, numbers: tuple[int, ...], kind: str) -> str:

@@ -111,6 +111,8 @@ def _sketches(statistics: Mapping[str, Any], counted: Counted) -> Iterator[_Sket
             yield _distribution(name, statistics["quantities"][name], counts_of(name, counted.values))
     if statistics["dropped"] is not None and _lost(statistics["dropped"]):
         yield _dropped(_lost(statistics["dropped"]))
+    if statistics["dropped"] is not None and statistics["dropped"]["class"]:
+        yield _lost_classes(statistics["dropped"]["class"])
 
 
 def _named(key: str) -> Callable[[Mapping[str, Any]], str]:
@@ -426,3 +428,25 @@ def _dropped(lost: Mapping[str, Mapping[str, float]]) -> _Sketch:
 
     said = "; ".join(f"{source} {100 * sum(own.values()):.2g} %" for source, own in list(lost.items())[:6])
     return _Sketch("dropped", title, f"{title}, by source: {said}.", 1.4 + _BAR * len(lost), draw)
+
+
+def _lost_classes(classes: Sequence[Mapping[str, Any]]) -> _Sketch:
+    """The classes that rules and gates took most from, by the share of their mask pixels."""
+    title = "Mask pixels of classes that rules and gates left out"
+    shown = classes[:_MOST_BARS]
+    more = f", the largest {len(shown)} shares of {len(classes)}" if len(classes) > len(shown) else ""
+    shares = [100 * row["share"] for row in shown]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = _named_bars(axes, [row["label"] for row in shown])
+        axes.barh(places, shares, height=0.72, color=BLUE)
+        for place, share in zip(places, shares, strict=True):
+            text: _Style = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
+            axes.annotate(f"{share:.2g} %", (share, place), **text)
+        axes.set_xlim(0, max(shares) * 1.15)
+        axes.set_xlabel("% of the mask pixels of the class")
+        axes.set_title(title + more)
+
+    said = "; ".join(f"{row['label']} {100 * row['share']:.2g} %" for row in shown[:8])
+    return _Sketch("dropped_classes", title, f"{title}{more}: {said}.", 1.1 + _BAR * len(shown), draw)

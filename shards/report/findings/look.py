@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,29 @@ class Looked:
         images: How many images were looked at.
         of: How many the set has.
         sources: How many sources it has.
+        rows: Key -> row of the index, of each example.
     """
 
     findings: tuple[Finding, ...]
     images: int
     of: int
     sources: int
+    rows: Mapping[str, Mapping[str, Any]]
+
+    def record(self) -> dict[str, Any]:
+        """As plain data, each finding with what was measured and why its threshold is what it is."""
+        counts = {"images": self.images, "of": self.of, "sources": self.sources}
+        return {**counts, "findings": [{**asdict(one), **_in_words(one.check)} for one in self.findings]}
+
+    def examples(self, most: int) -> list[Mapping[str, Any]]:
+        """Rows of examples: one of each finding, then a second of each, until there are enough."""
+        turns = zip_longest(*(one.examples for one in self.findings))
+        keys = dict.fromkeys(key for turn in turns for key in turn if key is not None)
+        return [self.rows[key] for key in list(keys)[:most]]
+
+
+def _in_words(check: str) -> dict[str, str]:
+    return {"meaning": CHECKS[check].MEANING, "reason": CHECKS[check].REASON}
 
 
 def look(out: Path, *, images: int, workers: int, on_case: Callable[[int, int], None]) -> Looked:
@@ -67,7 +85,9 @@ def look(out: Path, *, images: int, workers: int, on_case: Callable[[int, int], 
     found = [one for name, check in CHECKS.items() for one in check.judge(measured[name])]
     order = list(CHECKS)
     found.sort(key=lambda one: (one.source, order.index(one.check), one.of or ""))
-    return Looked(tuple(found), sum(map(len, chosen)), total, len({shard.source for shard in shards}))
+    named = {key for one in found for key in one.examples}
+    rows = {row["key"]: row for case in chosen for row in case if row["key"] in named}
+    return Looked(tuple(found), sum(map(len, chosen)), total, len({shard.source for shard in shards}), rows)
 
 
 def _chosen(out: Path, shards: Iterable[ShardId], images: int) -> tuple[int, list[list[dict[str, Any]]]]:
@@ -91,7 +111,7 @@ def _chosen(out: Path, shards: Iterable[ShardId], images: int) -> tuple[int, lis
             taken.add(case)
             total += count
         found: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        for row in table.filter(pc.is_in(table["case"], pa.array(sorted(taken)))).to_pylist():
+        for row in table.filter(pc.is_in(table["case"], pa.array(sorted(taken), pa.string()))).to_pylist():
             found[row["shard"], row["case"]].append(row)
         chosen += found.values()
     return every, chosen

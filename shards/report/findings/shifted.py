@@ -24,6 +24,10 @@ BETTER: Final = 1.05
 """How much stronger edges must be elsewhere. In 13 sets that are right they are nowhere stronger (docs/findings.md)."""
 FEWEST: Final = 3
 """Images that say anything of a source."""
+MEANING: Final = (
+    "how much stronger the image's edges are under the borders of masks when these are moved by 4 to 12 pixels"
+)
+REASON: Final = "in 13 sets that are right edges are nowhere stronger than where the masks are"
 
 
 def measure(series: Series) -> Iterator[tuple[str, Value]]:

@@ -201,7 +201,7 @@ def shards_of(out: Path, *sources: str) -> set[str]:
     return (
         own
         | {f"sources/{name}.json" for name in sources}
-        | {f"preview/{name}.tar" for name in sources}
+        | {f"preview/{name}.{ending}" for name in sources for ending in ("tar", "jpg")}
         | CARD
         | {f"tables/{kind}-{split}.parquet" for kind in ("index", "masks") for split in splits}
     )
@@ -1111,6 +1111,8 @@ def test_the_card_shows_figures_of_all_that_is_there(publisher: Publisher, out: 
     first = publisher.git("rev-parse", "main:figures/modalities.png")
     assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
     shown = re.findall(r"!\[[^]]+\]\((\S+)\)", publisher.git("show", "main:README.md"))
+    assert shown[:2] == ["preview/Free.jpg", "preview/Magnet.jpg"]
+    shown = shown[2:]
     assert shown == [f"figures/{name}.png" for name in ("modalities", "organs", "classes", "longer_side", "mask_share")]
     there = {path for path in publisher.tree() if path.startswith("figures/")}
     assert there == {path.replace(".png", end) for path in shown for end in (".png", ".svg")}
@@ -1122,6 +1124,30 @@ def test_the_card_shows_figures_of_all_that_is_there(publisher: Publisher, out: 
     assert publisher.run("withdraw", "Magnet", REPO)[0] == 0
     assert [path for path in publisher.tree() if path.startswith("figures/")] == []
     assert "figures/" not in publisher.git("show", "main:README.md")
+
+
+def test_a_picture_stands_at_the_top_of_a_card(publisher: Publisher, out: Path) -> None:
+    """Also without figures; one of each source, which goes with it."""
+
+    def shown() -> list[str]:
+        return re.findall(r"!\[[^]]+\]\((\S+)\)", publisher.git("show", "main:README.md"))
+
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    assert shown() == ["preview/Free.jpg", "preview/Magnet.jpg"]
+    side, coloured = publisher.script(PICTURE)
+    assert side == 256
+    assert coloured > 0.01  # by masks: the images are grey
+    assert publisher.run("withdraw", "Free", REPO)[0] == 0
+    assert shown() == ["preview/Magnet.jpg"]
+
+
+PICTURE = f"""
+import json, huggingface_hub, numpy, PIL.Image
+path = huggingface_hub.hf_hub_download({REPO!r}, "preview/Magnet.jpg", repo_type="dataset")
+pixels = numpy.asarray(PIL.Image.open(path).convert("RGB"), int)
+print(json.dumps([max(pixels.shape), float((numpy.ptp(pixels, axis=2) > 60).mean())]))
+"""
 
 
 def test_croissant_describes_every_config(publisher: Publisher, out: Path) -> None:
@@ -1183,8 +1209,7 @@ def test_the_viewer_is_shown_drawn_samples(publisher: Publisher, out: Path) -> N
         assert drawn > 0
     assert publisher.run("withdraw", "Free", REPO)[0] == 0
     assert {path for path in publisher.tree() if path.startswith("preview/")} == {
-        "preview/Magnet.tar",
-        "preview/Share.tar",
+        f"preview/{name}.{ending}" for name in ("Magnet", "Share") for ending in ("tar", "jpg")
     }
     assert "config_name: preview" in publisher.git("show", "main:README.md")
     assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
