@@ -73,8 +73,9 @@ class Candidates:
 
     def and_also(self, more: Candidates) -> Candidates:
         """These and more; a pair that is among both is there twice."""
-        names = ("one", "other", "flip", "bits")
-        return Candidates(*(np.concatenate([getattr(self, name), getattr(more, name)]) for name in names))
+        columns = ((getattr(one, name) for one in (self, more)) for name in ("one", "other", "flip", "bits"))
+        one, other, flip, bits = (np.concatenate(list(column)) for column in columns)
+        return Candidates(one, other, flip, bits)
 
 
 def exact_pairs(first: Images, second: Images | None = None) -> Candidates:
@@ -373,7 +374,8 @@ def _merged(pairs: Array) -> Array:
     """Pairs, sorted, each once and as near as it was found."""
     pairs = np.sort(pairs)
     images = pairs >> np.uint64(_BITS_BITS + _FLIP_BITS)
-    return pairs[np.concatenate([[True], images[1:] != images[:-1]])[: len(pairs)]]
+    once: Array = pairs[np.concatenate([[True], images[1:] != images[:-1]])[: len(pairs)]]
+    return once
 
 
 def _nearest(pairs: Array) -> Array:
