@@ -22,6 +22,8 @@ from sa_med2d_20m import decode_png
 from shards.duplicates.images import Images
 from shards.duplicates.search import exact_pairs, near_pairs
 from shards.duplicates.sign_hash import FLIP_MASKS
+from shards.duplicates.volumes import Slices
+from shards.duplicates.votes import alignments
 from tests.support.command import Command
 from tests.support.output import members
 from tests.support.places import RECIPES
@@ -75,14 +77,18 @@ def test_search_of_generated_fingerprints() -> None:
     found = near_pairs(images)
     seconds = time.process_time() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    beside = images.position[found.one] == images.position[found.other]
-    pairs = set(
-        zip(images.volume[found.one][beside].tolist(), images.volume[found.other][beside].tolist(), strict=True)
-    )
+    aligned = alignments(found, images, images, (Slices(images), Slices(images)))
+    both = time.process_time() - started
+    pairs = set(zip(aligned.first.tolist(), aligned.second.tolist(), strict=True))
     hit = sum((min(pair), max(pair)) in pairs for pair in copies.items())
-    text = f"{len(images):,} images: {seconds:.0f} s of CPU, {peak} MB ({before} before), {len(found.one):,} pairs"
-    print(f"{text}, {found.crowded:,} crowded, {hit} of {len(copies)} volumes")  # noqa: T201 - shown by pytest -rP
+    peaks = f"{peak} MB, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB with volumes ({before} before)"
+    text = (
+        f"{len(images):,} images: {seconds:.0f} s of CPU, {both:.0f} s with volumes, {peaks}, {len(found.one):,} pairs"
+    )
+    print(f"{text}, {found.crowded:,} crowded, {len(pairs):,} pairs of volumes to look at")  # noqa: T201 - by pytest -rP
+    print(f"{hit} of {len(copies)} volumes")  # noqa: T201
     assert hit == len(copies)
+    assert len(pairs) < 2 * len(copies) + len(images) / 1000
 
 
 SETS = {
