@@ -2141,8 +2141,8 @@ def _annotated(classes: Mapping[str, Any] | None, record: Mapping[str, Any]) -> 
     """Classes that somebody looked for in an image, in the order of its source; None where nothing says it."""
     if classes is None or "labels" not in record.get("dropped", ()):
         return None
-    elsewhere = set(record["not_annotated"])
-    return [label for label in classes if label not in elsewhere]
+    elsewhere = record["not_annotated"]
+    return [label for label in classes if label not in elsewhere] if elsewhere else list(classes)
 
 
 def _absent(annotated: Sequence[str] | None, record: Mapping[str, Any]) -> list[str] | None:
@@ -4140,6 +4140,7 @@ class CachedRows:
 
     def __init__(self, folder: str, shards: Sequence[_Shard], dealt: _Dealt, described: datasets.Features) -> None:
         self.features = described
+        self._pictures = {name: column for name, column in described.items() if isinstance(column, _DECODED)}
         self._folder, self._shards, self._reading = folder, list(shards), dealt.reading
         self._receipts = [_cache_receipt(folder, dealt.reading.place, shard) for shard in self._shards]
         view = dealt.reading.wanted.view
@@ -4173,7 +4174,8 @@ class CachedRows:
         if self._ends is not None:
             sample = int(np.searchsorted(self._ends, at, side="right"))
             within, at = at - (int(self._ends[sample - 1]) if sample else 0), sample
-        return self._shown(next(itertools.islice(self._rows(at), within, None)))
+        rows = self._rows(at)
+        return self._shown(next(itertools.islice(rows, within, None) if within else rows))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self._shown(row) for at in range(len(self._held)) for row in self._rows(at))
@@ -4184,13 +4186,16 @@ class CachedRows:
         return _rows_of(self._reading, self._numbers, sample)
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
-        return typing.cast("dict[str, Any]", self.features.decode_example(self.features.encode_example(row)))
+        shown = {name: row.get(name) for name in self.features}
+        for name, picture in self._pictures.items():
+            shown[name] = picture.decode_example(shown[name])
+        return shown
 
     def _sample(self, at: int) -> tuple[dict[str, Any], Fitted]:
         """Metadata and pixels of a sample."""
         cached, sample = self._opened(int(self._held[at])), int(self._samples[at])
         (_, start, layer, mask), (_, end, last_layer, last_mask) = cached.places[sample : sample + 2].tolist()
-        line = json.loads(cached.records[start:end].decode())
+        line = _parsed(cached.records[start:end], self._folder)
         record, image, layers = line["metadata"], cached.images[sample], cached.layers[layer:last_layer]
         if line["types"] != [image.itemsize, layers.itemsize]:  # a shard may hold wider ones besides
             image, layers = (
