@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import CACHE_PARTS, CacheReceipt, CacheSettings, DatasetError, cache_stamp, decode_png
+from sa_med2d_20m import CACHE_COLUMNS, CACHE_PARTS, CacheReceipt, CacheSettings, DatasetError, cache_stamp, decode_png
 from shards.paths import ShardId
 
 _HEADER: Final = 26
@@ -23,9 +23,11 @@ _HEADER: Final = 26
 _COLUMNS: Final = ("image_offset", "image_size", "mask_offset", "mask_size", "json_size", "masks")
 _NPY: Final = 128
 """Bytes of the header of an array."""
+_PLACES: Final = 4
+"""Numbers that say where a sample lies in the files."""
 _LINE: Final = 80
-_MASK: Final = 64
-"""Most bytes that a line of the records has beside the metadata, for the sample and for each of its masks."""
+"""Bytes that a line of the records has more than the metadata of the shard. What it says of lost masks is less than
+what the metadata says of masks, which it leaves out."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,9 @@ def _task(out: Path, shard: ShardId, stamp: tuple[str, str | None], settings: Ca
         int(np.prod(shape)) * np.dtype(kind).itemsize + _NPY
         for shape, kind in zip(task.shapes(settings.size), types, strict=True)
     )
-    texts = int(table["json_size"].to_numpy().sum()) + _LINE * table.num_rows + _MASK * len(entries)
-    return dataclasses.replace(task, bytes=arrays + texts + _NPY + 24 * (table.num_rows + 1))
+    texts = int(table["json_size"].to_numpy().sum()) + _LINE * table.num_rows
+    numbers = len(CACHE_COLUMNS) * len(entries) + _PLACES * (table.num_rows + 1)
+    return dataclasses.replace(task, bytes=arrays + texts + 8 * numbers + 2 * _NPY)
 
 
 def _type(*, wide: bool) -> str:
