@@ -180,6 +180,51 @@ class DatasetError(SAMed2DError, ValueError):
     """A dataset, a config or a member of a shard is not what was asked for or what it should be."""
 
 
+# --- what an argument may be ------------------------------------------------------------------------------------------
+
+
+def _refuse_other(name: str, value: object, kind: type | types.UnionType, expected: str) -> None:
+    """Refuse an argument of another type than it should have; in ``expected`` are the words for it."""
+    if not isinstance(value, kind):
+        raise DatasetError(f"{name} is {value!r:.80}, expected {expected}")
+
+
+def _check_choice(name: str, value: object, known: Sequence[str], further: str = "") -> None:
+    if value not in known:
+        raise DatasetError(f"{name} is {value!r:.80}, expected {' or '.join(map(repr, known))}{further}")
+
+
+def _refuse_below(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise DatasetError(f"{name} is {value!r:.80}, expected a whole number from {least} on")
+
+
+def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
+    if min_area is not None and (type(min_area) is not int or min_area < 0):
+        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
+    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
+        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
+    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
+        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
+
+
+def _listed(name: str, values: object, of: str = "names") -> tuple[str, ...] | None:
+    """Values of an argument; one text is one value."""
+    if values is None:
+        return None
+    _refuse_other(name, values, Iterable, of)
+    listed = (values,) if isinstance(values, str) else tuple(typing.cast("Iterable[Any]", values))
+    if not listed:
+        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
+    for value in listed:
+        if not isinstance(value, str):
+            raise DatasetError(f"{name} holds {value!r:.80}, expected {of}")
+    return listed
+
+
+# --- the metadata of a sample ----------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Intensity:
     """How the pixels of a stored image relate to the values of its source.
@@ -787,6 +832,7 @@ _ONE_BY_ONE: Final = 'load(..., view="mask") gives masks one by one'
 
 
 def _record(sample: Mapping[str, Any]) -> Mapping[str, Any]:
+    _refuse_other("the sample", sample, Mapping, "a row, which has names and values")
     record: Any = sample if "masks" in sample else sample.get("json")
     if isinstance(record, bytes | str):
         record = _parsed(record, str(sample.get("__key__", "a sample")))
@@ -1021,6 +1067,9 @@ def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: 
 
 def _place(path: str | Path, revision: str | None, token: str | bool | None, options: Mapping[str, Any]) -> _Place:
     """Where a dataset lies: an existing folder, an address with ``://``, or a repository of the Hub."""
+    _refuse_other("path", path, str | os.PathLike, "a folder, an address or the name of a repository")
+    _refuse_other("token", token, str | bool | None, "a text, True or False")
+    _refuse_other("storage_options", options, Mapping, "options by their names")
     name = str(path)
     if "://" in name and not name.startswith("hf://"):
         import fsspec  # noqa: PLC0415 - see _file_system
@@ -1850,6 +1899,11 @@ class Where:
             object.__setattr__(self, field.name, _listed(field.name, getattr(self, field.name)))
 
 
+def _where_of(where: object) -> Where:
+    _refuse_other("where", where, Where | None, "Where(...)")
+    return typing.cast("Where | None", where) or Where()
+
+
 class _UnknownValueError(DatasetError):
     """No shard of the split holds a value; another split may.
 
@@ -1998,7 +2052,8 @@ class Masks:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _refuse_below("negatives", self.negatives, 0)
+        for name in ("negatives", "seed"):
+            _refuse_below(name, getattr(self, name), 0)
 
     def drawn(self, key: str, labels: Iterable[str]) -> list[str]:
         """Which of the labels an image has empty masks of."""
@@ -2024,6 +2079,7 @@ class Semantic:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", _listed("classes", self.classes))
+        _refuse_other("ignore", self.ignore, bool, "True or False")
         if self.overlap not in ("small", "large"):
             object.__setattr__(self, "overlap", _listed("overlap", self.overlap) or ())
         names = LABELS if self.classes is None else self.classes
@@ -2087,13 +2143,8 @@ def _view_of(view: object) -> Any:
     """A view with its options; ``image`` and ``volume`` have none."""
     if isinstance(view, tuple(_OPTIONS.values())):
         return view
-    _check_choice("view", view, typing.get_args(ViewName))
+    _check_choice("view", view, typing.get_args(ViewName), " or Masks(...) or Semantic(...) or Clip(...)")
     return _OPTIONS[str(view)]() if view in _OPTIONS else view
-
-
-def _refuse_below(name: str, value: object, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise DatasetError(f"{name} is {value!r}, expected a whole number from {least} on")
 
 
 # --- what a source annotates ------------------------------------------------------------------------------------------
@@ -2492,7 +2543,7 @@ def _output_of(decode: object) -> Output | None:
     """What is more than to decode."""
     if isinstance(decode, Output):
         return decode
-    _check_choice("decode", decode, typing.get_args(Decode))
+    _check_choice("decode", decode, typing.get_args(Decode), " or Output(...)")
     return Output(kind="torch") if decode == "torch" else None
 
 
@@ -3054,15 +3105,20 @@ class Prompts:
     texts: Sequence[str] | bool = False
 
     def __post_init__(self) -> None:
-        for name in ("jitter", "positive", "negative", "coarse"):
-            if not getattr(self, name) >= 0:
-                raise DatasetError(f"{name} of the prompts is {getattr(self, name)!r}, expected 0 or more")
-        _refuse_below("scribble", self.scribble, 0)
-        listed = () if self.texts is False else TEMPLATES if self.texts is True else _listed("texts", self.texts) or ()
+        for name in ("jitter", "coarse"):
+            share = getattr(self, name)
+            if not isinstance(share, int | float) or not 0 <= share < float("inf"):
+                raise DatasetError(f"{name} of the prompts is {share!r:.80}, expected a number from 0 on")
+        for name in ("positive", "negative", "seed", "scribble"):
+            _refuse_below(f"{name} of the prompts", getattr(self, name), 0)
+        if isinstance(self.texts, bool):
+            listed: tuple[str, ...] = TEMPLATES if self.texts else ()
+        else:
+            listed = _listed("texts", self.texts, "texts, True or False") or ()
         for template in listed:
             try:
                 template.format(phrase="", modality="")
-            except (KeyError, IndexError, ValueError):
+            except (KeyError, IndexError, ValueError, AttributeError):
                 raise DatasetError(
                     f"texts holds {template!r}, expected a text with {{phrase}} and {{modality}} at most"
                 ) from None
@@ -3191,7 +3247,12 @@ def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] =
         tensors.
     """
     _check_choice("how", how, ("random", "centre"))
-    truth, found = (np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) > 0 for one in (mask, prediction))
+    _refuse_below("seed", seed, 0)
+    held = [np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) for one in (mask, prediction)]
+    for name, array in zip(("mask", "prediction"), held, strict=True):
+        if array.dtype.kind not in "biuf":
+            raise DatasetError(f"the {name} holds {array.dtype}, expected bool or numbers")
+    truth, found = (array > 0 for array in held)
     if truth.shape != found.shape or truth.ndim < 2:
         raise DatasetError(f"the prediction is {found.shape}, expected the shape of the mask, {truth.shape}")
     rng = np.random.default_rng(seed)
@@ -3684,6 +3745,9 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
     """
     if not rows:
         raise DatasetError("a batch needs at least one row, got none")
+    for row in rows:
+        if not isinstance(row, Mapping) or not hasattr(row.get("image"), "shape"):
+            raise DatasetError(f"a batch is made of rows of load with arrays or tensors, got {row!r:.80}")
     shapes = sorted({tuple(row["image"].shape) for row in rows})
     if len(shapes) > 1:
         raise DatasetError(
@@ -4391,8 +4455,11 @@ def load(
     import datasets  # noqa: PLC0415 - see features()
 
     if cache is not None:
+        _refuse_other("cache", cache, str | os.PathLike, "the path of a folder")
         decode = _decode_of_cache(cache, decode)
-    chosen, output, further = _view_of(view), _output_of(decode), where or Where()
+    _refuse_other("streaming", streaming, bool, "True or False")
+    _refuse_other("prompts", prompts, Prompts | None, "Prompts(...)")
+    chosen, output, further = _view_of(view), _output_of(decode), _where_of(where)
     if cache is not None:
         _refuse_uncached(chosen, output, balance)
     _check_numbers(min_area, balance, shuffle)
@@ -4705,7 +4772,9 @@ def interleave(
         raise DatasetError(
             f"config is {name!r}, expected all, all-commercial, all-permissive or all-local: it mixes modalities"
         )
-    asked: Where = options.get("where") or Where()
+    asked = _where_of(options.get("where"))
+    _refuse_other("weights", weights, Mapping | None, "weights by the names of modalities")
+    _refuse_below("seed", seed, 0)
     weighed = None if weights is None else [modality for modality, weight in weights.items() if weight]
     filters = _Filters(
         options.get("sources"), options.get("licenses"), asked.modalities if weighed is None else weighed
@@ -4726,33 +4795,6 @@ def interleave(
     return datasets.interleave_datasets(
         streams, probabilities=(shares / shares.sum()).tolist(), seed=seed, stopping_strategy="all_exhausted"
     )
-
-
-def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise DatasetError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
-
-
-def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
-    if min_area is not None and (type(min_area) is not int or min_area < 0):
-        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
-    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
-        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
-    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
-        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
-
-
-def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Values of an argument; one text is one value."""
-    if values is None:
-        return None
-    listed = (values,) if isinstance(values, str) else tuple(values)
-    if not listed:
-        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
-    for value in listed:
-        if not isinstance(value, str):
-            raise DatasetError(f"{name} holds {value!r}, expected names")
-    return listed
 
 
 def _other_splits(scope: _Scope) -> Iterator[tuple[str, list[_Shard]]]:
@@ -4786,8 +4828,10 @@ def _splits_with(others: Iterable[tuple[str, list[_Shard]]], place: _Place, unkn
 
 
 def _splits_that_match(others: Iterable[tuple[str, list[_Shard]]], place: _Place, wanted: _Wanted) -> str:
-    """How many images of other splits have all that is wanted, in words; empty for none."""
-    counts = {other: sum(_survey(place, shards, wanted).counts) for other, shards in others}
+    """How many images, or clips, of other splits have all that is wanted, in words; empty for none."""
+    clips = isinstance(wanted.view, Clip)
+    surveys = {other: _survey(place, shards, wanted) for other, shards in others}
+    counts = {other: survey.rows if clips else sum(survey.counts) for other, survey in surveys.items()}
     return ", ".join(f"split {other!r} has {count:,} such" for other, count in counts.items() if count)
 
 
@@ -4861,14 +4905,15 @@ def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...
     entry = _config(place, config)
     name, known = entry["config_name"], [files["split"] for files in entry["data_files"]]
     parts: list[_Part] = []
-    for text in str(split).split("+"):
+    for text in split.split("+") if isinstance(split, str) else [""]:
         match = _PART.fullmatch(text.strip())
-        if match is None:
+        if match is None or any(abs(_percent(edge)) > 100 for edge in match.groups()[1:]):
             raise DatasetError(
-                f"split is {split!r}, expected names such as 'train', 'train+validation', 'all', or a share of the "
+                f"split is {split!r:.80}, expected names such as 'train', 'train+validation', 'all', or a share of the "
                 "patients such as 'train[:10%]'"
             )
-        start, stop = (_percent(match[at], default) for at, default in ((2, 0.0), (3, 100.0)))
+        start, stop = _percent(match[2]), 100.0 if match[3] is None else _percent(match[3])
+        start, stop = (edge + 100 if edge < 0 else edge for edge in (start, stop))  # which count from the end
         names = known if match[1] == "all" else [match[1]]
         if match[1] not in (*known, "all"):
             raise DatasetError(f"config {name!r} of {place.name} has no split {match[1]!r}; it has {', '.join(known)}")
@@ -4879,10 +4924,8 @@ def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...
     return tuple(parts)
 
 
-def _percent(text: str | None, default: float) -> float:
-    """From 0 to 100; negative ones count from the end."""
-    edge = default if text is None else float(text.rstrip("%"))
-    return min(100.0, max(0.0, edge + 100 if edge < 0 else edge))
+def _percent(text: str | None) -> float:
+    return float((text or "0").rstrip("%"))
 
 
 def _shards(scope: _Scope) -> list[_Shard]:
