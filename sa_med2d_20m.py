@@ -1925,7 +1925,7 @@ def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Iterable[str]
     known = sorted(known)
     for value in asked or ():
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(str(value), known, n=3, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"there are {_some(known)}"
             raise _UnknownValueError(f"{where}: no {name} {value!r} here; {hint}", name, [value])
 

@@ -17,6 +17,7 @@ from sa_med2d_20m import (
     Clip,
     DatasetError,
     Masks,
+    Output,
     Prompts,
     Semantic,
     Where,
@@ -148,6 +149,7 @@ def test_prompts_that_cannot_be(values: dict[str, Any], expected: str) -> None:
     ("ask", "said"),
     [
         (lambda: Where(patients=3), "patients is 3, expected names"),  # type: ignore[arg-type]
+        (lambda: Output(normalise=True), "Output: no normalise True here; there are imagenet"),  # type: ignore[arg-type]
         (lambda: Masks(seed=-1), "seed is -1, expected a whole number from 0 on"),
         (lambda: Prompts(texts=3), "texts is 3, expected texts, True or False"),  # type: ignore[arg-type]
         (lambda: Prompts(texts=["{phrase.x}"]), "texts holds '{phrase.x}', expected a text with {phrase}"),
