@@ -52,7 +52,7 @@ except ImportError:  # the loader alone also runs without ISA-L, only slower
 
 
 class _Deferred:
-    """A module that is imported when it is first used: a command that prints its help waits for neither of them."""
+    """A module that is imported when it is first used: who wants a constant waits for none of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -67,14 +67,29 @@ class _Deferred:
 
 
 if typing.TYPE_CHECKING:
+    import logging
+    from concurrent import futures
     from concurrent.futures import Future
 
     import cv2
     import datasets
+    import fsspec
+    import huggingface_hub
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+    import yaml
+    from huggingface_hub import errors as hub_errors
+    from PIL import Image
+
+    hub_utils: Any  # which exports late, so that types do not show
 else:
-    cv2, np = _Deferred("cv2"), _Deferred("numpy")
+    cv2, np, futures, logging = map(_Deferred, ("cv2", "numpy", "concurrent.futures", "logging"))
+    datasets, fsspec, yaml, Image = map(_Deferred, ("datasets", "fsspec", "yaml", "PIL.Image"))
+    pa, pc, pq = map(_Deferred, ("pyarrow", "pyarrow.compute", "pyarrow.parquet"))
+    huggingface_hub, hub_errors, hub_utils = (_Deferred(f"huggingface_hub{part}") for part in ("", ".errors", ".utils"))
 
 __all__ = [
     "CACHE",
@@ -1031,21 +1046,18 @@ def _from_hub(place: _Place, below: str, span: _Span | None = None) -> bytes:
         FileNotFoundError: There is no such file.
         Exception: What the client raises, of the kind that `_patiently` knows.
     """
-    import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-
-    utils: Any = importlib.import_module("huggingface_hub.utils")  # which exports late, so that types do not show
     repository, commit = place.root.removeprefix("datasets/").rsplit("@", 1)
     address = huggingface_hub.hf_hub_url(repository, below, repo_type="dataset", revision=commit)
-    headers = utils.build_hf_headers(token=dict(place.options).get("token"))
+    headers = hub_utils.build_hf_headers(token=dict(place.options).get("token"))
     if span is not None:
         headers["Range"] = f"bytes={span.start}-{span.end - 1}"
     limit = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
-    response = utils.get_session().get(address, headers=headers, timeout=limit)
+    response = hub_utils.get_session().get(address, headers=headers, timeout=limit)
     if span is not None and response.status_code == 416:  # it starts behind the end
         return b""
     if response.status_code == 404:
         raise FileNotFoundError(place.path(below))
-    utils.hf_raise_for_status(response)
+    hub_utils.hf_raise_for_status(response)
     data = bytes(response.content)
     return data if span is None or response.status_code == 206 else data[span.start : span.end]
 
@@ -1060,8 +1072,6 @@ def _environment() -> int:
 
 @functools.lru_cache(maxsize=16)
 def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int, _environment: int) -> Any:
-    import fsspec  # noqa: PLC0415 - comes with datasets; plain webdataset users need it not
-
     return fsspec.filesystem(protocol, skip_instance_cache=True, **dict(options))
 
 
@@ -1072,8 +1082,6 @@ def _place(path: str | Path, revision: str | None, token: str | bool | None, opt
     _refuse_other("storage_options", options, Mapping, "options by their names")
     name = str(path)
     if "://" in name and not name.startswith("hf://"):
-        import fsspec  # noqa: PLC0415 - see _file_system
-
         protocol = name.split("://", 1)[0]
         try:
             fs, root = fsspec.core.url_to_fs(name, **options)
@@ -1094,28 +1102,25 @@ _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 def _commit_of(repository: str, revision: str | None, token: str | bool | None) -> str:
     """The commit that is read from start to end, whatever is published meanwhile."""
-    import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-    from huggingface_hub import errors  # noqa: PLC0415
-
     api = huggingface_hub.HfApi(token=token)
     secrets = _secrets((("token", token),))
     try:
         info = _patiently(
             lambda: api.dataset_info(repository, revision=revision),
             repository,
-            known=(errors.HfHubHTTPError,),
+            known=(hub_errors.HfHubHTTPError,),
             patience=_patience("hf", _environment()),
             secrets=secrets,
         )
-    except errors.GatedRepoError:
+    except hub_errors.GatedRepoError:
         raise DatasetError(f"{repository} cannot be read: {_GATED}") from None
-    except errors.RevisionNotFoundError:
+    except hub_errors.RevisionNotFoundError:
         raise DatasetError(f"{repository} has no revision {revision!r}") from None
-    except errors.RepositoryNotFoundError:
+    except hub_errors.RepositoryNotFoundError:
         raise DatasetError(
             f"{repository}: there is no such folder, and no such dataset on the Hub that this token may see"
         ) from None
-    except errors.HfHubHTTPError as error:
+    except hub_errors.HfHubHTTPError as error:
         raise DatasetError(f"{repository} cannot be read: {_reason(error, secrets)}") from None
     return str(info.sha)
 
@@ -1140,8 +1145,6 @@ class _Patience:
         added = max(0.0, until - max(self._until, until - seconds))
         self._until = max(self._until, until)
         if self._waited + added >= _QUIET and not self._said:
-            import logging  # noqa: PLC0415 - only waiting needs it
-
             self._said = True
             said = "%s: waited %.0f s so far, and waits %.0f s more: %s"
             logging.getLogger(__name__).warning(said, what, self._waited, added, reason)
@@ -1229,8 +1232,6 @@ def _secrets(options: tuple[tuple[str, Any], ...]) -> frozenset[str]:
 
     found = {value for name, item in options for value in inside(name, item, secret=False)}
     if any(name == "token" for name, _ in options):
-        import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-
         found.add(huggingface_hub.get_token() or "")
     return frozenset(found - {""})
 
@@ -1243,8 +1244,6 @@ def _without_secrets(text: str, secrets: frozenset[str] = frozenset()) -> str:
 
 def redacted(text: str) -> str:
     """A text that a server may have had a part in, without secrets: of the environment, logged in, or such by look."""
-    import huggingface_hub  # noqa: PLC0415 - only an error needs it
-
     found = {value for name, value in os.environ.items() if _SECRET_VARIABLES.search(name)}
     found.add(huggingface_hub.get_token() or "")
     return _without_secrets(text, frozenset(secret for secret in found if len(secret) > 3))
@@ -1382,9 +1381,7 @@ def _read_spans(
                 file.seek(whole.start)
                 yield from _parts(_complete(file.read(whole.end - whole.start), whole, shard), whole, parts)
         return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging, which only reading needs
-
-    with ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
+    with futures.ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
             for whole, parts in _merged(spans, gap=1 << 16, largest=1 << 23):
@@ -1593,9 +1590,6 @@ class _Chosen:
 @functools.lru_cache(maxsize=8)
 def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     drawn = isinstance(wanted.view, Masks) and wanted.view.negatives > 0
     texts = {*wanted.columns.values(), *(() if shard.patients is None else ["patient"])}
     table = _read_index(place, shard.path, sorted(texts), _ABSENCE if drawn else (), _RANGE if wanted.ranges else ())
@@ -1722,9 +1716,6 @@ def _read_index(
         lists: Columns of lists of texts.
         numbers: Columns of numbers.
     """
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     index = f"{INDEX}/{shard.removeprefix(f'{DATA}/').removesuffix('.tar')}.parquet"
     repeated = ["key", *texts, *(f"{_MASK}.{field}" for field in _Wanted.OF_MASKS.values())]
     where = place.path(index)
@@ -1780,9 +1771,6 @@ def _refuse_unfolding(file: Any, columns: Sequence[str]) -> None:
 
 def _with_plain_texts(table: Any, texts: Sequence[str], further: Sequence[str], numbers: Sequence[str]) -> Any:
     """The table as `_chosen` wants it, after a look at types, missing values and the length of texts."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     table.validate(full=True)
     text = pa.string()
     mask = pa.struct([*((field, text) for field in _Wanted.OF_MASKS.values()), ("area", pa.int64())])
@@ -1814,9 +1802,6 @@ def _with_plain_texts(table: Any, texts: Sequence[str], further: Sequence[str], 
 
 
 def _refuse_long_texts(name: str, column: Any) -> None:
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         if pa.types.is_dictionary(chunk.type):
             longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
@@ -1826,9 +1811,6 @@ def _refuse_long_texts(name: str, column: Any) -> None:
 
 def _is_in(column: Any, asked: Sequence[str] | None) -> npt.NDArray[np.bool_]:
     """Which values of an Arrow column are asked for; all where nothing is."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     if asked is None:
         return np.ones(len(column), np.bool_)
     return np.asarray(pc.is_in(column, pa.array(asked, pa.string())))
@@ -1860,10 +1842,8 @@ def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey
 
 def _chosen_in(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> Iterator[_Chosen]:
     """`_chosen` of each shard, in order; indexes on a server are read several at a time."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
     environment = place.environment
-    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
+    with futures.ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
         yield from threads.map(lambda shard: _chosen(place, shard, wanted, environment), shards)
 
 
@@ -2558,8 +2538,6 @@ def features(
         decode: See `load`.
         prompts: See `load`.
     """
-    import datasets  # noqa: PLC0415 - two seconds that writing shards need not pay
-
     record = metadata_types()
     text = datasets.Value("string")
     if view == "stock":
@@ -2635,15 +2613,11 @@ _UNKNOWN: Final[Mapping[str, Any]] = types.MappingProxyType(
 
 def _row_features(columns: Mapping[str, Any]) -> datasets.Features:
     """Features of the rows that `_rows` makes."""
-    import datasets  # noqa: PLC0415 - see features()
-
     return _class_of_row_features()(datasets.Features(columns))
 
 
 @functools.cache
 def _class_of_row_features() -> type[datasets.Features]:
-    import datasets  # noqa: PLC0415 - see features()
-
     class RowFeatures(datasets.Features):  # type: ignore[misc]
         """Features of rows whose plain values are already what they should be, so that nobody walks them.
 
@@ -2681,8 +2655,6 @@ def _class_of_row_features() -> type[datasets.Features]:
 
 def _as_features(described: Any) -> Any:
     """What `metadata_types` says, in the words of `datasets`."""
-    import datasets  # noqa: PLC0415 - see features()
-
     if isinstance(described, dict):
         return {name: _as_features(item) for name, item in described.items()}
     if isinstance(described, list):
@@ -2693,11 +2665,9 @@ def _as_features(described: Any) -> Any:
 @functools.cache
 def _register_columns() -> None:
     """Tell `datasets` of our columns, so that it can read them back from its cache."""
-    from datasets.features.features import register_feature  # noqa: PLC0415 - see features()
-
     with warnings.catch_warnings(action="ignore"):  # it says that this may change
         for kind in _DECODED:
-            register_feature(kind, kind.__name__)
+            datasets.features.features.register_feature(kind, kind.__name__)
 
 
 @dataclass
@@ -2715,8 +2685,6 @@ class PngPixels:
     _type: str = dataclasses.field(default="PngPixels", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         return pa.binary()
 
     def encode_example(self, value: bytes) -> bytes:
@@ -2748,8 +2716,6 @@ class PaintedMask:
     _type: str = dataclasses.field(default="PaintedMask", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         parts = pa.list_(pa.list_(pa.int64()))
         return pa.struct([("png", pa.binary()), ("height", pa.int64()), ("ground", pa.int64()), ("parts", parts)])
 
@@ -2787,8 +2753,6 @@ class FittedPixels:
         self.output = _as_output(self.output)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         scales = [(name, pa.float64()) for name in ("slope", "intercept", "low", "high")]
         return pa.struct([("png", pa.binary()), *scales])
 
@@ -2859,8 +2823,6 @@ class CoarseMask:
         self.output = None if self.output is None else _as_output(self.output)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         return pa.struct([*PaintedMask()(), ("change", pa.list_(pa.int64()))])
 
     def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -2908,8 +2870,6 @@ class NumberArray:
     _type: str = dataclasses.field(default="NumberArray", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         held = pa.float64() if self.dtype.startswith("f") else pa.int64()
         for _ in range(self.axes):
             held = pa.list_(held)
@@ -2937,8 +2897,6 @@ class StackedPixels:
     _type: str = dataclasses.field(default="StackedPixels", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         numbers, scales = pa.list_(pa.int64()), pa.list_(pa.float64())
         fields_of = [("pngs", pa.list_(pa.binary())), ("at", numbers), ("depth", pa.int64())]
         return pa.struct([*fields_of, ("slopes", scales), ("intercepts", scales)])
@@ -2976,8 +2934,6 @@ class StackedMask:
     _type: str = dataclasses.field(default="StackedMask", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         number = pa.int64()
         parts = pa.list_(pa.list_(pa.list_(number)))
         sizes = [(name, number) for name in ("depth", "height", "width", "layers")]
@@ -3034,9 +2990,7 @@ def _decoded_once(data: bytes) -> npt.NDArray[Any]:
 def _shown(pixels: npt.NDArray[Any], kind: str) -> Any:
     if kind == "numpy":
         return pixels
-    import PIL.Image  # noqa: PLC0415 - only who asks for it needs it
-
-    return PIL.Image.fromarray(pixels)
+    return Image.fromarray(pixels)
 
 
 def _paint(
@@ -4452,8 +4406,6 @@ def load(
             While reading: a shard is not what its index says, or metadata breaks the contract. Cards, indexes and
             shards may be anybody's: what would take more than `MEMORY_LIMIT` bytes is refused before it does.
     """
-    import datasets  # noqa: PLC0415 - see features()
-
     if cache is not None:
         _refuse_other("cache", cache, str | os.PathLike, "the path of a folder")
         decode = _decode_of_cache(cache, decode)
@@ -4544,8 +4496,6 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
 
 
 def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.IterableDataset:
-    import datasets  # noqa: PLC0415 - see features()
-
     rows.info.splits = datasets.SplitDict({str(rows.split): datasets.SplitInfo(str(rows.split), num_examples=count)})
     rows.__class__ = sys.modules[__name__].SizedDataset
     return rows
@@ -4553,7 +4503,6 @@ def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.Iterabl
 
 def _sized_dataset() -> type:
     """The class `SizedDataset`, made when it is asked for, as `SAMed2D20M` is."""
-    import datasets  # noqa: PLC0415 - see features()
 
     class SizedDataset(datasets.IterableDataset):  # type: ignore[misc]
         """What `load` streams where the index knows how much it is; what is made of it is an `IterableDataset`."""
@@ -4764,8 +4713,6 @@ def interleave(
     Raises:
         DatasetError: As `load`, and for a modality that the config does not hold.
     """
-    import datasets  # noqa: PLC0415 - see features()
-
     place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
     name = _config(place, config)["config_name"]
     if name.split("-")[0] != "all":
@@ -5002,12 +4949,10 @@ def _of_patients(scope: _Scope, split: str, shards: Sequence[_Shard]) -> list[_S
 
     Patients are ordered by a hash of their names alone, so that whoever stands in several sources is taken in all.
     """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
     parts = [part for part in scope.parts if part.split == split]
     if parts == [_Part(split)]:
         return list(shards)
-    with ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
+    with futures.ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
         tables = threads.map(lambda shard: _read_index(scope.place, shard.path, ["patient"]), shards)
         held = [set(table["patient"].to_pylist()) for table in tables]
     ordered = sorted(set().union(*held), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
@@ -5116,14 +5061,12 @@ def _card_configs(place: _Place) -> list[dict[str, Any]]:
 
 def _configs_in(data: bytes) -> list[dict[str, Any]]:
     """The configs of a card, after a look at what of them is used."""
-    import yaml  # noqa: PLC0415 - comes with datasets
-
     if len(data) > _LARGEST_CARD:
         raise DatasetError(f"expected at most {_LARGEST_CARD:,} bytes, got {len(data):,}")
     try:
         head = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(\n|\Z)", data.decode().replace("\r\n", "\n"), re.DOTALL)
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        listed = None if head is None else yaml.load(head[1], loader)  # noqa: S506 - a safe one
+        listed = None if head is None else yaml.load(head[1], loader)  # a safe one
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"expected UTF-8 that starts with YAML, got {_reason(error)}") from None
     if head is None:
@@ -5166,7 +5109,6 @@ def _is_pattern(path: Any) -> bool:
 
 def _builder() -> type:
     """The class `SAMed2D20M`, made when it is asked for: it needs `datasets`, which writing shards need not."""
-    import datasets  # noqa: PLC0415 - see features()
 
     @dataclass
     class Config(datasets.BuilderConfig):  # type: ignore[misc]
