@@ -52,7 +52,7 @@ except ImportError:  # the loader alone also runs without ISA-L, only slower
 
 
 class _Deferred:
-    """A module that is imported when it is first used: a command that prints its help waits for neither of them."""
+    """A module that is imported when it is first used: who wants a constant waits for none of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -67,14 +67,29 @@ class _Deferred:
 
 
 if typing.TYPE_CHECKING:
+    import logging
+    from concurrent import futures
     from concurrent.futures import Future
 
     import cv2
     import datasets
+    import fsspec
+    import huggingface_hub
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+    import yaml
+    from huggingface_hub import errors as hub_errors
+    from PIL import Image
+
+    hub_utils: Any  # which exports late, so that types do not show
 else:
-    cv2, np = _Deferred("cv2"), _Deferred("numpy")
+    cv2, np, futures, logging = map(_Deferred, ("cv2", "numpy", "concurrent.futures", "logging"))
+    datasets, fsspec, yaml, Image = map(_Deferred, ("datasets", "fsspec", "yaml", "PIL.Image"))
+    pa, pc, pq = map(_Deferred, ("pyarrow", "pyarrow.compute", "pyarrow.parquet"))
+    huggingface_hub, hub_errors, hub_utils = (_Deferred(f"huggingface_hub{part}") for part in ("", ".errors", ".utils"))
 
 __all__ = [
     "CACHE",
@@ -178,6 +193,51 @@ class SAMed2DError(Exception):
 
 class DatasetError(SAMed2DError, ValueError):
     """A dataset, a config or a member of a shard is not what was asked for or what it should be."""
+
+
+# --- what an argument may be ------------------------------------------------------------------------------------------
+
+
+def _refuse_other(name: str, value: object, kind: type | types.UnionType, expected: str) -> None:
+    """Refuse an argument of another type than it should have; in ``expected`` are the words for it."""
+    if not isinstance(value, kind):
+        raise DatasetError(f"{name} is {value!r:.80}, expected {expected}")
+
+
+def _check_choice(name: str, value: object, known: Sequence[str], further: str = "") -> None:
+    if value not in known:
+        raise DatasetError(f"{name} is {value!r:.80}, expected {' or '.join(map(repr, known))}{further}")
+
+
+def _refuse_below(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise DatasetError(f"{name} is {value!r:.80}, expected a whole number from {least} on")
+
+
+def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
+    if min_area is not None and (type(min_area) is not int or min_area < 0):
+        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
+    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
+        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
+    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
+        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
+
+
+def _listed(name: str, values: object, of: str = "names") -> tuple[str, ...] | None:
+    """Values of an argument; one text is one value."""
+    if values is None:
+        return None
+    _refuse_other(name, values, Iterable, of)
+    listed = (values,) if isinstance(values, str) else tuple(typing.cast("Iterable[Any]", values))
+    if not listed:
+        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
+    for value in listed:
+        if not isinstance(value, str):
+            raise DatasetError(f"{name} holds {value!r:.80}, expected {of}")
+    return listed
+
+
+# --- the metadata of a sample ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -787,6 +847,7 @@ _ONE_BY_ONE: Final = 'load(..., view="mask") gives masks one by one'
 
 
 def _record(sample: Mapping[str, Any]) -> Mapping[str, Any]:
+    _refuse_other("the sample", sample, Mapping, "a row, which has names and values")
     record: Any = sample if "masks" in sample else sample.get("json")
     if isinstance(record, bytes | str):
         record = _parsed(record, str(sample.get("__key__", "a sample")))
@@ -985,21 +1046,18 @@ def _from_hub(place: _Place, below: str, span: _Span | None = None) -> bytes:
         FileNotFoundError: There is no such file.
         Exception: What the client raises, of the kind that `_patiently` knows.
     """
-    import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-
-    utils: Any = importlib.import_module("huggingface_hub.utils")  # which exports late, so that types do not show
     repository, commit = place.root.removeprefix("datasets/").rsplit("@", 1)
     address = huggingface_hub.hf_hub_url(repository, below, repo_type="dataset", revision=commit)
-    headers = utils.build_hf_headers(token=dict(place.options).get("token"))
+    headers = hub_utils.build_hf_headers(token=dict(place.options).get("token"))
     if span is not None:
         headers["Range"] = f"bytes={span.start}-{span.end - 1}"
     limit = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
-    response = utils.get_session().get(address, headers=headers, timeout=limit)
+    response = hub_utils.get_session().get(address, headers=headers, timeout=limit)
     if span is not None and response.status_code == 416:  # it starts behind the end
         return b""
     if response.status_code == 404:
         raise FileNotFoundError(place.path(below))
-    utils.hf_raise_for_status(response)
+    hub_utils.hf_raise_for_status(response)
     data = bytes(response.content)
     return data if span is None or response.status_code == 206 else data[span.start : span.end]
 
@@ -1014,17 +1072,16 @@ def _environment() -> int:
 
 @functools.lru_cache(maxsize=16)
 def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int, _environment: int) -> Any:
-    import fsspec  # noqa: PLC0415 - comes with datasets; plain webdataset users need it not
-
     return fsspec.filesystem(protocol, skip_instance_cache=True, **dict(options))
 
 
 def _place(path: str | Path, revision: str | None, token: str | bool | None, options: Mapping[str, Any]) -> _Place:
     """Where a dataset lies: an existing folder, an address with ``://``, or a repository of the Hub."""
+    _refuse_other("path", path, str | os.PathLike, "a folder, an address or the name of a repository")
+    _refuse_other("token", token, str | bool | None, "a text, True or False")
+    _refuse_other("storage_options", options, Mapping, "options by their names")
     name = str(path)
     if "://" in name and not name.startswith("hf://"):
-        import fsspec  # noqa: PLC0415 - see _file_system
-
         protocol = name.split("://", 1)[0]
         try:
             fs, root = fsspec.core.url_to_fs(name, **options)
@@ -1045,28 +1102,25 @@ _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 def _commit_of(repository: str, revision: str | None, token: str | bool | None) -> str:
     """The commit that is read from start to end, whatever is published meanwhile."""
-    import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-    from huggingface_hub import errors  # noqa: PLC0415
-
     api = huggingface_hub.HfApi(token=token)
     secrets = _secrets((("token", token),))
     try:
         info = _patiently(
             lambda: api.dataset_info(repository, revision=revision),
             repository,
-            known=(errors.HfHubHTTPError,),
+            known=(hub_errors.HfHubHTTPError,),
             patience=_patience("hf", _environment()),
             secrets=secrets,
         )
-    except errors.GatedRepoError:
+    except hub_errors.GatedRepoError:
         raise DatasetError(f"{repository} cannot be read: {_GATED}") from None
-    except errors.RevisionNotFoundError:
+    except hub_errors.RevisionNotFoundError:
         raise DatasetError(f"{repository} has no revision {revision!r}") from None
-    except errors.RepositoryNotFoundError:
+    except hub_errors.RepositoryNotFoundError:
         raise DatasetError(
             f"{repository}: there is no such folder, and no such dataset on the Hub that this token may see"
         ) from None
-    except errors.HfHubHTTPError as error:
+    except hub_errors.HfHubHTTPError as error:
         raise DatasetError(f"{repository} cannot be read: {_reason(error, secrets)}") from None
     return str(info.sha)
 
@@ -1091,8 +1145,6 @@ class _Patience:
         added = max(0.0, until - max(self._until, until - seconds))
         self._until = max(self._until, until)
         if self._waited + added >= _QUIET and not self._said:
-            import logging  # noqa: PLC0415 - only waiting needs it
-
             self._said = True
             said = "%s: waited %.0f s so far, and waits %.0f s more: %s"
             logging.getLogger(__name__).warning(said, what, self._waited, added, reason)
@@ -1180,8 +1232,6 @@ def _secrets(options: tuple[tuple[str, Any], ...]) -> frozenset[str]:
 
     found = {value for name, item in options for value in inside(name, item, secret=False)}
     if any(name == "token" for name, _ in options):
-        import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-
         found.add(huggingface_hub.get_token() or "")
     return frozenset(found - {""})
 
@@ -1194,8 +1244,6 @@ def _without_secrets(text: str, secrets: frozenset[str] = frozenset()) -> str:
 
 def redacted(text: str) -> str:
     """A text that a server may have had a part in, without secrets: of the environment, logged in, or such by look."""
-    import huggingface_hub  # noqa: PLC0415 - only an error needs it
-
     found = {value for name, value in os.environ.items() if _SECRET_VARIABLES.search(name)}
     found.add(huggingface_hub.get_token() or "")
     return _without_secrets(text, frozenset(secret for secret in found if len(secret) > 3))
@@ -1333,9 +1381,7 @@ def _read_spans(
                 file.seek(whole.start)
                 yield from _parts(_complete(file.read(whole.end - whole.start), whole, shard), whole, parts)
         return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging, which only reading needs
-
-    with ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
+    with futures.ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
             for whole, parts in _merged(spans, gap=1 << 16, largest=1 << 23):
@@ -1544,9 +1590,6 @@ class _Chosen:
 @functools.lru_cache(maxsize=8)
 def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     drawn = isinstance(wanted.view, Masks) and wanted.view.negatives > 0
     texts = {*wanted.columns.values(), *(() if shard.patients is None else ["patient"])}
     table = _read_index(place, shard.path, sorted(texts), _ABSENCE if drawn else (), _RANGE if wanted.ranges else ())
@@ -1673,9 +1716,6 @@ def _read_index(
         lists: Columns of lists of texts.
         numbers: Columns of numbers.
     """
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     index = f"{INDEX}/{shard.removeprefix(f'{DATA}/').removesuffix('.tar')}.parquet"
     repeated = ["key", *texts, *(f"{_MASK}.{field}" for field in _Wanted.OF_MASKS.values())]
     where = place.path(index)
@@ -1731,9 +1771,6 @@ def _refuse_unfolding(file: Any, columns: Sequence[str]) -> None:
 
 def _with_plain_texts(table: Any, texts: Sequence[str], further: Sequence[str], numbers: Sequence[str]) -> Any:
     """The table as `_chosen` wants it, after a look at types, missing values and the length of texts."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     table.validate(full=True)
     text = pa.string()
     mask = pa.struct([*((field, text) for field in _Wanted.OF_MASKS.values()), ("area", pa.int64())])
@@ -1765,9 +1802,6 @@ def _with_plain_texts(table: Any, texts: Sequence[str], further: Sequence[str], 
 
 
 def _refuse_long_texts(name: str, column: Any) -> None:
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         if pa.types.is_dictionary(chunk.type):
             longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
@@ -1777,9 +1811,6 @@ def _refuse_long_texts(name: str, column: Any) -> None:
 
 def _is_in(column: Any, asked: Sequence[str] | None) -> npt.NDArray[np.bool_]:
     """Which values of an Arrow column are asked for; all where nothing is."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     if asked is None:
         return np.ones(len(column), np.bool_)
     return np.asarray(pc.is_in(column, pa.array(asked, pa.string())))
@@ -1811,10 +1842,8 @@ def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey
 
 def _chosen_in(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> Iterator[_Chosen]:
     """`_chosen` of each shard, in order; indexes on a server are read several at a time."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
     environment = place.environment
-    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
+    with futures.ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
         yield from threads.map(lambda shard: _chosen(place, shard, wanted, environment), shards)
 
 
@@ -1850,6 +1879,11 @@ class Where:
             object.__setattr__(self, field.name, _listed(field.name, getattr(self, field.name)))
 
 
+def _where_of(where: object) -> Where:
+    _refuse_other("where", where, Where | None, "Where(...)")
+    return typing.cast("Where | None", where) or Where()
+
+
 class _UnknownValueError(DatasetError):
     """No shard of the split holds a value; another split may.
 
@@ -1871,7 +1905,7 @@ def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Iterable[str]
     known = sorted(known)
     for value in asked or ():
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(str(value), known, n=3, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"there are {_some(known)}"
             raise _UnknownValueError(f"{where}: no {name} {value!r} here; {hint}", name, [value])
 
@@ -1998,7 +2032,8 @@ class Masks:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _refuse_below("negatives", self.negatives, 0)
+        for name in ("negatives", "seed"):
+            _refuse_below(name, getattr(self, name), 0)
 
     def drawn(self, key: str, labels: Iterable[str]) -> list[str]:
         """Which of the labels an image has empty masks of."""
@@ -2024,6 +2059,7 @@ class Semantic:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", _listed("classes", self.classes))
+        _refuse_other("ignore", self.ignore, bool, "True or False")
         if self.overlap not in ("small", "large"):
             object.__setattr__(self, "overlap", _listed("overlap", self.overlap) or ())
         names = LABELS if self.classes is None else self.classes
@@ -2087,13 +2123,8 @@ def _view_of(view: object) -> Any:
     """A view with its options; ``image`` and ``volume`` have none."""
     if isinstance(view, tuple(_OPTIONS.values())):
         return view
-    _check_choice("view", view, typing.get_args(ViewName))
+    _check_choice("view", view, typing.get_args(ViewName), " or Masks(...) or Semantic(...) or Clip(...)")
     return _OPTIONS[str(view)]() if view in _OPTIONS else view
-
-
-def _refuse_below(name: str, value: object, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise DatasetError(f"{name} is {value!r}, expected a whole number from {least} on")
 
 
 # --- what a source annotates ------------------------------------------------------------------------------------------
@@ -2492,7 +2523,7 @@ def _output_of(decode: object) -> Output | None:
     """What is more than to decode."""
     if isinstance(decode, Output):
         return decode
-    _check_choice("decode", decode, typing.get_args(Decode))
+    _check_choice("decode", decode, typing.get_args(Decode), " or Output(...)")
     return Output(kind="torch") if decode == "torch" else None
 
 
@@ -2507,8 +2538,6 @@ def features(
         decode: See `load`.
         prompts: See `load`.
     """
-    import datasets  # noqa: PLC0415 - two seconds that writing shards need not pay
-
     record = metadata_types()
     text = datasets.Value("string")
     if view == "stock":
@@ -2584,15 +2613,11 @@ _UNKNOWN: Final[Mapping[str, Any]] = types.MappingProxyType(
 
 def _row_features(columns: Mapping[str, Any]) -> datasets.Features:
     """Features of the rows that `_rows` makes."""
-    import datasets  # noqa: PLC0415 - see features()
-
     return _class_of_row_features()(datasets.Features(columns))
 
 
 @functools.cache
 def _class_of_row_features() -> type[datasets.Features]:
-    import datasets  # noqa: PLC0415 - see features()
-
     class RowFeatures(datasets.Features):  # type: ignore[misc]
         """Features of rows whose plain values are already what they should be, so that nobody walks them.
 
@@ -2630,8 +2655,6 @@ def _class_of_row_features() -> type[datasets.Features]:
 
 def _as_features(described: Any) -> Any:
     """What `metadata_types` says, in the words of `datasets`."""
-    import datasets  # noqa: PLC0415 - see features()
-
     if isinstance(described, dict):
         return {name: _as_features(item) for name, item in described.items()}
     if isinstance(described, list):
@@ -2642,11 +2665,9 @@ def _as_features(described: Any) -> Any:
 @functools.cache
 def _register_columns() -> None:
     """Tell `datasets` of our columns, so that it can read them back from its cache."""
-    from datasets.features.features import register_feature  # noqa: PLC0415 - see features()
-
     with warnings.catch_warnings(action="ignore"):  # it says that this may change
         for kind in _DECODED:
-            register_feature(kind, kind.__name__)
+            datasets.features.features.register_feature(kind, kind.__name__)
 
 
 @dataclass
@@ -2664,8 +2685,6 @@ class PngPixels:
     _type: str = dataclasses.field(default="PngPixels", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         return pa.binary()
 
     def encode_example(self, value: bytes) -> bytes:
@@ -2697,8 +2716,6 @@ class PaintedMask:
     _type: str = dataclasses.field(default="PaintedMask", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         parts = pa.list_(pa.list_(pa.int64()))
         return pa.struct([("png", pa.binary()), ("height", pa.int64()), ("ground", pa.int64()), ("parts", parts)])
 
@@ -2736,8 +2753,6 @@ class FittedPixels:
         self.output = _as_output(self.output)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         scales = [(name, pa.float64()) for name in ("slope", "intercept", "low", "high")]
         return pa.struct([("png", pa.binary()), *scales])
 
@@ -2808,8 +2823,6 @@ class CoarseMask:
         self.output = None if self.output is None else _as_output(self.output)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         return pa.struct([*PaintedMask()(), ("change", pa.list_(pa.int64()))])
 
     def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -2857,8 +2870,6 @@ class NumberArray:
     _type: str = dataclasses.field(default="NumberArray", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         held = pa.float64() if self.dtype.startswith("f") else pa.int64()
         for _ in range(self.axes):
             held = pa.list_(held)
@@ -2886,8 +2897,6 @@ class StackedPixels:
     _type: str = dataclasses.field(default="StackedPixels", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         numbers, scales = pa.list_(pa.int64()), pa.list_(pa.float64())
         fields_of = [("pngs", pa.list_(pa.binary())), ("at", numbers), ("depth", pa.int64())]
         return pa.struct([*fields_of, ("slopes", scales), ("intercepts", scales)])
@@ -2925,8 +2934,6 @@ class StackedMask:
     _type: str = dataclasses.field(default="StackedMask", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         number = pa.int64()
         parts = pa.list_(pa.list_(pa.list_(number)))
         sizes = [(name, number) for name in ("depth", "height", "width", "layers")]
@@ -2983,9 +2990,7 @@ def _decoded_once(data: bytes) -> npt.NDArray[Any]:
 def _shown(pixels: npt.NDArray[Any], kind: str) -> Any:
     if kind == "numpy":
         return pixels
-    import PIL.Image  # noqa: PLC0415 - only who asks for it needs it
-
-    return PIL.Image.fromarray(pixels)
+    return Image.fromarray(pixels)
 
 
 def _paint(
@@ -3054,15 +3059,20 @@ class Prompts:
     texts: Sequence[str] | bool = False
 
     def __post_init__(self) -> None:
-        for name in ("jitter", "positive", "negative", "coarse"):
-            if not getattr(self, name) >= 0:
-                raise DatasetError(f"{name} of the prompts is {getattr(self, name)!r}, expected 0 or more")
-        _refuse_below("scribble", self.scribble, 0)
-        listed = () if self.texts is False else TEMPLATES if self.texts is True else _listed("texts", self.texts) or ()
+        for name in ("jitter", "coarse"):
+            share = getattr(self, name)
+            if not isinstance(share, int | float) or not 0 <= share < float("inf"):
+                raise DatasetError(f"{name} of the prompts is {share!r:.80}, expected a number from 0 on")
+        for name in ("positive", "negative", "seed", "scribble"):
+            _refuse_below(f"{name} of the prompts", getattr(self, name), 0)
+        if isinstance(self.texts, bool):
+            listed: tuple[str, ...] = TEMPLATES if self.texts else ()
+        else:
+            listed = _listed("texts", self.texts, "texts, True or False") or ()
         for template in listed:
             try:
                 template.format(phrase="", modality="")
-            except (KeyError, IndexError, ValueError):
+            except (KeyError, IndexError, ValueError, AttributeError):
                 raise DatasetError(
                     f"texts holds {template!r}, expected a text with {{phrase}} and {{modality}} at most"
                 ) from None
@@ -3191,7 +3201,12 @@ def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] =
         tensors.
     """
     _check_choice("how", how, ("random", "centre"))
-    truth, found = (np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) > 0 for one in (mask, prediction))
+    _refuse_below("seed", seed, 0)
+    held = [np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) for one in (mask, prediction)]
+    for name, array in zip(("mask", "prediction"), held, strict=True):
+        if array.dtype.kind not in "biuf":
+            raise DatasetError(f"the {name} holds {array.dtype}, expected bool or numbers")
+    truth, found = (array > 0 for array in held)
     if truth.shape != found.shape or truth.ndim < 2:
         raise DatasetError(f"the prediction is {found.shape}, expected the shape of the mask, {truth.shape}")
     rng = np.random.default_rng(seed)
@@ -3693,6 +3708,9 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
     """
     if not rows:
         raise DatasetError("a batch needs at least one row, got none")
+    for row in rows:
+        if not isinstance(row, Mapping) or not hasattr(row.get("image"), "shape"):
+            raise DatasetError(f"a batch is made of rows of load with arrays or tensors, got {row!r:.80}")
     shapes = sorted({tuple(row["image"].shape) for row in rows})
     if len(shapes) > 1:
         raise DatasetError(
@@ -4433,11 +4451,12 @@ def load(
             While reading: a shard is not what its index says, or metadata breaks the contract. Cards, indexes and
             shards may be anybody's: what would take more than `MEMORY_LIMIT` bytes is refused before it does.
     """
-    import datasets  # noqa: PLC0415 - see features()
-
     if cache is not None:
+        _refuse_other("cache", cache, str | os.PathLike, "the path of a folder")
         decode = _decode_of_cache(cache, decode)
-    chosen, output, further = _view_of(view), _output_of(decode), where or Where()
+    _refuse_other("streaming", streaming, bool, "True or False")
+    _refuse_other("prompts", prompts, Prompts | None, "Prompts(...)")
+    chosen, output, further = _view_of(view), _output_of(decode), _where_of(where)
     if cache is not None:
         _refuse_uncached(chosen, output, balance)
     _check_numbers(min_area, balance, shuffle)
@@ -4522,8 +4541,6 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
 
 
 def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.IterableDataset:
-    import datasets  # noqa: PLC0415 - see features()
-
     rows.info.splits = datasets.SplitDict({str(rows.split): datasets.SplitInfo(str(rows.split), num_examples=count)})
     rows.__class__ = sys.modules[__name__].SizedDataset
     return rows
@@ -4531,7 +4548,6 @@ def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.Iterabl
 
 def _sized_dataset() -> type:
     """The class `SizedDataset`, made when it is asked for, as `SAMed2D20M` is."""
-    import datasets  # noqa: PLC0415 - see features()
 
     class SizedDataset(datasets.IterableDataset):  # type: ignore[misc]
         """What `load` streams where the index knows how much it is; what is made of it is an `IterableDataset`."""
@@ -4742,15 +4758,15 @@ def interleave(
     Raises:
         DatasetError: As `load`, and for a modality that the config does not hold.
     """
-    import datasets  # noqa: PLC0415 - see features()
-
     place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
     name = _config(place, config)["config_name"]
     if name.split("-")[0] != "all":
         raise DatasetError(
             f"config is {name!r}, expected all, all-commercial, all-permissive or all-local: it mixes modalities"
         )
-    asked: Where = options.get("where") or Where()
+    asked = _where_of(options.get("where"))
+    _refuse_other("weights", weights, Mapping | None, "weights by the names of modalities")
+    _refuse_below("seed", seed, 0)
     weighed = None if weights is None else [modality for modality, weight in weights.items() if weight]
     filters = _Filters(
         options.get("sources"), options.get("licenses"), asked.modalities if weighed is None else weighed
@@ -4771,33 +4787,6 @@ def interleave(
     return datasets.interleave_datasets(
         streams, probabilities=(shares / shares.sum()).tolist(), seed=seed, stopping_strategy="all_exhausted"
     )
-
-
-def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise DatasetError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
-
-
-def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
-    if min_area is not None and (type(min_area) is not int or min_area < 0):
-        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
-    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
-        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
-    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
-        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
-
-
-def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Values of an argument; one text is one value."""
-    if values is None:
-        return None
-    listed = (values,) if isinstance(values, str) else tuple(values)
-    if not listed:
-        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
-    for value in listed:
-        if not isinstance(value, str):
-            raise DatasetError(f"{name} holds {value!r}, expected names")
-    return listed
 
 
 def _other_splits(scope: _Scope) -> Iterator[tuple[str, list[_Shard]]]:
@@ -4831,8 +4820,10 @@ def _splits_with(others: Iterable[tuple[str, list[_Shard]]], place: _Place, unkn
 
 
 def _splits_that_match(others: Iterable[tuple[str, list[_Shard]]], place: _Place, wanted: _Wanted) -> str:
-    """How many images of other splits have all that is wanted, in words; empty for none."""
-    counts = {other: sum(_survey(place, shards, wanted).counts) for other, shards in others}
+    """How many images, or clips, of other splits have all that is wanted, in words; empty for none."""
+    clips = isinstance(wanted.view, Clip)
+    surveys = {other: _survey(place, shards, wanted) for other, shards in others}
+    counts = {other: survey.rows if clips else sum(survey.counts) for other, survey in surveys.items()}
     return ", ".join(f"split {other!r} has {count:,} such" for other, count in counts.items() if count)
 
 
@@ -4906,14 +4897,15 @@ def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...
     entry = _config(place, config)
     name, known = entry["config_name"], [files["split"] for files in entry["data_files"]]
     parts: list[_Part] = []
-    for text in str(split).split("+"):
+    for text in split.split("+") if isinstance(split, str) else [""]:
         match = _PART.fullmatch(text.strip())
-        if match is None:
+        if match is None or any(abs(_percent(edge)) > 100 for edge in match.groups()[1:]):
             raise DatasetError(
-                f"split is {split!r}, expected names such as 'train', 'train+validation', 'all', or a share of the "
+                f"split is {split!r:.80}, expected names such as 'train', 'train+validation', 'all', or a share of the "
                 "patients such as 'train[:10%]'"
             )
-        start, stop = (_percent(match[at], default) for at, default in ((2, 0.0), (3, 100.0)))
+        start, stop = _percent(match[2]), 100.0 if match[3] is None else _percent(match[3])
+        start, stop = (edge + 100 if edge < 0 else edge for edge in (start, stop))  # which count from the end
         names = known if match[1] == "all" else [match[1]]
         if match[1] not in (*known, "all"):
             raise DatasetError(f"config {name!r} of {place.name} has no split {match[1]!r}; it has {', '.join(known)}")
@@ -4924,10 +4916,8 @@ def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...
     return tuple(parts)
 
 
-def _percent(text: str | None, default: float) -> float:
-    """From 0 to 100; negative ones count from the end."""
-    edge = default if text is None else float(text.rstrip("%"))
-    return min(100.0, max(0.0, edge + 100 if edge < 0 else edge))
+def _percent(text: str | None) -> float:
+    return float((text or "0").rstrip("%"))
 
 
 def _shards(scope: _Scope) -> list[_Shard]:
@@ -5004,12 +4994,10 @@ def _of_patients(scope: _Scope, split: str, shards: Sequence[_Shard]) -> list[_S
 
     Patients are ordered by a hash of their names alone, so that whoever stands in several sources is taken in all.
     """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
     parts = [part for part in scope.parts if part.split == split]
     if parts == [_Part(split)]:
         return list(shards)
-    with ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
+    with futures.ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
         tables = threads.map(lambda shard: _read_index(scope.place, shard.path, ["patient"]), shards)
         held = [set(table["patient"].to_pylist()) for table in tables]
     ordered = sorted(set().union(*held), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
@@ -5118,14 +5106,12 @@ def _card_configs(place: _Place) -> list[dict[str, Any]]:
 
 def _configs_in(data: bytes) -> list[dict[str, Any]]:
     """The configs of a card, after a look at what of them is used."""
-    import yaml  # noqa: PLC0415 - comes with datasets
-
     if len(data) > _LARGEST_CARD:
         raise DatasetError(f"expected at most {_LARGEST_CARD:,} bytes, got {len(data):,}")
     try:
         head = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(\n|\Z)", data.decode().replace("\r\n", "\n"), re.DOTALL)
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        listed = None if head is None else yaml.load(head[1], loader)  # noqa: S506 - a safe one
+        listed = None if head is None else yaml.load(head[1], loader)  # a safe one
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"expected UTF-8 that starts with YAML, got {_reason(error)}") from None
     if head is None:
@@ -5168,7 +5154,6 @@ def _is_pattern(path: Any) -> bool:
 
 def _builder() -> type:
     """The class `SAMed2D20M`, made when it is asked for: it needs `datasets`, which writing shards need not."""
-    import datasets  # noqa: PLC0415 - see features()
 
     @dataclass
     class Config(datasets.BuilderConfig):  # type: ignore[misc]
