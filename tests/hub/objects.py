@@ -95,7 +95,7 @@ class ObjectStore:
         self._thread.join()
         self._server.server_close()
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def listing(self, prefix: str = "") -> list[str]:
         """The keys of all objects whose key starts so, in order."""
         return sorted(key for key in list(self._backend.get_bucket(self._bucket).keys) if key.startswith(prefix))
 
@@ -132,7 +132,7 @@ class ObjectStore:
 
     def delete_below(self, prefix: str) -> None:
         """Drop all objects whose key starts so."""
-        for key in self.keys(prefix):
+        for key in self.listing(prefix):
             self.delete(key)
 
     @property

@@ -29,7 +29,7 @@ class Store:
 
     def tree(self, *below: str) -> dict[str, bytes]:
         """Content of the objects in some subfolders, by path below the output folder."""
-        held = {key.removeprefix("some/out/"): key for key in self.server.keys()}
+        held = {key.removeprefix("some/out/"): key for key in self.server.listing()}
         return {
             path: self.server.content(key)
             for path, key in sorted(held.items())

@@ -57,13 +57,17 @@ def tagged(_: int, data: Dataset) -> None:
     data.add_new(0x00091001, "LO", NAMES[1])
 
 
-def image(folder: Path, slices: slice = slice(None)) -> None:
+FEW = slice(8)
+"""Slices of an image: a file for each."""
+
+
+def image(folder: Path, slices: slice = FEW) -> None:
     write_ct_series(folder, ct_like()[slices], tagged)
 
 
 def mask(path: Path, array: Any = None) -> None:
     """Fits `image`; NRRD and MetaImage with the name in their own fields."""
-    found = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8) if array is None else array)
+    found = sitk.GetImageFromArray((ct_like()[FEW] > 0).astype(np.uint8) if array is None else array)
     found.SetSpacing((0.7, 0.8, 2))
     found.SetOrigin((-10, -20, 30))
     for key in ("Comment", "PatientName", "content", "space units"):

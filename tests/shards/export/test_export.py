@@ -23,7 +23,7 @@ from filelock import FileLock
 from sa_med2d_20m import load
 from tests.hub.server import HubServer
 from tests.support.build_process import workers_of
-from tests.support.command import Command
+from tests.support.command import Command, run_quietly
 from tests.support.export_source import build, masks_by_place, read_png, write_png, write_recipe
 from tests.support.hand_made import HandMade, cells, write_dataset
 from tests.support.object_store import Store
@@ -146,10 +146,10 @@ def test_workers_make_no_difference(layout: str, built: Path, tmp_path: Path, sa
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
 
 
-@pytest.fixture
-def calm(everything: Path, built: Path, sa_med2d: Command) -> dict[str, bytes]:
-    """All of it, exported in one go; made once."""
-    assert sa_med2d(*command(built, everything / "to", "--config", "all", "--workers", 1)[3:]).code == 0
+@pytest.fixture(scope="module")
+def calm(everything: Path, built: Path) -> dict[str, bytes]:
+    """All of it, exported in one go; nobody writes to it."""
+    assert run_quietly(*command(built, everything / "to", "--config", "all", "--workers", 1)[3:]).code == 0
     return tree(everything / "to")
 
 
