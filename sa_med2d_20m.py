@@ -4574,11 +4574,18 @@ class Selection:
         name: The dataset, as the caller names it.
         parts: Shards with wanted samples, in the order of their paths.
         labels: Class name -> number of wanted samples that show it in a wanted mask.
+        config: The config that it is of.
+        widest: The config of the same card that holds most.
+        left_out: Where no config was named: paths of shards of the wanted splits, sources and licences that only the
+            widest has. Whether samples of them fit is not known.
     """
 
     name: str
     parts: tuple[ShardPart, ...]
     labels: Mapping[str, int]
+    config: str
+    widest: str
+    left_out: tuple[str, ...]
     _reading: _Reading = dataclasses.field(repr=False)
     _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
 
@@ -4656,7 +4663,12 @@ def select(
     place = _place(path, revision, token, storage_options or {})
     wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
     asked = "+".join(dict.fromkeys(_listed("splits", splits) or ("all",)))
-    shards = sorted(_shards(_scope(place, config, asked, _Filters(sources, licenses))), key=lambda shard: shard.path)
+    name, filters = _config(place, config)["config_name"], _Filters(sources, licenses)
+    beyond = _Beyond(name, ()) if config else _beyond(place, name, asked, filters)
+    try:
+        shards = sorted(_shards(_scope(place, name, asked, filters)), key=lambda shard: shard.path)
+    except _UnknownValueError as error:
+        raise beyond.told(error, name) from None
     reading = _Reading(place, wanted)
     parts: list[ShardPart] = []
 
@@ -4666,15 +4678,53 @@ def select(
             yield chosen
 
     survey = _survey_of(seen())
-    _refuse_what_nothing_has(reading, survey)
+    try:
+        _refuse_what_nothing_has(reading, survey)
+    except DatasetError as error:
+        raise beyond.told(error, name) from None
     held = [(part, shard) for part, shard in zip(parts, shards, strict=True) if part.samples]
     return Selection(
         place.name,
         tuple(part for part, _ in held),
         dict(sorted(survey.labels.items())),
+        name,
+        beyond.config,
+        beyond.paths,
         reading,
         tuple(shard for _, shard in held),
     )
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """What a card's widest config holds of what is asked for, and the config that was taken does not.
+
+    Attributes:
+        config: Name of the widest: of a folder ``all-local``, of a published card ``all``.
+        paths: Of the shards.
+    """
+
+    config: str
+    paths: tuple[str, ...]
+
+    def told(self, error: DatasetError, taken: str) -> DatasetError:
+        """An error that also says that the default, which was taken, is not all that is there."""
+        if not self.paths:
+            return error
+        return DatasetError(f"{error}; this is the config {taken!r}, the default, and {self.config!r} holds more")
+
+
+def _beyond(place: _Place, taken: str, asked: str, filters: _Filters) -> _Beyond:
+    names = [entry["config_name"] for entry in _card_configs(place)]
+    widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), taken)
+
+    def held(config: str) -> set[str]:
+        try:
+            return {shard.path for shard in _shards(_scope(place, config, asked, filters))}
+        except DatasetError:  # it has nothing of the kind
+            return set()
+
+    return _Beyond(widest, tuple(sorted(held(widest) - held(taken))) if widest != taken else ())
 
 
 def _part(path: str, chosen: _Chosen) -> ShardPart:

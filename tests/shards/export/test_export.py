@@ -311,6 +311,22 @@ def test_sources_and_their_licences_go_along(
     assert "Deep" not in (tmp_path / "free/SOURCES.md").read_text()  # the default config is the permissive one
 
 
+def test_what_the_default_config_leaves_out_is_said(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    arguments = ("export", built, "--to", tmp_path / "to", "--layout", "files", "--dry-run")
+    ran = sa_med2d(*arguments)
+    assert ran.code == 0
+    (said,) = (line for line in ran.err.splitlines() if line.startswith("left out: "))
+    assert "Deep (cc-by-nc-4.0)" in said
+    assert "Rings" not in said
+    assert said.endswith(", which the default config 'all-permissive' does not hold; '--config all-local' takes all")
+    assert "left out" not in sa_med2d(*arguments, "--config", "all-permissive").err
+    assert "left out" not in sa_med2d(*arguments, "--source", "Rings").err
+    for choice in (("--source", "Deep"), ("--label", "brain_tumor")):
+        ran = sa_med2d(*arguments, *choice)
+        assert ran.code == 1
+        assert "this is the config 'all-permissive', the default, and 'all-local' holds more" in ran.err
+
+
 def test_an_address_is_no_target(built: Path, sa_med2d: Command) -> None:
     ran = sa_med2d("export", built, "--to", "s3://bucket/folder", "--layout", "files")
     assert ran.code == 2
