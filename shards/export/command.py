@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import SPLITS
-from shards.arguments import add_json, positive
+from shards.arguments import add_json, folder_to_write, positive
 from shards.console import console, counting, plural, print_json, results
 from shards.export.layouts import LAYOUTS
 
@@ -64,6 +64,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _folder(text: str) -> Path:
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text}: tools read files of this machine; give a folder of it")
+    folder_to_write(str(Path(text).parent))
     return Path(text)
 
 
