@@ -738,16 +738,37 @@ def _running_sums(differences: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Sums along the rows, modulo 256; (H, W, channels).
 
     By OpenCV's integral image, whose neighbouring rows differ by just these: three times as fast as `numpy.cumsum`,
-    which waits for each sum before the next.
+    which waits for each sum before the next. Nothing is summed where nothing changes: before the first difference it
+    is 0, behind the last one the row stays as it is, so masks and pictures with a black border take less. Three equal
+    channels are summed once.
     """
     height, width, channels = differences.shape
-    sums = np.empty((height, width, channels), np.uint8)
+    grey = _equal_channel(differences) if channels == 3 else None
+    if grey is not None:
+        return cv2.cvtColor(_running_sums(grey[..., None])[..., 0], cv2.COLOR_GRAY2RGB)
+    left, top, across, down = cv2.boundingRect(differences.reshape(height, -1))
+    sums = np.zeros((height, width, channels), np.uint8)
+    if not down:
+        return sums
+    left, right = left // channels, -(-(left + across) // channels)
     rows = max(1, _LARGEST_SUM // (255 * width))
-    for start in range(0, height, rows):
-        above = cv2.integral(differences[start : start + rows], sdepth=cv2.CV_32S)
-        above = above.reshape(-1, width + 1, channels)
-        np.subtract(above[1:, 1:], above[:-1, 1:], out=sums[start : start + rows], dtype=np.int32, casting="unsafe")
+    for start in range(top, top + down, rows):
+        end = min(start + rows, top + down)
+        above = cv2.integral(differences[start:end, left:right], sdepth=cv2.CV_32S)
+        above = above.reshape(end - start + 1, -1, channels)
+        box = sums[start:end, left:right]
+        np.subtract(above[1:, 1:], above[:-1, 1:], out=box, dtype=np.int32, casting="unsafe")
+    sums[top : top + down, right:] = sums[top : top + down, right - 1 : right]
     return sums
+
+
+def _equal_channel(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """The first of three channels, (H, W), where all are equal; None where they are not."""
+    if (pixels[0, :, :1] != pixels[0, :, 1:]).any():  # a picture in colour nearly always says so here
+        return None
+    first = cv2.extractChannel(pixels, 0)
+    same = not cv2.norm(cv2.cvtColor(first, cv2.COLOR_GRAY2RGB), pixels, cv2.NORM_INF)
+    return typing.cast("npt.NDArray[np.uint8]", first) if same else None
 
 
 def _as_pixels(
@@ -4614,11 +4635,18 @@ class Selection:
         name: The dataset, as the caller names it.
         parts: Shards with wanted samples, in the order of their paths.
         labels: Class name -> number of wanted samples that show it in a wanted mask.
+        config: The config that it is of.
+        widest: The config of the same card that holds most.
+        left_out: Where no config was named: paths of shards of the wanted splits, sources and licences that only the
+            widest has. Whether samples of them fit is not known.
     """
 
     name: str
     parts: tuple[ShardPart, ...]
     labels: Mapping[str, int]
+    config: str
+    widest: str
+    left_out: tuple[str, ...]
     _reading: _Reading = dataclasses.field(repr=False)
     _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
 
@@ -4696,7 +4724,12 @@ def select(
     place = _place(path, revision, token, storage_options or {})
     wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
     asked = "+".join(dict.fromkeys(_listed("splits", splits) or ("all",)))
-    shards = sorted(_shards(_scope(place, config, asked, _Filters(sources, licenses))), key=lambda shard: shard.path)
+    name, filters = _config(place, config)["config_name"], _Filters(sources, licenses)
+    beyond = _Beyond(name, ()) if config else _beyond(place, name, asked, filters)
+    try:
+        shards = sorted(_shards(_scope(place, name, asked, filters)), key=lambda shard: shard.path)
+    except _UnknownValueError as error:
+        raise beyond.told(error, name) from None
     reading = _Reading(place, wanted)
     parts: list[ShardPart] = []
 
@@ -4706,15 +4739,53 @@ def select(
             yield chosen
 
     survey = _survey_of(seen())
-    _refuse_what_nothing_has(reading, survey)
+    try:
+        _refuse_what_nothing_has(reading, survey)
+    except DatasetError as error:
+        raise beyond.told(error, name) from None
     held = [(part, shard) for part, shard in zip(parts, shards, strict=True) if part.samples]
     return Selection(
         place.name,
         tuple(part for part, _ in held),
         dict(sorted(survey.labels.items())),
+        name,
+        beyond.config,
+        beyond.paths,
         reading,
         tuple(shard for _, shard in held),
     )
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """What a card's widest config holds of what is asked for, and the config that was taken does not.
+
+    Attributes:
+        config: Name of the widest: of a folder ``all-local``, of a published card ``all``.
+        paths: Of the shards.
+    """
+
+    config: str
+    paths: tuple[str, ...]
+
+    def told(self, error: DatasetError, taken: str) -> DatasetError:
+        """An error that also says that the default, which was taken, is not all that is there."""
+        if not self.paths:
+            return error
+        return DatasetError(f"{error}; this is the config {taken!r}, the default, and {self.config!r} holds more")
+
+
+def _beyond(place: _Place, taken: str, asked: str, filters: _Filters) -> _Beyond:
+    names = [entry["config_name"] for entry in _card_configs(place)]
+    widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), taken)
+
+    def held(config: str) -> set[str]:
+        try:
+            return {shard.path for shard in _shards(_scope(place, config, asked, filters))}
+        except DatasetError:  # it has nothing of the kind
+            return set()
+
+    return _Beyond(widest, tuple(sorted(held(widest) - held(taken))) if widest != taken else ())
 
 
 def _part(path: str, chosen: _Chosen) -> ShardPart:
@@ -5092,9 +5163,15 @@ def _config(place: _Place, config: str | None) -> dict[str, Any]:
 
 
 def _card_configs(place: _Place) -> list[dict[str, Any]]:
+    if place.local and Path(place.root).is_file():
+        raise DatasetError(
+            f"{place.name} is a file; expected the folder of a built dataset, which 'sa-med2d build' writes"
+        )
     try:
+        if place.local and not Path(place.path(CARD)).exists():  # also where what should be a folder above is a file
+            raise FileNotFoundError
         data = place.read(CARD)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
     try:
         return _configs_in(data)

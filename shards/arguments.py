@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ def output_folder(text: str, *, write: bool = False) -> Path:
         write: Whether shards or their index are written there.
     """
     if "://" not in text:
-        return Path(text)
+        return folder_to_write(text) if write else Path(text)
     import fsspec  # noqa: PLC0415 - folders on this machine need nothing of this
 
     from shards.store import folder, writable  # noqa: PLC0415
@@ -43,6 +44,15 @@ def output_folder(text: str, *, write: bool = False) -> Path:
         raise argparse.ArgumentTypeError(redacted(str(error))) from None
     except ImportError as error:
         raise argparse.ArgumentTypeError(redacted(missing(text, error, _EXTRAS.get(protocol, "publish")))) from None
+
+
+def folder_to_write(text: str) -> Path:
+    """The type of an argument that names a folder of this machine, which may not be there yet."""
+    path = Path(text)
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there}: is no folder; expected one, or one that is not there yet")
+    return path
 
 
 def built_set(text: str) -> Path:

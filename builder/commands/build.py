@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.commands.exit_codes import code_of
+from builder.commands.exit_codes import FAILED, code_of
 from builder.run.executors import EXECUTORS
 from builder.run.options import MODES, Options
 from builder.sources import catalogue
@@ -35,7 +35,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="build sources into an output folder; run again to resume",
         description="Build sources into an output folder. Run the same command again to resume: finished shards are "
         "kept, and the output is the same byte for byte. A case that cannot be built is quarantined, with the reason "
-        "in OUT/build/quarantine, and the rest goes on: exit code 3, or 1 where no case could be built.",
+        "in OUT/build/quarantine, and the rest goes on: exit code 3, or 1 where no case could be built. "
+        "Where rules leave no sample of any, the exit code is 1 too.",
     )
     recipes = command.add_argument(
         "recipes", nargs="+", metavar="RECIPE", help="recipe file (.toml) or name in the catalogue"
@@ -141,8 +142,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def exit_code(summary: Summary) -> int:
     """The exit code of a build."""
-    from builder.run.progress import built_cases  # noqa: PLC0415
+    from builder.run.progress import built_cases, is_empty  # noqa: PLC0415
 
+    if is_empty(summary):
+        return FAILED
     return code_of(sum(map(len, summary.quarantined.values())), built_cases(summary))
 
 

@@ -247,7 +247,7 @@ class _Layers:
             self._layers.append(np.zeros(self._shape, np.uint8))
             self._held.append(0)
         self._held[place] += 1
-        np.copyto(self._layers[place][box], np.uint8(self._held[place]), where=inside.astype(np.bool_))
+        self._layers[place][box] |= inside & np.uint8(self._held[place])  # 0 where the mask is, which is 255
         self.masks.append(
             Mask(
                 id=self._held[place],
