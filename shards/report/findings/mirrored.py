@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from shards.report.findings.edges import border, edge_strength
+from shards.report.findings.edges import FOLLOWED, border, edge_strength
 from shards.report.findings.finding import Finding, Measured, Value, keys_of
 from shards.report.findings.series import Series
 
@@ -52,7 +52,7 @@ def judge(measured: Measured) -> Iterator[Finding]:
         means = strengths.mean(axis=0)
         best = int(np.argmax(means))
         ratio = float(means[best] / max(means[0], 1e-9))
-        if ratio > BETTER:
+        if ratio > BETTER and means[best] > FOLLOWED:
             gains = strengths[:, best] - strengths[:, 0]
             yield Finding(
                 check="mirrored",

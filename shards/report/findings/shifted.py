@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from shards.report.findings.edges import border, edge_strength
+from shards.report.findings.edges import FOLLOWED, border, edge_strength
 from shards.report.findings.finding import Finding, Measured, Value, keys_of
 from shards.report.findings.series import Series
 
@@ -49,7 +49,7 @@ def judge(measured: Measured) -> Iterator[Finding]:
         means = strengths[known].mean(axis=0)
         best = int(np.argmax(means))
         ratio = float(means[best] / max(means[_NONE], 1e-9))
-        if ratio > BETTER:
+        if ratio > BETTER and means[best] > FOLLOWED:
             gains = np.nan_to_num(strengths[:, best] - strengths[:, _NONE], nan=-1)
             order = np.argsort(-gains)
             down, right = OFFSETS[best]

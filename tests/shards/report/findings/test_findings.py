@@ -174,6 +174,21 @@ def test_a_page_of_nothing_that_looks_wrong(sa_med2d: Command, right: Path, tmp_
         assert not page.locator("#filters").is_visible()
 
 
+def test_masks_that_follow_no_edge_say_nothing(sa_med2d: Command, tmp_path: Path) -> None:
+    """A tumour that is not seen in the picture, where what is around it has more texture."""
+    random = np.random.default_rng(3)
+    z, y, x = np.mgrid[:SLICES, :SIDE, :SIDE]
+    apart = np.hypot(x - 48, y - 48)
+    texture = random.normal(0, 1, (1, SIDE, SIDE)) + np.cumsum(random.normal(0, 0.1, z.shape), axis=0)
+    volume = (1000 + texture * (4 + apart**1.5)).astype(np.int16)
+    write_nifti(tmp_path / "Kidneys/images/case0.nii.gz", volume)
+    write_nifti(tmp_path / "Kidneys/labels/case0.nii.gz", (apart < 9).astype(np.uint8))
+    recipe = tmp_path / "Kidneys.toml"
+    recipe.write_text(RECIPE.format(name="Kidneys", license="CC-BY-4.0", modality="mr"))
+    assert sa_med2d("build", recipe, "--raw", tmp_path, "--out", tmp_path / "out", "--workers", 1).code == 0
+    assert not {"shifted", "mirrored"} & {one["check"] for one in findings(sa_med2d, tmp_path / "out")}
+
+
 @pytest.mark.slow
 def test_sets_of_the_corpus_that_are_right_give_no_finding(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
     recipes = Path(__file__).parents[3] / "recipes"
