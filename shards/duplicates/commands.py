@@ -41,7 +41,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=built_set,
         nargs="?",
         metavar="OTHER",
-        help="another such set, a folder of pictures, or the release of SA-Med2D-20M (default: OUT itself)",
+        help="another such set, a folder or a zip of pictures, or the release of SA-Med2D-20M (default: OUT itself)",
     )
     command.add_argument(
         "--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core)"
@@ -91,14 +91,14 @@ def _is_same(out: Path, other: Path) -> bool:
 
 
 def _images(place: Path, workers: int, on_step: Any) -> tuple[Images, tuple[str, ...]]:
-    """The images of a set or of a folder of pictures, and the files that are none."""
+    """The images of a set, or of a folder or a zip of pictures, and the files that are none."""
     from sa_med2d_20m import DatasetError  # noqa: PLC0415
     from shards.duplicates.built import built_images, is_built  # noqa: PLC0415
     from shards.duplicates.folder import folder_images  # noqa: PLC0415
     from shards.store import is_here  # noqa: PLC0415
 
-    if is_here(place) and not place.is_dir():
-        raise DatasetError(f"{place} is no folder; expected a built set, or a folder of pictures")
+    if is_here(place) and not place.exists():
+        raise DatasetError(f"{place} is not there; expected a built set, or a folder or a zip of pictures")
     if is_here(place) and not is_built(place):
         made = folder_images(
             place, workers=workers, on_image=lambda done, count: on_step(f"reading {place}, image", done, count)
