@@ -1465,7 +1465,7 @@ class _Wanted:
         """Whether the slices of a volume are read together."""
         return self.view == "volume" or isinstance(self.view, Clip)
 
-    @property
+    @functools.cached_property
     def over_masks(self) -> bool:
         """Whether anything about masks is asked."""
         return self.min_area is not None or any(getattr(self, name) is not None for name in self.OF_MASKS)
@@ -2155,7 +2155,7 @@ def _negatives(
     wanted: _Wanted, classes: Mapping[str, dict[str, Any]] | None, key: str, absent: Iterable[str] | None
 ) -> list[dict[str, Any]]:
     """Empty masks of absent classes that are wanted."""
-    if not isinstance(wanted.view, Masks) or classes is None or absent is None:
+    if not isinstance(wanted.view, Masks) or not wanted.view.negatives or classes is None or absent is None:
         return []
     asked = dataclasses.replace(wanted, min_area=None)
     labels = wanted.view.drawn(key, (label for label in absent if asked.keeps(classes[label])))
