@@ -1532,7 +1532,7 @@ class _Wanted:
         """Whether the slices of a volume are read together."""
         return self.view == "volume" or isinstance(self.view, Clip)
 
-    @property
+    @functools.cached_property
     def over_masks(self) -> bool:
         """Whether anything about masks is asked."""
         return self.min_area is not None or any(getattr(self, name) is not None for name in self.OF_MASKS)
@@ -2207,7 +2207,7 @@ def _negatives(
     wanted: _Wanted, classes: Mapping[str, dict[str, Any]] | None, key: str, absent: Iterable[str] | None
 ) -> list[dict[str, Any]]:
     """Empty masks of absent classes that are wanted."""
-    if not isinstance(wanted.view, Masks) or classes is None or absent is None:
+    if not isinstance(wanted.view, Masks) or not wanted.view.negatives or classes is None or absent is None:
         return []
     asked = dataclasses.replace(wanted, min_area=None)
     labels = wanted.view.drawn(key, (label for label in absent if asked.keeps(classes[label])))
@@ -2293,7 +2293,6 @@ class Output:
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
         kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
-        threads: How many decode the next rows of a stream, in each process. The order of rows is the same.
     """
 
     size: int | tuple[int, int] | None = None
@@ -2303,7 +2302,6 @@ class Output:
     normalise: str | None = None
     channels: Literal[1, 3] | None = None
     kind: Literal["numpy", "torch"] = "numpy"
-    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -2329,7 +2327,6 @@ class Output:
         if self.channels not in (None, 1, 3) or (self.normalise is not None and self.channels == 1):
             wanted = "3, which normalise is for" if self.normalise is not None else "1 or 3"
             raise DatasetError(f"channels is {self.channels!r}, expected {wanted}")
-        _refuse_below("threads", self.threads, 1)
 
     @property
     def sides(self) -> tuple[int, int] | None:
@@ -2433,12 +2430,16 @@ class _Fit(typing.NamedTuple):
 
     def nearest(self, layer: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The scaled layer by nearest neighbour."""
+        if self.scaled == self.stored:
+            return layer
         return cv2.resize(layer, self.scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
     def vanished(
         self, layer: npt.NDArray[Any], fitted: npt.NDArray[Any], ids: Iterable[int]
     ) -> list[tuple[int, tuple[int, int]]]:
         """Ids that a scaled layer lacks, and the row and column in it that each of them covers most."""
+        if all(new >= old for new, old in zip(self.scaled, self.stored, strict=True)):
+            return []  # every pixel has one of its own
         held = np.bincount(fitted.ravel(), minlength=65536 if layer.dtype == np.uint16 else 256)
         lost = []
         for number in (number for number in ids if not held[number]):
@@ -2450,6 +2451,11 @@ class _Fit(typing.NamedTuple):
             if found.size:
                 lost.append((number, divmod(int(found[counts.argmax()]), self.scaled[1])))
         return lost
+
+    @property
+    def keeps_places(self) -> bool:
+        """Whether every pixel stays where it was."""
+        return self.scaled == self.stored and all(map(operator.ge, self.size, self.stored))
 
     def region(self, bbox: Sequence[int]) -> tuple[slice, slice]:
         """Rows and columns where a mask lies that had this box, and a pixel around them."""
@@ -2658,8 +2664,7 @@ def _class_of_row_features() -> type[datasets.Features]:
             for name in self.pictures:
                 value = row.get(name)
                 if value is not None:
-                    job = getattr(value, "job", None)
-                    row[name] = self[name].decode_example(value) if job is None else job()
+                    row[name] = self[name].decode_example(value)
             return row
 
         def __setitem__(self, name: str, feature: Any) -> None:
@@ -2982,8 +2987,6 @@ def _refuse_large_volume(size: int, what: str) -> None:
     _refuse_large(size, what, "it is damaged, or too large: take clips of it", 4 * MEMORY_LIMIT)
 
 
-_THREADED: Final = (FittedPixels, FittedMask, CoarseMask)
-"""Columns that threads decode, see `Output`."""
 _DECODED: Final = (
     PngPixels,
     PaintedMask,
@@ -3302,66 +3305,7 @@ class _Reading:
 
 
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
-    """What `load` hands to `datasets`: rows whose pictures are files, or are being decoded by threads."""
-    rows = _stored_rows(pieces, reading)
-    return rows if reading.output is None or reading.output.threads == 1 else _started(rows, reading)
-
-
-class _Started(dict[str, Any]):
-    """The value of a column that a thread decodes meanwhile. To who wants the value itself it is that."""
-
-    job: Callable[[], Any] | None = None
-
-    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
-        return dict, (dict(self),)
-
-
-def _started(rows: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[dict[str, Any]]:
-    """Rows in their order, of which the next few are decoded by threads.
-
-    What nobody has taken by the time that many more rows came, as in a shuffle buffer, is decoded when it is taken.
-    """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
-    output = reading.output or Output()
-    described = features(typing.cast("View", reading.wanted.view), output, reading.prompts)
-    columns = {name: column for name, column in described.items() if isinstance(column, _THREADED)}
-
-    def decode(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [{name: columns[name].decode_example(value) for name, value in one.items()} for one in values]
-
-    pool = ThreadPoolExecutor(output.threads)
-    waiting: collections.deque[list[dict[str, Any]]] = collections.deque()
-    given: collections.deque[list[dict[str, Any]]] = collections.deque()
-    try:
-        groups = iter(lambda: list(itertools.islice(rows, _ROWS_OF_JOB)), [])
-        for group in itertools.chain(groups, itertools.repeat([], output.threads)):
-            if group:
-                job = pool.submit(decode, [{name: row[name] for name in columns} for row in group])
-                for at, row in enumerate(group):
-                    for name in columns:
-                        row[name] = _Started(row[name])
-                        row[name].job = functools.partial(_result, job, at, name)
-                waiting.append(group)
-            if waiting and (not group or len(waiting) > output.threads):
-                given.append(waiting.popleft())
-                yield from given[-1]
-            if len(given) > output.threads:
-                for row, name in itertools.product(given.popleft(), columns):
-                    row[name].job = None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _result(job: Future[list[dict[str, Any]]], at: int, name: str) -> Any:
-    return job.result()[at][name]
-
-
-_ROWS_OF_JOB: Final = 4
-"""Rows that a thread decodes at a time: to hand over one by one costs a good part of what it takes to decode them."""
-
-
-def _stored_rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
+    """What `load` hands to `datasets`: rows whose pictures are files."""
     view = reading.wanted.view
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
@@ -3670,6 +3614,8 @@ def _seen(
 
 def _refitted(entries: Iterable[Mapping[str, Any]], layers: npt.NDArray[Any], fit: _Fit) -> list[dict[str, Any]]:
     """Masks with their boxes and areas in another size, without those of which nothing is left."""
+    if fit.keeps_places:
+        return [dict(entry) for entry in entries]
     shown = []
     for entry in entries:
         box = _fitted_box(entry, layers, fit) if entry["area"] else [*entry["bbox"], 0]
@@ -4447,7 +4393,7 @@ def load(
         raters: Only masks of these raters, by `Metadata.rater`; sources with one set of masks have none.
         where: Only these modalities, patients or cases, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
-            ``bytes`` for PNG files; or `Output` for a size, a window, a normalisation and threads.
+            ``bytes`` for PNG files; or `Output` for a size, a window or a normalisation.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
@@ -4500,8 +4446,6 @@ def load(
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
-    if output is not None and not streaming:  # what is copied is not decoded
-        output = dataclasses.replace(output, threads=1)
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         shards = _shards(scope)
