@@ -104,7 +104,7 @@ def labels(raw: Path) -> None:
 def contours(raw: Path) -> None:
     """Structure sets: ROI names that the recipe names, others, damaged ones."""
     for person, rois in (("f", ["GTV 1"]), (NAMES[0], ["GTV 1", NAMES[0]]), (NAMES[1], [NAMES[1]])):
-        image(raw / person / "ct")
+        image(raw / person / "ct", slice(None))
         write_rtstruct(
             raw / person / "rs.dcm", {name: [square(-5, 9, 30 + 2 * at) for at in range(3)] for name in rois}
         )
@@ -116,7 +116,7 @@ def contours(raw: Path) -> None:
             roi.ROIDescription = NAMES[1]
         file.save_as(raw / person / "rs.dcm")
     for person, modality in ((f"{NAMES[0]}2", NAMES[0]), (f"{NAMES[1]}2", "OT")):
-        image(raw / person / "ct")
+        image(raw / person / "ct", slice(None))
         file = pydicom.dcmread(raw / "f/rs.dcm")
         file.Modality = modality
         file.save_as(raw / person / "rs.dcm")
@@ -177,7 +177,7 @@ def headers_nifti(raw: Path) -> None:
 def headers_itk(raw: Path) -> None:
     for case in ("a", "b"):
         mask(raw / f"i/{case}.nrrd", ct_like())
-        mask(raw / f"m/{case}.mha")
+        mask(raw / f"m/{case}.mha", (ct_like() > 0).astype(np.uint8))
     (raw / "i/b.nrrd").write_bytes((raw / "i/b.nrrd").read_bytes()[:400])
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tests.support.output import tree
 from tests.support.sources import write_source
 
 pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
+from aiobotocore.session import AioSession  # type: ignore[import-untyped]
 
 BUILD = ("data", "index", "build/receipts", "build/plan", "build/quarantine", "build/sources")
 
@@ -68,6 +70,25 @@ def test_resume_lists_and_reads_no_shard(store: Store, recipe: Path, sa_med2d: C
     written = [one.path for one in store.requests(since) if one.method == "PUT" and one.path.endswith(".tar")]
     assert [path.removeprefix(f"/{store.server.bucket}/some/out/") for path in written] == [shards_held[1]]
     assert store.tree() == held
+
+
+def test_all_objects_go_through_one_client(
+    store: Store, recipe: Path, sa_med2d: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making a client takes longer than reading an object, and each has connections of its own."""
+    made = []
+    create = AioSession.create_client
+
+    def counted(self: AioSession, *arguments: Any, **options: Any) -> Any:
+        made.append(arguments)
+        return create(self, *arguments, **options)
+
+    monkeypatch.setattr(AioSession, "create_client", counted)
+    assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 0
+    for command in (["verify", store.url, "--deep"], ["stats", store.url], ["publish", store.url, "a/b", "--dry-run"]):
+        made.clear()
+        assert sa_med2d(*command).code == 0
+        assert len(made) == 1
 
 
 def test_large_shards_go_up_in_parts(
