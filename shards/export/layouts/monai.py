@@ -1,4 +1,4 @@
-"""The layouts ``monai`` and ``monai-3d``: pictures or volumes, and lists as those of the Medical Segmentation Decathlon.
+"""The layouts ``monai`` and ``monai-3d``: pictures or volumes, and lists as the Decathlon's.
 
 A list over all sources, and one for each: where one source annotates the liver and another does not, a network that
 learns from both takes the liver of the latter for background.
