@@ -61,8 +61,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.set_defaults(run=_run, extra=EXTRA)
 
 
-def add_build_options(command: argparse.ArgumentParser) -> None:
-    """Add what every command that builds takes."""
+def add_build_options(command: argparse.ArgumentParser, sized: str = "images before compression") -> None:
+    """Add what every command that builds takes.
+
+    Args:
+        command: The command.
+        sized: What the size of a shard is counted in.
+    """
     command.add_argument(
         "--workers",
         type=positive,
@@ -76,7 +81,7 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
         type=size_in_bytes,
         default=Options.shard_size,
         metavar="SIZE",
-        help="size of a shard as images before compression, such as 500MB or 2GiB (default: 1GiB)",
+        help=f"size of a shard as {sized}, such as 500MB or 2GiB (default: 1GiB)",
     )
     command.add_argument(
         "--case-minutes",

@@ -79,7 +79,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for repair in REPAIRS.values():
         without = f"; without it {repair.without}" if repair.without else ""
         repairs.add_argument(f"--no-repair-{repair.name}", action="store_true", help=f"do not: {repair.what}{without}")
-    add_build_options(command)
+    add_build_options(command, "files of the release, as they lie there")
     add_json(command)
     command.set_defaults(run=_run, extra=EXTRA, parser=command)
 

@@ -130,7 +130,9 @@ def _inflated(data: memoryview, size: int) -> bytes:
     except isal_zlib.error as error:  # type: ignore[misc]
         raise UnreadableError(f"damaged: it cannot be inflated ({error}); fetch the part again") from None
     if len(content) > size:
-        raise UnreadableError(f"it inflates to more than the {size:,} bytes that the archive says")
+        raise UnreadableError(
+            f"damaged: it inflates to more than the {size:,} bytes that the archive says; fetch the part again"
+        )
     if len(content) < size or not stream.eof:
         raise UnreadableError(f"damaged: it inflates to {len(content):,} bytes, the archive says {size:,}")
     return content
