@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,19 @@ def add_built_set(command: argparse._ActionsContainer) -> None:
     command.add_argument(
         "out", type=built_set, metavar="OUT", help="output folder, its URL, or a repository of the Hub (owner/name)"
     )
+
+
+def output_file(text: str) -> Path:
+    """The type of an argument that names a file that is written: told before any work where that cannot be."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; expected the name of a file")
+    parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
+    if parent is not None and not parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {parent} is no folder")
+    if parent is not None and not os.access(parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {parent} is not writable for you")
+    return path
 
 
 def positive(text: str) -> int:

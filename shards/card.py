@@ -97,12 +97,15 @@ def _config(name: str, receipts: list[Receipt], mixed: Collection[str] = ()) -> 
     return Config(name, patterns, dict(samples), dict(size))
 
 
-def write_card(out: Path, *, without: str | None = None) -> list[Config]:
+def write_card(
+    out: Path, *, without: str | None = None, patients: Mapping[str, Mapping[str, int]] | None = None
+) -> list[Config]:
     """Write README.md, and the files that it refers to, from the receipts and sources of an output folder.
 
     Args:
         out: Output folder.
         without: A source that it leaves out.
+        patients: Source -> split -> number of patients, where they were counted just now.
 
     Returns:
         The configs it lists.
@@ -111,7 +114,7 @@ def write_card(out: Path, *, without: str | None = None) -> list[Config]:
     sources = {name: source for name, source in read_sources(out).items() if name != without}
     for name, text in documents(receipts, sources).items():
         write_atomic(out / name, text)
-    write_atomic(out / CARD, card(receipts, sources).encode())
+    write_atomic(out / CARD, card(receipts, sources, patients=patients).encode())
     return folder_configs(receipts, sources)
 
 
@@ -138,6 +141,7 @@ def card(
     *,
     preview: bool = False,
     pictures: Collection[str] = (),
+    patients: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """The text of the card, which refers to `shards.documents`.
 
@@ -148,7 +152,9 @@ def card(
         figures: Pictures of what they hold, which lie beside it.
         preview: Whether there is a preview for viewers.
         pictures: Names of sources of which a picture lies beside it, see `shards.paths.picture_file`.
+        patients: Source -> split -> number of patients; None for what the sources say themselves.
     """
+    known = {name: source.patients for name, source in sources.items()} if patients is None else patients
     listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
     example = listed[0] if listed else None
     split = next(iter(example.files)) if example else SPLITS[0]
@@ -166,7 +172,7 @@ def card(
         notes=(_LOCAL_NOTE if repository is None else "") + (_PREVIEW_NOTE if preview else ""),
         repacked="".join(f"{section}\n" for section in repacked_section(receipts, sources)),
         licenses=_license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
-        splits=_split_table(receipts, sources),
+        splits=_split_table(receipts, known),
         kept=_held_back(receipts, sources),
         figures=_figures(figures),
         dropped=_left_out_table(receipts),
@@ -244,7 +250,7 @@ removed as a whole, from the history too where that is asked.
 """
 
 
-def _split_table(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
+def _split_table(receipts: list[Receipt], known: Mapping[str, Mapping[str, int]]) -> str:
     """Images of each modality, and all images, masks and patients, by split."""
     rows: dict[str, Counter[str]] = defaultdict(Counter)
     total, masks, patients = Counter[str](), Counter[str](), Counter[str]()
@@ -253,9 +259,9 @@ def _split_table(receipts: list[Receipt], sources: Mapping[str, SourceDescriptio
         total[receipt.id.split] += receipt.samples
         masks[receipt.id.split] += receipt.masks
     held = sorted({receipt.id.source for receipt in receipts if receipt.samples})
-    uncounted = [name for name in held if name not in sources or not sources[name].patients]
+    uncounted = [name for name in held if not known.get(name)]
     for name in held:
-        patients.update(sources[name].patients if name in sources else {})
+        patients.update(known.get(name, {}))
     shown = {"images": total, **dict(sorted(rows.items())), "masks": masks, "patients": patients}
     lines = [f"| | {' | '.join(SPLITS)} | all |", f"|---|{'--:|' * (len(SPLITS) + 1)}"]
     for name, counts in shown.items():
