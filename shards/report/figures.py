@@ -362,7 +362,7 @@ def _distribution(name: str, spread: Mapping[str, Any], found: Mapping[str, Coun
             above.set_xscale("log")
         above.set_xlim(edges[0], edges[-1])
         if not linear:
-            plain_axis(above.xaxis)
+            plain_axis(above.xaxis, whole=integral)
         places = _named_bars(below, modalities)
         for place, modality in zip(places, modalities, strict=True):
             own = spread["modalities"][modality]
