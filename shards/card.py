@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
+import types
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from shards.description import SourceDescription, read_sources
 from shards.documents import documents, refused_by
 from shards.front_matter import front_matter
 from shards.license import is_shared, tiers
-from shards.paths import CARD, picture_file
+from shards.paths import CARD, PREVIEWS
 from shards.plain_text import markdown
 from shards.receipt import Receipt, read_receipts, summed
 from shards.repacked import repacked_section
+from shards.store import listing
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ def write_card(
     sources = {name: source for name, source in read_sources(out).items() if name != without}
     for name, text in documents(receipts, sources).items():
         write_atomic(out / name, text)
-    write_atomic(out / CARD, card(receipts, sources, patients=patients).encode())
+    drawn = listing(out, PREVIEWS)
+    sheets = [name for name in sources if f"{name}.png" in drawn]
+    pictures = {name: f"{PREVIEWS}/{name}.png" for name in sheets[:1]}
+    write_atomic(out / CARD, card(receipts, sources, pictures=pictures, patients=patients).encode())
     return folder_configs(receipts, sources)
 
 
@@ -140,7 +145,7 @@ def card(
     figures: Sequence[CardFigure] = (),
     *,
     preview: bool = False,
-    pictures: Collection[str] = (),
+    pictures: Mapping[str, str] = types.MappingProxyType({}),
     patients: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """The text of the card, which refers to `shards.documents`.
@@ -151,7 +156,7 @@ def card(
         repository: Its name on the Hub; None for a folder that is not published.
         figures: Pictures of what they hold, which lie beside it.
         preview: Whether there is a preview for viewers.
-        pictures: Names of sources of which a picture lies beside it, see `shards.paths.picture_file`.
+        pictures: Name of a source -> path of a picture of it below the card's folder.
         patients: Source -> split -> number of patients; None for what the sources say themselves.
     """
     known = {name: source.patients for name, source in sources.items()} if patients is None else patients
@@ -211,14 +216,14 @@ def _license_table(receipts: list[Receipt], no_tier: str) -> str:
 _MOST_PICTURES: Final = 6
 
 
-def _pictures(sources: Mapping[str, SourceDescription], pictures: Collection[str]) -> str:
+def _pictures(sources: Mapping[str, SourceDescription], pictures: Mapping[str, str]) -> str:
     """Samples with their masks, of as many modalities as there are, then of further sources."""
     names = sorted(pictures)
     first: dict[str, str] = {}
     for name in names:
         first.setdefault(sources[name].modality, name)
     shown = [*first.values(), *(name for name in names if name not in first.values())][:_MOST_PICTURES]
-    lines = [f"![{sources[name].modality} of {name}, masks drawn over it]({picture_file(name)})" for name in shown]
+    lines = [f"![{sources[name].modality} of {name}, masks drawn over it]({pictures[name]})" for name in shown]
     return "\n".join(lines) + "\n\n" if lines else ""
 
 
