@@ -68,6 +68,19 @@ def add_built_set(command: argparse._ActionsContainer) -> None:
     )
 
 
+def output_file(text: str) -> Path:
+    """The type of an argument that names a file that is written: told before any work where that cannot be."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; expected the name of a file")
+    parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
+    if parent is not None and not parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {parent} is no folder")
+    if parent is not None and not os.access(parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {parent} is not writable for you")
+    return path
+
+
 def positive(text: str) -> int:
     """The type of an argument that is a number of things."""
     if not text.isdecimal() or int(text) < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
+import types
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from shards.description import SourceDescription, read_sources
 from shards.documents import documents, refused_by
 from shards.front_matter import front_matter
 from shards.license import is_shared, tiers
-from shards.paths import CARD, picture_file
+from shards.paths import CARD, PREVIEWS
 from shards.plain_text import markdown
 from shards.receipt import Receipt, read_receipts, summed
 from shards.repacked import repacked_section
+from shards.store import listing
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,15 @@ def _config(name: str, receipts: list[Receipt], mixed: Collection[str] = ()) -> 
     return Config(name, patterns, dict(samples), dict(size))
 
 
-def write_card(out: Path, *, without: str | None = None) -> list[Config]:
+def write_card(
+    out: Path, *, without: str | None = None, patients: Mapping[str, Mapping[str, int]] | None = None
+) -> list[Config]:
     """Write README.md, and the files that it refers to, from the receipts and sources of an output folder.
 
     Args:
         out: Output folder.
         without: A source that it leaves out.
+        patients: Source -> split -> number of patients, where they were counted just now.
 
     Returns:
         The configs it lists.
@@ -111,7 +116,10 @@ def write_card(out: Path, *, without: str | None = None) -> list[Config]:
     sources = {name: source for name, source in read_sources(out).items() if name != without}
     for name, text in documents(receipts, sources).items():
         write_atomic(out / name, text)
-    write_atomic(out / CARD, card(receipts, sources).encode())
+    drawn = listing(out, PREVIEWS)
+    sheets = [name for name in sources if f"{name}.png" in drawn]
+    pictures = {name: f"{PREVIEWS}/{name}.png" for name in sheets[:1]}
+    write_atomic(out / CARD, card(receipts, sources, pictures=pictures, patients=patients).encode())
     return folder_configs(receipts, sources)
 
 
@@ -137,7 +145,8 @@ def card(
     figures: Sequence[CardFigure] = (),
     *,
     preview: bool = False,
-    pictures: Collection[str] = (),
+    pictures: Mapping[str, str] = types.MappingProxyType({}),
+    patients: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """The text of the card, which refers to `shards.documents`.
 
@@ -147,8 +156,10 @@ def card(
         repository: Its name on the Hub; None for a folder that is not published.
         figures: Pictures of what they hold, which lie beside it.
         preview: Whether there is a preview for viewers.
-        pictures: Names of sources of which a picture lies beside it, see `shards.paths.picture_file`.
+        pictures: Name of a source -> path of a picture of it below the card's folder.
+        patients: Source -> split -> number of patients; None for what the sources say themselves.
     """
+    known = {name: source.patients for name, source in sources.items()} if patients is None else patients
     listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
     example = listed[0] if listed else None
     split = next(iter(example.files)) if example else SPLITS[0]
@@ -166,7 +177,7 @@ def card(
         notes=(_LOCAL_NOTE if repository is None else "") + (_PREVIEW_NOTE if preview else ""),
         repacked="".join(f"{section}\n" for section in repacked_section(receipts, sources)),
         licenses=_license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
-        splits=_split_table(receipts, sources),
+        splits=_split_table(receipts, known),
         kept=_held_back(receipts, sources),
         figures=_figures(figures),
         dropped=_left_out_table(receipts),
@@ -205,14 +216,14 @@ def _license_table(receipts: list[Receipt], no_tier: str) -> str:
 _MOST_PICTURES: Final = 6
 
 
-def _pictures(sources: Mapping[str, SourceDescription], pictures: Collection[str]) -> str:
+def _pictures(sources: Mapping[str, SourceDescription], pictures: Mapping[str, str]) -> str:
     """Samples with their masks, of as many modalities as there are, then of further sources."""
     names = sorted(pictures)
     first: dict[str, str] = {}
     for name in names:
         first.setdefault(sources[name].modality, name)
     shown = [*first.values(), *(name for name in names if name not in first.values())][:_MOST_PICTURES]
-    lines = [f"![{sources[name].modality} of {name}, masks drawn over it]({picture_file(name)})" for name in shown]
+    lines = [f"![{sources[name].modality} of {name}, masks drawn over it]({pictures[name]})" for name in shown]
     return "\n".join(lines) + "\n\n" if lines else ""
 
 
@@ -244,7 +255,7 @@ removed as a whole, from the history too where that is asked.
 """
 
 
-def _split_table(receipts: list[Receipt], sources: Mapping[str, SourceDescription]) -> str:
+def _split_table(receipts: list[Receipt], known: Mapping[str, Mapping[str, int]]) -> str:
     """Images of each modality, and all images, masks and patients, by split."""
     rows: dict[str, Counter[str]] = defaultdict(Counter)
     total, masks, patients = Counter[str](), Counter[str](), Counter[str]()
@@ -253,9 +264,9 @@ def _split_table(receipts: list[Receipt], sources: Mapping[str, SourceDescriptio
         total[receipt.id.split] += receipt.samples
         masks[receipt.id.split] += receipt.masks
     held = sorted({receipt.id.source for receipt in receipts if receipt.samples})
-    uncounted = [name for name in held if name not in sources or not sources[name].patients]
+    uncounted = [name for name in held if not known.get(name)]
     for name in held:
-        patients.update(sources[name].patients if name in sources else {})
+        patients.update(known.get(name, {}))
     shown = {"images": total, **dict(sorted(rows.items())), "masks": masks, "patients": patients}
     lines = [f"| | {' | '.join(SPLITS)} | all |", f"|---|{'--:|' * (len(SPLITS) + 1)}"]
     for name, counts in shown.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -144,16 +144,20 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
             else:
                 done.append(shard)
         _remove_orphans(out)
-        _note_patients(out, patients)
-        write_card(out)
+        counts = {
+            name: {split: len(splits[split]) for split in SPLITS if splits.get(split)}
+            for name, splits in patients.items()
+        }
+        _note_patients(out, counts)
+        write_card(out, patients=counts)
         write_tables(out, done, folder_rows(out))
     return len(done), findings
 
 
-def _note_patients(out: Path, patients: Mapping[str, Mapping[str, Collection[str]]]) -> None:
+def _note_patients(out: Path, patients: Mapping[str, dict[str, int]]) -> None:
     """Say in the descriptions of sources how many patients each split has, where they say something else."""
     for name, source in read_sources(out).items():
-        counts = {split: len(own) for split in SPLITS if (own := patients.get(name, {}).get(split))}
+        counts = patients.get(name, {})
         if counts != source.patients:
             write_source(out, replace(source, patients=counts))
 

@@ -181,10 +181,14 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
 
 def draw_previews(out: Path, summary: Summary, printer: Console) -> None:
     """Draw a contact sheet of each source of which anything was built."""
+    from shards.card import write_card  # noqa: PLC0415
+    from shards.lock import locked  # noqa: PLC0415
     from shards.show.preview import write_preview  # noqa: PLC0415
 
     for name in sorted({receipt.id.source for receipt in summary.receipts if receipt.samples}):
         printer.print(f"preview: {write_preview(out, name)}", markup=False, highlight=False, soft_wrap=True)
+    with locked(out, "build"):
+        write_card(out)  # which shows one of them
 
 
 def chosen_options(options: argparse.Namespace) -> Options:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from shards.arguments import add_built_set, add_json, built_set, positive
+from shards.arguments import add_built_set, add_json, built_set, output_file, positive
 from shards.console import console, plural, print_json, print_table, printable, results, working
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core)"
     )
     command.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write one HTML page with the images of each pair side by side"
+        "--html",
+        type=output_file,
+        metavar="FILE",
+        help="also write one HTML page with the images of each pair side by side",
     )
     add_json(command)
     command.set_defaults(run=_overlap, extra=EXTRA)

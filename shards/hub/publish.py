@@ -328,7 +328,7 @@ def card_of(
             repository,
             figures,
             preview=any(preview_path(name) in drawn for name in sources),
-            pictures=[name for name in sources if picture_file(name) in drawn],
+            pictures={name: picture_file(name) for name in sources if picture_file(name) in drawn},
         ).encode(),
     }
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from shards.arguments import add_built_set, add_json, output_folder, positive
+from shards.arguments import add_built_set, add_json, output_file, output_folder, positive
 from shards.console import console, counting, plural, print_json, print_table, results, working
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser], k
         "--to", type=partial(output_folder, write=True), metavar="FOLDER", help="where files go (default: OUT/report)"
     )
     command.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a gallery, one HTML page that holds its pictures"
+        "--html", type=output_file, metavar="FILE", help="also write a gallery, one HTML page that holds its pictures"
     )
     command.add_argument(
         "--samples", type=positive, default=SAMPLES, metavar="N", help=f"pictures in the gallery (default: {SAMPLES:,})"
@@ -83,6 +83,10 @@ def _report(options: argparse.Namespace, known: Known) -> int:
     from shards.report.summary import summarize  # noqa: PLC0415
 
     folder = options.to if options.to is not None else _beside(options.out)
+    if folder.is_file():
+        from sa_med2d_20m import DatasetError  # noqa: PLC0415
+
+        raise DatasetError(f"{folder} is a file; expected a folder, or the name of one that is made")
     receipts, sources = known(options.out)
     speaker, printer = console(), results()
     looked_at = options.findings or (LOOKED_AT if options.html is not None else None)

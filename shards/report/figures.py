@@ -362,7 +362,7 @@ def _distribution(name: str, spread: Mapping[str, Any], found: Mapping[str, Coun
             above.set_xscale("log")
         above.set_xlim(edges[0], edges[-1])
         if not linear:
-            plain_axis(above.xaxis)
+            plain_axis(above.xaxis, whole=integral)
         places = _named_bars(below, modalities)
         for place, modality in zip(places, modalities, strict=True):
             own = spread["modalities"][modality]
@@ -408,6 +408,15 @@ def _lost(dropped: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return dict(sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:_MOST_BARS])
 
 
+def _per_cent(share: float) -> str:
+    """A share as it stands beside a bar.
+
+    >>> _per_cent(99.97), _per_cent(14.2), _per_cent(0.0263)
+    ('100 %', '14 %', '0.026 %')
+    """
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
+
+
 def _dropped(lost: Mapping[str, Mapping[str, float]]) -> _Sketch:
     title = "Mask pixels that rules and gates left out"
     reasons = sorted({reason for own in lost.values() for reason in own})
@@ -423,21 +432,21 @@ def _dropped(lost: Mapping[str, Mapping[str, float]]) -> _Sketch:
             start = start + shares
         for place, share in zip(places, start, strict=True):
             text: _Style = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
-            axes.annotate(f"{share:.2g} %", (share, place), **text)
+            axes.annotate(_per_cent(share), (share, place), **text)
         axes.set_xlim(0, start.max() * 1.15)
         axes.set_xlabel("% of the source's mask pixels")
         axes.set_title(title)
         figure.legend(loc="outside lower left", ncols=4)
 
-    said = "; ".join(f"{source} {100 * sum(own.values()):.2g} %" for source, own in list(lost.items())[:6])
+    said = "; ".join(f"{source} {_per_cent(100 * sum(own.values()))}" for source, own in list(lost.items())[:6])
     return _Sketch("dropped", title, f"{title}, by source: {said}.", 1.4 + _BAR * len(lost), draw)
 
 
 def _lost_classes(classes: Sequence[Mapping[str, Any]]) -> _Sketch:
     """The classes that rules and gates took most from, by the share of their mask pixels."""
-    title = "Mask pixels of classes that rules and gates left out"
+    title = "Classes: mask pixels left out"  # short, as names of classes may be long
     shown = classes[:_MOST_BARS]
-    more = f", the largest {len(shown)} shares of {len(classes)}" if len(classes) > len(shown) else ""
+    more = f"; the largest {len(shown)} of {len(classes)}" if len(classes) > len(shown) else ""
     shares = [100 * row["share"] for row in shown]
 
     def draw(figure: Figure) -> None:
@@ -446,10 +455,10 @@ def _lost_classes(classes: Sequence[Mapping[str, Any]]) -> _Sketch:
         axes.barh(places, shares, height=0.72, color=BLUE)
         for place, share in zip(places, shares, strict=True):
             text: _Style = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
-            axes.annotate(f"{share:.2g} %", (share, place), **text)
+            axes.annotate(_per_cent(share), (share, place), **text)
         axes.set_xlim(0, max(shares) * 1.15)
-        axes.set_xlabel("% of the mask pixels of the class")
-        axes.set_title(title + more)
+        axes.set_xlabel(f"% of the mask pixels of the class, left out by rules and gates{more}")
+        axes.set_title(title)
 
-    said = "; ".join(f"{row['label']} {100 * row['share']:.2g} %" for row in shown[:8])
+    said = "; ".join(f"{row['label']} {_per_cent(100 * row['share'])}" for row in shown[:8])
     return _Sketch("dropped_classes", title, f"{title}{more}: {said}.", 1.1 + _BAR * len(shown), draw)

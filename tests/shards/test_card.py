@@ -441,7 +441,9 @@ def test_the_order_of_a_card(tmp_path: Path) -> None:
     add(tmp_path, "ct/mit/C/train-00000", "MIT")
     figures = [CardFigure("figures/one.png", "One", "What it shows")]
     receipts, known = list(read_receipts(tmp_path).values()), read_sources(tmp_path)
-    text = card(receipts, known, "ann/scans", figures, pictures=["A", "B", "C"]).split("---\n")[2]
+    text = card(receipts, known, "ann/scans", figures, pictures={name: f"preview/{name}.jpg" for name in "ABC"}).split(
+        "---\n"
+    )[2]
     assert tuple(line for line in text.splitlines() if re.match("##? ", line)) == ORDER
     shown = re.findall(r"!\[[^]]+\]\((\S+)\)", text)
     # of each modality one, then the others
@@ -451,3 +453,15 @@ def test_the_order_of_a_card(tmp_path: Path) -> None:
     assert "https://huggingface.co/datasets/ann/scans" in cited
     assert "arXiv:2311.11969" in cited
     assert "[SOURCES.md](SOURCES.md)" in cited
+
+
+def test_the_card_of_a_folder_shows_a_preview(sa_med2d: Command, tmp_path: Path) -> None:
+    """Where there is one; it goes with its source."""
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    recipes = [sources.write_source(raw, name, cases=1) for name in ("Free", "Other")]
+    assert sa_med2d("build", *recipes, "--raw", raw, "--out", out, "--workers", 1, "--preview").code == 0
+    shown = re.findall(r"!\[[^]]+\]\((\S+)\)", (out / "README.md").read_text())
+    assert shown == ["build/previews/Free.png"]
+    assert (out / shown[0]).exists()
+    assert sa_med2d("remove", "Free", out).code == 0
+    assert re.findall(r"!\[[^]]+\]\((\S+)\)", (out / "README.md").read_text()) == ["build/previews/Other.png"]

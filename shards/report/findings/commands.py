@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shards.arguments import add_built_set, add_json, positive
+from shards.arguments import add_built_set, add_json, output_file, positive
 from shards.console import console, counting, plural, print_json, print_table, printable, results
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
         "--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="threads (default: one a core)"
     )
     command.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write one HTML page with pictures of the examples"
+        "--html", type=output_file, metavar="FILE", help="also write one HTML page with pictures of the examples"
     )
     add_json(command)
     command.set_defaults(run=partial(_findings, known=known), extra=EXTRA)

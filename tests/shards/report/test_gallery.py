@@ -286,6 +286,20 @@ def test_outlines_are_the_rims_of_masks(seen: Watched, samples: dict[str, dict[s
     assert (overlay(page)[..., 3] == 255).tolist() == rims.tolist()
 
 
+def test_classes_keep_their_colours(seen: Watched) -> None:
+    """In all slices of a volume, also where the first class is not seen; and no two of forty classes look the same."""
+    colours = seen.page.evaluate(
+        """() => { const [first, second] = items.find((item) => item.length > 1);
+        const label = frames[second].masks.at(-1)[2];
+        frames[first].masks = frames[second].masks.slice(-1);
+        frames[second].masks.unshift([0, 250, labels.length, 1]);
+        return [first, second].map((number) => colorsOf(number).get(label)); }"""
+    )
+    assert colours[0] == colours[1]
+    distinct = "new Set(Array.from({ length: 40 }, (_, at) => colorAt(at).join())).size"
+    assert seen.page.evaluate(distinct) == 40
+
+
 def test_the_keyboard(seen: Watched) -> None:
     page = seen.page
     focused = "document.activeElement.dataset.item"
@@ -358,7 +372,7 @@ def test_a_link_leads_to_a_sample(seen: Watched, gallery: Path) -> None:
     assert page.locator("#slider").input_value() == "3"
     assert page.locator("#about a").first.get_attribute("href") == f"#{key}"
     page.click("#close")
-    assert page.evaluate("location.hash") == ""
+    page.wait_for_function("location.hash === ''")  # a dialog says that it is closed a moment later
 
 
 def test_texts_of_others_do_nothing(seen: Watched) -> None:
