@@ -4178,23 +4178,12 @@ class CachedRows:
 
     def _sample(self, at: int) -> tuple[dict[str, Any], Fitted]:
         """Metadata and pixels of a sample."""
-        cached, sample = self._opened(int(self._held[at])), int(self._samples[at])
-        (_, start, layer, mask), (_, end, last_layer, last_mask) = cached.places[sample : sample + 2].tolist()
-        line = _parsed(cached.records[start:end], self._folder)
-        record, image, layers = line["metadata"], cached.images[sample], cached.layers[layer:last_layer]
-        if line["types"] != [image.itemsize, layers.itemsize]:  # a shard may hold wider ones besides
-            image, layers = (
-                pixels.astype(f"u{size}") for pixels, size in zip((image, layers), line["types"], strict=True)
-            )
-        columns = cached.masks[mask:last_mask]
-        record["masks"], boxes = [], columns[:, 7:].tolist()
-        rows = zip(columns[:, :3].tolist(), columns[:, 3:7].tolist(), boxes, strict=True)
-        for (of, instance, area), bbox, box in rows:
-            entry = cached.classes[of].copy()
-            entry["id"], entry["layer"], entry["instance"] = box[0], box[1], instance
-            entry["bbox"], entry["area"] = bbox, area
-            record["masks"].append(entry)
-        return record, Fitted(image, layers, _size(record), line["lost"], boxes)
+        held = int(self._held[at])
+        cached = self._opened(held)
+        try:
+            return _sample_of_cache(cached, int(self._samples[at]))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(self._folder, self._receipts[held], error) from None
 
     def _opened(self, at: int) -> _CachedShard:
         return _opened_cache(self._folder, self._receipts[at])
@@ -4211,6 +4200,24 @@ class CachedRows:
             places = np.concatenate(runs)
             mixed.append(places[_order_of(self._sample(int(places[0]))[0]["key"], len(places), dealt.reading.shuffle)])
         return np.concatenate(mixed)
+
+
+def _sample_of_cache(cached: _CachedShard, sample: int) -> tuple[dict[str, Any], Fitted]:
+    """Metadata and pixels of a sample of a shard, by its number there."""
+    (_, start, layer, mask), (_, end, last_layer, last_mask) = cached.places[sample : sample + 2].tolist()
+    line = _parsed(cached.records[start:end], CACHE_PARTS[4])
+    record, image, layers = line["metadata"], cached.images[sample], cached.layers[layer:last_layer]
+    if line["types"] != [image.itemsize, layers.itemsize]:  # a shard may hold wider ones besides
+        image, layers = (pixels.astype(f"u{size}") for pixels, size in zip((image, layers), line["types"], strict=True))
+    columns = cached.masks[mask:last_mask]
+    record["masks"], boxes = [], columns[:, 7:].tolist()
+    rows = zip(columns[:, :3].tolist(), columns[:, 3:7].tolist(), boxes, strict=True)
+    for (of, instance, area), bbox, box in rows:
+        entry = cached.classes[of].copy()
+        entry["id"], entry["layer"], entry["instance"] = box[0], box[1], instance
+        entry["bbox"], entry["area"] = bbox, area
+        record["masks"].append(entry)
+    return record, Fitted(image, layers, _size(record), line["lost"], boxes)
 
 
 def _decode_of_cache(folder: str | Path, decode: Decode | Output) -> Output:
@@ -4243,18 +4250,20 @@ def cache_settings(data: bytes, where: str) -> CacheSettings:
     Raises:
         DatasetError: They are none that this version knows; the message begins with ``where``.
     """
-    record = _parsed(data, where)
+    advice = "delete its folder, and make the cache anew with 'sa-med2d cache'"
+    try:
+        record = _parsed(data, where)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; {advice}") from None
     if not isinstance(record, dict) or record.get("format") != CACHE_FORMAT:
-        raise DatasetError(f"{where} is not of a cache that this version reads; make it anew with 'sa-med2d cache'")
+        raise DatasetError(f"{where} is not of a cache that this version reads; {advice}")
     try:
         window = record["window"]
         record |= {"size": tuple(record["size"]), "window": tuple(window) if isinstance(window, list) else window}
         settings = CacheSettings(**record)
         settings.output  # noqa: B018 - it refuses what is none
     except (DatasetError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{where} is damaged: {_reason_in_file(error)}; make it anew with 'sa-med2d cache'"
-        ) from None
+        raise DatasetError(f"{where} is damaged: {_reason_in_file(error)}; {advice}") from None
     return settings
 
 
@@ -4298,11 +4307,11 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
     advice = f"run 'sa-med2d cache {place.name} --to {folder}' again"
     path = Path(folder, f"{stem}.json")
     try:
-        receipt = CacheReceipt(**_parsed(path.read_bytes(), str(path)))
+        receipt = CacheReceipt(**_parsed(path.read_bytes(), "receipt"))
     except FileNotFoundError:
         raise DatasetError(f"{folder} does not hold {shard.path}; {advice}") from None
-    except TypeError:
-        raise DatasetError(f"{path} is damaged; delete it, and {advice}") from None
+    except (DatasetError, TypeError) as error:
+        raise DatasetError(f"{path} is damaged: {_reason_in_file(error)}; delete it, and {advice}") from None
     index, tar = cache_stamp(place.read, shard.path, local=place.local)
     if receipt.index != index or (tar and receipt.tar and tar != receipt.tar):
         raise DatasetError(f"{folder} holds an earlier {shard.path}; {advice}")
@@ -4317,16 +4326,25 @@ def _opened_cache(folder: str, receipt: CacheReceipt) -> _CachedShard:
         places = np.load(paths[3])
         with paths[4].open("rb") as file:
             records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{paths[0].parent}: {receipt.shard} is damaged: {_reason_in_file(error)}") from None
-    classes = json.loads(records[places[-1, 1] :])
-    lengths = len(images), len(layers), *places[-1, 2:].tolist()
-    if lengths != (receipt.samples, receipt.layers, receipt.layers, len(masks)):
-        raise DatasetError(
-            f"{paths[0].parent}: {receipt.shard} is damaged; delete its .json, and run 'sa-med2d cache' again"
-        )
-    whole = [{field.name: known.get(field.name) for field in fields(Mask)} for known in classes]
+        size = layers.shape[1:3]
+        counts = (images.shape[:3], layers.shape, masks.shape, places.shape)
+        expected = (receipt.samples, *size), (receipt.layers, *size), (len(masks), len(CACHE_COLUMNS)), (receipt.samples + 1, 4)
+        ends = [0, 0, 0, min(int(places[-1, 1]), len(records)), len(layers), len(masks)]
+        ordered = places[[0, -1], 1:].ravel().tolist() == ends and (np.diff(places[:, 1:], axis=0) >= 0).all()
+        if counts != expected or not ordered:
+            raise DatasetError(f"expected arrays of {expected}, got {counts}, or places that are not in order")
+        classes = _parsed(records[places[-1, 1] :], CACHE_PARTS[4])
+        whole = [{field.name: known.get(field.name) for field in fields(Mask)} for known in classes]
+    except (AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
+        raise _damaged(folder, receipt, error) from None
     return _CachedShard(images, layers, masks, places, records, whole)
+
+
+def _damaged(folder: str, receipt: CacheReceipt, error: Exception) -> DatasetError:
+    """What is said of a shard of a cache whose files are not what they should be."""
+    path = Path(folder, f"{receipt.shard}.json")
+    reason = f"its other files are damaged: {_reason_in_file(error)}"
+    return DatasetError(f"{path}: {reason}; delete it, and run 'sa-med2d cache OUT --to {folder}' again")
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------

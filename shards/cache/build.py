@@ -27,7 +27,7 @@ from sa_med2d_20m import (
     fitted_samples,
 )
 from shards.atomic import TEMPORARY, open_atomic, write_atomic
-from shards.cache.plan import Plan, Task, files_of, plan, write_bytes
+from shards.cache.plan import Plan, Task, files_of, plan, read_index, write_bytes
 from shards.lock import locked
 from shards.paths import DATA, ShardId, stems
 
@@ -94,8 +94,11 @@ def build(
         for stem in (*(task.shard.stem for task in planned.tasks), *(receipt.shard for receipt in planned.gone)):
             for path in files_of(to, stem):
                 path.unlink(missing_ok=True)
-        for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
-            on_shard(done, len(planned.tasks))
+        try:
+            for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
+                on_shard(done, len(planned.tasks))
+        except OSError as error:  # which names no file where one could not be written to
+            raise OSError(error.errno, error.strerror, error.filename or str(to)) from error
     return planned
 
 
@@ -152,7 +155,7 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
         for file, shape, kind in zip(files, task.shapes(settings.size), task.types, strict=False):
             header: dict[str, Any] = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-        starts = _starts(out / task.shard.index)
+        starts = read_index(out, task.shard, ["json_offset"])["json_offset"].to_pylist()
         lines, layer, table = 0, 0, []
         rows: list[list[int]] = []
         classes: dict[tuple[str | None, ...], int] = {}
@@ -188,11 +191,3 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
 
 def _size(file: BinaryIO) -> int:
     return file.tell()
-
-
-def _starts(index: Path) -> list[int]:
-    """Where the metadata of each sample begins in its shard."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - see shards.cache.plan
-
-    starts: list[int] = pq.read_table(index, columns=["json_offset"])["json_offset"].to_pylist()
-    return starts
