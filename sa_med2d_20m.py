@@ -745,7 +745,7 @@ def _running_sums(differences: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     height, width, channels = differences.shape
     grey = _equal_channel(differences) if channels == 3 else None
     if grey is not None:
-        return cv2.cvtColor(_running_sums(grey[..., None])[..., 0], cv2.COLOR_GRAY2RGB)
+        return cv2.cvtColor(_running_sums(grey[..., None])[..., 0], cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
     left, top, across, down = cv2.boundingRect(differences.reshape(height, -1))
     sums = np.zeros((height, width, channels), np.uint8)
     if not down:
@@ -4171,7 +4171,7 @@ class CachedRows:
         return _rows_of(self._reading, self._numbers, sample)
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
-        shown = {name: row.get(name) for name in self.features}
+        shown: dict[str, Any] = {name: row.get(name) for name in self.features}
         for name, picture in self._pictures.items():
             shown[name] = picture.decode_example(shown[name])
         return shown
@@ -4328,7 +4328,8 @@ def _opened_cache(folder: str, receipt: CacheReceipt) -> _CachedShard:
             records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         size = layers.shape[1:3]
         counts = (images.shape[:3], layers.shape, masks.shape, places.shape)
-        expected = (receipt.samples, *size), (receipt.layers, *size), (len(masks), len(CACHE_COLUMNS)), (receipt.samples + 1, 4)
+        numbers = (len(masks), len(CACHE_COLUMNS))
+        expected = (receipt.samples, *size), (receipt.layers, *size), numbers, (receipt.samples + 1, 4)
         ends = [0, 0, 0, min(int(places[-1, 1]), len(records)), len(layers), len(masks)]
         ordered = places[[0, -1], 1:].ravel().tolist() == ends and (np.diff(places[:, 1:], axis=0) >= 0).all()
         if counts != expected or not ordered:

@@ -14,7 +14,7 @@ import pytest
 from builder.command_line import main
 from sa_med2d_20m import decode_png
 from tests.hub.server import HubServer
-from tests.shards.report.findings.test_findings import body
+from tests.support.body import body
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.output import members

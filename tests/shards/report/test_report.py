@@ -349,5 +349,5 @@ def test_a_file_that_cannot_be_written_is_told_before_any_work(
 def test_a_report_does_not_go_into_a_file(sa_med2d: Command, built: Path, tmp_path: Path) -> None:
     (tmp_path / "afile").write_text("x")
     ran = sa_med2d("report", built, "--to", tmp_path / "afile")
-    assert ran.code == 1
-    assert ran.err.strip().endswith("afile is a file; expected a folder, or the name of one that is made")
+    assert ran.code == 2
+    assert ran.err.strip().endswith("afile: is no folder; expected one, or one that is not there yet")

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from builder.command_line import main
+from tests.support.body import SIDE, SLICES, body
 from tests.support.browser import chromium, watched
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.seeded_faults import FAULTS, with_fault
 from tests.support.sources import RECIPE
 
-SIDE, SLICES = 96, 16
 EXPECTED = {
     "masks shifted by 10 pixels to the right": "shifted",
     "masks shifted by 10 pixels down": "shifted",
@@ -29,21 +28,6 @@ EXPECTED = {
     "a bright mark takes the range": "intensity",
     "images empty but for one point": "near_empty",
 }
-
-
-def body(seed: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
-    """A trunk in air with a kidney on each side and a spine, (Z, Y, X) LPS, and the kidneys: 1 is the left one."""
-    random = np.random.default_rng(seed)
-    z, y, x = np.mgrid[:SLICES, :SIDE, :SIDE]
-    volume = np.full(z.shape, -1000.0)
-    volume[((x - 48) / 44) ** 2 + ((y - 50) / 36) ** 2 < 1] = 0
-    volume[(x - 48) ** 2 + (y - 70) ** 2 < 60] = 500
-    kidneys = np.zeros(z.shape, np.uint8)
-    for value, centre, down in ((1, 68, 52), (2, 26, 46)):  # the patient's left is on the viewer's right
-        wide = 9 + 3 * np.sin(np.pi * z / SLICES)
-        kidneys[((x - centre - z / 4) / wide) ** 2 + ((y - down + z / 5) / (wide + 3)) ** 2 < 1] = value
-    volume[kidneys > 0] = 200
-    return (volume + random.normal(0, 12, z.shape)).astype(np.int16), kidneys
 
 
 @pytest.fixture(scope="module")
