@@ -685,7 +685,8 @@ def _running_sums(differences: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     height, width, channels = differences.shape
     grey = _equal_channel(differences) if channels == 3 else None
     if grey is not None:
-        return cv2.cvtColor(_running_sums(grey[..., None])[..., 0], cv2.COLOR_GRAY2RGB)
+        summed = cv2.cvtColor(_running_sums(grey[..., None])[..., 0], cv2.COLOR_GRAY2RGB)
+        return typing.cast("npt.NDArray[np.uint8]", summed)
     left, top, across, down = cv2.boundingRect(differences.reshape(height, -1))
     sums = np.zeros((height, width, channels), np.uint8)
     if not down:
