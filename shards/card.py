@@ -100,7 +100,11 @@ def _config(name: str, receipts: list[Receipt], mixed: Collection[str] = ()) -> 
 
 
 def write_card(
-    out: Path, *, without: str | None = None, patients: Mapping[str, Mapping[str, int]] | None = None
+    out: Path,
+    *,
+    without: str | None = None,
+    patients: Mapping[str, Mapping[str, int]] | None = None,
+    draw: bool = False,
 ) -> list[Config]:
     """Write README.md, and the files that it refers to, from the receipts and sources of an output folder.
 
@@ -108,19 +112,51 @@ def write_card(
         out: Output folder.
         without: A source that it leaves out.
         patients: Source -> split -> number of patients, where they were counted just now.
+        draw: Whether the picture that it begins with is drawn where it is not there.
 
     Returns:
         The configs it lists.
+
+    Raises:
+        DatasetError: The shard of the picture does not hold what its index says.
     """
     receipts = [receipt for receipt in read_receipts(out).values() if receipt.id.source != without]
     sources = {name: source for name, source in read_sources(out).items() if name != without}
     for name, text in documents(receipts, sources).items():
         write_atomic(out / name, text)
-    drawn = listing(out, PREVIEWS)
-    sheets = [name for name in sources if f"{name}.png" in drawn]
-    pictures = {name: f"{PREVIEWS}/{name}.png" for name in sheets[:1]}
+    pictures = _folder_picture(out, receipts, sources, draw=draw)
     write_atomic(out / CARD, card(receipts, sources, pictures=pictures, patients=patients).encode())
     return folder_configs(receipts, sources)
+
+
+def _folder_picture(
+    out: Path, receipts: Iterable[Receipt], sources: Mapping[str, SourceDescription], *, draw: bool
+) -> dict[str, str]:
+    """What the card of a folder begins with: a contact sheet where one was drawn, else a sample of the first shard.
+
+    The latter is named by the bytes of its shard, so one that is there needs no look at the shard.
+
+    Returns:
+        Name of its source -> path, of one or none.
+    """
+    drawn = listing(out, PREVIEWS)
+    sheets = [name for name in sources if f"{name}.png" in drawn]
+    if sheets:
+        return {sheets[0]: f"{PREVIEWS}/{sheets[0]}.png"}
+    first = min(
+        (one for one in receipts if one.samples and one.id.source in sources), key=lambda one: one.id, default=None
+    )
+    if first is None:
+        return {}
+    name = f"{first.id.source}.{first.sha256[:16]}.jpg"
+    if draw and name not in drawn:
+        from shards.show.picture import picture_of_shard  # noqa: PLC0415 - a card of text alone needs none of this
+
+        write_atomic(out / PREVIEWS / name, picture_of_shard(out, first.id))
+        for other in drawn:
+            if other.endswith(".jpg"):
+                (out / PREVIEWS / other).unlink()
+    return {first.id.source: f"{PREVIEWS}/{name}"} if draw or name in drawn else {}
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
             for name, splits in patients.items()
         }
         _note_patients(out, counts)
-        write_card(out, patients=counts)
+        write_card(out, patients=counts, draw=not findings)
         write_tables(out, done, folder_rows(out))
     return len(done), findings
 

@@ -78,8 +78,10 @@ def holding(out: Path, source: str) -> Holding:
         hint = f"did you mean {', '.join(near)}?" if near else f"it holds {', '.join(sorted(held)) or 'none'}"
         raise DatasetError(f"{out}: holds no source {source!r}; {hint}")
     reports = {f"{REPORT}/{name}": size for name, size in listing(out, REPORT).items()}
-    previews = {f"{PREVIEWS}/{name}": size for name, size in listing(out, PREVIEWS).items() if name == f"{source}.png"}
-    return Holding(source, {**reports, **previews, **held[source]})
+    pictures = {
+        f"{PREVIEWS}/{name}": size for name, size in listing(out, PREVIEWS).items() if name.split(".")[0] == source
+    }
+    return Holding(source, {**reports, **pictures, **held[source]})
 
 
 def _files_by_source(out: Path) -> dict[str, dict[str, int]]:
@@ -111,8 +113,11 @@ def remove(out: Path, source: str) -> Holding:
         held = holding(out, source)
         _refuse_without_receipts(out, source)
         write_card(out, without=source)
-        for path in held.files:
+        *paths, last = held.files
+        for path in paths:
             (out / path).unlink(missing_ok=True)
+        write_card(out, without=source, draw=True)  # with a picture of what is left, whose shard may be damaged
+        (out / last).unlink(missing_ok=True)
         for folder in (*_SHARED_FOLDERS, REPORT, PREVIEWS):
             remove_empty_folders(out, folder)
         refresh_tables(out)

@@ -32,6 +32,10 @@ class StoreError(SAMed2DError, OSError):
     """An object store cannot be reached, or refuses."""
 
 
+class TruncatedError(StoreError):
+    """A file ends before what is to be read of it."""
+
+
 def folder(text: str) -> Path:
     """The output folder that a user names: a path, or the URL of a folder in an object store.
 
@@ -172,7 +176,7 @@ def parts_of(path: Path, offset: int, size: int) -> Iterator[bytes]:
     """A range of a file, in parts.
 
     Raises:
-        StoreError: The file ends within the range.
+        TruncatedError: The file ends within the range.
     """
     if not is_here(path):
         while size:
@@ -188,7 +192,19 @@ def parts_of(path: Path, offset: int, size: int) -> Iterator[bytes]:
                 size -= len(data)
                 yield data
     if size:
-        raise StoreError(f"{path}: ends {size} bytes too early; run the same command again")
+        raise TruncatedError(f"{path}: ends {size:,} bytes too early")
+
+
+def part_of_shard(path: Path, offset: int, size: int) -> bytes:
+    """The bytes of a shard where its index says that members lie.
+
+    Raises:
+        DatasetError: The shard ends before; who calls says which it is.
+    """
+    try:
+        return b"".join(parts_of(path, offset, size))
+    except TruncatedError as error:
+        raise DatasetError("it lies beyond the end of its shard") from error
 
 
 def move(out: Path, source: str, target: str) -> None:

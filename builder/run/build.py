@@ -309,7 +309,7 @@ class _Build:
             quarantined=quarantined,
             without_sample=_without_sample(self.plans, receipts),
             plans=tuple(self.plans),
-            configs=tuple(write_card(self.out)),
+            configs=tuple(write_card(self.out, draw=True)),
             overlaps=overlaps_here(
                 {planned.source.recipe.name: planned.people for planned in self.plans},
                 people_there(self.out, contents),

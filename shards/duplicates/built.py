@@ -16,7 +16,8 @@ from sa_med2d_20m import DATA, INDEX, DatasetError, decode_png
 from shards.duplicates.images import COLUMNS, Images, exact_words, hash_words
 from shards.duplicates.kept import fingerprints
 from shards.paths import ShardId, stems
-from shards.store import copied, parts_of
+from shards.report.rows import mending
+from shards.store import copied, part_of_shard
 
 _PLACE: Final = ("shard", "image_offset", "image_size")
 ROW_COLUMNS: Final = (*COLUMNS, "axis", "index", *_PLACE)
@@ -74,7 +75,7 @@ def of_tables(rows: pa.Table, prints: pa.Table, out: Path) -> Images:
     def read(number: int) -> npt.NDArray[Any]:
         path = out / shards[number].as_py()
         try:
-            return decode_png(b"".join(parts_of(path, offsets[number].as_py(), sizes[number].as_py())))
+            return decode_png(part_of_shard(path, offsets[number].as_py(), sizes[number].as_py()))
         except DatasetError as error:
             raise DatasetError(f"{path}: {rows['key'][number].as_py()}: {error}; 'sa-med2d verify' names all") from None
 
@@ -101,5 +102,8 @@ def _index(out: Path, shard: ShardId) -> pa.Table:
                 partitioning=None,
             )
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise DatasetError(f"{out / shard.index}: is no index that can be read ({error})") from None
+            reason = str(error).splitlines()[0]
+            raise DatasetError(
+                f"{out / shard.index}: is no index that can be read ({reason}); {mending(out)}"
+            ) from None
     return table.select(columns)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from sa_med2d_20m import DatasetError
 from shards.duplicates.fingerprint import Fingerprint, fingerprint
 from shards.duplicates.images import Images
+from shards.threads import mapped
 
 ENDINGS: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _NAME: Final = re.compile(r"(?P<volume>.+--(?P<source>.+?)--(?P<case>.+)--[xyz])_(?P<number>\d+)")
@@ -26,8 +27,6 @@ _NAME: Final = re.compile(r"(?P<volume>.+--(?P<source>.+?)--(?P<case>.+)--[xyz])
 _IMAGES, _MASKS = re.compile(r"((?:.*/)?)images/"), re.compile(r"((?:.*/)?)masks/")
 _MOST: Final = 1 << 28
 """Bytes of a picture in a zip: beyond any of the release, and what a bomb stops at."""
-_WAITING: Final = 1 << 10
-"""Pictures that are handed to threads at once."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,23 @@ class _OfFolder:
 
 class _OfZip:
     def __init__(self, path: Path) -> None:
-        split = path.with_suffix(".z01").exists()
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            if not split:
-                raise DatasetError(f"{path}: is no zip that can be read ({error})") from None
-        if split:
+        if path.with_suffix(".z01").exists():
             raise DatasetError(
                 f"{path}: is a part of a split zip; 'sa-med2d import {path}' reads the release as it was downloaded, "
                 "and what it writes can be compared"
             )
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DatasetError(f"{path}: is no zip that can be read ({error})") from None
 
     def names(self) -> list[str]:
-        return [entry.filename for entry in self._zip.infolist() if entry.file_size <= _MOST]
+        return self._zip.namelist()
 
     def read(self, name: str) -> bytes:
+        size = self._zip.getinfo(name).file_size
+        if size > _MOST:
+            raise zipfile.BadZipFile(f"of {size:,} bytes, and pictures have {_MOST:,} at most")
         return self._zip.read(name)
 
 
@@ -136,9 +136,7 @@ def _made(pool: ThreadPoolExecutor, files: _Files, names: list[str]) -> Iterator
         except DatasetError:
             return None
 
-    for start in range(0, len(names), _WAITING):
-        some = names[start : start + _WAITING]
-        yield from zip(some, pool.map(of, some), strict=True)
+    yield from zip(names, mapped(pool, of, names), strict=True)
 
 
 def _pixels(files: _Files, name: str) -> npt.NDArray[Any]:

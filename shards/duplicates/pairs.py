@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,10 @@ from shards.duplicates.sign_hash import FLIP_MASKS, FLIPS, distances
 from shards.duplicates.verification import alike, distance, flipped, thumbnail
 from shards.duplicates.volumes import Slices, beside
 from shards.duplicates.votes import alignments
+from shards.sorted_runs import places, starts
+from shards.threads import mapped
 
 Array = npt.NDArray[Any]
-T = TypeVar("T")
-R = TypeVar("R")
 OnStep = Callable[[str, int, int], None]
 """Told what is done, and how many of how many."""
 
@@ -36,8 +36,6 @@ _HELD: Final = 1024
 """Images that are in memory as they are compared, of 200 kB each."""
 _BLOCK: Final = 64
 """Volumes, or pictures, that are compared with as many others before the next: so many alike are read few times."""
-_WAITING: Final = 1 << 12
-"""Comparisons that are handed to threads at once."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _volumes(candidates: Candidates, look: _Look, pool: ThreadPoolExecutor, on_s
         sides = tuple(pairs.one.tolist()), tuple(pairs.other.tolist())
         return Pair("volume", float(np.median(apart)), FLIPS[flip], *sides, bool(one.reverse[0]))
 
-    for done, pair in enumerate(_mapped(pool, verified, range(len(found))), 1):
+    for done, pair in enumerate(mapped(pool, verified, range(len(found))), 1):
         on_step("comparing volumes", done, len(found))
         if pair is not None:
             yield pair
@@ -159,17 +157,10 @@ def _looked_at(positions: Array) -> list[int]:
     """Which of some slices are compared: evenly, and the same ones of a volume whatever it is compared with."""
     for power in range(20, -1, -1):
         even = np.flatnonzero(positions % (1 << power) == 0)
-        if len(even) >= _LOOKED_AT or not power:
-            among = even if len(even) >= _LOOKED_AT else np.arange(len(positions))
+        if len(even) >= _LOOKED_AT:
             break
-    chosen: list[int] = among[np.unique(np.linspace(0, len(among) - 1, _LOOKED_AT).round().astype(int))].tolist()
+    chosen: list[int] = even[np.unique(np.linspace(0, len(even) - 1, _LOOKED_AT).round().astype(int))].tolist()
     return chosen
-
-
-def _mapped(pool: ThreadPoolExecutor, function: Callable[[T], R], values: Sequence[T]) -> Iterator[R]:
-    """What a function gives for values, in their order, of which never more than some wait for a thread."""
-    for start in range(0, len(values), _WAITING):
-        yield from pool.map(function, values[start : start + _WAITING])
 
 
 def _pictures(
@@ -192,7 +183,7 @@ def _pictures(
         return look.apart(int(near.one[at]), int(near.other[at]), int(near.flip[at])), at
 
     best: dict[tuple[int, int, bool], tuple[float, int]] = {}
-    for done, (apart, at) in enumerate(_mapped(pool, verified, keep.tolist()), 1):
+    for done, (apart, at) in enumerate(mapped(pool, verified, keep.tolist()), 1):
         on_step("comparing images", done, len(keep))
         if apart <= LIMIT:
             of = _of_picture(near, look, at)
@@ -223,6 +214,5 @@ def _to_compare(near: Candidates, look: _Look) -> list[int]:
     b = np.where(other[mixed] < 0, near.other[mixed].astype(np.int64), -1 - other[mixed].astype(np.int64))
     order = np.lexsort((near.bits[mixed], b, a))
     mixed, a, b = mixed[order], a[order], b[order]
-    starts = np.flatnonzero(np.concatenate([[True], (a[1:] != a[:-1]) | (b[1:] != b[:-1])])) if len(a) else a
-    place = np.arange(len(a)) - np.repeat(starts, np.diff(np.append(starts, len(a)))) if len(a) else a
-    return sorted(pictures + mixed[place < _TRIED].tolist())
+    tried = places(starts(a, b), len(a)) < _TRIED
+    return sorted(pictures + mixed[tried].tolist())

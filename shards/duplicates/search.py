@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from shards.duplicates.images import Images
 from shards.duplicates.sign_hash import FLIP_MASKS, distances
+from shards.sorted_runs import lengths, places, starts
 
 Array = npt.NDArray[Any]
 Sets = tuple[Images, Images | None]
@@ -86,16 +87,15 @@ def exact_pairs(first: Images, second: Images | None = None) -> Candidates:
     """
     every = first.exact if second is None else np.concatenate([first.exact, second.exact])
     order = np.lexsort((every[:, 1], every[:, 0]))  # stable: within a group by number
-    same = (every[order[1:]] == every[order[:-1]]).all(axis=1)
-    starts = np.flatnonzero(np.concatenate([[True], ~same])) if len(every) else np.zeros(0, np.int64)
-    group = np.cumsum(np.concatenate([[True], ~same])) - 1 if len(every) else starts
-    head = order[starts][group]
+    begins = starts(*every[order].T)
+    sizes = lengths(begins, len(order))
+    head = np.repeat(order[begins], sizes)
     if second is None:
         one, other = head[head != order], order[head != order]
     else:
         count = len(first)
         foreign = np.where(order >= count, order, np.iinfo(np.int64).max)
-        first_foreign = np.minimum.reduceat(foreign, starts)[group] if len(every) else foreign
+        first_foreign = np.repeat(np.minimum.reduceat(foreign, begins), sizes) if len(every) else foreign
         mixed = (head < count) & (first_foreign < np.iinfo(np.int64).max)
         of_second = mixed & (order >= count)
         of_first = mixed & (order < count) & (order != head)
@@ -265,9 +265,9 @@ def _entries(images: Images, *, framings: int) -> _Entries:
 def _tables(keying: _Keying, entries: _Entries, parts: int) -> Iterator[_Table]:
     """Entries sorted by their keys, as many tables one after another; those of one bucket are in one table."""
     keys = keying.keys(entries.low)
+    part_of = ((keys >> np.uint64(48)) * np.uint64(parts) >> np.uint64(16)).astype(np.uint16)
     for part in range(parts):  # by the upper 16 bits of a bucket, which are spread evenly
-        low, high = (np.uint64((edge << 16) // parts << 48) for edge in (part, part + 1 if part + 1 < parts else part))
-        chosen = np.flatnonzero((keys >= low) & (keys < high) if high > low else keys >= low).astype(np.int32)
+        chosen = np.flatnonzero(part_of == part).astype(np.int32)
         chosen = chosen[np.argsort(keys[chosen])]
         yield _Table(keys[chosen], entries.part(chosen))
 
@@ -373,8 +373,7 @@ def _unpacked(pairs: Array) -> tuple[Array, Array, Array, Array]:
 def _merged(pairs: Array) -> Array:
     """Pairs, sorted, each once and as near as it was found."""
     pairs = np.sort(pairs)
-    images = pairs >> np.uint64(_BITS_BITS + _FLIP_BITS)
-    once: Array = pairs[np.concatenate([[True], images[1:] != images[:-1]])[: len(pairs)]]
+    once: Array = pairs[starts(pairs >> np.uint64(_BITS_BITS + _FLIP_BITS))]
     return once
 
 
@@ -383,7 +382,5 @@ def _nearest(pairs: Array) -> Array:
     if len(pairs) > _MOST // _RANGES:
         one, _, _, bits = _unpacked(pairs)
         order = np.lexsort((bits, one))
-        starts = np.flatnonzero(np.concatenate([[True], one[1:] != one[:-1]]))
-        place = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.append(starts, len(pairs))))
-        pairs = np.sort(pairs[order[place < _PARTNERS]])
+        pairs = np.sort(pairs[order[places(starts(one), len(pairs)) < _PARTNERS]])
     return pairs

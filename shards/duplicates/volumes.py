@@ -80,6 +80,10 @@ class Slices:
         placed: Array = self.keys[rows] & 0xFFFFFFFF
         return placed
 
+    def ends(self, volumes: Array) -> tuple[Array, Array]:
+        """Positions of the first and of the last slice of volumes."""
+        return self.position(self.start(volumes)), self.position(self._ends[volumes + 1] - 1)
+
 
 Sides = tuple[Slices, Slices]
 """The slices of the first set and of the second."""
@@ -123,11 +127,8 @@ def beside(alignments: Alignments, slices: Sides) -> Beside:
 
 def widest(alignments: Alignments, slices: Sides) -> Array:
     """How many slices can lie beside each other at most, by the first and the last of both volumes; all have slices."""
-    low, least = (side.position(side.start(own)) for side, own in zip(slices, _volumes(alignments), strict=True))
-    high, most = (
-        side.position(side.start(own) + side.count(own) - 1)
-        for side, own in zip(slices, _volumes(alignments), strict=True)
-    )
+    low, high = slices[0].ends(alignments.first)
+    least, most = slices[1].ends(alignments.second)
     begin = np.where(alignments.reverse, alignments.offset - high, alignments.offset + low)
     end = np.where(alignments.reverse, alignments.offset - low, alignments.offset + high)
     found: Array = np.minimum(end, most) - np.maximum(begin, least) + 1
@@ -138,7 +139,3 @@ def smaller(alignments: Alignments, slices: Sides) -> Array:
     """How many slices the smaller of two volumes has."""
     found: Array = np.minimum(slices[0].count(alignments.first), slices[1].count(alignments.second))
     return found
-
-
-def _volumes(alignments: Alignments) -> tuple[Array, Array]:
-    return alignments.first, alignments.second

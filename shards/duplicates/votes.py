@@ -18,6 +18,7 @@ from shards.duplicates.images import Images
 from shards.duplicates.search import FARTHEST, Candidates
 from shards.duplicates.sign_hash import FLIP_MASKS, FLIPS, distances
 from shards.duplicates.volumes import Alignments, Sides, beside, smaller, widest
+from shards.sorted_runs import lengths, starts
 
 Array = npt.NDArray[Any]
 
@@ -84,8 +85,8 @@ def _votes(candidates: Candidates, chosen: Array, first: Images, second: Images)
     votes = orders * _PLACES + offsets + _PLACES // 2
     order = np.lexsort((votes, volumes))
     volumes, votes = volumes[order], votes[order]
-    starts = _starts(volumes, votes)
-    return volumes[starts], votes[starts], np.diff(np.append(starts, len(votes)))
+    begins = starts(volumes, votes)
+    return volumes[begins], votes[begins], lengths(begins, len(votes))
 
 
 def _voted(volumes: Array, votes: Array, counts: Array, slices: Sides) -> Alignments:
@@ -100,7 +101,7 @@ def _voted(volumes: Array, votes: Array, counts: Array, slices: Sides) -> Alignm
     least = smaller(every, slices)
     kept = np.flatnonzero((counts >= np.minimum(VOTES, least)) & (widest(every, slices) >= _OVERLAP * least))
     order = kept[np.lexsort((-around[kept], reverse[kept], volumes[kept]))]
-    order = order[_starts(volumes[order], reverse[order])]
+    order = order[starts(volumes[order], reverse[order])]
     return every.part(order[np.lexsort((reverse[order], -around[order], volumes[order]))])
 
 
@@ -132,10 +133,3 @@ def _apart(tried: Alignments, first: Images, second: Images, slices: Sides) -> A
 def _once(found: Alignments) -> Alignments:
     """Of each two volumes the first alignment."""
     return found.part(np.sort(np.unique(found.first << 32 | found.second, return_index=True)[1]))
-
-
-def _starts(*columns: Array) -> Array:
-    """Where rows begin that differ from the one before; equal ones lie side by side."""
-    changes = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    found: Array = np.flatnonzero(np.concatenate([[True], changes])[: len(columns[0])])
-    return found

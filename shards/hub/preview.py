@@ -14,10 +14,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from sa_med2d_20m import PREVIEW, DatasetError, record_json
 from shards.front_matter import PREVIEW_MEMBERS
 from shards.hub.content import JudgedFile
@@ -27,16 +23,13 @@ from shards.report.choose import Chooser
 from shards.report.rows import Rows, batches
 from shards.show.find import Row
 from shards.show.overlay import colors_of, overlay
+from shards.show.picture import jpeg, picture_of, says
 from shards.show.sample import Sample, read_sample
 
 SAMPLES: Final = 16
 """Of each source."""
 _SIDE: Final = 512
 """Pixels of the longer side, at most."""
-_PICTURE: Final = 256
-"""Pixels of the longer side of a picture in the card, of which three fit beside each other on the Hub's page."""
-_QUALITY: Final = 88
-"""Of JPEG."""
 
 
 def preview_path(source: str) -> str:
@@ -98,17 +91,12 @@ def previews(out: Path, files: Collection[JudgedFile], license_id: str) -> dict[
     if telling is None:
         return {}
     source = telling.record["source"]
-    return {preview_path(source): shard.getvalue(), picture_file(source): _picture(telling)}
+    return {preview_path(source): shard.getvalue(), picture_file(source): picture_of(telling)}
 
 
 def _says(sample: Sample) -> tuple[int, float]:
-    """How much a sample says of its source: its classes, then how much of it masks cover, to a half."""
     covered = float(sample.masks.any(axis=0).mean()) if len(sample.masks) else 0.0
-    return len(set(sample.labels)), min(covered, 1 - covered)
-
-
-def _picture(sample: Sample) -> bytes:
-    return _jpeg(overlay(sample.pixels, sample.masks, sample.labels, colors_of(sample.labels), _PICTURE))
+    return says(len(set(sample.labels)), covered)
 
 
 def _read(out: Path, row: Row, judged: Mapping[str, JudgedFile]) -> Sample:
@@ -125,10 +113,5 @@ def _members(sample: Sample) -> list[tuple[str, bytes]]:
     side, colors = min(_SIDE, max(sample.pixels.shape[:2])), colors_of(sample.labels)
     plain = overlay(sample.pixels, sample.masks[:0], [], colors, side)
     drawn = overlay(sample.pixels, sample.masks, sample.labels, colors, side)
-    members = (_jpeg(plain), _jpeg(drawn), record_json(sample.record))
+    members = (jpeg(plain), jpeg(drawn), record_json(sample.record))
     return list(zip(PREVIEW_MEMBERS, members, strict=True))
-
-
-def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return bytes(data)

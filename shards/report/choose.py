@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sa_med2d_20m import PLACES
+from shards.sorted_runs import places, starts
 
 _NAMES: Final = ("source", "plane", "axis", "case", "submodality", "key", "shard")
 _OF_EACH: Final = 3
@@ -212,9 +213,7 @@ class _Best:
             group = group * len(codes.dictionary) + codes.indices.to_numpy(zero_copy_only=False)
         order = np.lexsort((rows["rank"].to_numpy(), group))
         ordered = group[order]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.empty(0, np.int64)
-        within = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
-        return rows.take(pa.array(order[within < self._count]))
+        return rows.take(pa.array(order[places(starts(ordered), len(ordered)) < self._count]))
 
 
 class _Volumes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterator, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +15,7 @@ import numpy as np
 from shards.atomic import write_atomic
 from shards.console import plural
 from shards.plain_text import visible
+from shards.report.page_parts import part, policy_hash
 from shards.report.pictures import webp
 from shards.show.overlay import eight_bit
 
@@ -56,21 +55,17 @@ def write_copies(page: Path, first: Images, second: Images, pairs: Sequence[Pair
     """
     shown = pairs[:MOST]
     more = [f"{plural(len(pairs) - len(shown), 'more pair')}: --json lists all"] if len(pairs) > len(shown) else []
-    style = _part("copies.css")
-    text = Template(_part("copies.html")).substitute(
+    style = part("copies.css")
+    text = Template(part("copies.html")).substitute(
         title=escape(_TITLE),
         style=style,
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        style_hash=policy_hash(style),
         said="".join(f"<li>{_text(sentence)}</li>" for sentence in [*said, *more]),
         pairs="\n".join(_pairs(first, second, shown)),
     )
     data = text.encode()
     write_atomic(page, data)
     return f"{page}: {plural(len(shown), 'pair')} with pictures, {len(data) / 1e6:.1f} MB"
-
-
-def _part(name: str) -> str:
-    return files("shards.report").joinpath("page", name).read_text(encoding="utf-8")
 
 
 def _text(text: str) -> str:

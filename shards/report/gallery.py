@@ -8,11 +8,9 @@ the one script run whose hash it names, and lets nothing be loaded.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from string import Template
 from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 from shards.description import SourceDescription
 from shards.documents import refused_by
 from shards.report.choose import Entry
+from shards.report.page_parts import part, policy_hash
 from shards.report.pictures import Picture
 
 TITLE: Final = "SA-Med2D-20M: samples"
@@ -48,28 +47,20 @@ def write_gallery(
         title: What the page is called.
     """
     shown = list(pictures)
-    style, script = (_part(name) for name in ("gallery.css", "gallery.js"))
+    style, script = (part(name) for name in ("gallery.css", "gallery.js"))
     values = {
         "title": escape(title),
         "style": style,
-        "style_hash": _hash(style),
+        "style_hash": policy_hash(style),
         "script": script,
-        "script_hash": _hash(script),
+        "script_hash": policy_hash(script),
         "record": _embedded({**_record(entries, shown, sources), "findings": findings}),
     }
-    head, tail = _part("gallery.html").split(_PICTURES)
+    head, tail = part("gallery.html").split(_PICTURES)
     file.write(Template(head).substitute(values).encode())
     for block in _blocks(shown):
         file.write(block)
     file.write(tail.encode())
-
-
-def _part(name: str) -> str:
-    return files("shards.report").joinpath("page", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _embedded(record: Mapping[str, Any]) -> str:

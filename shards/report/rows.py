@@ -101,13 +101,20 @@ def _of_file(out: Path, name: str, columns: Sequence[str]) -> Iterator[pa.Table]
         try:
             with pq.ParquetFile(source, read_dictionary=[*_DICTIONARIES, *_OF_MASKS], pre_buffer=True) as file:
                 if not file.metadata.schema.to_arrow_schema().equals(INDEX_SCHEMA):
-                    raise DatasetError(f"{where}: is no index of this version: its columns or their types are others")
+                    raise DatasetError(
+                        f"{where}: is no index of this version: its columns or their types are others; {mending(out)}"
+                    )
                 for group in range(file.num_row_groups):  # Arrow cannot join the texts of nested columns over groups
                     for batch in file.iter_batches(_ROWS, row_groups=[group], columns=leaves):
                         yield pa.Table.from_batches([batch])
         except pa.ArrowException as error:
             reason = str(error).splitlines()[0]
-            raise DatasetError(f"{where}: is no Parquet that can be read ({reason})") from None
+            raise DatasetError(f"{where}: is no Parquet that can be read ({reason}); {mending(out)}") from None
+
+
+def mending(out: Path) -> str:
+    """What mends a damaged index of a set."""
+    return f"'sa-med2d index {out}' writes it again" if is_here(out) else "publish or build it again, which writes it"
 
 
 def _leaf(column: str) -> str:

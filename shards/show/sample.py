@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_masks, decode_png
 from shards.show.find import Row
-from shards.store import parts_of
+from shards.store import part_of_shard
 
 _BETWEEN: Final = 1 << 14
 """Bytes of headers that may lie between the members of a sample."""
@@ -64,5 +64,5 @@ def members_of(out: Path, row: Mapping[str, Any]) -> list[bytes]:
     start, end = min(offset for offset, _ in places), max(offset + size for offset, size in places)
     if end - start > sum(size for _, size in places) + _BETWEEN:
         raise ValueError("its members do not lie one after another")
-    data = b"".join(parts_of(out / row["shard"], start, end - start))
+    data = part_of_shard(out / row["shard"], start, end - start)
     return [data[offset - start : offset - start + size] for offset, size in places]

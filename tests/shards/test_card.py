@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from datasets import Features
@@ -460,8 +462,46 @@ def test_the_card_of_a_folder_shows_a_preview(sa_med2d: Command, tmp_path: Path)
     raw, out = tmp_path / "raw", tmp_path / "out"
     recipes = [sources.write_source(raw, name, cases=1) for name in ("Free", "Other")]
     assert sa_med2d("build", *recipes, "--raw", raw, "--out", out, "--workers", 1, "--preview").code == 0
-    shown = re.findall(r"!\[[^]]+\]\((\S+)\)", (out / "README.md").read_text())
-    assert shown == ["build/previews/Free.png"]
-    assert (out / shown[0]).exists()
+    assert pictures(out) == ["build/previews/Free.png"]
+    assert (out / "build/previews/Free.png").exists()
     assert sa_med2d("remove", "Free", out).code == 0
-    assert re.findall(r"!\[[^]]+\]\((\S+)\)", (out / "README.md").read_text()) == ["build/previews/Other.png"]
+    assert pictures(out) == ["build/previews/Other.png"]
+
+
+def test_the_card_of_a_folder_begins_with_a_sample(sa_med2d: Command, tmp_path: Path) -> None:
+    """However it was built; a build that changes nothing draws nothing, and it goes with its source."""
+    raw = tmp_path / "raw"
+    recipes = [sources.write_source(raw, name, cases=2) for name in ("Free", "Other")]
+    for name, order, workers in (("one", 1, 1), ("two", -1, 2)):
+        arguments = ("--raw", raw, "--out", tmp_path / name, "--workers", workers)
+        assert sa_med2d("build", *recipes[::order], *arguments).code == 0
+    out = tmp_path / "one"
+    (path,) = pictures(out)
+    drawn = out / path
+    assert drawn.name.startswith("Free.")
+    assert drawn.read_bytes() == (tmp_path / "two" / path).read_bytes()
+    assert (out / "README.md").read_bytes() == (tmp_path / "two/README.md").read_bytes()
+    picture = cv2.imread(str(drawn)).astype(int)
+    split = min(stem.split("/")[-1] for stem in read_receipts(out) if "/Free/" in stem).split("-")[0]
+    records = [json.loads(data) for name, data in members(out) if name.endswith(".json")]
+    records = [record for record in records if (record["source"], record["split"]) == ("Free", split)]
+    classes = [len({mask["label"] for mask in record["masks"]}) for record in records]
+    covered = [
+        sum(mask["area"] for mask in record["masks"]) / record["height"] / record["width"]
+        for record, count in zip(records, classes, strict=True)
+        if count == max(classes)
+    ]
+    best = min(covered, key=lambda part: abs(part - 0.5))
+    assert (np.ptp(picture, axis=2) > 20).mean() == pytest.approx(best, abs=0.05)
+    before = drawn.stat().st_mtime_ns
+    assert sa_med2d("build", *recipes, "--raw", raw, "--out", out, "--workers", 1).code == 0
+    assert sa_med2d("index", out).code == 0
+    assert (pictures(out), drawn.stat().st_mtime_ns) == ([path], before)
+    assert sa_med2d("remove", "Free", out).code == 0
+    (path,) = pictures(out)
+    assert [one.name for one in (out / path).parent.iterdir()] == [Path(path).name]
+    assert Path(path).name.startswith("Other.")
+
+
+def pictures(out: Path) -> list[str]:
+    return re.findall(r"!\[[^]]+\]\((\S+)\)", (out / "README.md").read_text())

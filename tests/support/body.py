@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
+from builder.command_line import main
+from tests.support.nifti import write_nifti
+from tests.support.sources import RECIPE
+
+Labels = npt.NDArray[np.uint8]
 SIDE, SLICES = 96, 16
 
 
-def body(seed: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+def body(seed: int) -> tuple[npt.NDArray[np.int16], Labels]:
     """A trunk in air with a kidney on each side and a spine, (Z, Y, X) LPS, and the kidneys: 1 is the left one."""
     random = np.random.default_rng(seed)
     z, y, x = np.mgrid[:SLICES, :SIDE, :SIDE]
@@ -21,3 +29,25 @@ def body(seed: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
         kidneys[((x - centre - z / 4) / wide) ** 2 + ((y - down + z / 5) / (wide + 3)) ** 2 < 1] = value
     volume[kidneys > 0] = 200
     return (volume + random.normal(0, 12, z.shape)).astype(np.int16), kidneys
+
+
+def built_kidneys(folder: Path, change: Callable[[Labels], Labels] = np.array) -> Path:
+    """Build the source ``Kidneys`` of two such patients.
+
+    Args:
+        folder: An empty one, for raw data and output.
+        change: What becomes of the labels of each, (Z, Y, X).
+
+    Returns:
+        The output folder.
+    """
+    for case in range(2):
+        volume, kidneys = body(case)
+        write_nifti(folder / "Kidneys/images" / f"case{case}.nii.gz", volume)
+        write_nifti(folder / "Kidneys/labels" / f"case{case}.nii.gz", change(kidneys))
+    recipe = folder / "Kidneys.toml"
+    text = RECIPE.format(name="Kidneys", license="CC-BY-4.0", modality="ct")
+    recipe.write_text(text.replace('"liver"', '"kidney_left"').replace('"spleen"', '"kidney_right"'))
+    out = folder / "out"
+    assert main([str(one) for one in ("build", recipe, "--raw", folder, "--out", out, "--workers", 1)]) == 0
+    return out

@@ -21,7 +21,7 @@ from shards.report.findings.checks import CHECKS
 from shards.report.findings.finding import Finding, Group, Value
 from shards.report.findings.series import Series, View, view_of
 from shards.report.rows import Rows, batches
-from shards.store import parts_of
+from shards.store import part_of_shard
 from shards.tables import folder_rows
 
 _PLACES = ("image", "mask")
@@ -133,7 +133,19 @@ def _hash(source: str, case: str) -> bytes:
 
 
 def _measured(out: Path, rows: list[dict[str, Any]]) -> tuple[Group, list[tuple[str, str, Value]]]:
-    """What all checks measure of a case."""
+    """What all checks measure of a case.
+
+    Raises:
+        DatasetError: Its shard does not hold what its index says.
+    """
+    try:
+        return Group(rows[0]["modality"], rows[0]["source"], ""), _values(out, rows)
+    except DatasetError as error:
+        where = f"{out / rows[0]['shard']}: case {rows[0]['case']}"
+        raise DatasetError(f"{where}: {error}; 'sa-med2d verify' says what is wrong") from None
+
+
+def _values(out: Path, rows: list[dict[str, Any]]) -> list[tuple[str, str, Value]]:
     series: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         series[row["submodality"], row["axis"]].append(row)
@@ -145,14 +157,14 @@ def _measured(out: Path, rows: list[dict[str, Any]]) -> tuple[Group, list[tuple[
         views = [_view(data, start, row) for row in own]
         made = Series(first["source"], first["modality"], first["case"], views)
         found += [(name, of, value) for name, check in CHECKS.items() for of, value in check.measure(made)]
-    return Group(first["modality"], first["source"], ""), found
+    return found
 
 
 def _bytes_of(out: Path, rows: list[dict[str, Any]]) -> tuple[bytes, int]:
     """The part of a shard that holds a case, and the byte at which it begins: one request where a store has it."""
     start = min(row["image_offset"] for row in rows)
     end = max(row["mask_offset"] + row["mask_size"] for row in rows)
-    return b"".join(parts_of(out / rows[0]["shard"], start, end - start)), start
+    return part_of_shard(out / rows[0]["shard"], start, end - start), start
 
 
 def _view(data: bytes, start: int, row: dict[str, Any]) -> View:

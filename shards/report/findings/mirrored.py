@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from shards.report.findings.edges import FOLLOWED, border, edge_strength
+from shards.report.findings.edges import FEWEST_PIXELS, FOLLOWED, edge_strength
 from shards.report.findings.finding import Finding, Measured, Value, keys_of
 from shards.report.findings.series import Series
 
@@ -31,10 +31,9 @@ REASON: Final = (
 def measure(series: Series) -> Iterator[tuple[str, Value]]:
     """See `Check.measure`: the strength of edges for each of the four ways, by plane."""
     for view in series.views:
-        places = border(view)
-        if places is None:
+        rows, columns = view.border
+        if len(rows) < FEWEST_PIXELS:
             continue
-        rows, columns = places
         height, width = view.grey.shape
         ways = [
             edge_strength(view, height - 1 - rows if way & 2 else rows, width - 1 - columns if way & 1 else columns)

@@ -16,6 +16,7 @@ from shards.duplicates.ranks import one_channel
 
 _LARGEST: Final = 512
 """Pixels of the longer side from which on an image is made smaller: faults that matter are seen there."""
+_NEIGHBOURS: Final = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,25 @@ class View:
     masks: dict[str, npt.NDArray[np.bool_]]
 
     @cached_property
-    def gradient(self) -> npt.NDArray[np.float32]:
-        """(H, W) how much the grey value changes from a pixel to its neighbours."""
+    def edges(self) -> npt.NDArray[np.float32]:
+        """(H, W) how strong the edge at a pixel is: the part of the image whose edges are weaker, 0 to 1."""
         smooth = cv2.GaussianBlur(self.grey, (0, 0), 1.0)
-        return np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
+        gradient = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
+        steps = np.minimum((gradient / max(float(gradient.max()), 1e-9) * 1023).astype(np.int64), 1023)
+        counts = np.bincount(steps.reshape(-1), minlength=1024)
+        ranks: npt.NDArray[np.float32] = ((np.cumsum(counts) - counts / 2) / steps.size).astype(np.float32)[steps]
+        return ranks
+
+    @cached_property
+    def border(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Rows and columns of the pixels at the borders of masks."""
+        lines = np.zeros(self.grey.shape, np.uint8)
+        for mask in self.masks.values():
+            lines |= np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, _NEIGHBOURS), np.uint8)
+        lines[[0, -1]] = 0  # where a mask ends with the image it has no border
+        lines[:, [0, -1]] = 0
+        rows, columns = np.nonzero(lines)
+        return rows, columns
 
     @cached_property
     def annotated(self) -> npt.NDArray[np.bool_]:

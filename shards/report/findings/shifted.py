@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from shards.report.findings.edges import FOLLOWED, border, edge_strength
+from shards.report.findings.edges import FEWEST_PIXELS, FOLLOWED, edge_strength
 from shards.report.findings.finding import Finding, Measured, Value, keys_of
 from shards.report.findings.series import Series
 
@@ -33,9 +33,9 @@ REASON: Final = "in 13 sets that are right edges are nowhere stronger than where
 def measure(series: Series) -> Iterator[tuple[str, Value]]:
     """See `Check.measure`: the strength of edges under the borders, for each of `OFFSETS`."""
     for view in series.views:
-        places = border(view)
-        if places is not None:
-            strengths = [edge_strength(view, places[0] + down, places[1] + right) for down, right in OFFSETS]
+        rows, columns = view.border
+        if len(rows) >= FEWEST_PIXELS:
+            strengths = [edge_strength(view, rows + down, columns + right) for down, right in OFFSETS]
             yield "", Value(view.key, series.case, np.array(strengths, np.float32))
 
 

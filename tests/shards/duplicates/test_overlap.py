@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,17 @@ def test_a_zip_that_is_split_or_none_is_refused(sa_med2d: Command, own: Path, tm
         (tmp_path / (f"part.z{number:02}" if number < len(parts) else "part.zip")).write_bytes(data)
     said = " ".join(sa_med2d("overlap", own, tmp_path / "part.zip").err.split())
     assert f"'sa-med2d import {tmp_path / 'part.zip'}' reads the release" in said
+
+
+def test_a_picture_of_a_zip_that_is_too_large_is_named(sa_med2d: Command, own: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        _, data = cv2.imencode(".png", smooth(9)[0])
+        packed.writestr("small.png", bytes(data))
+        with packed.open("bomb.png", "w") as file:
+            for _ in range(257):
+                file.write(bytes(1 << 20))
+    found = overlap(sa_med2d, own, tmp_path / "pictures.zip")
+    assert (found["other_images"], found["unreadable"]) == (1, ["bomb.png"])
 
 
 def test_other_pictures_are_no_copies(sa_med2d: Command, own: Path, tmp_path: Path) -> None:

@@ -11,14 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from builder.command_line import main
 from sa_med2d_20m import decode_png
 from tests.hub.server import HubServer
-from tests.support.body import body
+from tests.support.body import built_kidneys
 from tests.support.command import Command
-from tests.support.nifti import write_nifti
 from tests.support.output import members
-from tests.support.sources import RECIPE
 from tests.support.warm_process import COMMANDS, WarmProcess
 
 REPO = "ann/scans"
@@ -34,17 +31,7 @@ Run = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two patients whose left and right are swapped."""
-    raw = tmp_path_factory.mktemp("swapped")
-    for case in range(2):
-        volume, kidneys = body(case)
-        write_nifti(raw / "Kidneys/images" / f"case{case}.nii.gz", volume)
-        write_nifti(raw / "Kidneys/labels" / f"case{case}.nii.gz", np.where(kidneys > 0, 3 - kidneys, 0))
-    text = RECIPE.format(name="Kidneys", license="CC-BY-4.0", modality="ct")
-    recipe = raw / "Kidneys.toml"
-    recipe.write_text(text.replace('"liver"', '"kidney_left"').replace('"spleen"', '"kidney_right"'))
-    arguments = ("build", recipe, "--raw", raw, "--out", raw / "out", "--workers", 1)
-    assert main([str(one) for one in arguments]) == 0
-    return raw / "out"
+    return built_kidneys(tmp_path_factory.mktemp("swapped"), lambda kidneys: np.where(kidneys > 0, 3 - kidneys, 0))
 
 
 @pytest.fixture(scope="module")

@@ -351,3 +351,30 @@ def test_a_report_does_not_go_into_a_file(sa_med2d: Command, built: Path, tmp_pa
     ran = sa_med2d("report", built, "--to", tmp_path / "afile")
     assert ran.code == 2
     assert ran.err.strip().endswith("afile: is no folder; expected one, or one that is not there yet")
+
+
+@pytest.mark.parametrize("arguments", [("findings",), ("report", "--findings", "9"), ("show", "KEY"), ("overlap",)])
+def test_a_shard_that_was_cut_off_is_named(
+    sa_med2d: Command, built: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """With what to do about it, which is not to run the same again."""
+    shutil.copytree(built, tmp_path / "out", ignore=shutil.ignore_patterns("fingerprints"))
+    shard = min((tmp_path / "out/data").rglob("*.tar"), key=lambda path: path.stat().st_size)
+    rows = pq.read_table(tmp_path / "out/index" / shard.relative_to(tmp_path / "out/data").with_suffix(".parquet"))
+    last = max(rows.to_pylist(), key=lambda row: row["image_offset"])
+    with shard.open("r+b") as file:
+        file.truncate(last["image_offset"] + 10)
+    command, *rest = (last["key"] if one == "KEY" else one for one in arguments)
+    ran = sa_med2d(command, tmp_path / "out", *rest)
+    assert ran.code == 1
+    assert f"{shard}: " in " ".join(ran.err.split())
+    assert "again" not in ran.err
+
+
+def test_a_damaged_index_is_named_with_what_mends_it(sa_med2d: Command, built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path / "out")
+    index = min((tmp_path / "out/index").rglob("*.parquet"))
+    index.write_bytes(b"PAR1 and no more")
+    for command in ("stats", "report", "findings", "overlap"):
+        ran = sa_med2d(command, tmp_path / "out")
+        assert (ran.code, f"'sa-med2d index {tmp_path / 'out'}' writes it again" in ran.err) == (1, True), command

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from builder.command_line import main
-from tests.support.body import SIDE, SLICES, body
+from tests.support.body import SIDE, SLICES, built_kidneys
 from tests.support.browser import chromium, watched
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
@@ -33,17 +33,7 @@ EXPECTED = {
 @pytest.fixture(scope="module")
 def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set in which nothing is wrong."""
-    raw = tmp_path_factory.mktemp("right")
-    for case in range(2):
-        volume, kidneys = body(case)
-        write_nifti(raw / "Kidneys/images" / f"case{case}.nii.gz", volume)
-        write_nifti(raw / "Kidneys/labels" / f"case{case}.nii.gz", kidneys)
-    recipe = raw / "Kidneys.toml"
-    text = RECIPE.format(name="Kidneys", license="CC-BY-4.0", modality="ct")
-    recipe.write_text(text.replace('"liver"', '"kidney_left"').replace('"spleen"', '"kidney_right"'))
-    out = raw / "out"
-    assert main([str(one) for one in ("build", recipe, "--raw", raw, "--out", out, "--workers", 1)]) == 0
-    return out
+    return built_kidneys(tmp_path_factory.mktemp("right"))
 
 
 def findings(sa_med2d: Command, out: Path, *options: object) -> list[dict[str, Any]]:
