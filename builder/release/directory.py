@@ -128,23 +128,19 @@ def _found(path: Path) -> Directory:
 
 def _with_room(directory: Directory) -> Directory:
     """The directory of an archive that may lack ends of parts: what is said to lie there keeps addresses of its own."""
-    count = len(directory.parts.parts)
-    first, last, length = [-1] * count, [-1] * count, [0] * count
+    first: dict[int, int] = {}  # part -> where its first member begins
+    last: dict[int, tuple[int, int]] = {}  # part -> where its last member begins, and ends
     with PartsFile(directory.parts) as file:
         for entry in _entries(directory, file):
-            part, offset = entry.segment, entry.offset
-            if offset > last[part]:
-                last[part], length[part] = offset, LOCAL.size + len(entry.name) + entry.packed
-            first[part] = offset if first[part] < 0 else min(first[part], offset)
+            part, begin = entry.segment, entry.offset
+            first[part] = min(first.get(part, begin), begin)
+            last[part] = max(last.get(part, (0, 0)), (begin, begin + LOCAL.size + len(entry.name) + entry.packed))
     # a part goes on until its last member has begun, and so far that this ends before the first of the next part
-    reach = [begin + 1 for begin in last]
-    for part, after in enumerate(first[1:]):
-        if last[part] >= 0 <= after:
-            reach[part] = max(reach[part], last[part] + length[part] - after)
+    reach = {part: max(begin + 1, end - first.get(part + 1, end)) for part, (begin, end) in last.items()}
     parts = directory.parts.reaching(reach)
     segment = directory.parts.part_at(directory.address)
-    offset = directory.address - directory.parts.starts[segment]
-    return replace(directory, parts=parts, address=parts.address(segment, offset))
+    moved = parts.starts[segment] - directory.parts.starts[segment]
+    return replace(directory, parts=parts, address=directory.address + moved)
 
 
 _ORDER: Final = "as if parts were missing in front of it, or in another order; fetch what is missing under its own name"
