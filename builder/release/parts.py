@@ -75,7 +75,8 @@ class Parts:
     @property
     def may_be_cut(self) -> bool:
         """Whether the end of a part may be missing: all but the last have one size."""
-        return len({part.size for part in self.parts[:-1]}) > 1 or len(self.parts) == 2
+        sizes = {part.size for part in self.parts[:-1]}
+        return len(sizes) > 1 or None in sizes or len(self.parts) == 2
 
     def reaching(self, reach: Mapping[int, int]) -> Parts:
         """The parts, of which those that end before a member begins in them take the room of a whole one.

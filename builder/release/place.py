@@ -150,6 +150,8 @@ def archive_of(path: Path) -> Directory | None:
         raise RecipeError([f"{path}: no such file or folder"])
     if path.is_file():
         return find_directory(path)
+    if not path.is_dir():
+        raise RecipeError([f"{path}: is neither a file nor a folder"])
     if _top_folder(path) is not None:
         return None
     zips = sorted(path.glob("*.zip"))
@@ -164,14 +166,23 @@ def archive_of(path: Path) -> Directory | None:
 
 
 def root_of(path: Path) -> Path:
-    """The folder that holds ``images`` of an unpacked release."""
+    """The folder that holds ``images`` of an unpacked release.
+
+    Raises:
+        RecipeError: Several do.
+    """
     return _top_folder(path) or path
 
 
 def _top_folder(path: Path) -> Path | None:
     if (path / "images").is_dir():
         return path
-    return next((folder for folder in _subfolders(path) if (folder / "images").is_dir()), None)
+    found = [folder for folder in _subfolders(path) if (folder / "images").is_dir()]
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found[:3]) + (", ..." if len(found) > 3 else "")
+        count = f"{len(found)} folders with images ({names})"
+        raise RecipeError([f"{path}: holds {count}; name the one that is the release"])
+    return found[0] if found else None
 
 
 def _subfolders(path: Path) -> Iterator[Path]:
