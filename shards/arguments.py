@@ -49,10 +49,15 @@ def output_folder(text: str, *, write: bool = False) -> Path:
 def folder_to_write(text: str) -> Path:
     """The type of an argument that names a folder of this machine, which may not be there yet."""
     path = Path(text)
-    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
-    if os.path.lexists(there) and not there.is_dir():
+    there = nearest(path)
+    if not there.is_dir():
         raise argparse.ArgumentTypeError(f"{there}: is no folder; expected one, or one that is not there yet")
     return path
+
+
+def nearest(path: Path) -> Path:
+    """A path, or the nearest above it where there is something: a file, a folder, or a link that leads nowhere."""
+    return next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
 
 
 def built_set(text: str) -> Path:
@@ -73,10 +78,10 @@ def output_file(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a folder; expected the name of a file")
-    parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
-    if parent is not None and not parent.is_dir():
+    parent = nearest(path.absolute().parent)
+    if not parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {parent} is no folder")
-    if parent is not None and not os.access(parent, os.W_OK):
+    if not os.access(parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {parent} is not writable for you")
     return path
 

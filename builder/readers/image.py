@@ -192,7 +192,7 @@ def grey_of(colours: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
     grey = np.empty(colours.shape[:2], colours.dtype)
     for start in range(0, colours.shape[0], _ROWS):
         rows = slice(start, start + _ROWS)
-        three = colours[rows, :, :3] if colours.shape[2] == 3 else np.ascontiguousarray(colours[rows, :, :3])
+        three = np.ascontiguousarray(colours[rows, :, :3])
         red = cv2.extractChannel(three, 0)
         if not np.array_equal(cv2.merge((red, red, red)), three):  # faster than to compare them one by one
             return None

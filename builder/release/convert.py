@@ -247,7 +247,7 @@ class _Layers:
             self._layers.append(np.zeros(self._shape, np.uint8))
             self._held.append(0)
         self._held[place] += 1
-        self._layers[place][box] |= inside & np.uint8(self._held[place])  # 0 where the mask is, which is 255
+        self._layers[place][box] |= inside & np.uint8(self._held[place])  # the mask is 255 where the layer is still 0
         self.masks.append(
             Mask(
                 id=self._held[place],

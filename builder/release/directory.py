@@ -6,6 +6,7 @@ their own. Format: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.12 (entry), 4.3.14 an
 
 from __future__ import annotations
 
+import re
 import struct
 from array import array
 from collections.abc import Iterator
@@ -33,10 +34,13 @@ _PIECE: Final = 4 << 20
 _UNKNOWN32, _UNKNOWN16 = 2**32 - 1, 2**16 - 1
 """Stand where the zip64 field has the value."""
 _MOST_PARTS: Final = 2**16 - 1
+_LARGEST_PART: Final = 1 << 47
+"""Bytes: beyond any disk, and all parts together still count in 64 bit."""
 _ZIP64: Final = 1
 STORED, DEFLATED = 0, 8
 _ENCRYPTED: Final = 1
 _UTF8: Final = 1 << 11
+_NUMBERED: Final = re.compile(r"\.[zZ]\d{2,}")
 
 
 class Member(NamedTuple):
@@ -128,23 +132,21 @@ def _found(path: Path) -> Directory:
 
 def _with_room(directory: Directory) -> Directory:
     """The directory of an archive that may lack ends of parts: what is said to lie there keeps addresses of its own."""
-    count = len(directory.parts.parts)
-    first, last, length = [-1] * count, [-1] * count, [0] * count
+    segment = directory.parts.part_at(directory.address)
+    first = {segment: directory.address - directory.parts.starts[segment]}  # part -> where what first begins in it does
+    last: dict[int, tuple[int, int]] = {}  # part -> where its last member begins, and ends
     with PartsFile(directory.parts) as file:
         for entry in _entries(directory, file):
-            part, offset = entry.segment, entry.offset
-            if offset > last[part]:
-                last[part], length[part] = offset, LOCAL.size + len(entry.name) + entry.packed
-            first[part] = offset if first[part] < 0 else min(first[part], offset)
+            part, begin, end = entry.segment, entry.offset, entry.offset + LOCAL.size + len(entry.name) + entry.packed
+            if end > _LARGEST_PART:
+                continue
+            first[part] = min(first.get(part, begin), begin)
+            last[part] = max(last.get(part, (0, 0)), (begin, end))
     # a part goes on until its last member has begun, and so far that this ends before the first of the next part
-    reach = [begin + 1 for begin in last]
-    for part, after in enumerate(first[1:]):
-        if last[part] >= 0 <= after:
-            reach[part] = max(reach[part], last[part] + length[part] - after)
+    reach = {part: max(begin + 1, end - first.get(part + 1, end)) for part, (begin, end) in last.items()}
     parts = directory.parts.reaching(reach)
-    segment = directory.parts.part_at(directory.address)
-    offset = directory.address - directory.parts.starts[segment]
-    return replace(directory, parts=parts, address=parts.address(segment, offset))
+    moved = parts.starts[segment] - directory.parts.starts[segment]
+    return replace(directory, parts=parts, address=directory.address + moved)
 
 
 _ORDER: Final = "as if parts were missing in front of it, or in another order; fetch what is missing under its own name"
@@ -153,7 +155,7 @@ _ORDER: Final = "as if parts were missing in front of it, or in another order; f
 def _no_end(path: Path, tail: bytes) -> str:
     if not tail:
         return "it is missing or empty; fetch it again"
-    if path.suffix.lower() != ".zip":
+    if _NUMBERED.fullmatch(path.suffix):
         return "it is one part of a split zip; name the part that ends in .zip, with the others beside it"
     return "it has no end record, so it is no zip, or not all of one; fetch it again"
 
@@ -201,6 +203,8 @@ def _entries(directory: Directory, file: PartsFile) -> Iterator[_Entry]:
         if len(data) - at < 1 << 18 and read < directory.size:  # names, fields and comments have up to 64 KiB each
             more = file.read_at(directory.address + read, min(_PIECE, directory.size - read))
             data, at, read = data[at:] + more, 0, read + len(more)
+        if len(data) - at < _ENTRY.size:
+            raise UnreadableError(f"it breaks off in entry {number + 1:,} of {directory.count:,}")
         fields = unpack(data, at)
         mark, _, _, flags, method, _, _, crc, packed, size, named, extra, note, segment, _, _, offset = fields
         if mark != _MARKS[3]:
@@ -231,6 +235,8 @@ def _wide(extra: bytes, size: int, packed: int, offset: int, segment: int) -> tu
                 if value != unknown:
                     values.append(value)
                     continue
+                if len(field) < struct.calcsize(form):
+                    raise UnreadableError("the zip64 field of a member is too short")
                 values.append(struct.unpack_from(form, field)[0])
                 field = field[struct.calcsize(form) :]
             return values[0], values[1], values[2], values[3]

@@ -196,6 +196,9 @@ def _list_zip(directory: Directory, wanted: Wanted, how: HowNamed, on_file: Call
     for number, member in enumerate(members(directory)):
         if number % _TICK == 0:
             on_file(number, directory.count)
+        if member.address + member.packed > directory.address:
+            gathered.faults.add("that end behind all members, so that offset or size is wrong, left out", member.name)
+            continue
         extents.add(member)
         if member.name.endswith("/"):
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -75,19 +75,20 @@ class Parts:
     @property
     def may_be_cut(self) -> bool:
         """Whether the end of a part may be missing: all but the last have one size."""
-        return len({part.size for part in self.parts[:-1]}) > 1 or len(self.parts) == 2
+        sizes = {part.size for part in self.parts[:-1]}
+        return len(sizes) > 1 or None in sizes or len(self.parts) == 2
 
-    def reaching(self, reach: Sequence[int]) -> Parts:
+    def reaching(self, reach: Mapping[int, int]) -> Parts:
         """The parts, of which those that end before a member begins in them take the room of a whole one.
 
         Args:
-            reach: How many bytes each must have at least.
+            reach: Number of a part -> how many bytes it must have at least.
         """
-        usual = max((part.size or 0 for part in self.parts[:-1]), default=0)
+        usual = max((part.room for part in self.parts[:-1]), default=0)
         return Parts(
             tuple(
-                replace(part, room=max(usual, least)) if least > (part.size or 0) else part
-                for part, least in zip(self.parts, reach, strict=True)
+                replace(part, room=max(usual, least)) if (least := reach.get(number, 0)) > (part.size or 0) else part
+                for number, part in enumerate(self.parts)
             )
         )
 

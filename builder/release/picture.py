@@ -70,10 +70,17 @@ def read_mask(data: bytes, *, inverted: bool, any_value: bool) -> tuple[npt.NDAr
     repaired = pixels.ndim == 3 or plain.dtype != np.uint8
     if repaired or int(cv2.sumElems(plain)[0]) != _FULL * cv2.countNonZero(plain):
         if not any_value:
-            high = int(plain.max())
-            raise UnreadableError(f"it is no mask of 0 and 255: its largest value is {high}, channels {pixels.ndim}")
+            raise UnreadableError(f"it is no mask of 0 and 255: {_other_than_mask(pixels)}; mask-values repairs that")
         plain, repaired = np.where(plain != 0, np.uint8(_FULL), np.uint8(0)), True
     return (cv2.bitwise_not(plain) if inverted else plain), repaired  # type: ignore[return-value]
+
+
+def _other_than_mask(pixels: npt.NDArray[Any]) -> str:
+    if pixels.ndim == 3:
+        return f"it has {pixels.shape[2]} channels"
+    if pixels.dtype != np.uint8:
+        return "it has 16 bit"
+    return f"it has the value {int(pixels[(pixels != 0) & (pixels != _FULL)][0])}"
 
 
 def _decoded(data: bytes) -> npt.NDArray[Any]:

@@ -18,6 +18,8 @@ _MOST: Final = 1 << 28
 """Bytes of a picture: beyond any of the release, and what a bomb stops at."""
 _RAW: Final = -15
 """Window of a deflated stream without header (zlib)."""
+_EXTRA: Final = 64
+"""Bytes of a member's extra field that are read along with it: Info-ZIP's has 28, with zip64 48."""
 FILE: Final = 255
 """In the place of a zip's method: a file of a folder."""
 
@@ -80,7 +82,6 @@ class _FolderReader:
 class _ZipReader:
     def __init__(self, parts: Parts, top: str) -> None:
         self._file, self._top = PartsFile(parts), top
-        self._extra = 0
 
     def read(self, row: Row) -> bytes:
         if row.method not in (STORED, DEFLATED):
@@ -99,7 +100,7 @@ class _ZipReader:
         """A member as it is packed, once what is said in front of it has been compared."""
         said = f"{self._top}{row.path}"
         names = said.encode("utf-8", "surrogateescape"), said.encode("cp437", "replace")
-        whole = self._begin(row, LOCAL.size + len(names[0]) + self._extra + row.packed)
+        whole = self._begin(row, LOCAL.size + len(names[0]) + _EXTRA + row.packed)
         mark, _, flags, _, _, _, _, _, _, named, extra = LOCAL.unpack_from(whole)
         if mark != LOCAL_MARK:
             raise UnreadableError("damaged: it does not lie where the archive says; fetch the part again")
@@ -111,14 +112,13 @@ class _ZipReader:
         name = whole[LOCAL.size : LOCAL.size + named]
         if name not in names:
             raise UnreadableError(f"the archive has {name.decode('utf-8', 'replace')!r:.120} in its place")
-        self._extra = extra
         return memoryview(whole)[start : start + row.packed]
 
-    def _begin(self, row: Row, usual: int) -> bytes:
-        """All of a member at once, if its extra field is as long as that of the one before; else less of it."""
+    def _begin(self, row: Row, size: int) -> bytes:
+        """The beginning of a member: as much as is asked for, or its header where parts end before."""
         try:
-            return self._file.read_at(row.address, usual)
-        except PartError:  # the member may end before
+            return self._file.read_at(row.address, size)
+        except PartError:  # the member itself may end before
             return self._file.read_at(row.address, LOCAL.size)
 
 
@@ -150,6 +150,8 @@ def archive_of(path: Path) -> Directory | None:
         raise RecipeError([f"{path}: no such file or folder"])
     if path.is_file():
         return find_directory(path)
+    if not path.is_dir():
+        raise RecipeError([f"{path}: is neither a file nor a folder"])
     if _top_folder(path) is not None:
         return None
     zips = sorted(path.glob("*.zip"))
@@ -164,14 +166,23 @@ def archive_of(path: Path) -> Directory | None:
 
 
 def root_of(path: Path) -> Path:
-    """The folder that holds ``images`` of an unpacked release."""
+    """The folder that holds ``images`` of an unpacked release.
+
+    Raises:
+        RecipeError: Several do.
+    """
     return _top_folder(path) or path
 
 
 def _top_folder(path: Path) -> Path | None:
     if (path / "images").is_dir():
         return path
-    return next((folder for folder in _subfolders(path) if (folder / "images").is_dir()), None)
+    found = [folder for folder in _subfolders(path) if (folder / "images").is_dir()]
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found[:3]) + (", ..." if len(found) > 3 else "")
+        count = f"{len(found)} folders with images ({names})"
+        raise RecipeError([f"{path}: holds {count}; name the one that is the release"])
+    return found[0] if found else None
 
 
 def _subfolders(path: Path) -> Iterator[Path]:

@@ -122,6 +122,8 @@ def plan_import(
         found = _look_through(name, cases, listing, options)
         planned = _plan_source(found, listing, options)
         if planned is None:
+            for held in found.held_back:
+                listing.faults.add(f"of {name}, of which nothing is imported ({held.entry.reason})", held.entry.file)
             continue
         plans.append(planned)
         notes[name] = tuple(_notes(found, planned))
@@ -129,7 +131,8 @@ def plan_import(
         size += sum(task.raw_bytes for shard in planned.shards for task in shard.cases)
         files += sum(case.files for case in found.cases)
     if not plans:
-        raise RecipeError([f"{path}: holds no image with a mask of {', '.join(options.labels)}"])
+        what = f"with a mask of {', '.join(options.labels)}" if options.labels else "that can be used"
+        raise RecipeError(["; ".join([f"{path}: holds no image {what}", *listing.faults.told()])])
     if options.strict:
         problems = [f"{one.source.recipe.name}: {sentence}" for one in plans for sentence in unknown_classes(one)]
         if faults := [*listing.faults.told(), *problems]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa_med2d_20m import Selection
+from shards.arguments import nearest
 from shards.export.errors import ExportError
 from shards.export.layout import Overview
 from shards.export.layouts import LAYOUTS, layout
@@ -185,7 +186,7 @@ def _scaled(number: int, of: int, to: int) -> int:
 def _room(folder: Path) -> tuple[int, int | None]:
     """Bytes and files that are free where a folder is, or will be."""
     with space_told(folder):
-        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        there = nearest(folder)
         free = shutil.disk_usage(there).free
         files = os.statvfs(there).f_favail if hasattr(os, "statvfs") else 0
     return free, files or None  # some file systems count no files and say 0

@@ -131,6 +131,7 @@ class Member:
         stored: Whether it is not compressed.
         local_name: In the header in front of it, where that differs.
         size: That the directory says, where it is wrong.
+        packed: Likewise, of its packed bytes.
         crc32: Likewise.
         address: Likewise.
         flags: Of both headers.
@@ -141,6 +142,7 @@ class Member:
     stored: bool = False
     local_name: str | None = None
     size: int | None = None
+    packed: int | None = None
     crc32: int | None = None
     address: int | None = None
     flags: int = 0
@@ -174,9 +176,9 @@ def zip_bytes(members: Iterable[Member], *, zip64: bool = False, part: int | Non
         stream += struct.pack("<4s5H3I2H", b"PK\x03\x04", *head) + local + b"\xfe\xca\0\0" + packed
         disk, offset = place(own if member.address is None else member.address)
         name, wide = member.name.encode(), b""
-        sizes = (len(packed), size)
+        sizes = (len(packed) if member.packed is None else member.packed, size)
         if zip64:
-            wide = struct.pack("<2H3QI", 1, 28, size, len(packed), offset, disk)
+            wide = struct.pack("<2H3QI", 1, 28, size, sizes[0], offset, disk)
             sizes, offset, disk = (2**32 - 1, 2**32 - 1), 2**32 - 1, 2**16 - 1
         fields = (20, 45, member.flags, method, 0, 0, crc, *sizes, len(name), len(wide), 0, disk, 0, 0, offset)
         entries.append(struct.pack("<4s6H3I5H2I", b"PK\x01\x02", *fields) + name + wide)

@@ -30,7 +30,8 @@ class Monai(Layout):
     def __init__(self, overview: Overview) -> None:
         super().__init__(overview)
         self._numbers = {label: number for number, label in enumerate(overview.labels, 1)}
-        self._places = {source: str(place) for place, source in enumerate(overview.labels_of)}
+        several = len(overview.labels_of) > 1  # else the list over all is that of the one
+        self._ends = {source: f"_{place}" for place, source in enumerate(overview.labels_of) if several}
 
     def add(self, sample: Sample, unit: Unit) -> None:
         """See `Layout`."""
@@ -44,21 +45,19 @@ class Monai(Layout):
         about = {name: record[name] for name in _KEPT}
         missing = record.get("not_annotated", [])
         item = as_json({"image": image, "label": label, **about, "not_annotated": missing})
-        place = self._places[record["source"]]
-        for document in (record["split"], f"{record['split']}_{place}"):
-            unit.entry(document, item)
-            unit.count(document)
+        for end in {"", self._ends.get(record["source"], "")}:
+            unit.entry(f"{record['split']}{end}", item)
+            unit.count(f"{record['split']}{end}")
+            unit.note(f"modality{end}", record["modality"])
         unit.count("hidden", hidden)
-        for name in ("modality", f"modality_{place}"):
-            unit.note(name, record["modality"])
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""
         self._write_list(gathered, LIST, "", self._numbers)
-        for source, place in self._places.items():
-            if len(self._places) > 1 and gathered.notes(f"modality_{place}"):
+        for source, end in self._ends.items():
+            if gathered.notes(f"modality{end}"):
                 own = {label: self._numbers[label] for label in self.overview.labels_of[source]}
-                self._write_list(gathered, list_of(source), f"_{place}", own)
+                self._write_list(gathered, list_of(source), end, own)
         return overlaps_said(gathered.counted("hidden"))
 
     def _write_list(self, gathered: Gathered, path: str, end: str, numbers: Mapping[str, int]) -> None:

@@ -172,6 +172,59 @@ def test_many_members_in_one_another_take_no_time(sa_med2d: Command, tmp_path: P
     assert time.monotonic() - started < 60  # each beside each other would be minutes
 
 
+@pytest.mark.parametrize(
+    ("wrong", "part"),
+    [
+        ({"packed": 2**64 - 1}, None),
+        ({"packed": 2**64 - 1}, 900),
+        ({"packed": 10**6}, None),
+        ({"address": 2**40}, None),
+    ],
+)
+def test_member_that_ends_behind_all_members_costs_itself(
+    sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, wrong: dict[str, int], part: int | None
+) -> None:
+    members = changed(members_of(small()), MASK, **wrong)
+    packed = write_zip(tmp_path / "raw", zip_bytes(members, zip64=True, part=part))
+    ran = run(sa_med2d, packed, tmp_path / "out")
+    assert ran.code == 3, ran.err
+    assert f"1 file that end behind all members, so that offset or size is wrong, left out: {TOP}/{MASK}" in ran.err
+    expected = {path: pixels for path, pixels in decoded(small()).items() if path != MASK}
+    assert differing(given_back(samples_of(tmp_path / "out").values()), expected) == []
+
+
+def test_source_of_which_nothing_is_left_is_named(sa_med2d: Command, tmp_path: Path) -> None:
+    lone = Member(f"{TOP}/images/mr_00--ACDC--patient001_frame01--z_0001.png", png(texture(1), rgb=True))
+    twice = [lone, replace(lone, data=png(texture(2), rgb=True))]
+    said = "2 files of ACDC, of which nothing is imported (the archive has several members of this name with other"
+    ran = import_members(sa_med2d, tmp_path / "one", [*members_of(small()), *twice])
+    assert (ran.code, said in ran.err) == (3, True), ran.err
+    ran = import_members(sa_med2d, tmp_path / "alone", twice)
+    assert (ran.code, "holds no image that can be used; " in ran.err, said in ran.err) == (1, True, True), ran.err
+
+
+def test_list_that_breaks_off_is_named(sa_med2d: Command, tmp_path: Path) -> None:
+    data = bytearray(zip_bytes(members_of(small()))[0])
+    data[-14:-10] = b"\x40\x1f\x40\x1f"
+    ran = run(sa_med2d, write_zip(tmp_path / "raw", [bytes(data)]), tmp_path / "out")
+    assert (ran.code, "the list of its members is damaged: it breaks off in entry 11 of 8,000" in ran.err) == (1, True)
+
+
+def test_only_the_last_part_is_there(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    """Of the others the size is not known: their members have addresses of their own all the same."""
+    files = {path: data for path, data in small(8).items() if path.endswith(".png")}
+    whole = zip_bytes(members_of(files))[0]
+    packed = split(tmp_path, files, whole.find(f"images/{name(7)}".encode()) // 2 - 40)
+    for path in (packed.with_suffix(".z01"), packed.with_suffix(".z02")):
+        path.unlink()
+    ran = run(sa_med2d, packed, tmp_path / "out")
+    assert (ran.code, "bomb" in ran.err, "behind all members" in ran.err) == (3, False, False), ran.err
+    assert len(list((tmp_path / "raw").iterdir())) == 1
+    assert "2 parts of the archive missing: SA-Med2D-16M.z01, SA-Med2D-16M.z02" in ran.err
+    back = given_back(samples_of(tmp_path / "out").values())
+    assert {path for path in back if path.startswith("images/")} == {f"images/{name(7)}.png"}
+
+
 def test_number_of_parts_that_cannot_be(sa_med2d: Command, tmp_path: Path) -> None:
     data = bytearray(zip_bytes(members_of(small()), zip64=True)[0])
     data[-26:-22] = b"\xff\xff\xff\xff"
@@ -336,9 +389,18 @@ def test_list_of_the_release_is_read_in_pieces(
     )
 
 
+def several(root: Path) -> Path:
+    for name_of in "ab":
+        (root / name_of / "images").mkdir(parents=True)
+    return root
+
+
 NOTHING: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda root: root / "no", "no such file or folder"),
     "no release": (lambda root: root, "holds neither the folder images nor a zip of the release"),
+    "no zip": (lambda _: Path(__file__), "it has no end record, so it is no zip, or not all of one; fetch it again"),
+    "device": (lambda _: Path("/dev/null"), "is neither a file nor a folder"),
+    "several": (several, "holds 2 folders with images (a, b); name the one that is the release"),
 }
 
 

@@ -166,7 +166,7 @@ def test_mask_of_other_values_unrepaired_is_reported(sa_med2d: Command, tmp_path
     ran = run(sa_med2d, tmp_path, files, "--no-repair-mask-values")
     [bad] = json.loads(ran.out)["sources"][0]["bad_masks"]
     assert (ran.code, bad["file"]) == (3, f"masks/{GOOD}--0001_000.png")
-    assert "it is no mask of 0 and 255: its largest value is 1" in bad["reason"]
+    assert "it is no mask of 0 and 255: it has the value 1; mask-values repairs that" in bad["reason"]
 
 
 @pytest.mark.parametrize("repaired", [True, False])
