@@ -57,4 +57,4 @@ peers:  ## the loader and its cache beside other formats, which are installed fo
 	python3 -m venv --clear $(VENV)-peers
 	$(VENV)-peers/bin/pip install --quiet --editable '.[test,demo]' litdata mosaicml-streaming pylance torch
 	$(VENV)-peers/bin/pip install --quiet --no-deps ffcv assertpy || echo "FFCV could not be built, and is left out"
-	$(VENV)-peers/bin/pytest tests/benchmarks/test_peers.py -m slow -rP
+	$(VENV)-peers/bin/pytest tests/benchmarks/test_peers.py tests/benchmarks/test_first_sample.py -m slow -rP
