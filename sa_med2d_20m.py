@@ -52,7 +52,7 @@ except ImportError:  # the loader alone also runs without ISA-L, only slower
 
 
 class _Deferred:
-    """A module that is imported when it is first used: a command that prints its help waits for neither of them."""
+    """A module that is imported when it is first used: who wants a constant waits for none of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -67,14 +67,29 @@ class _Deferred:
 
 
 if typing.TYPE_CHECKING:
+    import logging
+    from concurrent import futures
     from concurrent.futures import Future
 
     import cv2
     import datasets
+    import fsspec
+    import huggingface_hub
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+    import yaml
+    from huggingface_hub import errors as hub_errors
+    from PIL import Image
+
+    hub_utils: Any  # which exports late, so that types do not show
 else:
-    cv2, np = _Deferred("cv2"), _Deferred("numpy")
+    cv2, np, futures, logging = map(_Deferred, ("cv2", "numpy", "concurrent.futures", "logging"))
+    datasets, fsspec, yaml, Image = map(_Deferred, ("datasets", "fsspec", "yaml", "PIL.Image"))
+    pa, pc, pq = map(_Deferred, ("pyarrow", "pyarrow.compute", "pyarrow.parquet"))
+    huggingface_hub, hub_errors, hub_utils = (_Deferred(f"huggingface_hub{part}") for part in ("", ".errors", ".utils"))
 
 __all__ = [
     "CACHE",
@@ -178,6 +193,51 @@ class SAMed2DError(Exception):
 
 class DatasetError(SAMed2DError, ValueError):
     """A dataset, a config or a member of a shard is not what was asked for or what it should be."""
+
+
+# --- what an argument may be ------------------------------------------------------------------------------------------
+
+
+def _refuse_other(name: str, value: object, kind: type | types.UnionType, expected: str) -> None:
+    """Refuse an argument of another type than it should have; in ``expected`` are the words for it."""
+    if not isinstance(value, kind):
+        raise DatasetError(f"{name} is {value!r:.80}, expected {expected}")
+
+
+def _check_choice(name: str, value: object, known: Sequence[str], further: str = "") -> None:
+    if value not in known:
+        raise DatasetError(f"{name} is {value!r:.80}, expected {' or '.join(map(repr, known))}{further}")
+
+
+def _refuse_below(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise DatasetError(f"{name} is {value!r:.80}, expected a whole number from {least} on")
+
+
+def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
+    if min_area is not None and (type(min_area) is not int or min_area < 0):
+        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
+    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
+        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
+    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
+        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
+
+
+def _listed(name: str, values: object, of: str = "names") -> tuple[str, ...] | None:
+    """Values of an argument; one text is one value."""
+    if values is None:
+        return None
+    _refuse_other(name, values, Iterable, of)
+    listed = (values,) if isinstance(values, str) else tuple(typing.cast("Iterable[Any]", values))
+    if not listed:
+        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
+    for value in listed:
+        if not isinstance(value, str):
+            raise DatasetError(f"{name} holds {value!r:.80}, expected {of}")
+    return listed
+
+
+# --- the metadata of a sample ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -678,16 +738,37 @@ def _running_sums(differences: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Sums along the rows, modulo 256; (H, W, channels).
 
     By OpenCV's integral image, whose neighbouring rows differ by just these: three times as fast as `numpy.cumsum`,
-    which waits for each sum before the next.
+    which waits for each sum before the next. Nothing is summed where nothing changes: before the first difference it
+    is 0, behind the last one the row stays as it is, so masks and pictures with a black border take less. Three equal
+    channels are summed once.
     """
     height, width, channels = differences.shape
-    sums = np.empty((height, width, channels), np.uint8)
+    grey = _equal_channel(differences) if channels == 3 else None
+    if grey is not None:
+        return cv2.cvtColor(_running_sums(grey[..., None])[..., 0], cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
+    left, top, across, down = cv2.boundingRect(differences.reshape(height, -1))
+    sums = np.zeros((height, width, channels), np.uint8)
+    if not down:
+        return sums
+    left, right = left // channels, -(-(left + across) // channels)
     rows = max(1, _LARGEST_SUM // (255 * width))
-    for start in range(0, height, rows):
-        above = cv2.integral(differences[start : start + rows], sdepth=cv2.CV_32S)
-        above = above.reshape(-1, width + 1, channels)
-        np.subtract(above[1:, 1:], above[:-1, 1:], out=sums[start : start + rows], dtype=np.int32, casting="unsafe")
+    for start in range(top, top + down, rows):
+        end = min(start + rows, top + down)
+        above = cv2.integral(differences[start:end, left:right], sdepth=cv2.CV_32S)
+        above = above.reshape(end - start + 1, -1, channels)
+        box = sums[start:end, left:right]
+        np.subtract(above[1:, 1:], above[:-1, 1:], out=box, dtype=np.int32, casting="unsafe")
+    sums[top : top + down, right:] = sums[top : top + down, right - 1 : right]
     return sums
+
+
+def _equal_channel(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """The first of three channels, (H, W), where all are equal; None where they are not."""
+    if (pixels[0, :, :1] != pixels[0, :, 1:]).any():  # a picture in colour nearly always says so here
+        return None
+    first = cv2.extractChannel(pixels, 0)
+    same = not cv2.norm(cv2.cvtColor(first, cv2.COLOR_GRAY2RGB), pixels, cv2.NORM_INF)
+    return typing.cast("npt.NDArray[np.uint8]", first) if same else None
 
 
 def _as_pixels(
@@ -787,6 +868,7 @@ _ONE_BY_ONE: Final = 'load(..., view="mask") gives masks one by one'
 
 
 def _record(sample: Mapping[str, Any]) -> Mapping[str, Any]:
+    _refuse_other("the sample", sample, Mapping, "a row, which has names and values")
     record: Any = sample if "masks" in sample else sample.get("json")
     if isinstance(record, bytes | str):
         record = _parsed(record, str(sample.get("__key__", "a sample")))
@@ -985,21 +1067,18 @@ def _from_hub(place: _Place, below: str, span: _Span | None = None) -> bytes:
         FileNotFoundError: There is no such file.
         Exception: What the client raises, of the kind that `_patiently` knows.
     """
-    import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-
-    utils: Any = importlib.import_module("huggingface_hub.utils")  # which exports late, so that types do not show
     repository, commit = place.root.removeprefix("datasets/").rsplit("@", 1)
     address = huggingface_hub.hf_hub_url(repository, below, repo_type="dataset", revision=commit)
-    headers = utils.build_hf_headers(token=dict(place.options).get("token"))
+    headers = hub_utils.build_hf_headers(token=dict(place.options).get("token"))
     if span is not None:
         headers["Range"] = f"bytes={span.start}-{span.end - 1}"
     limit = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
-    response = utils.get_session().get(address, headers=headers, timeout=limit)
+    response = hub_utils.get_session().get(address, headers=headers, timeout=limit)
     if span is not None and response.status_code == 416:  # it starts behind the end
         return b""
     if response.status_code == 404:
         raise FileNotFoundError(place.path(below))
-    utils.hf_raise_for_status(response)
+    hub_utils.hf_raise_for_status(response)
     data = bytes(response.content)
     return data if span is None or response.status_code == 206 else data[span.start : span.end]
 
@@ -1014,17 +1093,16 @@ def _environment() -> int:
 
 @functools.lru_cache(maxsize=16)
 def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int, _environment: int) -> Any:
-    import fsspec  # noqa: PLC0415 - comes with datasets; plain webdataset users need it not
-
     return fsspec.filesystem(protocol, skip_instance_cache=True, **dict(options))
 
 
 def _place(path: str | Path, revision: str | None, token: str | bool | None, options: Mapping[str, Any]) -> _Place:
     """Where a dataset lies: an existing folder, an address with ``://``, or a repository of the Hub."""
+    _refuse_other("path", path, str | os.PathLike, "a folder, an address or the name of a repository")
+    _refuse_other("token", token, str | bool | None, "a text, True or False")
+    _refuse_other("storage_options", options, Mapping, "options by their names")
     name = str(path)
     if "://" in name and not name.startswith("hf://"):
-        import fsspec  # noqa: PLC0415 - see _file_system
-
         protocol = name.split("://", 1)[0]
         try:
             fs, root = fsspec.core.url_to_fs(name, **options)
@@ -1045,28 +1123,25 @@ _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 def _commit_of(repository: str, revision: str | None, token: str | bool | None) -> str:
     """The commit that is read from start to end, whatever is published meanwhile."""
-    import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-    from huggingface_hub import errors  # noqa: PLC0415
-
     api = huggingface_hub.HfApi(token=token)
     secrets = _secrets((("token", token),))
     try:
         info = _patiently(
             lambda: api.dataset_info(repository, revision=revision),
             repository,
-            known=(errors.HfHubHTTPError,),
+            known=(hub_errors.HfHubHTTPError,),
             patience=_patience("hf", _environment()),
             secrets=secrets,
         )
-    except errors.GatedRepoError:
+    except hub_errors.GatedRepoError:
         raise DatasetError(f"{repository} cannot be read: {_GATED}") from None
-    except errors.RevisionNotFoundError:
+    except hub_errors.RevisionNotFoundError:
         raise DatasetError(f"{repository} has no revision {revision!r}") from None
-    except errors.RepositoryNotFoundError:
+    except hub_errors.RepositoryNotFoundError:
         raise DatasetError(
             f"{repository}: there is no such folder, and no such dataset on the Hub that this token may see"
         ) from None
-    except errors.HfHubHTTPError as error:
+    except hub_errors.HfHubHTTPError as error:
         raise DatasetError(f"{repository} cannot be read: {_reason(error, secrets)}") from None
     return str(info.sha)
 
@@ -1091,8 +1166,6 @@ class _Patience:
         added = max(0.0, until - max(self._until, until - seconds))
         self._until = max(self._until, until)
         if self._waited + added >= _QUIET and not self._said:
-            import logging  # noqa: PLC0415 - only waiting needs it
-
             self._said = True
             said = "%s: waited %.0f s so far, and waits %.0f s more: %s"
             logging.getLogger(__name__).warning(said, what, self._waited, added, reason)
@@ -1180,8 +1253,6 @@ def _secrets(options: tuple[tuple[str, Any], ...]) -> frozenset[str]:
 
     found = {value for name, item in options for value in inside(name, item, secret=False)}
     if any(name == "token" for name, _ in options):
-        import huggingface_hub  # noqa: PLC0415 - only the Hub needs it
-
         found.add(huggingface_hub.get_token() or "")
     return frozenset(found - {""})
 
@@ -1194,8 +1265,6 @@ def _without_secrets(text: str, secrets: frozenset[str] = frozenset()) -> str:
 
 def redacted(text: str) -> str:
     """A text that a server may have had a part in, without secrets: of the environment, logged in, or such by look."""
-    import huggingface_hub  # noqa: PLC0415 - only an error needs it
-
     found = {value for name, value in os.environ.items() if _SECRET_VARIABLES.search(name)}
     found.add(huggingface_hub.get_token() or "")
     return _without_secrets(text, frozenset(secret for secret in found if len(secret) > 3))
@@ -1333,9 +1402,7 @@ def _read_spans(
                 file.seek(whole.start)
                 yield from _parts(_complete(file.read(whole.end - whole.start), whole, shard), whole, parts)
         return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging, which only reading needs
-
-    with ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
+    with futures.ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
             for whole, parts in _merged(spans, gap=1 << 16, largest=1 << 23):
@@ -1465,7 +1532,7 @@ class _Wanted:
         """Whether the slices of a volume are read together."""
         return self.view == "volume" or isinstance(self.view, Clip)
 
-    @property
+    @functools.cached_property
     def over_masks(self) -> bool:
         """Whether anything about masks is asked."""
         return self.min_area is not None or any(getattr(self, name) is not None for name in self.OF_MASKS)
@@ -1544,9 +1611,6 @@ class _Chosen:
 @functools.lru_cache(maxsize=8)
 def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> _Chosen:
     """Evaluate the filters on the index of a shard."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     drawn = isinstance(wanted.view, Masks) and wanted.view.negatives > 0
     texts = {*wanted.columns.values(), *(() if shard.patients is None else ["patient"])}
     table = _read_index(place, shard.path, sorted(texts), _ABSENCE if drawn else (), _RANGE if wanted.ranges else ())
@@ -1673,9 +1737,6 @@ def _read_index(
         lists: Columns of lists of texts.
         numbers: Columns of numbers.
     """
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     index = f"{INDEX}/{shard.removeprefix(f'{DATA}/').removesuffix('.tar')}.parquet"
     repeated = ["key", *texts, *(f"{_MASK}.{field}" for field in _Wanted.OF_MASKS.values())]
     where = place.path(index)
@@ -1731,9 +1792,6 @@ def _refuse_unfolding(file: Any, columns: Sequence[str]) -> None:
 
 def _with_plain_texts(table: Any, texts: Sequence[str], further: Sequence[str], numbers: Sequence[str]) -> Any:
     """The table as `_chosen` wants it, after a look at types, missing values and the length of texts."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     table.validate(full=True)
     text = pa.string()
     mask = pa.struct([*((field, text) for field in _Wanted.OF_MASKS.values()), ("area", pa.int64())])
@@ -1765,9 +1823,6 @@ def _with_plain_texts(table: Any, texts: Sequence[str], further: Sequence[str], 
 
 
 def _refuse_long_texts(name: str, column: Any) -> None:
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         if pa.types.is_dictionary(chunk.type):
             longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
@@ -1777,9 +1832,6 @@ def _refuse_long_texts(name: str, column: Any) -> None:
 
 def _is_in(column: Any, asked: Sequence[str] | None) -> npt.NDArray[np.bool_]:
     """Which values of an Arrow column are asked for; all where nothing is."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     if asked is None:
         return np.ones(len(column), np.bool_)
     return np.asarray(pc.is_in(column, pa.array(asked, pa.string())))
@@ -1811,10 +1863,8 @@ def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey
 
 def _chosen_in(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> Iterator[_Chosen]:
     """`_chosen` of each shard, in order; indexes on a server are read several at a time."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
     environment = place.environment
-    with ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
+    with futures.ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
         yield from threads.map(lambda shard: _chosen(place, shard, wanted, environment), shards)
 
 
@@ -1850,6 +1900,11 @@ class Where:
             object.__setattr__(self, field.name, _listed(field.name, getattr(self, field.name)))
 
 
+def _where_of(where: object) -> Where:
+    _refuse_other("where", where, Where | None, "Where(...)")
+    return typing.cast("Where | None", where) or Where()
+
+
 class _UnknownValueError(DatasetError):
     """No shard of the split holds a value; another split may.
 
@@ -1871,7 +1926,7 @@ def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Iterable[str]
     known = sorted(known)
     for value in asked or ():
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(str(value), known, n=3, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"there are {_some(known)}"
             raise _UnknownValueError(f"{where}: no {name} {value!r} here; {hint}", name, [value])
 
@@ -1998,7 +2053,8 @@ class Masks:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _refuse_below("negatives", self.negatives, 0)
+        for name in ("negatives", "seed"):
+            _refuse_below(name, getattr(self, name), 0)
 
     def drawn(self, key: str, labels: Iterable[str]) -> list[str]:
         """Which of the labels an image has empty masks of."""
@@ -2024,6 +2080,7 @@ class Semantic:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", _listed("classes", self.classes))
+        _refuse_other("ignore", self.ignore, bool, "True or False")
         if self.overlap not in ("small", "large"):
             object.__setattr__(self, "overlap", _listed("overlap", self.overlap) or ())
         names = LABELS if self.classes is None else self.classes
@@ -2087,13 +2144,8 @@ def _view_of(view: object) -> Any:
     """A view with its options; ``image`` and ``volume`` have none."""
     if isinstance(view, tuple(_OPTIONS.values())):
         return view
-    _check_choice("view", view, typing.get_args(ViewName))
+    _check_choice("view", view, typing.get_args(ViewName), " or Masks(...) or Semantic(...) or Clip(...)")
     return _OPTIONS[str(view)]() if view in _OPTIONS else view
-
-
-def _refuse_below(name: str, value: object, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise DatasetError(f"{name} is {value!r}, expected a whole number from {least} on")
 
 
 # --- what a source annotates ------------------------------------------------------------------------------------------
@@ -2141,8 +2193,8 @@ def _annotated(classes: Mapping[str, Any] | None, record: Mapping[str, Any]) -> 
     """Classes that somebody looked for in an image, in the order of its source; None where nothing says it."""
     if classes is None or "labels" not in record.get("dropped", ()):
         return None
-    elsewhere = set(record["not_annotated"])
-    return [label for label in classes if label not in elsewhere]
+    elsewhere = record["not_annotated"]
+    return [label for label in classes if label not in elsewhere] if elsewhere else list(classes)
 
 
 def _absent(annotated: Sequence[str] | None, record: Mapping[str, Any]) -> list[str] | None:
@@ -2155,7 +2207,7 @@ def _negatives(
     wanted: _Wanted, classes: Mapping[str, dict[str, Any]] | None, key: str, absent: Iterable[str] | None
 ) -> list[dict[str, Any]]:
     """Empty masks of absent classes that are wanted."""
-    if not isinstance(wanted.view, Masks) or classes is None or absent is None:
+    if not isinstance(wanted.view, Masks) or not wanted.view.negatives or classes is None or absent is None:
         return []
     asked = dataclasses.replace(wanted, min_area=None)
     labels = wanted.view.drawn(key, (label for label in absent if asked.keeps(classes[label])))
@@ -2241,7 +2293,6 @@ class Output:
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
         kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
-        threads: How many decode the next rows of a stream, in each process. The order of rows is the same.
     """
 
     size: int | tuple[int, int] | None = None
@@ -2251,7 +2302,6 @@ class Output:
     normalise: str | None = None
     channels: Literal[1, 3] | None = None
     kind: Literal["numpy", "torch"] = "numpy"
-    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -2277,7 +2327,6 @@ class Output:
         if self.channels not in (None, 1, 3) or (self.normalise is not None and self.channels == 1):
             wanted = "3, which normalise is for" if self.normalise is not None else "1 or 3"
             raise DatasetError(f"channels is {self.channels!r}, expected {wanted}")
-        _refuse_below("threads", self.threads, 1)
 
     @property
     def sides(self) -> tuple[int, int] | None:
@@ -2381,12 +2430,16 @@ class _Fit(typing.NamedTuple):
 
     def nearest(self, layer: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The scaled layer by nearest neighbour."""
+        if self.scaled == self.stored:
+            return layer
         return cv2.resize(layer, self.scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
     def vanished(
         self, layer: npt.NDArray[Any], fitted: npt.NDArray[Any], ids: Iterable[int]
     ) -> list[tuple[int, tuple[int, int]]]:
         """Ids that a scaled layer lacks, and the row and column in it that each of them covers most."""
+        if all(new >= old for new, old in zip(self.scaled, self.stored, strict=True)):
+            return []  # every pixel has one of its own
         held = np.bincount(fitted.ravel(), minlength=65536 if layer.dtype == np.uint16 else 256)
         lost = []
         for number in (number for number in ids if not held[number]):
@@ -2398,6 +2451,11 @@ class _Fit(typing.NamedTuple):
             if found.size:
                 lost.append((number, divmod(int(found[counts.argmax()]), self.scaled[1])))
         return lost
+
+    @property
+    def keeps_places(self) -> bool:
+        """Whether every pixel stays where it was."""
+        return self.scaled == self.stored and all(map(operator.ge, self.size, self.stored))
 
     def region(self, bbox: Sequence[int]) -> tuple[slice, slice]:
         """Rows and columns where a mask lies that had this box, and a pixel around them."""
@@ -2492,7 +2550,7 @@ def _output_of(decode: object) -> Output | None:
     """What is more than to decode."""
     if isinstance(decode, Output):
         return decode
-    _check_choice("decode", decode, typing.get_args(Decode))
+    _check_choice("decode", decode, typing.get_args(Decode), " or Output(...)")
     return Output(kind="torch") if decode == "torch" else None
 
 
@@ -2507,8 +2565,6 @@ def features(
         decode: See `load`.
         prompts: See `load`.
     """
-    import datasets  # noqa: PLC0415 - two seconds that writing shards need not pay
-
     record = metadata_types()
     text = datasets.Value("string")
     if view == "stock":
@@ -2584,15 +2640,11 @@ _UNKNOWN: Final[Mapping[str, Any]] = types.MappingProxyType(
 
 def _row_features(columns: Mapping[str, Any]) -> datasets.Features:
     """Features of the rows that `_rows` makes."""
-    import datasets  # noqa: PLC0415 - see features()
-
     return _class_of_row_features()(datasets.Features(columns))
 
 
 @functools.cache
 def _class_of_row_features() -> type[datasets.Features]:
-    import datasets  # noqa: PLC0415 - see features()
-
     class RowFeatures(datasets.Features):  # type: ignore[misc]
         """Features of rows whose plain values are already what they should be, so that nobody walks them.
 
@@ -2612,8 +2664,7 @@ def _class_of_row_features() -> type[datasets.Features]:
             for name in self.pictures:
                 value = row.get(name)
                 if value is not None:
-                    job = getattr(value, "job", None)
-                    row[name] = self[name].decode_example(value) if job is None else job()
+                    row[name] = self[name].decode_example(value)
             return row
 
         def __setitem__(self, name: str, feature: Any) -> None:
@@ -2630,8 +2681,6 @@ def _class_of_row_features() -> type[datasets.Features]:
 
 def _as_features(described: Any) -> Any:
     """What `metadata_types` says, in the words of `datasets`."""
-    import datasets  # noqa: PLC0415 - see features()
-
     if isinstance(described, dict):
         return {name: _as_features(item) for name, item in described.items()}
     if isinstance(described, list):
@@ -2642,11 +2691,9 @@ def _as_features(described: Any) -> Any:
 @functools.cache
 def _register_columns() -> None:
     """Tell `datasets` of our columns, so that it can read them back from its cache."""
-    from datasets.features.features import register_feature  # noqa: PLC0415 - see features()
-
     with warnings.catch_warnings(action="ignore"):  # it says that this may change
         for kind in _DECODED:
-            register_feature(kind, kind.__name__)
+            datasets.features.features.register_feature(kind, kind.__name__)
 
 
 @dataclass
@@ -2664,8 +2711,6 @@ class PngPixels:
     _type: str = dataclasses.field(default="PngPixels", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         return pa.binary()
 
     def encode_example(self, value: bytes) -> bytes:
@@ -2697,8 +2742,6 @@ class PaintedMask:
     _type: str = dataclasses.field(default="PaintedMask", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         parts = pa.list_(pa.list_(pa.int64()))
         return pa.struct([("png", pa.binary()), ("height", pa.int64()), ("ground", pa.int64()), ("parts", parts)])
 
@@ -2736,8 +2779,6 @@ class FittedPixels:
         self.output = _as_output(self.output)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         scales = [(name, pa.float64()) for name in ("slope", "intercept", "low", "high")]
         return pa.struct([("png", pa.binary()), *scales])
 
@@ -2808,8 +2849,6 @@ class CoarseMask:
         self.output = None if self.output is None else _as_output(self.output)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         return pa.struct([*PaintedMask()(), ("change", pa.list_(pa.int64()))])
 
     def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -2857,8 +2896,6 @@ class NumberArray:
     _type: str = dataclasses.field(default="NumberArray", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         held = pa.float64() if self.dtype.startswith("f") else pa.int64()
         for _ in range(self.axes):
             held = pa.list_(held)
@@ -2886,8 +2923,6 @@ class StackedPixels:
     _type: str = dataclasses.field(default="StackedPixels", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         numbers, scales = pa.list_(pa.int64()), pa.list_(pa.float64())
         fields_of = [("pngs", pa.list_(pa.binary())), ("at", numbers), ("depth", pa.int64())]
         return pa.struct([*fields_of, ("slopes", scales), ("intercepts", scales)])
@@ -2925,8 +2960,6 @@ class StackedMask:
     _type: str = dataclasses.field(default="StackedMask", init=False, repr=False)
 
     def __call__(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - comes with datasets
-
         number = pa.int64()
         parts = pa.list_(pa.list_(pa.list_(number)))
         sizes = [(name, number) for name in ("depth", "height", "width", "layers")]
@@ -2954,8 +2987,6 @@ def _refuse_large_volume(size: int, what: str) -> None:
     _refuse_large(size, what, "it is damaged, or too large: take clips of it", 4 * MEMORY_LIMIT)
 
 
-_THREADED: Final = (FittedPixels, FittedMask, CoarseMask)
-"""Columns that threads decode, see `Output`."""
 _DECODED: Final = (
     PngPixels,
     PaintedMask,
@@ -2983,9 +3014,7 @@ def _decoded_once(data: bytes) -> npt.NDArray[Any]:
 def _shown(pixels: npt.NDArray[Any], kind: str) -> Any:
     if kind == "numpy":
         return pixels
-    import PIL.Image  # noqa: PLC0415 - only who asks for it needs it
-
-    return PIL.Image.fromarray(pixels)
+    return Image.fromarray(pixels)
 
 
 def _paint(
@@ -3054,15 +3083,20 @@ class Prompts:
     texts: Sequence[str] | bool = False
 
     def __post_init__(self) -> None:
-        for name in ("jitter", "positive", "negative", "coarse"):
-            if not getattr(self, name) >= 0:
-                raise DatasetError(f"{name} of the prompts is {getattr(self, name)!r}, expected 0 or more")
-        _refuse_below("scribble", self.scribble, 0)
-        listed = () if self.texts is False else TEMPLATES if self.texts is True else _listed("texts", self.texts) or ()
+        for name in ("jitter", "coarse"):
+            share = getattr(self, name)
+            if not isinstance(share, int | float) or not 0 <= share < float("inf"):
+                raise DatasetError(f"{name} of the prompts is {share!r:.80}, expected a number from 0 on")
+        for name in ("positive", "negative", "seed", "scribble"):
+            _refuse_below(f"{name} of the prompts", getattr(self, name), 0)
+        if isinstance(self.texts, bool):
+            listed: tuple[str, ...] = TEMPLATES if self.texts else ()
+        else:
+            listed = _listed("texts", self.texts, "texts, True or False") or ()
         for template in listed:
             try:
                 template.format(phrase="", modality="")
-            except (KeyError, IndexError, ValueError):
+            except (KeyError, IndexError, ValueError, AttributeError):
                 raise DatasetError(
                     f"texts holds {template!r}, expected a text with {{phrase}} and {{modality}} at most"
                 ) from None
@@ -3191,7 +3225,12 @@ def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] =
         tensors.
     """
     _check_choice("how", how, ("random", "centre"))
-    truth, found = (np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) > 0 for one in (mask, prediction))
+    _refuse_below("seed", seed, 0)
+    held = [np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) for one in (mask, prediction)]
+    for name, array in zip(("mask", "prediction"), held, strict=True):
+        if array.dtype.kind not in "biuf":
+            raise DatasetError(f"the {name} holds {array.dtype}, expected bool or numbers")
+    truth, found = (array > 0 for array in held)
     if truth.shape != found.shape or truth.ndim < 2:
         raise DatasetError(f"the prediction is {found.shape}, expected the shape of the mask, {truth.shape}")
     rng = np.random.default_rng(seed)
@@ -3266,66 +3305,7 @@ class _Reading:
 
 
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
-    """What `load` hands to `datasets`: rows whose pictures are files, or are being decoded by threads."""
-    rows = _stored_rows(pieces, reading)
-    return rows if reading.output is None or reading.output.threads == 1 else _started(rows, reading)
-
-
-class _Started(dict[str, Any]):
-    """The value of a column that a thread decodes meanwhile. To who wants the value itself it is that."""
-
-    job: Callable[[], Any] | None = None
-
-    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
-        return dict, (dict(self),)
-
-
-def _started(rows: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[dict[str, Any]]:
-    """Rows in their order, of which the next few are decoded by threads.
-
-    What nobody has taken by the time that many more rows came, as in a shuffle buffer, is decoded when it is taken.
-    """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
-    output = reading.output or Output()
-    described = features(typing.cast("View", reading.wanted.view), output, reading.prompts)
-    columns = {name: column for name, column in described.items() if isinstance(column, _THREADED)}
-
-    def decode(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [{name: columns[name].decode_example(value) for name, value in one.items()} for one in values]
-
-    pool = ThreadPoolExecutor(output.threads)
-    waiting: collections.deque[list[dict[str, Any]]] = collections.deque()
-    given: collections.deque[list[dict[str, Any]]] = collections.deque()
-    try:
-        groups = iter(lambda: list(itertools.islice(rows, _ROWS_OF_JOB)), [])
-        for group in itertools.chain(groups, itertools.repeat([], output.threads)):
-            if group:
-                job = pool.submit(decode, [{name: row[name] for name in columns} for row in group])
-                for at, row in enumerate(group):
-                    for name in columns:
-                        row[name] = _Started(row[name])
-                        row[name].job = functools.partial(_result, job, at, name)
-                waiting.append(group)
-            if waiting and (not group or len(waiting) > output.threads):
-                given.append(waiting.popleft())
-                yield from given[-1]
-            if len(given) > output.threads:
-                for row, name in itertools.product(given.popleft(), columns):
-                    row[name].job = None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _result(job: Future[list[dict[str, Any]]], at: int, name: str) -> Any:
-    return job.result()[at][name]
-
-
-_ROWS_OF_JOB: Final = 4
-"""Rows that a thread decodes at a time: to hand over one by one costs a good part of what it takes to decode them."""
-
-
-def _stored_rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
+    """What `load` hands to `datasets`: rows whose pictures are files."""
     view = reading.wanted.view
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
@@ -3558,7 +3538,8 @@ def _rows_of(reading: _Reading, numbers: Mapping[str, int], sample: _Sample) -> 
     if isinstance(view, Semantic):
         label_map = _semantic(view, numbers, sample)
     elif output is not None and view == "image":
-        parts = [[entry["layer"], entry["id"], entry["id"]] for entry in record["masks"]]
+        finished = isinstance(sample.mask, Fitted) and not sample.mask.lost
+        parts = [] if finished else [[entry["layer"], entry["id"], entry["id"]] for entry in record["masks"]]
         label_map = {"png": sample.mask, "height": record["height"], "ground": 0, "parts": parts}
     fit = None if output is None or output.sides is None else _fit(_size(record), output.sides, output.resize)
     own = {} if fit is None else _resized(record, fit)
@@ -3618,10 +3599,10 @@ def _seen(
     """Masks as rows show them, and what prompts draw for each, or nothing."""
     if fit is None and reading.prompts is None:
         return entries, []
-    parts = [(entry["layer"], entry["id"]) for entry in entries if entry["area"]]
+    parts = ((entry["layer"], entry["id"]) for entry in entries if entry["area"])
     layers = _shown_layers(reading.output, sample.mask, sample.record["height"], parts)
     refitted = sample.mask.refitted if isinstance(sample.mask, Fitted) else _refitted
-    shown = entries if fit is None else [one for entry in entries if (one := refitted(entry, layers, fit)) is not None]
+    shown = entries if fit is None else refitted(entries, layers, fit)
     if reading.prompts is None:
         return shown, []
     key, modality = sample.record["key"], sample.record["modality"]
@@ -3631,17 +3612,27 @@ def _seen(
     ]
 
 
-def _refitted(entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> dict[str, Any] | None:
-    """A mask with its box and area in another size; None where nothing of it is left."""
-    if not entry["area"]:
-        return dict(entry)
+def _refitted(entries: Iterable[Mapping[str, Any]], layers: npt.NDArray[Any], fit: _Fit) -> list[dict[str, Any]]:
+    """Masks with their boxes and areas in another size, without those of which nothing is left."""
+    if fit.keeps_places:
+        return [dict(entry) for entry in entries]
+    shown = []
+    for entry in entries:
+        box = _fitted_box(entry, layers, fit) if entry["area"] else [*entry["bbox"], 0]
+        if box[4] or not entry["area"]:
+            shown.append({**entry, "bbox": box[:4], "area": box[4]})
+    return shown
+
+
+def _fitted_box(entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> list[int]:
+    """Box and area of a mask in another size: x, y, width, height and pixels; all 0 where nothing of it is left."""
     region = fit.region(entry["bbox"])
     found = (layers[entry["layer"]][region] == entry["id"]).astype(np.uint8)
     area = int(np.count_nonzero(found))
     if not area:
-        return None
+        return [0] * 5
     left, top, width, height = cv2.boundingRect(found)
-    return {**entry, "bbox": [region[1].start + left, region[0].start + top, width, height], "area": area}
+    return [region[1].start + left, region[0].start + top, width, height, area]
 
 
 def _with_vanished(record: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -3684,6 +3675,9 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
     """
     if not rows:
         raise DatasetError("a batch needs at least one row, got none")
+    for row in rows:
+        if not isinstance(row, Mapping) or not hasattr(row.get("image"), "shape"):
+            raise DatasetError(f"a batch is made of rows of load with arrays or tensors, got {row!r:.80}")
     shapes = sorted({tuple(row["image"].shape) for row in rows})
     if len(shapes) > 1:
         raise DatasetError(
@@ -3957,16 +3951,26 @@ def _belonging(
 
 CACHE: Final = "cache.json"
 """File at the root of a cache that says what it keeps: `CacheSettings`."""
-CACHE_FORMAT: Final = 1
+CACHE_FORMAT: Final = 2
 """Number of the layout of a cache. It changes when older ones can no longer be read."""
-CACHE_PARTS: Final = ("images.npy", "layers.npy", "places.npy", "records.jsonl")
+CACHE_PARTS: Final = ("images.npy", "layers.npy", "masks.npy", "places.npy", "records.jsonl")
 """What a cache has of each shard, ``{stem}.{part}``, before ``{stem}.json``, a `CacheReceipt`, says that it is whole.
 
-Images are (N, H, W) or (N, H, W, 3). Layers are those of all label maps, (L, H, W). Places are (N + 1, 3) int64: where
-the metadata of a sample begins in the shard, where its line begins in the records, and which layer is its first.
+Images are (N, H, W) or (N, H, W, 3). Layers are those of all label maps, (L, H, W). Masks are (M, 14) int64, with the
+columns `CACHE_COLUMNS`. Places are (N + 1, 4) int64: where the metadata of a sample begins in the shard, where its line
+begins in the records, and which layer and which mask are its first. The last line of the records lists the classes.
 """
+CACHE_COLUMNS: Final = (
+    *("class", "instance", "area"),
+    *("x", "y", "width", "height"),
+    *("id", "layer", "fitted_x", "fitted_y", "fitted_width", "fitted_height", "fitted_area"),
+)
+"""Of the masks of a cache: place among the classes of the shard, fields of `Mask`, and box and area in the new size, of
+which all are 0 where nothing of the mask is left. As numbers they are read three times as fast as out of JSON."""
+CACHE_CLASS: Final = ("label", "class_id", "organ", "group")
+"""Fields of `Mask` that the masks of a class have in common."""
 _OPENED: Final = 128
-"""Shards of a cache that are open at once, three files each: many systems allow 1,024."""
+"""Shards of a cache that are open at once, four files each: many systems allow 1,024."""
 
 
 @dataclass(frozen=True)
@@ -4015,14 +4019,14 @@ class Fitted:
         layers: (layers, H, W), by nearest neighbour.
         stored: Height and width before.
         lost: Layer, id, row and column of masks that nearest neighbour loses, and of the pixel that each gets.
-        boxes: Layer and id of a mask -> x, y, width, height and area; null where nothing of it is left.
+        boxes: Of each mask id, layer, x, y, width, height and area, the last five 0 where nothing of it is left.
     """
 
     image: npt.NDArray[Any]
     layers: npt.NDArray[Any]
     stored: tuple[int, int]
     lost: list[list[int]]
-    boxes: dict[tuple[int, int], list[int] | None]
+    boxes: list[list[int]]
 
     def finished(self, output: Output) -> Any:
         """The image as a row shows it, which may be written to."""
@@ -4042,12 +4046,25 @@ class Fitted:
                 layers[(layer, *places[layer, number])] = number
         return layers
 
-    def refitted(self, entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> dict[str, Any] | None:
-        """As `_refitted`; where no mask is lost, without looking."""
-        if self.lost or not entry["area"]:
-            return _refitted(entry, layers, fit)
-        box = self.boxes[entry["layer"], entry["id"]]
-        return None if box is None else {**entry, "bbox": box[:4], "area": box[4]}
+    def refitted(self, entries: list[dict[str, Any]], layers: npt.NDArray[Any], fit: _Fit) -> list[dict[str, Any]]:
+        """As `_refitted`; where no mask is lost, without looking, and in place: the entries are of one row."""
+        if self.lost:
+            return _refitted(entries, layers, fit)
+        boxes = self.boxes
+        if len(entries) != len(boxes):  # some are not wanted, or are of classes that are absent
+            boxes = [self._box_of.get((entry["id"], entry["layer"]), []) for entry in entries]
+        shown = []
+        for entry, box in zip(entries, boxes, strict=True):
+            if not entry["area"]:
+                shown.append(entry)
+            elif box[6]:
+                entry["bbox"], entry["area"] = box[2:6], box[6]
+                shown.append(entry)
+        return shown
+
+    @functools.cached_property
+    def _box_of(self) -> dict[tuple[int, int], list[int]]:
+        return {(box[0], box[1]): box for box in self.boxes}
 
 
 def fitted_samples(out: str | Path, shard: str, settings: CacheSettings) -> Iterator[tuple[dict[str, Any], Fitted]]:
@@ -4083,10 +4100,8 @@ def _fitted(output: Output, sample: _Sample) -> Fitted:
             if 0 <= row - top < rows and 0 <= column - left < columns:
                 lost.append([at, number, row - top, column - left])
         kept.append(fit.padded(fit.cropped(scaled)))
-    layers, boxes = np.stack(kept), {}
-    for entry in record["masks"]:
-        found = _refitted(entry, layers, fit)
-        boxes[entry["layer"], entry["id"]] = None if found is None else [*found["bbox"], found["area"]]
+    layers = np.stack(kept)
+    boxes = [[entry["id"], entry["layer"], *_fitted_box(entry, layers, fit)] for entry in record["masks"]]
     return Fitted(fit.padded(pixels), layers, fit.stored, lost, boxes)
 
 
@@ -4095,8 +4110,10 @@ class _CachedShard(typing.NamedTuple):
 
     images: npt.NDArray[Any]
     layers: npt.NDArray[Any]
+    masks: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
     records: mmap.mmap
+    classes: list[dict[str, Any]]
 
 
 class CachedRows:
@@ -4108,6 +4125,7 @@ class CachedRows:
 
     def __init__(self, folder: str, shards: Sequence[_Shard], dealt: _Dealt, described: datasets.Features) -> None:
         self.features = described
+        self._pictures = {name: column for name, column in described.items() if isinstance(column, _DECODED)}
         self._folder, self._shards, self._reading = folder, list(shards), dealt.reading
         self._receipts = [_cache_receipt(folder, dealt.reading.place, shard) for shard in self._shards]
         view = dealt.reading.wanted.view
@@ -4141,7 +4159,8 @@ class CachedRows:
         if self._ends is not None:
             sample = int(np.searchsorted(self._ends, at, side="right"))
             within, at = at - (int(self._ends[sample - 1]) if sample else 0), sample
-        return self._shown(next(itertools.islice(self._rows(at), within, None)))
+        rows = self._rows(at)
+        return self._shown(next(itertools.islice(rows, within, None) if within else rows))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self._shown(row) for at in range(len(self._held)) for row in self._rows(at))
@@ -4152,21 +4171,19 @@ class CachedRows:
         return _rows_of(self._reading, self._numbers, sample)
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
-        return typing.cast("dict[str, Any]", self.features.decode_example(self.features.encode_example(row)))
+        shown: dict[str, Any] = {name: row.get(name) for name in self.features}
+        for name, picture in self._pictures.items():
+            shown[name] = picture.decode_example(shown[name])
+        return shown
 
     def _sample(self, at: int) -> tuple[dict[str, Any], Fitted]:
         """Metadata and pixels of a sample."""
-        cached, sample = self._opened(int(self._held[at])), int(self._samples[at])
-        (_, start, first), (_, end, last) = cached.places[sample : sample + 2].tolist()
-        line = json.loads(cached.records[start:end])
-        record, image, layers = line["metadata"], cached.images[sample], cached.layers[first:last]
-        if line["types"] != [image.dtype.itemsize, layers.dtype.itemsize]:  # a shard may hold wider ones besides
-            image, layers = (
-                pixels.astype(f"u{size}") for pixels, size in zip((image, layers), line["types"], strict=True)
-            )
-        parts = ((entry["layer"], entry["id"]) for entry in record["masks"])
-        boxes = dict(zip(parts, line["boxes"], strict=True))
-        return record, Fitted(image, layers, _size(record), line["lost"], boxes)
+        held = int(self._held[at])
+        cached = self._opened(held)
+        try:
+            return _sample_of_cache(cached, int(self._samples[at]))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(self._folder, self._receipts[held], error) from None
 
     def _opened(self, at: int) -> _CachedShard:
         return _opened_cache(self._folder, self._receipts[at])
@@ -4183,6 +4200,24 @@ class CachedRows:
             places = np.concatenate(runs)
             mixed.append(places[_order_of(self._sample(int(places[0]))[0]["key"], len(places), dealt.reading.shuffle)])
         return np.concatenate(mixed)
+
+
+def _sample_of_cache(cached: _CachedShard, sample: int) -> tuple[dict[str, Any], Fitted]:
+    """Metadata and pixels of a sample of a shard, by its number there."""
+    (_, start, layer, mask), (_, end, last_layer, last_mask) = cached.places[sample : sample + 2].tolist()
+    line = _parsed(cached.records[start:end], CACHE_PARTS[4])
+    record, image, layers = line["metadata"], cached.images[sample], cached.layers[layer:last_layer]
+    if line["types"] != [image.itemsize, layers.itemsize]:  # a shard may hold wider ones besides
+        image, layers = (pixels.astype(f"u{size}") for pixels, size in zip((image, layers), line["types"], strict=True))
+    columns = cached.masks[mask:last_mask]
+    record["masks"], boxes = [], columns[:, 7:].tolist()
+    rows = zip(columns[:, :3].tolist(), columns[:, 3:7].tolist(), boxes, strict=True)
+    for (of, instance, area), bbox, box in rows:
+        entry = cached.classes[of].copy()
+        entry["id"], entry["layer"], entry["instance"] = box[0], box[1], instance
+        entry["bbox"], entry["area"] = bbox, area
+        record["masks"].append(entry)
+    return record, Fitted(image, layers, _size(record), line["lost"], boxes)
 
 
 def _decode_of_cache(folder: str | Path, decode: Decode | Output) -> Output:
@@ -4215,18 +4250,20 @@ def cache_settings(data: bytes, where: str) -> CacheSettings:
     Raises:
         DatasetError: They are none that this version knows; the message begins with ``where``.
     """
-    record = _parsed(data, where)
+    advice = "delete its folder, and make the cache anew with 'sa-med2d cache'"
+    try:
+        record = _parsed(data, where)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; {advice}") from None
     if not isinstance(record, dict) or record.get("format") != CACHE_FORMAT:
-        raise DatasetError(f"{where} is not of a cache that this version reads; make it anew with 'sa-med2d cache'")
+        raise DatasetError(f"{where} is not of a cache that this version reads; {advice}")
     try:
         window = record["window"]
         record |= {"size": tuple(record["size"]), "window": tuple(window) if isinstance(window, list) else window}
         settings = CacheSettings(**record)
         settings.output  # noqa: B018 - it refuses what is none
     except (DatasetError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{where} is damaged: {_reason_in_file(error)}; make it anew with 'sa-med2d cache'"
-        ) from None
+        raise DatasetError(f"{where} is damaged: {_reason_in_file(error)}; {advice}") from None
     return settings
 
 
@@ -4270,11 +4307,11 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
     advice = f"run 'sa-med2d cache {place.name} --to {folder}' again"
     path = Path(folder, f"{stem}.json")
     try:
-        receipt = CacheReceipt(**_parsed(path.read_bytes(), str(path)))
+        receipt = CacheReceipt(**_parsed(path.read_bytes(), "receipt"))
     except FileNotFoundError:
         raise DatasetError(f"{folder} does not hold {shard.path}; {advice}") from None
-    except TypeError:
-        raise DatasetError(f"{path} is damaged; delete it, and {advice}") from None
+    except (DatasetError, TypeError) as error:
+        raise DatasetError(f"{path} is damaged: {_reason_in_file(error)}; delete it, and {advice}") from None
     index, tar = cache_stamp(place.read, shard.path, local=place.local)
     if receipt.index != index or (tar and receipt.tar and tar != receipt.tar):
         raise DatasetError(f"{folder} holds an earlier {shard.path}; {advice}")
@@ -4285,18 +4322,30 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
 def _opened_cache(folder: str, receipt: CacheReceipt) -> _CachedShard:
     paths = [Path(folder, f"{receipt.shard}.{part}") for part in CACHE_PARTS]
     try:
-        images, layers = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:2])
-        places = np.load(paths[2])
-        with paths[3].open("rb") as file:
+        images, layers, masks = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:3])
+        places = np.load(paths[3])
+        with paths[4].open("rb") as file:
             records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{paths[0].parent}: {receipt.shard} is damaged: {_reason_in_file(error)}") from None
-    lengths = len(images), len(layers), *places[-1, 1:].tolist()
-    if lengths != (receipt.samples, receipt.layers, len(records), receipt.layers):
-        raise DatasetError(
-            f"{paths[0].parent}: {receipt.shard} is damaged; delete its .json, and run 'sa-med2d cache' again"
-        )
-    return _CachedShard(images, layers, places, records)
+        size = layers.shape[1:3]
+        counts = (images.shape[:3], layers.shape, masks.shape, places.shape)
+        numbers = (len(masks), len(CACHE_COLUMNS))
+        expected = (receipt.samples, *size), (receipt.layers, *size), numbers, (receipt.samples + 1, 4)
+        ends = [0, 0, 0, min(int(places[-1, 1]), len(records)), len(layers), len(masks)]
+        ordered = places[[0, -1], 1:].ravel().tolist() == ends and (np.diff(places[:, 1:], axis=0) >= 0).all()
+        if counts != expected or not ordered:
+            raise DatasetError(f"expected arrays of {expected}, got {counts}, or places that are not in order")
+        classes = _parsed(records[places[-1, 1] :], CACHE_PARTS[4])
+        whole = [{field.name: known.get(field.name) for field in fields(Mask)} for known in classes]
+    except (AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
+        raise _damaged(folder, receipt, error) from None
+    return _CachedShard(images, layers, masks, places, records, whole)
+
+
+def _damaged(folder: str, receipt: CacheReceipt, error: Exception) -> DatasetError:
+    """What is said of a shard of a cache whose files are not what they should be."""
+    path = Path(folder, f"{receipt.shard}.json")
+    reason = f"its other files are damaged: {_reason_in_file(error)}"
+    return DatasetError(f"{path}: {reason}; delete it, and run 'sa-med2d cache OUT --to {folder}' again")
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -4363,7 +4412,7 @@ def load(
         raters: Only masks of these raters, by `Metadata.rater`; sources with one set of masks have none.
         where: Only these modalities, patients or cases, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
-            ``bytes`` for PNG files; or `Output` for a size, a window, a normalisation and threads.
+            ``bytes`` for PNG files; or `Output` for a size, a window or a normalisation.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
@@ -4388,11 +4437,12 @@ def load(
             While reading: a shard is not what its index says, or metadata breaks the contract. Cards, indexes and
             shards may be anybody's: what would take more than `MEMORY_LIMIT` bytes is refused before it does.
     """
-    import datasets  # noqa: PLC0415 - see features()
-
     if cache is not None:
+        _refuse_other("cache", cache, str | os.PathLike, "the path of a folder")
         decode = _decode_of_cache(cache, decode)
-    chosen, output, further = _view_of(view), _output_of(decode), where or Where()
+    _refuse_other("streaming", streaming, bool, "True or False")
+    _refuse_other("prompts", prompts, Prompts | None, "Prompts(...)")
+    chosen, output, further = _view_of(view), _output_of(decode), _where_of(where)
     if cache is not None:
         _refuse_uncached(chosen, output, balance)
     _check_numbers(min_area, balance, shuffle)
@@ -4415,8 +4465,6 @@ def load(
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
-    if output is not None and not streaming:  # what is copied is not decoded
-        output = dataclasses.replace(output, threads=1)
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         shards = _shards(scope)
@@ -4477,8 +4525,6 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
 
 
 def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.IterableDataset:
-    import datasets  # noqa: PLC0415 - see features()
-
     rows.info.splits = datasets.SplitDict({str(rows.split): datasets.SplitInfo(str(rows.split), num_examples=count)})
     rows.__class__ = sys.modules[__name__].SizedDataset
     return rows
@@ -4486,7 +4532,6 @@ def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.Iterabl
 
 def _sized_dataset() -> type:
     """The class `SizedDataset`, made when it is asked for, as `SAMed2D20M` is."""
-    import datasets  # noqa: PLC0415 - see features()
 
     class SizedDataset(datasets.IterableDataset):  # type: ignore[misc]
         """What `load` streams where the index knows how much it is; what is made of it is an `IterableDataset`."""
@@ -4553,11 +4598,18 @@ class Selection:
         name: The dataset, as the caller names it.
         parts: Shards with wanted samples, in the order of their paths.
         labels: Class name -> number of wanted samples that show it in a wanted mask.
+        config: The config that it is of.
+        widest: The config of the same card that holds most.
+        left_out: Where no config was named: paths of shards of the wanted splits, sources and licences that only the
+            widest has. Whether samples of them fit is not known.
     """
 
     name: str
     parts: tuple[ShardPart, ...]
     labels: Mapping[str, int]
+    config: str
+    widest: str
+    left_out: tuple[str, ...]
     _reading: _Reading = dataclasses.field(repr=False)
     _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
 
@@ -4635,7 +4687,12 @@ def select(
     place = _place(path, revision, token, storage_options or {})
     wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
     asked = "+".join(dict.fromkeys(_listed("splits", splits) or ("all",)))
-    shards = sorted(_shards(_scope(place, config, asked, _Filters(sources, licenses))), key=lambda shard: shard.path)
+    name, filters = _config(place, config)["config_name"], _Filters(sources, licenses)
+    beyond = _Beyond(name, ()) if config else _beyond(place, name, asked, filters)
+    try:
+        shards = sorted(_shards(_scope(place, name, asked, filters)), key=lambda shard: shard.path)
+    except _UnknownValueError as error:
+        raise beyond.told(error, name) from None
     reading = _Reading(place, wanted)
     parts: list[ShardPart] = []
 
@@ -4645,15 +4702,53 @@ def select(
             yield chosen
 
     survey = _survey_of(seen())
-    _refuse_what_nothing_has(reading, survey)
+    try:
+        _refuse_what_nothing_has(reading, survey)
+    except DatasetError as error:
+        raise beyond.told(error, name) from None
     held = [(part, shard) for part, shard in zip(parts, shards, strict=True) if part.samples]
     return Selection(
         place.name,
         tuple(part for part, _ in held),
         dict(sorted(survey.labels.items())),
+        name,
+        beyond.config,
+        beyond.paths,
         reading,
         tuple(shard for _, shard in held),
     )
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """What a card's widest config holds of what is asked for, and the config that was taken does not.
+
+    Attributes:
+        config: Name of the widest: of a folder ``all-local``, of a published card ``all``.
+        paths: Of the shards.
+    """
+
+    config: str
+    paths: tuple[str, ...]
+
+    def told(self, error: DatasetError, taken: str) -> DatasetError:
+        """An error that also says that the default, which was taken, is not all that is there."""
+        if not self.paths:
+            return error
+        return DatasetError(f"{error}; this is the config {taken!r}, the default, and {self.config!r} holds more")
+
+
+def _beyond(place: _Place, taken: str, asked: str, filters: _Filters) -> _Beyond:
+    names = [entry["config_name"] for entry in _card_configs(place)]
+    widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), taken)
+
+    def held(config: str) -> set[str]:
+        try:
+            return {shard.path for shard in _shards(_scope(place, config, asked, filters))}
+        except DatasetError:  # it has nothing of the kind
+            return set()
+
+    return _Beyond(widest, tuple(sorted(held(widest) - held(taken))) if widest != taken else ())
 
 
 def _part(path: str, chosen: _Chosen) -> ShardPart:
@@ -4697,15 +4792,15 @@ def interleave(
     Raises:
         DatasetError: As `load`, and for a modality that the config does not hold.
     """
-    import datasets  # noqa: PLC0415 - see features()
-
     place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
     name = _config(place, config)["config_name"]
     if name.split("-")[0] != "all":
         raise DatasetError(
             f"config is {name!r}, expected all, all-commercial, all-permissive or all-local: it mixes modalities"
         )
-    asked: Where = options.get("where") or Where()
+    asked = _where_of(options.get("where"))
+    _refuse_other("weights", weights, Mapping | None, "weights by the names of modalities")
+    _refuse_below("seed", seed, 0)
     weighed = None if weights is None else [modality for modality, weight in weights.items() if weight]
     filters = _Filters(
         options.get("sources"), options.get("licenses"), asked.modalities if weighed is None else weighed
@@ -4726,33 +4821,6 @@ def interleave(
     return datasets.interleave_datasets(
         streams, probabilities=(shares / shares.sum()).tolist(), seed=seed, stopping_strategy="all_exhausted"
     )
-
-
-def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise DatasetError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
-
-
-def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
-    if min_area is not None and (type(min_area) is not int or min_area < 0):
-        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
-    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
-        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
-    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
-        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
-
-
-def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Values of an argument; one text is one value."""
-    if values is None:
-        return None
-    listed = (values,) if isinstance(values, str) else tuple(values)
-    if not listed:
-        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
-    for value in listed:
-        if not isinstance(value, str):
-            raise DatasetError(f"{name} holds {value!r}, expected names")
-    return listed
 
 
 def _other_splits(scope: _Scope) -> Iterator[tuple[str, list[_Shard]]]:
@@ -4786,8 +4854,10 @@ def _splits_with(others: Iterable[tuple[str, list[_Shard]]], place: _Place, unkn
 
 
 def _splits_that_match(others: Iterable[tuple[str, list[_Shard]]], place: _Place, wanted: _Wanted) -> str:
-    """How many images of other splits have all that is wanted, in words; empty for none."""
-    counts = {other: sum(_survey(place, shards, wanted).counts) for other, shards in others}
+    """How many images, or clips, of other splits have all that is wanted, in words; empty for none."""
+    clips = isinstance(wanted.view, Clip)
+    surveys = {other: _survey(place, shards, wanted) for other, shards in others}
+    counts = {other: survey.rows if clips else sum(survey.counts) for other, survey in surveys.items()}
     return ", ".join(f"split {other!r} has {count:,} such" for other, count in counts.items() if count)
 
 
@@ -4861,14 +4931,15 @@ def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...
     entry = _config(place, config)
     name, known = entry["config_name"], [files["split"] for files in entry["data_files"]]
     parts: list[_Part] = []
-    for text in str(split).split("+"):
+    for text in split.split("+") if isinstance(split, str) else [""]:
         match = _PART.fullmatch(text.strip())
-        if match is None:
+        if match is None or any(abs(_percent(edge)) > 100 for edge in match.groups()[1:]):
             raise DatasetError(
-                f"split is {split!r}, expected names such as 'train', 'train+validation', 'all', or a share of the "
+                f"split is {split!r:.80}, expected names such as 'train', 'train+validation', 'all', or a share of the "
                 "patients such as 'train[:10%]'"
             )
-        start, stop = (_percent(match[at], default) for at, default in ((2, 0.0), (3, 100.0)))
+        start, stop = _percent(match[2]), 100.0 if match[3] is None else _percent(match[3])
+        start, stop = (edge + 100 if edge < 0 else edge for edge in (start, stop))  # which count from the end
         names = known if match[1] == "all" else [match[1]]
         if match[1] not in (*known, "all"):
             raise DatasetError(f"config {name!r} of {place.name} has no split {match[1]!r}; it has {', '.join(known)}")
@@ -4879,10 +4950,8 @@ def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...
     return tuple(parts)
 
 
-def _percent(text: str | None, default: float) -> float:
-    """From 0 to 100; negative ones count from the end."""
-    edge = default if text is None else float(text.rstrip("%"))
-    return min(100.0, max(0.0, edge + 100 if edge < 0 else edge))
+def _percent(text: str | None) -> float:
+    return float((text or "0").rstrip("%"))
 
 
 def _shards(scope: _Scope) -> list[_Shard]:
@@ -4959,12 +5028,10 @@ def _of_patients(scope: _Scope, split: str, shards: Sequence[_Shard]) -> list[_S
 
     Patients are ordered by a hash of their names alone, so that whoever stands in several sources is taken in all.
     """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
     parts = [part for part in scope.parts if part.split == split]
     if parts == [_Part(split)]:
         return list(shards)
-    with ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
+    with futures.ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
         tables = threads.map(lambda shard: _read_index(scope.place, shard.path, ["patient"]), shards)
         held = [set(table["patient"].to_pylist()) for table in tables]
     ordered = sorted(set().union(*held), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
@@ -5059,9 +5126,15 @@ def _config(place: _Place, config: str | None) -> dict[str, Any]:
 
 
 def _card_configs(place: _Place) -> list[dict[str, Any]]:
+    if place.local and Path(place.root).is_file():
+        raise DatasetError(
+            f"{place.name} is a file; expected the folder of a built dataset, which 'sa-med2d build' writes"
+        )
     try:
+        if place.local and not Path(place.path(CARD)).exists():  # also where what should be a folder above is a file
+            raise FileNotFoundError
         data = place.read(CARD)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
     try:
         return _configs_in(data)
@@ -5073,14 +5146,12 @@ def _card_configs(place: _Place) -> list[dict[str, Any]]:
 
 def _configs_in(data: bytes) -> list[dict[str, Any]]:
     """The configs of a card, after a look at what of them is used."""
-    import yaml  # noqa: PLC0415 - comes with datasets
-
     if len(data) > _LARGEST_CARD:
         raise DatasetError(f"expected at most {_LARGEST_CARD:,} bytes, got {len(data):,}")
     try:
         head = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(\n|\Z)", data.decode().replace("\r\n", "\n"), re.DOTALL)
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        listed = None if head is None else yaml.load(head[1], loader)  # noqa: S506 - a safe one
+        listed = None if head is None else yaml.load(head[1], loader)  # a safe one
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"expected UTF-8 that starts with YAML, got {_reason(error)}") from None
     if head is None:
@@ -5123,7 +5194,6 @@ def _is_pattern(path: Any) -> bool:
 
 def _builder() -> type:
     """The class `SAMed2D20M`, made when it is asked for: it needs `datasets`, which writing shards need not."""
-    import datasets  # noqa: PLC0415 - see features()
 
     @dataclass
     class Config(datasets.BuilderConfig):  # type: ignore[misc]

@@ -27,6 +27,10 @@ _CITATION: Final = (
     "and Su, Yanzhou and Huang, Ziyan and Chen, Jilong and Jiang, Lei and others}, journal={arXiv preprint "
     "arXiv:2311.11969}, year={2023}}"
 )
+_OWN_CITATION: Final = (
+    "@misc{{samed2d_rebuilt, title={{SA-Med2D-20M, rebuilt in the open}}, author={{{{The contributors of SA-Med2D-20M, "
+    "rebuilt in the open}}}}, howpublished={{{address}}}}}"
+)
 _CONTEXT: Final = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -120,7 +124,7 @@ def croissant(
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "url": address,
         "license": sorted({_license(name, sources.get(source)) for source, name in licenses.items()}),
-        "citeAs": _CITATION,
+        "citeAs": f"{_OWN_CITATION.format(address=address)} {_CITATION}",
         "keywords": ["medical", "segmentation", *sorted({receipt.id.modality for receipt in receipts})],
         "isBasedOn": [_source(sources[name], licenses[name]) for name in sorted(licenses) if name in sources],
         **_RESPONSIBLE,

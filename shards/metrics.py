@@ -56,7 +56,14 @@ def volume_metrics(
     Raises:
         DatasetError: There is no spacing, or rows and predictions do not belong together.
     """
+    if isinstance(classes, str):
+        classes = (classes,)
+    limits = tolerance.values() if isinstance(tolerance, Mapping) else [tolerance]
+    if not all(isinstance(limit, int | float) and 0 <= limit < float("inf") for limit in limits):
+        raise DatasetError(f"tolerance is {tolerance!r:.80}, expected mm from 0 on")
     if isinstance(rows, Mapping):
+        if np.ndim(rows.get("mask", ())) != 3:
+            raise DatasetError("expected a row of view='volume' or 'clip', or a list of rows of view='image'")
         held, guessed, places = [rows], [predictions], None
         truth = _masks_of_volume(rows)
     else:

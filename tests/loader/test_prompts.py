@@ -178,8 +178,8 @@ def test_clicks_of_tensors() -> None:
             {"texts": ["a {class}"]},
             r"texts holds 'a \{class\}', expected a text with \{phrase\} and \{modality\} at most",
         ),
-        ({"scribble": -1}, "scribble is -1, expected a whole number from 0 on"),
-        ({"coarse": -0.1}, "coarse of the prompts is -0.1, expected 0 or more"),
+        ({"scribble": -1}, "scribble of the prompts is -1, expected a whole number from 0 on"),
+        ({"coarse": -0.1}, "coarse of the prompts is -0.1, expected a number from 0 on"),
     ],
 )
 def test_options_are_refused_in_words(options: dict[str, Any], message: str) -> None:

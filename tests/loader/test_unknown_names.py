@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from builder.command_line import main
-from sa_med2d_20m import LABELS, DatasetError, Prompts, Semantic, interleave, load
+from sa_med2d_20m import (
+    LABELS,
+    Clip,
+    DatasetError,
+    Masks,
+    Output,
+    Prompts,
+    Semantic,
+    Where,
+    collate,
+    decode_masks,
+    interleave,
+    load,
+    next_click,
+    select,
+)
 from tests.support.nifti import write_nifti
 from tests.support.sources import write_source
 from tests.support.volumes import organ_map
@@ -81,20 +99,85 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"shuffle": -3}, "shuffle is -3, expected a seed"),
         ({"revision": "v1.0.0"}, "revision is 'v1.0.0', but .* is no repository"),
         ({"split": "training"}, "no split 'training'; it has train, test"),
+        ({"split": None}, "split is None, expected names such as"),
+        ({"split": "train[:200%]"}, r"split is 'train\[:200%\]', expected names such as"),
+        ({"labels": 3}, "labels is 3, expected names"),
+        ({"sources": 1}, "sources is 1, expected names"),
+        ({"licenses": 1}, "licenses is 1, expected names"),
+        ({"where": {"patients": "a"}}, r"where is {'patients': 'a'}, expected Where"),
+        ({"prompts": True}, r"prompts is True, expected Prompts"),
+        ({"streaming": "no"}, "streaming is 'no', expected True or False"),
+        ({"token": 3}, "token is 3, expected a text, True or False"),
+        ({"storage_options": "a"}, "storage_options is 'a', expected options by their names"),
+        ({"cache": 3}, "cache is 3, expected the path of a folder"),
+        ({"decode": 256}, r"decode is 256, expected 'numpy' or .* or Output"),
+        ({"view": "volumes"}, r"view is 'volumes', expected 'image' or .* or Masks\(...\) or Semantic\(...\) or Clip"),
+        ({"view": Clip(30)}, "has 30 neighbouring slices, .* 'train'; no other split has such an image"),
+        ({"semantic": {"classes": 5}}, "classes is 5, expected names"),
+        ({"semantic": {"overlap": 3}}, "overlap is 3, expected names"),
+        ({"semantic": {"ignore": "yes"}}, "ignore is 'yes', expected True or False"),
     ],
 )  # fmt: skip
 def test_what_nothing_has(out: Path, arguments: dict[str, Any], said: str) -> None:
-    def ask(semantic: dict[str, Any] | None = None, **others: Any) -> None:
-        load(out, "ct", view="image" if semantic is None else Semantic(**semantic), **others)
+    def ask(semantic: dict[str, Any] | None = None, view: Any = "image", **others: Any) -> None:
+        load(out, "ct", view=view if semantic is None else Semantic(**semantic), **others)
 
     with pytest.raises(DatasetError, match=said):
         ask(**arguments)
 
 
-@pytest.mark.parametrize("values", [{"positive": -1}, {"negative": -1}, {"jitter": -0.1}, {"jitter": float("nan")}])
-def test_prompts_that_cannot_be(values: dict[str, Any]) -> None:
-    with pytest.raises(DatasetError, match=r"of the prompts is .* expected 0 or more"):
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"positive": -1}, "a whole number from 0 on"),
+        ({"positive": 1.5}, "a whole number from 0 on"),
+        ({"negative": "2"}, "a whole number from 0 on"),
+        ({"seed": "a"}, "a whole number from 0 on"),
+        ({"jitter": -0.1}, "a number from 0 on"),
+        ({"jitter": float("nan")}, "a number from 0 on"),
+        ({"jitter": float("inf")}, "a number from 0 on"),
+        ({"coarse": "a"}, "a number from 0 on"),
+    ],
+)
+def test_prompts_that_cannot_be(values: dict[str, Any], expected: str) -> None:
+    [[name, value]] = values.items()
+    with pytest.raises(DatasetError, match=rf"^{name} of the prompts is {value!r}, expected {expected}$"):
         Prompts(**values)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda: Where(patients=3), "patients is 3, expected names"),  # type: ignore[arg-type]
+        (lambda: Output(normalise=True), "Output: no normalise True here; there are imagenet"),  # type: ignore[arg-type]
+        (lambda: Masks(seed=-1), "seed is -1, expected a whole number from 0 on"),
+        (lambda: Prompts(texts=3), "texts is 3, expected texts, True or False"),  # type: ignore[arg-type]
+        (lambda: Prompts(texts=["{phrase.x}"]), "texts holds '{phrase.x}', expected a text with {phrase}"),
+        (lambda: next_click(None, None), "the mask holds object, expected bool or numbers"),
+        (lambda: next_click(np.ones((2, 2)), np.ones((2, 2)), seed=-1), "seed is -1, expected a whole number"),
+        (lambda: collate([{"image": b"png"}]), "a batch is made of rows of load with arrays or tensors, got {'image'"),
+        (lambda: decode_masks(3), "the sample is 3, expected a row"),  # type: ignore[arg-type]
+        (lambda: load(5), "path is 5, expected a folder, an address or the name of a"),  # type: ignore[arg-type]
+        (lambda: select(".", splits=3), "splits is 3, expected names"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be(out: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], Any], said: str) -> None:
+    monkeypatch.chdir(out)
+    with pytest.raises(DatasetError, match=re.escape(said)):
+        ask()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"weights": ["ct"]}, r"weights is \['ct'\], expected weights by the names of modalities"),
+        ({"seed": "a"}, "seed is 'a', expected a whole number from 0 on"),
+        ({"where": "ct"}, "where is 'ct', expected Where"),
+    ],
+)
+def test_mixtures_that_cannot_be(out: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(DatasetError, match=said):
+        interleave(out, "all", **options)
 
 
 @pytest.mark.parametrize("weight", [-1, "much", float("inf")])

@@ -110,6 +110,7 @@ def test_classes_that_are_not_there(out: Path) -> None:
     }  # and nobody looked for a lung
     assert volume_metrics(row, {"stomach": nothing})["stomach"] == VolumeScore(None, None)
     assert list(volume_metrics(row, GUESS, classes=["spleen"])) == ["spleen"]
+    assert volume_metrics(row, GUESS, classes="spleen") == volume_metrics(row, GUESS, classes=["spleen"])
 
 
 def test_what_cannot_be_compared(out: Path) -> None:
@@ -122,6 +123,9 @@ def test_what_cannot_be_compared(out: Path) -> None:
         (list(load(out, "ct")), [], {}, "slices of several images or axes"),
         (list(load(out, "ct", planes="axial")), [], {}, r"expected \d+ predictions, one for each row, got 0"),
         (row, GUESS, {"tolerance": {"liver": 1.0}}, "tolerance has none for spleen"),
+        (row, GUESS, {"tolerance": -1}, "tolerance is -1, expected mm from 0 on"),
+        (row, GUESS, {"tolerance": "2"}, "tolerance is '2', expected mm from 0 on"),
+        (next(iter(load(out, "ct", view="mask"))), GUESS, {}, "expected a row of view='volume' or 'clip', or a list"),
     ]
     for rows, predictions, options, said in wrong:
         with pytest.raises(DatasetError, match=said):
