@@ -36,4 +36,7 @@ def rows(folder: Path) -> Iterable[Row]:
 def workers(folder: Path) -> Iterable[int]:
     """By its own loader, which starts workers anew, as Lance cannot be forked."""
     dataset = SafeLanceDataset(str(folder / "samples.lance"))
-    return get_safe_loader(dataset, batch_size=ROWS_OF_A_BATCH, num_workers=2, collate_fn=touched_samples)
+    batches: Iterable[int] = get_safe_loader(
+        dataset, batch_size=ROWS_OF_A_BATCH, num_workers=2, collate_fn=touched_samples
+    )
+    return batches

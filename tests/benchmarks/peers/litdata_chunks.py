@@ -39,10 +39,11 @@ def rows(folder: Path) -> Iterable[Row]:
 
 
 def workers(folder: Path) -> Iterable[int]:
-    return litdata.StreamingDataLoader(
+    batches: Iterable[int] = litdata.StreamingDataLoader(
         litdata.StreamingDataset(str(folder / "chunks")),
         batch_size=ROWS_OF_A_BATCH,
         num_workers=2,
         collate_fn=touched_samples,
         persistent_workers=True,
     )
+    return batches

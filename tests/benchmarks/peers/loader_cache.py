@@ -20,7 +20,8 @@ def write(built: Path, to: Path) -> None:
 
 
 def rows(folder: Path) -> Iterable[Row]:
-    return load(folder / "shards", CONFIG, cache=folder / "cache", decode=Output(SIZE, channels=1))
+    dataset: Iterable[Row] = load(folder / "shards", CONFIG, cache=folder / "cache", decode=Output(SIZE, channels=1))
+    return dataset
 
 
 def workers(folder: Path) -> Iterable[int]:

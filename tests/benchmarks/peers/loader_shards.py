@@ -34,7 +34,8 @@ def write(built: Path, to: Path) -> None:
 
 
 def rows(folder: Path) -> Iterable[Row]:
-    return load(folder, CONFIG)
+    dataset: Iterable[Row] = load(folder, CONFIG)
+    return dataset
 
 
 def workers(folder: Path) -> Iterable[int]:

@@ -42,7 +42,10 @@ def all_samples(built: Path) -> list[Sample]:
 
 def by_opencv(png: bytes) -> npt.NDArray[Any]:
     """The fastest decoder of PNG that formats without one of their own have."""
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("OpenCV reads no picture here")
+    return pixels
 
 
 def decoded(image: bytes, mask: bytes, record: bytes) -> Row:
@@ -70,21 +73,17 @@ def touched(rows: Iterable[Row]) -> int:
     return count
 
 
-def by_workers(dataset: Any, collate: Any = touched, **options: Any) -> Iterable[int]:
+def by_workers(dataset: Any, collate: Any = touched) -> Iterable[int]:
     """Batches of a DataLoader with two workers, of which nothing comes back but how many rows they had.
 
     What is compared is reading, not the way from a worker to its parent, which is the same for all.
     """
     from torch.utils.data import DataLoader  # noqa: PLC0415 - only where it is installed
 
-    return DataLoader(
-        dataset,
-        batch_size=ROWS_OF_A_BATCH,
-        num_workers=2,
-        collate_fn=collate,
-        persistent_workers=True,
-        **options,
+    batches: Iterable[int] = DataLoader(
+        dataset, batch_size=ROWS_OF_A_BATCH, num_workers=2, collate_fn=collate, persistent_workers=True
     )
+    return batches
 
 
 class Mapped(Iterable[Row]):

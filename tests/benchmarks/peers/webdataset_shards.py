@@ -28,7 +28,9 @@ def _row(sample: dict[str, Any]) -> Row:
 
 def rows(folder: Path) -> Iterable[Row]:
     warnings.simplefilter("ignore")  # it leaves files open
-    return webdataset.WebDataset(sorted(map(str, folder.glob("*.tar"))), shardshuffle=False).map(_row)
+    shards = sorted(map(str, folder.glob("*.tar")))
+    dataset: Iterable[Row] = webdataset.WebDataset(shards, shardshuffle=False).map(_row)
+    return dataset
 
 
 def workers(folder: Path) -> Iterable[int]:
