@@ -7,6 +7,7 @@ slow -rP`` prints the table.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ TOKEN = "hf_ann_secret"  # noqa: S105 - of the tests' own Hub
 RARE = "gallbladder"
 """A class that only the last case shows, in one of four shards."""
 DELAYS = (0.0, 0.05)
+READ_BY = ("cv2", "sa_med2d_20m", *(["torch.utils.data"] if importlib.util.find_spec("torch") else []))
+"""What reads samples beside `datasets`, which takes torch in where it is installed: seconds that are no reader's."""
 
 CLOCKED = """
 import json, time
@@ -97,7 +100,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with HubServer(folder / "hub") as hub:
         hub.add_user("ann", TOKEN)
         home = folder / "home"
-        with WarmProcess(hub.environment(home=home, token=TOKEN), [*COMMANDS, "sa_med2d_20m"]) as warm:
+        with WarmProcess(hub.environment(home=home, token=TOKEN), [*COMMANDS, *READ_BY]) as warm:
             client = Client(hub, warm, home)
             client.run(UPLOAD.format(repo=REPO), str(out))
             yield client
