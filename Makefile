@@ -2,7 +2,7 @@
 VENV := .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install test lint types quick docs newest loading-script cluster trainers
+.PHONY: help install test lint types quick docs newest loading-script cluster trainers peers
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,3 +51,10 @@ trainers:  ## exports as nnU-Net and MONAI read them, which are installed for it
 	python3 -m venv --clear $(VENV)-trainers
 	$(VENV)-trainers/bin/pip install --quiet --editable '.[test]' monai nnunetv2
 	$(VENV)-trainers/bin/pytest -n 2 $(addprefix tests/shards/export/layouts/test_,monai.py nnunet.py)
+
+# FFCV has no wheel: it is built where OpenCV and libturbojpeg have headers (Debian: libopencv-dev libturbojpeg0-dev)
+peers:  ## the loader and its cache beside other formats, which are installed for it; nothing else may run
+	python3 -m venv --clear $(VENV)-peers
+	$(VENV)-peers/bin/pip install --quiet --editable '.[test,demo]' litdata mosaicml-streaming pylance torch
+	$(VENV)-peers/bin/pip install --quiet --no-deps ffcv assertpy || echo "FFCV could not be built, and is left out"
+	$(VENV)-peers/bin/pytest tests/benchmarks/test_peers.py tests/benchmarks/test_first_sample.py -m slow -rP

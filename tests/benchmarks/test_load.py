@@ -14,42 +14,19 @@ from typing import Any
 
 import cv2
 import datasets
-import nibabel
 import numpy as np
 import pytest
 import webdataset
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from builder.commands.demo import demo_folder
 from sa_med2d_20m import load
-from tests.support.loader_benchmark import build, note_rate, tars, write
+from tests.support.loader_benchmark import build, build_large, note_rate, tars, write
 from tests.support.range_server import Served, serve
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MNI152 enlarged to 512 x 512, with noise as scanners have it; grey and white matter are the masks."""
-    pytest.importorskip("nilearn", reason="the benchmarks read a volume out of nilearn")
-    folder = tmp_path_factory.mktemp("large")
-    rng = np.random.default_rng(0)
-
-    def enlarged(volume: Any, interpolation: int) -> Any:
-        return np.stack(
-            [cv2.resize(volume[:, :, at], (512, 512), interpolation=interpolation) for at in range(20, 160)], -1
-        )
-
-    with demo_folder() as raw:
-        t1, grey, white = (
-            np.asarray(nibabel.Nifti1Image.from_filename(next(raw.rglob(f"*_{name}_*"))).dataobj).astype(np.float32)
-            for name in ("t1", "gm", "wm")
-        )
-    image = enlarged(t1, cv2.INTER_CUBIC) * 10
-    label = enlarged(np.clip((grey > 128) + 2 * (white > 128), 0, 2).astype(np.uint8), cv2.INTER_NEAREST)
-    for case in range(3):
-        noisy = (image + rng.normal(0, 12, image.shape)).astype(np.int16)
-        write(folder / f"Large/images/{case}.nii.gz", noisy)
-        write(folder / f"Large/labels/{case}.nii.gz", label)
-    return build(folder, "Large", '1 = "grey_matter"\n2 = "white_matter"')
+    return build_large(tmp_path_factory.mktemp("large"), cases=3, slices=140)
 
 
 SHARES = {"gallbladder": 0.01, "pancreas": 0.1, "spleen": 0.5, "liver": 1.0}

@@ -1,145 +1,163 @@
-"""The loader beside other containers that hold the very same PNGs and metadata: Parquet, Lance, litData.
+"""The loader and its cache beside other formats that hold the very same samples; see README.md beside this file.
 
-320 x 248 slices, every column, pictures decoded to arrays and metadata to Python objects. ``--benchmark-only -m ''`` runs
-it; Lance (``pip install pylance``) and litData (``pip install litdata``) are left out where they are not installed.
+``make peers`` installs them and runs it, which prints the table; by hand ``pytest tests/benchmarks/test_peers.py -m slow
+-rP``. Formats that cannot be imported are left out, and the table says why.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import warnings
+import os
+import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import cv2
-import datasets
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
+from PIL import Image
 
-from sa_med2d_20m import load
-from shards.index_schema import INDEX_SCHEMA
-from tests.support.loader_benchmark import build, note_rate, tars, write
-from tests.support.output import by_webdataset
+from tests.benchmarks.peers.measure import digest
+from tests.benchmarks.peers.row import all_samples
+from tests.benchmarks.peers.table import PEERS, Peer
+from tests.support.loader_benchmark import build_large
+from tests.support.warm_process import COMMANDS, WarmProcess
 
-SHAPE = (320, 248)
-BATCH = 64
-"""Rows that are read at once from a table."""
+pytestmark = pytest.mark.slow
+
+ROUNDS = 5
+LIMIT = 120
+"""Seconds that one measurement may take."""
+COLUMNS = (
+    "format, and what reads it",
+    "holds",
+    "MB",
+    "written, s",
+    "first batch, ms",
+    "one process, first epoch",
+    "second",
+    "processor, µs a row",
+    "two workers, first epoch",
+    "second",
+)
+
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """600 noisy slices of which each shows six organs in ten pieces."""
-    folder = tmp_path_factory.mktemp("slices")
-    rng = np.random.default_rng(0)
-    smooth = cv2.resize(rng.random((10, 8)), SHAPE[::-1], interpolation=cv2.INTER_CUBIC)
-    label = np.zeros(SHAPE, np.uint8)
-    for number in range(10):
-        row, column = 30 * number + 5, 20 * (number % 7) + 10
-        label[row : row + 20, column : column + 30] = 1 + number % 6
-    for case in range(3):
-        image = (smooth[None] * 3000 + rng.normal(0, 30, (200, *SHAPE))).astype(np.int16)
-        write(folder / f"Slices/images/{case}.nii.gz", image.transpose(2, 1, 0))
-        write(folder / f"Slices/labels/{case}.nii.gz", np.repeat(label[None], 200, 0).transpose(2, 1, 0))
-    names = ("liver", "spleen", "pancreas", "gallbladder", "stomach", "aorta")
-    return build(folder, "Slices", "\n".join(f'{at} = "{name}"' for at, name in enumerate(names, 1)))
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """512 slices of 512 x 512 in four shards, which two workers can share evenly in every format."""
+    return build_large(tmp_path_factory.mktemp("peers"), cases=4, slices=128)
 
 
-def samples(out: Path) -> list[dict[str, Any]]:
-    return [sample for path in tars(out) for sample in by_webdataset(Path(path))]
+@pytest.fixture(scope="module")
+def missing() -> dict[str, str]:
+    """Peers that cannot be measured here, and why."""
+    pytest.importorskip("torch", reason="two workers are those of a DataLoader")
+    reasons = {name: peer.missing() for name, peer in PEERS.items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def as_table(out: Path) -> pa.Table:
-    """Pictures as bytes, metadata as nested columns, as this project's own index has them."""
-    metadata = pa.schema([field for field in INDEX_SCHEMA if field.name in json.loads(samples(out)[0]["json"])])
-    rows = samples(out)
-    table = pa.Table.from_pylist([json.loads(row["json"]) for row in rows], schema=metadata)
-    for name in ("png", "mask.png"):
-        table = table.append_column(name, pa.array([row[name] for row in rows], pa.binary()))
-    return table
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, missing: dict[str, str]) -> Iterator[Run]:
+    """Measure in a new process, which has imported all formats and opened none."""
+    folder = tmp_path_factory.mktemp("home")
+    modules = [f"tests.benchmarks.peers.{peer.module}" for name, peer in PEERS.items() if name not in missing]
+    environment = {**os.environ, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
+    with WarmProcess(environment, [*COMMANDS, "torch.utils.data", *modules]) as warm:
+
+        def measured(*arguments: object) -> Any:
+            command = ["-m", "tests.benchmarks.peers.measure", *map(str, arguments)]
+            process = warm.start(command, environment, Path.cwd())
+            out, err = process.communicate(timeout=LIMIT)
+            assert process.returncode == 0, err
+            return json.loads(out.splitlines()[-1])
+
+        yield measured
 
 
-def decoded(row: dict[str, Any]) -> dict[str, Any]:
-    pictures = {n: cv2.imdecode(np.frombuffer(row[n], np.uint8), cv2.IMREAD_UNCHANGED) for n in ("png", "mask.png")}
-    return {**row, **pictures}
+@pytest.fixture(scope="module")
+def written(run: Run, built: Path, missing: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each module that writes one."""
+    folder = tmp_path_factory.mktemp("written")
+    for name, peer in PEERS.items():
+        if name not in missing and peer.reads is None:
+            run("write", name, built, folder / peer.module)
+    return folder
 
 
-def this_loader(out: Path, _: Path) -> Callable[[], Iterator[Any]]:
-    return lambda: iter(load(out, "mr"))
+def files_of(peer: Peer) -> str:
+    return (PEERS[peer.reads] if peer.reads else peer).module
 
 
-def parquet_by_datasets(out: Path, folder: Path) -> Callable[[], Iterator[Any]]:
-    pq.write_table(as_table(out), folder / "peer.parquet", row_group_size=BATCH)
-
-    def rows() -> Iterator[Any]:
-        files = str(folder / "peer.parquet")
-        stream = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
-        for name in ("png", "mask.png"):
-            stream = stream.cast_column(name, datasets.Image())
-        return ({**row, "png": np.asarray(row["png"]), "mask.png": np.asarray(row["mask.png"])} for row in stream)
-
-    return rows
-
-
-def parquet_by_pyarrow(out: Path, folder: Path) -> Callable[[], Iterator[Any]]:
-    pq.write_table(as_table(out), folder / "peer.parquet", row_group_size=BATCH)
-    file = pq.ParquetFile(folder / "peer.parquet")
-    return lambda: (decoded(row) for batch in file.iter_batches(BATCH) for row in batch.to_pylist())
-
-
-def lance(out: Path, folder: Path) -> Callable[[], Iterator[Any]]:
-    peer = pytest.importorskip("lance")
-    table = as_table(out)
-    table = table.rename_columns([name.replace(".", "_") for name in table.column_names])  # Lance has no dots in names
-    peer.write_dataset(table, str(folder / "peer.lance"))
-    stored = peer.dataset(str(folder / "peer.lance"))
-
-    def rows() -> Iterator[Any]:
-        for batch in stored.to_batches(batch_size=BATCH):
-            for row in batch.to_pylist():
-                yield decoded({**row, "mask.png": row["mask_png"]})
-
-    return rows
-
-
-def litdata(out: Path, folder: Path) -> Callable[[], Iterator[Any]]:
-    peer = pytest.importorskip("litdata")
-    kept = samples(out)
-    chosen = partial(
-        dict.__getitem__, {at: {n: row[n] for n in ("png", "mask.png", "json")} for at, row in enumerate(kept)}
-    )
-    peer.optimize(chosen, list(range(len(kept))), output_dir=str(folder / "peer"), chunk_bytes="20MB", num_workers=1)
-
-    def rows() -> Iterator[Any]:
-        for row in peer.StreamingDataset(str(folder / "peer")):
-            yield {**decoded(row), "json": json.loads(row["json"])}
-
-    return rows
-
-
-PEERS = {
-    "this loader": this_loader,
-    "Parquet, datasets": parquet_by_datasets,
-    "Parquet, pyarrow and OpenCV": parquet_by_pyarrow,
-    "Lance and OpenCV": lance,
-    "litData and OpenCV": litdata,
-}
-
-
-@pytest.mark.benchmark(group="stream 320 x 248, every column")
 @pytest.mark.parametrize("name", PEERS)
-def test_same_pictures_in_other_containers(
-    benchmark: BenchmarkFixture, slices: Path, tmp_path: Path, name: str
+def test_every_format_gives_the_same_rows(
+    run: Run, written: Path, built: Path, missing: dict[str, str], name: str
 ) -> None:
-    rows = PEERS[name](slices, tmp_path)
-    with warnings.catch_warnings(action="ignore"):
-        # every value is touched, whatever a container puts off until then
-        count = benchmark.pedantic(
-            lambda: sum(len(list(row.values())) > 1 for row in rows()), rounds=5, warmup_rounds=1
+    """What is compared is compared in full: all pixels, and all metadata."""
+    if name in missing:
+        pytest.skip(missing[name])
+    assert run("digest", name, written / files_of(PEERS[name])) == [digest(row) for row in by_pillow(built)]
+
+
+def by_pillow(built: Path) -> Iterator[dict[str, Any]]:
+    for sample in all_samples(built):
+        pictures = {"image": sample.image, "mask": sample.mask}
+        yield {
+            **{name: np.asarray(Image.open(io.BytesIO(data))) for name, data in pictures.items()},
+            **json.loads(sample.record),
+        }
+
+
+def test_epochs(run: Run, written: Path, built: Path, missing: dict[str, str]) -> None:
+    """Rounds go through all formats, so that what else the machine does meets each of them alike."""
+    present = {name: peer for name, peer in PEERS.items() if name not in missing}
+    found: dict[str, dict[str, list[Any]]] = {name: {"write": [], "one": [], "workers": []} for name in present}
+    for _ in range(ROUNDS):
+        for name, peer in present.items():
+            if peer.reads is None:
+                shutil.rmtree(written / peer.module)
+                found[name]["write"].append(run("write", name, built, written / peer.module))
+        for name, peer in present.items():
+            for action in ("one", "workers"):
+                found[name][action].append(run(action, name, written / files_of(peer)))
+    assert {one["rows"] for name in present for action in ("one", "workers") for one in found[name][action]} == {512}
+    print(*lines(found, written), *map(": ".join, missing.items()), sep="\n")  # noqa: T201 - shown by pytest -rP
+
+
+def lines(found: dict[str, dict[str, list[Any]]], written: Path) -> Iterator[str]:
+    """A table in Markdown: medians, in rows a second where nothing else is said."""
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield f"|---|---|{'--:|' * (len(COLUMNS) - 2)}"
+    for name, measured in found.items():
+        peer = PEERS[name]
+
+        def rate(action: str, epoch: str, measured: dict[str, list[Any]] = measured) -> str:
+            return f"{median(one['rows'] / one[epoch] for one in measured[action]):,.0f}"
+
+        yield (
+            "| "
+            + " | ".join(
+                (
+                    name if peer.needs == "sa-med2d-20m" else f"{name} ({peer.needs} {version(peer.needs)})",
+                    peer.holds,
+                    f"{size(written / files_of(peer)) / 1e6:.0f}",
+                    f"{median(measured['write']):.2f}" if measured["write"] else "",
+                    f"{median(one['begun'] for one in measured['one']) * 1000:.0f}",
+                    rate("one", "first"),
+                    rate("one", "second"),
+                    f"{median(one['processor'] / one['rows'] for one in measured['one']) * 1e6:.0f}",
+                    rate("workers", "first"),
+                    rate("workers", "second"),
+                )
+            )
+            + " |"
         )
-    assert count == 600
-    note_rate(benchmark, count)
+
+
+def size(folder: Path) -> int:
+    """Bytes of the files that lie there, without those of folders that links lead to."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
