@@ -102,18 +102,20 @@ def test_no_cluster(source: Path, tmp_path: Path, sa_med2d: Command, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("number", "reason"),
+    ("number", "minutes", "reason"),
     [
-        (signal.SIGSTOP, "took longer than 0.1 minutes (--case-minutes)"),
-        (signal.SIGKILL, "could not be converted 6 times, the process died each time"),
+        (signal.SIGSTOP, 0.25, "took longer than 0.25 minutes (--case-minutes)"),
+        (signal.SIGKILL, 10, "could not be converted 6 times, the process died each time"),
     ],
     ids=["hangs", "crashes"],
 )
-def test_a_case_that_ends_its_process(tmp_path: Path, sa_med2d: Command, number: signal.Signals, reason: str) -> None:
+def test_a_case_that_ends_its_process(
+    tmp_path: Path, sa_med2d: Command, number: signal.Signals, minutes: float, reason: str
+) -> None:
     recipe = write_long_source(tmp_path / "raw", [5], cases=10)
     write_nifti(tmp_path / "raw/Small/labels/case03.nii.gz", ct_like()[:5].astype("uint8"))  # fits no image
     assert sa_med2d(*arguments(recipe, tmp_path / "calm", "--workers", 1)).code == 3
-    further = ("--executor", "ray", "--case-minutes", 0.1)
+    further = ("--executor", "ray", "--case-minutes", minutes)
     with struck(os.getpid(), tmp_path / "raw/Small/images/case05.nii.gz", number):
         assert sa_med2d(*arguments(recipe, tmp_path / "out", *further)).code == 3
     entries = json.loads((tmp_path / "out/build/quarantine/Small.json").read_text())
