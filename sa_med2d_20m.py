@@ -27,6 +27,7 @@ The file reads from what is stored up to `load`. Its parts, each below a line of
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -1368,7 +1369,7 @@ def _read_spans(
                 file.seek(whole.start)
                 yield from _parts(_complete(file.read(whole.end - whole.start), whole, shard), whole, parts)
         return
-    with futures.ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
+    with futures.ThreadPoolExecutor(1) as next_one, contextlib.closing(_Remote(place, shard, ahead)) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
             for whole, parts in _merged(spans, gap=1 << 16, largest=1 << 23):
@@ -1404,12 +1405,6 @@ class _Remote:
     def __init__(self, place: _Place, shard: str, ahead: _Ahead) -> None:
         self._place, self._shard, self._ahead, self._file = place, shard, ahead, None
 
-    def __enter__(self) -> _Remote:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
     def fetch(self, span: _Span, after: Sequence[_Span]) -> bytes:
         """A range; where a connection breaks, only what is missing is asked for again."""
         pieces = [self._ahead.take(span)]
@@ -1426,7 +1421,7 @@ class _Remote:
                         break
                     pieces.append(piece)
             except BaseException:
-                self._close()
+                self.close()
                 raise
             return b"".join(pieces)
 
@@ -1449,7 +1444,8 @@ class _Remote:
             self._file = self._place.file_system().open(path, "rb", cache_type="none")
         return self._file
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the connection, so that the next read opens another."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -1816,7 +1812,7 @@ class _Wanted:
         """What the arguments of `load` ask for."""
         if min_area is not None and (type(min_area) is not int or min_area < 0):
             raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
-        _refuse_unknown("filter", listed, [*cls.OF_MASKS, *cls.OF_SAMPLES, "licenses", "sources"], "select")
+        _refuse_unknown("filter", listed, _FILTERS, "select")
         asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
         if asked.get("licenses") is not None:
             asked["licenses"] = tuple(name.lower() for name in asked["licenses"])
@@ -1855,6 +1851,10 @@ class _Wanted:
         return (self.min_area is None or mask["area"] >= self.min_area) and all(
             (wanted := getattr(self, name)) is None or mask[field] in wanted for name, field in self.OF_MASKS.items()
         )
+
+
+_FILTERS: Final = ("labels", "organs", "groups", "sources", "licenses", "submodalities", "planes")
+"""Arguments of `load` that list names; `Where` has the others."""
 
 
 @dataclass(frozen=True)
@@ -2182,11 +2182,13 @@ class Where:
         modalities: Only these of a config of several.
         patients: Only these patients, by the names that ``patient`` has.
         cases: Only these cases, by the names that ``case`` has.
+        raters: Only masks of these raters, by `Metadata.rater`; sources with one set of masks have none.
     """
 
     modalities: Sequence[str] | None = None
     patients: Sequence[str] | None = None
     cases: Sequence[str] | None = None
+    raters: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -3307,14 +3309,13 @@ class Prompts:
 
     Attributes:
         jitter: Largest shift of each side of a box, in parts of the box's width or height.
-        positive: Number of points on the mask, no two of them the same.
-        negative: Number of points beside it, within its box enlarged by half to each side, no two of them the same.
+        positive: Points on the mask, no two of them the same.
+        negative: Points beside it, within its box enlarged by half to each side, no two of them the same.
         seed: Another one for another epoch.
-        scribble: Number of points (x, y) of a line on the mask, 0 for none; it goes on straight as long as it can.
-        coarse: A rough mask as a prompt, in the view ``mask`` alone: grown or shrunk, and shifted, by up to this share
-            of the square root of its area; 0 for none.
-        texts: Templates, of which each mask gets one: True for `TEMPLATES`. The phrase of a class is that of its
-            source's description ("left kidney"), or its name with blanks.
+        scribble: Points (x, y) of a line on the mask, which goes on straight as long as it can.
+        coarse: A rough mask, in the view ``mask`` alone: grown or shrunk, and shifted, by up to this share of the
+            square root of its area.
+        texts: Templates, of which each mask gets one: True for `TEMPLATES`.
     """
 
     jitter: float = 0.0
@@ -4606,7 +4607,6 @@ def load(
     licenses: Sequence[str] | None = None,
     submodalities: Sequence[str] | None = None,
     planes: Sequence[str] | None = None,
-    raters: Sequence[str] | None = None,
     where: Where | None = None,
     decode: Decode | Output = "numpy",
     prompts: Prompts | None = None,
@@ -4627,20 +4627,16 @@ def load(
             fsspec knows (``s3://bucket/folder``, ``https://host/folder``).
         config: ``ct``, ``mr-commercial``, ``all-permissive`` ...; default: the card's default config. A folder that is
             not published also has ``ct-local`` ... and ``all-local``, which hold all that was built there.
-        split: ``train``, ``validation`` or ``test``; ``all``; several, ``train+validation``; or a part of their
-            patients, ``train[:10%]``: they are ordered by a hash of their names, so that ``train[10%:]`` are the
-            others, and no patient stands in both. The share is one of the patients of all sources, licences and
-            modalities that are asked for.
+        split: ``train``, ``validation`` or ``test``; ``all``; several, ``train+validation``; or a share of their
+            patients, ``train[:10%]``, of whom ``train[10%:]`` are the others.
         streaming: Read the shards as they are (True), or copy them to the cache of `datasets` first (False).
         view: ``image``: a row per image; ``mask`` is the label map, (layers * H, W), see `decode_masks`. ``mask``, or
-            `Masks` with options: a row per mask; ``mask`` is that mask alone, (H, W) bool, and the fields of `Mask`
-            stand beside those of `Metadata`. ``semantic``, or `Semantic` with options: a row per image; ``mask`` is a
-            class map, (H, W) uint8, or uint16 where there are more than 255 classes; 0 is background. ``volume``: a row
-            per volume, ``clip``, or `Clip` with options: a row per run of its slices; ``image`` is (Z, H, W) float32,
-            the values of the source, ``mask`` (Z, layers * H, W) uint16 with the ids of ``masks``, which are objects
-            of the whole volume, and ``affine`` leads from (column, row, slice) to RAS mm, see ``docs/volumes.md``.
-            Filters over masks choose volumes then, along the first axis that each has, or the ``planes`` that are
-            named.
+            `Masks`: a row per mask; ``mask`` is that mask alone, (H, W) bool, and the fields of `Mask` stand beside
+            those of `Metadata`. ``semantic``, or `Semantic`: a row per image; ``mask`` is a class map, (H, W) uint8, or
+            uint16 beyond 255 classes; 0 is background. ``volume``: a row per image and axis, the first that it has or
+            each of ``planes``; ``clip``, or `Clip`: a row per run of its slices. ``image`` is (Z, H, W) float32, the
+            values of the source, ``mask`` (Z, layers * H, W) uint16 with the ids of ``masks``, which are objects of the
+            whole volume, and ``affine`` leads from (column, row, slice) to RAS mm.
         labels: Only masks of these classes, and images that have one.
         organs: Only masks of these organs, and images that have one.
         groups: Only masks of these groups, and images that have one.
@@ -4649,16 +4645,14 @@ def load(
         licenses: Only these licences (SPDX, in any case).
         submodalities: Only these sub-modalities.
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
-        raters: Only masks of these raters, by `Metadata.rater`; sources with one set of masks have none.
-        where: Only these modalities, patients or cases, see `Where`.
+        where: Only these modalities, patients, cases or raters, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
             ``bytes`` for PNG files; or `Output` for a size, a window, a normalisation and threads.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
-        shuffle: Seed of a random order: blocks of 16 neighbours from all shards are mixed, 256 samples at a time. A
-            resumed run misses no row, unlike after ``IterableDataset.shuffle``, whose buffer is in no state. Another
-            seed for another epoch.
+        shuffle: Seed of a random order, another one for another epoch: blocks of 16 neighbours from all shards are
+            mixed, 256 samples at a time. A resumed run misses no row, unlike after ``IterableDataset.shuffle``.
         revision: Branch, tag or commit of a repository; it is read as it is now, whatever is published meanwhile.
         token: Of the Hub; default: the one that is logged in.
         storage_options: For fsspec.
@@ -4696,7 +4690,6 @@ def load(
         licenses=licenses,
         submodalities=submodalities,
         planes=planes,
-        raters=raters,
         where=where,
     )
     wanted = dataclasses.replace(wanted, view=chosen, ranges=output is not None and output.window == "volume")

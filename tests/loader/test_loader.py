@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,8 @@ def test_replaced_shard_is_not_served_from_the_cache(sa_med2d: Command, tmp_path
 def test_decode_masks_says_what_it_needs(sample: dict[str, Any]) -> None:
     with pytest.raises(DatasetError):
         decode_masks(sample)
+
+
+def test_options_that_belong_together_are_objects() -> None:
+    """A new option goes into one of them: `load` has as many arguments as a person can look over."""
+    assert len(inspect.signature(load).parameters) <= 22
