@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sa_med2d_20m import CONFIGS, DATA, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, PREVIEW, SPLITS, config_name
+from shards import citation
 from shards.atomic import write_atomic
 from shards.description import SourceDescription, read_sources
 from shards.documents import documents, refused_by
@@ -167,6 +168,7 @@ def card(
         kept=_held_back(receipts, sources),
         figures=_figures(figures[1:]) if figures else "",
         dropped=_left_out_table(receipts),
+        citation=citation.bibtex(),
         take_down="" if repository is None else _take_down(repository),
     )
     return f"---\n{front_matter(receipts, listed, preview=preview)}---\n\n{text}"
