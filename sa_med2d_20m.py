@@ -723,16 +723,37 @@ def _running_sums(differences: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Sums along the rows, modulo 256; (H, W, channels).
 
     By OpenCV's integral image, whose neighbouring rows differ by just these: three times as fast as `numpy.cumsum`,
-    which waits for each sum before the next.
+    which waits for each sum before the next. Nothing is summed where nothing changes: before the first difference it
+    is 0, behind the last one the row stays as it is, so masks and pictures with a black border take less. Three equal
+    channels are summed once.
     """
     height, width, channels = differences.shape
-    sums = np.empty((height, width, channels), np.uint8)
+    grey = _equal_channel(differences) if channels == 3 else None
+    if grey is not None:
+        return cv2.cvtColor(_running_sums(grey[..., None])[..., 0], cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
+    left, top, across, down = cv2.boundingRect(differences.reshape(height, -1))
+    sums = np.zeros((height, width, channels), np.uint8)
+    if not down:
+        return sums
+    left, right = left // channels, -(-(left + across) // channels)
     rows = max(1, _LARGEST_SUM // (255 * width))
-    for start in range(0, height, rows):
-        above = cv2.integral(differences[start : start + rows], sdepth=cv2.CV_32S)
-        above = above.reshape(-1, width + 1, channels)
-        np.subtract(above[1:, 1:], above[:-1, 1:], out=sums[start : start + rows], dtype=np.int32, casting="unsafe")
+    for start in range(top, top + down, rows):
+        end = min(start + rows, top + down)
+        above = cv2.integral(differences[start:end, left:right], sdepth=cv2.CV_32S)
+        above = above.reshape(end - start + 1, -1, channels)
+        box = sums[start:end, left:right]
+        np.subtract(above[1:, 1:], above[:-1, 1:], out=box, dtype=np.int32, casting="unsafe")
+    sums[top : top + down, right:] = sums[top : top + down, right - 1 : right]
     return sums
+
+
+def _equal_channel(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """The first of three channels, (H, W), where all are equal; None where they are not."""
+    if (pixels[0, :, :1] != pixels[0, :, 1:]).any():  # a picture in colour nearly always says so here
+        return None
+    first = cv2.extractChannel(pixels, 0)
+    same = not cv2.norm(cv2.cvtColor(first, cv2.COLOR_GRAY2RGB), pixels, cv2.NORM_INF)
+    return typing.cast("npt.NDArray[np.uint8]", first) if same else None
 
 
 def _as_pixels(
@@ -1823,7 +1844,7 @@ class _Wanted:
         """Whether the slices of a volume are read together."""
         return self.view == "volume" or isinstance(self.view, Clip)
 
-    @property
+    @functools.cached_property
     def over_masks(self) -> bool:
         """Whether anything about masks is asked."""
         return self.min_area is not None or any(getattr(self, name) is not None for name in self.OF_MASKS)
@@ -2487,8 +2508,8 @@ def _annotated(classes: Mapping[str, Any] | None, record: Mapping[str, Any]) -> 
     """Classes that somebody looked for in an image, in the order of its source; None where nothing says it."""
     if classes is None or "labels" not in record.get("dropped", ()):
         return None
-    elsewhere = set(record["not_annotated"])
-    return [label for label in classes if label not in elsewhere]
+    elsewhere = record["not_annotated"]
+    return [label for label in classes if label not in elsewhere] if elsewhere else list(classes)
 
 
 def _absent(annotated: Sequence[str] | None, record: Mapping[str, Any]) -> list[str] | None:
@@ -2501,7 +2522,7 @@ def _negatives(
     wanted: _Wanted, classes: Mapping[str, dict[str, Any]] | None, key: str, absent: Iterable[str] | None
 ) -> list[dict[str, Any]]:
     """Empty masks of absent classes that are wanted."""
-    if not isinstance(wanted.view, Masks) or classes is None or absent is None:
+    if not isinstance(wanted.view, Masks) or not wanted.view.negatives or classes is None or absent is None:
         return []
     asked = dataclasses.replace(wanted, min_area=None)
     labels = wanted.view.drawn(key, (label for label in absent if asked.keeps(classes[label])))
@@ -2587,7 +2608,6 @@ class Output:
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
         kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
-        threads: How many decode the next rows of a stream, in each process. The order of rows is the same.
     """
 
     size: int | tuple[int, int] | None = None
@@ -2597,7 +2617,6 @@ class Output:
     normalise: str | None = None
     channels: Literal[1, 3] | None = None
     kind: Literal["numpy", "torch"] = "numpy"
-    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -2623,7 +2642,6 @@ class Output:
         if self.channels not in (None, 1, 3) or (self.normalise is not None and self.channels == 1):
             wanted = "3, which normalise is for" if self.normalise is not None else "1 or 3"
             raise DatasetError(f"channels is {self.channels!r}, expected {wanted}")
-        _refuse_below("threads", self.threads, 1)
 
     @property
     def sides(self) -> tuple[int, int] | None:
@@ -2727,12 +2745,16 @@ class _Fit(typing.NamedTuple):
 
     def nearest(self, layer: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The scaled layer by nearest neighbour."""
+        if self.scaled == self.stored:
+            return layer
         return cv2.resize(layer, self.scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
     def vanished(
         self, layer: npt.NDArray[Any], fitted: npt.NDArray[Any], ids: Iterable[int]
     ) -> list[tuple[int, tuple[int, int]]]:
         """Ids that a scaled layer lacks, and the row and column in it that each of them covers most."""
+        if all(new >= old for new, old in zip(self.scaled, self.stored, strict=True)):
+            return []  # every pixel has one of its own
         held = np.bincount(fitted.ravel(), minlength=65536 if layer.dtype == np.uint16 else 256)
         lost = []
         for number in (number for number in ids if not held[number]):
@@ -2744,6 +2766,11 @@ class _Fit(typing.NamedTuple):
             if found.size:
                 lost.append((number, divmod(int(found[counts.argmax()]), self.scaled[1])))
         return lost
+
+    @property
+    def keeps_places(self) -> bool:
+        """Whether every pixel stays where it was."""
+        return self.scaled == self.stored and all(map(operator.ge, self.size, self.stored))
 
     def region(self, bbox: Sequence[int]) -> tuple[slice, slice]:
         """Rows and columns where a mask lies that had this box, and a pixel around them."""
@@ -2953,8 +2980,7 @@ def _class_of_row_features() -> type[datasets.Features]:
             for name in self.pictures:
                 value = row.get(name)
                 if value is not None:
-                    job = getattr(value, "job", None)
-                    row[name] = self[name].decode_example(value) if job is None else job()
+                    row[name] = self[name].decode_example(value)
             return row
 
         def __setitem__(self, name: str, feature: Any) -> None:
@@ -3229,8 +3255,6 @@ def _refuse_large_volume(size: int, what: str) -> None:
     _refuse_large(size, what, "it is damaged, or too large: take clips of it", 4 * MEMORY_LIMIT)
 
 
-_THREADED: Final = (FittedPixels, FittedMask, CoarseMask)
-"""Columns that threads decode, see `Output`."""
 _DECODED: Final = (
     PngPixels,
     PaintedMask,
@@ -3551,66 +3575,7 @@ class _Reading:
 
 
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
-    """What `load` hands to `datasets`: rows whose pictures are files, or are being decoded by threads."""
-    rows = _stored_rows(pieces, reading)
-    return rows if reading.output is None or reading.output.threads == 1 else _started(rows, reading)
-
-
-class _Started(dict[str, Any]):
-    """The value of a column that a thread decodes meanwhile. To who wants the value itself it is that."""
-
-    job: Callable[[], Any] | None = None
-
-    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
-        return dict, (dict(self),)
-
-
-def _started(rows: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[dict[str, Any]]:
-    """Rows in their order, of which the next few are decoded by threads.
-
-    What nobody has taken by the time that many more rows came, as in a shuffle buffer, is decoded when it is taken.
-    """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see _read_spans
-
-    output = reading.output or Output()
-    described = features(typing.cast("View", reading.wanted.view), output, reading.prompts)
-    columns = {name: column for name, column in described.items() if isinstance(column, _THREADED)}
-
-    def decode(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [{name: columns[name].decode_example(value) for name, value in one.items()} for one in values]
-
-    pool = ThreadPoolExecutor(output.threads)
-    waiting: collections.deque[list[dict[str, Any]]] = collections.deque()
-    given: collections.deque[list[dict[str, Any]]] = collections.deque()
-    try:
-        groups = iter(lambda: list(itertools.islice(rows, _ROWS_OF_JOB)), [])
-        for group in itertools.chain(groups, itertools.repeat([], output.threads)):
-            if group:
-                job = pool.submit(decode, [{name: row[name] for name in columns} for row in group])
-                for at, row in enumerate(group):
-                    for name in columns:
-                        row[name] = _Started(row[name])
-                        row[name].job = functools.partial(_result, job, at, name)
-                waiting.append(group)
-            if waiting and (not group or len(waiting) > output.threads):
-                given.append(waiting.popleft())
-                yield from given[-1]
-            if len(given) > output.threads:
-                for row, name in itertools.product(given.popleft(), columns):
-                    row[name].job = None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _result(job: Future[list[dict[str, Any]]], at: int, name: str) -> Any:
-    return job.result()[at][name]
-
-
-_ROWS_OF_JOB: Final = 4
-"""Rows that a thread decodes at a time: to hand over one by one costs a good part of what it takes to decode them."""
-
-
-def _stored_rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
+    """What `load` hands to `datasets`: rows whose pictures are files."""
     view = reading.wanted.view
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
@@ -3843,7 +3808,8 @@ def _rows_of(reading: _Reading, numbers: Mapping[str, int], sample: _Sample) -> 
     if isinstance(view, Semantic):
         label_map = _semantic(view, numbers, sample)
     elif output is not None and view == "image":
-        parts = [[entry["layer"], entry["id"], entry["id"]] for entry in record["masks"]]
+        finished = isinstance(sample.mask, Fitted) and not sample.mask.lost
+        parts = [] if finished else [[entry["layer"], entry["id"], entry["id"]] for entry in record["masks"]]
         label_map = {"png": sample.mask, "height": record["height"], "ground": 0, "parts": parts}
     fit = None if output is None or output.sides is None else _fit(_size(record), output.sides, output.resize)
     own = {} if fit is None else _resized(record, fit)
@@ -3903,10 +3869,10 @@ def _seen(
     """Masks as rows show them, and what prompts draw for each, or nothing."""
     if fit is None and reading.prompts is None:
         return entries, []
-    parts = [(entry["layer"], entry["id"]) for entry in entries if entry["area"]]
+    parts = ((entry["layer"], entry["id"]) for entry in entries if entry["area"])
     layers = _shown_layers(reading.output, sample.mask, sample.record["height"], parts)
     refitted = sample.mask.refitted if isinstance(sample.mask, Fitted) else _refitted
-    shown = entries if fit is None else [one for entry in entries if (one := refitted(entry, layers, fit)) is not None]
+    shown = entries if fit is None else refitted(entries, layers, fit)
     if reading.prompts is None:
         return shown, []
     key, modality = sample.record["key"], sample.record["modality"]
@@ -3916,17 +3882,27 @@ def _seen(
     ]
 
 
-def _refitted(entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> dict[str, Any] | None:
-    """A mask with its box and area in another size; None where nothing of it is left."""
-    if not entry["area"]:
-        return dict(entry)
+def _refitted(entries: Iterable[Mapping[str, Any]], layers: npt.NDArray[Any], fit: _Fit) -> list[dict[str, Any]]:
+    """Masks with their boxes and areas in another size, without those of which nothing is left."""
+    if fit.keeps_places:
+        return [dict(entry) for entry in entries]
+    shown = []
+    for entry in entries:
+        box = _fitted_box(entry, layers, fit) if entry["area"] else [*entry["bbox"], 0]
+        if box[4] or not entry["area"]:
+            shown.append({**entry, "bbox": box[:4], "area": box[4]})
+    return shown
+
+
+def _fitted_box(entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> list[int]:
+    """Box and area of a mask in another size: x, y, width, height and pixels; all 0 where nothing of it is left."""
     region = fit.region(entry["bbox"])
     found = (layers[entry["layer"]][region] == entry["id"]).astype(np.uint8)
     area = int(np.count_nonzero(found))
     if not area:
-        return None
+        return [0] * 5
     left, top, width, height = cv2.boundingRect(found)
-    return {**entry, "bbox": [region[1].start + left, region[0].start + top, width, height], "area": area}
+    return [region[1].start + left, region[0].start + top, width, height, area]
 
 
 def _with_vanished(record: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -4246,16 +4222,26 @@ def _belonging(
 
 CACHE: Final = "cache.json"
 """File at the root of a cache that says what it keeps: `CacheSettings`."""
-CACHE_FORMAT: Final = 1
+CACHE_FORMAT: Final = 2
 """Number of the layout of a cache. It changes when older ones can no longer be read."""
-CACHE_PARTS: Final = ("images.npy", "layers.npy", "places.npy", "records.jsonl")
+CACHE_PARTS: Final = ("images.npy", "layers.npy", "masks.npy", "places.npy", "records.jsonl")
 """What a cache has of each shard, ``{stem}.{part}``, before ``{stem}.json``, a `CacheReceipt`, says that it is whole.
 
-Images are (N, H, W) or (N, H, W, 3). Layers are those of all label maps, (L, H, W). Places are (N + 1, 3) int64: where
-the metadata of a sample begins in the shard, where its line begins in the records, and which layer is its first.
+Images are (N, H, W) or (N, H, W, 3). Layers are those of all label maps, (L, H, W). Masks are (M, 14) int64, with the
+columns `CACHE_COLUMNS`. Places are (N + 1, 4) int64: where the metadata of a sample begins in the shard, where its line
+begins in the records, and which layer and which mask are its first. The last line of the records lists the classes.
 """
+CACHE_COLUMNS: Final = (
+    *("class", "instance", "area"),
+    *("x", "y", "width", "height"),
+    *("id", "layer", "fitted_x", "fitted_y", "fitted_width", "fitted_height", "fitted_area"),
+)
+"""Of the masks of a cache: place among the classes of the shard, fields of `Mask`, and box and area in the new size, of
+which all are 0 where nothing of the mask is left. As numbers they are read three times as fast as out of JSON."""
+CACHE_CLASS: Final = ("label", "class_id", "organ", "group")
+"""Fields of `Mask` that the masks of a class have in common."""
 _OPENED: Final = 128
-"""Shards of a cache that are open at once, three files each: many systems allow 1,024."""
+"""Shards of a cache that are open at once, four files each: many systems allow 1,024."""
 
 
 @dataclass(frozen=True)
@@ -4304,14 +4290,14 @@ class Fitted:
         layers: (layers, H, W), by nearest neighbour.
         stored: Height and width before.
         lost: Layer, id, row and column of masks that nearest neighbour loses, and of the pixel that each gets.
-        boxes: Layer and id of a mask -> x, y, width, height and area; null where nothing of it is left.
+        boxes: Of each mask id, layer, x, y, width, height and area, the last five 0 where nothing of it is left.
     """
 
     image: npt.NDArray[Any]
     layers: npt.NDArray[Any]
     stored: tuple[int, int]
     lost: list[list[int]]
-    boxes: dict[tuple[int, int], list[int] | None]
+    boxes: list[list[int]]
 
     def finished(self, output: Output) -> Any:
         """The image as a row shows it, which may be written to."""
@@ -4331,12 +4317,25 @@ class Fitted:
                 layers[(layer, *places[layer, number])] = number
         return layers
 
-    def refitted(self, entry: Mapping[str, Any], layers: npt.NDArray[Any], fit: _Fit) -> dict[str, Any] | None:
-        """As `_refitted`; where no mask is lost, without looking."""
-        if self.lost or not entry["area"]:
-            return _refitted(entry, layers, fit)
-        box = self.boxes[entry["layer"], entry["id"]]
-        return None if box is None else {**entry, "bbox": box[:4], "area": box[4]}
+    def refitted(self, entries: list[dict[str, Any]], layers: npt.NDArray[Any], fit: _Fit) -> list[dict[str, Any]]:
+        """As `_refitted`; where no mask is lost, without looking, and in place: the entries are of one row."""
+        if self.lost:
+            return _refitted(entries, layers, fit)
+        boxes = self.boxes
+        if len(entries) != len(boxes):  # some are not wanted, or are of classes that are absent
+            boxes = [self._box_of.get((entry["id"], entry["layer"]), []) for entry in entries]
+        shown = []
+        for entry, box in zip(entries, boxes, strict=True):
+            if not entry["area"]:
+                shown.append(entry)
+            elif box[6]:
+                entry["bbox"], entry["area"] = box[2:6], box[6]
+                shown.append(entry)
+        return shown
+
+    @functools.cached_property
+    def _box_of(self) -> dict[tuple[int, int], list[int]]:
+        return {(box[0], box[1]): box for box in self.boxes}
 
 
 def fitted_samples(out: str | Path, shard: str, settings: CacheSettings) -> Iterator[tuple[dict[str, Any], Fitted]]:
@@ -4372,10 +4371,8 @@ def _fitted(output: Output, sample: _Sample) -> Fitted:
             if 0 <= row - top < rows and 0 <= column - left < columns:
                 lost.append([at, number, row - top, column - left])
         kept.append(fit.padded(fit.cropped(scaled)))
-    layers, boxes = np.stack(kept), {}
-    for entry in record["masks"]:
-        found = _refitted(entry, layers, fit)
-        boxes[entry["layer"], entry["id"]] = None if found is None else [*found["bbox"], found["area"]]
+    layers = np.stack(kept)
+    boxes = [[entry["id"], entry["layer"], *_fitted_box(entry, layers, fit)] for entry in record["masks"]]
     return Fitted(fit.padded(pixels), layers, fit.stored, lost, boxes)
 
 
@@ -4384,8 +4381,10 @@ class _CachedShard(typing.NamedTuple):
 
     images: npt.NDArray[Any]
     layers: npt.NDArray[Any]
+    masks: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
     records: mmap.mmap
+    classes: list[dict[str, Any]]
 
 
 class CachedRows:
@@ -4397,6 +4396,7 @@ class CachedRows:
 
     def __init__(self, folder: str, shards: Sequence[_Shard], dealt: _Dealt, described: datasets.Features) -> None:
         self.features = described
+        self._pictures = {name: column for name, column in described.items() if isinstance(column, _DECODED)}
         self._folder, self._shards, self._reading = folder, list(shards), dealt.reading
         self._receipts = [_cache_receipt(folder, dealt.reading.place, shard) for shard in self._shards]
         view = dealt.reading.wanted.view
@@ -4430,7 +4430,8 @@ class CachedRows:
         if self._ends is not None:
             sample = int(np.searchsorted(self._ends, at, side="right"))
             within, at = at - (int(self._ends[sample - 1]) if sample else 0), sample
-        return self._shown(next(itertools.islice(self._rows(at), within, None)))
+        rows = self._rows(at)
+        return self._shown(next(itertools.islice(rows, within, None) if within else rows))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self._shown(row) for at in range(len(self._held)) for row in self._rows(at))
@@ -4441,21 +4442,19 @@ class CachedRows:
         return _rows_of(self._reading, self._numbers, sample)
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
-        return typing.cast("dict[str, Any]", self.features.decode_example(self.features.encode_example(row)))
+        shown: dict[str, Any] = {name: row.get(name) for name in self.features}
+        for name, picture in self._pictures.items():
+            shown[name] = picture.decode_example(shown[name])
+        return shown
 
     def _sample(self, at: int) -> tuple[dict[str, Any], Fitted]:
         """Metadata and pixels of a sample."""
-        cached, sample = self._opened(int(self._held[at])), int(self._samples[at])
-        (_, start, first), (_, end, last) = cached.places[sample : sample + 2].tolist()
-        line = json.loads(cached.records[start:end])
-        record, image, layers = line["metadata"], cached.images[sample], cached.layers[first:last]
-        if line["types"] != [image.dtype.itemsize, layers.dtype.itemsize]:  # a shard may hold wider ones besides
-            image, layers = (
-                pixels.astype(f"u{size}") for pixels, size in zip((image, layers), line["types"], strict=True)
-            )
-        parts = ((entry["layer"], entry["id"]) for entry in record["masks"])
-        boxes = dict(zip(parts, line["boxes"], strict=True))
-        return record, Fitted(image, layers, _size(record), line["lost"], boxes)
+        held = int(self._held[at])
+        cached = self._opened(held)
+        try:
+            return _sample_of_cache(cached, int(self._samples[at]))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(self._folder, self._receipts[held], error) from None
 
     def _opened(self, at: int) -> _CachedShard:
         return _opened_cache(self._folder, self._receipts[at])
@@ -4472,6 +4471,24 @@ class CachedRows:
             places = np.concatenate(runs)
             mixed.append(places[_order_of(self._sample(int(places[0]))[0]["key"], len(places), dealt.reading.shuffle)])
         return np.concatenate(mixed)
+
+
+def _sample_of_cache(cached: _CachedShard, sample: int) -> tuple[dict[str, Any], Fitted]:
+    """Metadata and pixels of a sample of a shard, by its number there."""
+    (_, start, layer, mask), (_, end, last_layer, last_mask) = cached.places[sample : sample + 2].tolist()
+    line = _parsed(cached.records[start:end], CACHE_PARTS[4])
+    record, image, layers = line["metadata"], cached.images[sample], cached.layers[layer:last_layer]
+    if line["types"] != [image.itemsize, layers.itemsize]:  # a shard may hold wider ones besides
+        image, layers = (pixels.astype(f"u{size}") for pixels, size in zip((image, layers), line["types"], strict=True))
+    columns = cached.masks[mask:last_mask]
+    record["masks"], boxes = [], columns[:, 7:].tolist()
+    rows = zip(columns[:, :3].tolist(), columns[:, 3:7].tolist(), boxes, strict=True)
+    for (of, instance, area), bbox, box in rows:
+        entry = cached.classes[of].copy()
+        entry["id"], entry["layer"], entry["instance"] = box[0], box[1], instance
+        entry["bbox"], entry["area"] = bbox, area
+        record["masks"].append(entry)
+    return record, Fitted(image, layers, _size(record), line["lost"], boxes)
 
 
 def _decode_of_cache(folder: str | Path, decode: Decode | Output) -> Output:
@@ -4504,18 +4521,20 @@ def cache_settings(data: bytes, where: str) -> CacheSettings:
     Raises:
         DatasetError: They are none that this version knows; the message begins with ``where``.
     """
-    record = _parsed(data, where)
+    advice = "delete its folder, and make the cache anew with 'sa-med2d cache'"
+    try:
+        record = _parsed(data, where)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; {advice}") from None
     if not isinstance(record, dict) or record.get("format") != CACHE_FORMAT:
-        raise DatasetError(f"{where} is not of a cache that this version reads; make it anew with 'sa-med2d cache'")
+        raise DatasetError(f"{where} is not of a cache that this version reads; {advice}")
     try:
         window = record["window"]
         record |= {"size": tuple(record["size"]), "window": tuple(window) if isinstance(window, list) else window}
         settings = CacheSettings(**record)
         settings.output  # noqa: B018 - it refuses what is none
     except (DatasetError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{where} is damaged: {_reason_in_file(error)}; make it anew with 'sa-med2d cache'"
-        ) from None
+        raise DatasetError(f"{where} is damaged: {_reason_in_file(error)}; {advice}") from None
     return settings
 
 
@@ -4559,11 +4578,11 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
     advice = f"run 'sa-med2d cache {place.name} --to {folder}' again"
     path = Path(folder, f"{stem}.json")
     try:
-        receipt = CacheReceipt(**_parsed(path.read_bytes(), str(path)))
+        receipt = CacheReceipt(**_parsed(path.read_bytes(), "receipt"))
     except FileNotFoundError:
         raise DatasetError(f"{folder} does not hold {shard.path}; {advice}") from None
-    except TypeError:
-        raise DatasetError(f"{path} is damaged; delete it, and {advice}") from None
+    except (DatasetError, TypeError) as error:
+        raise DatasetError(f"{path} is damaged: {_reason_in_file(error)}; delete it, and {advice}") from None
     index, tar = cache_stamp(place.read, shard.path, local=place.local)
     if receipt.index != index or (tar and receipt.tar and tar != receipt.tar):
         raise DatasetError(f"{folder} holds an earlier {shard.path}; {advice}")
@@ -4574,18 +4593,30 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
 def _opened_cache(folder: str, receipt: CacheReceipt) -> _CachedShard:
     paths = [Path(folder, f"{receipt.shard}.{part}") for part in CACHE_PARTS]
     try:
-        images, layers = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:2])
-        places = np.load(paths[2])
-        with paths[3].open("rb") as file:
+        images, layers, masks = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:3])
+        places = np.load(paths[3])
+        with paths[4].open("rb") as file:
             records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{paths[0].parent}: {receipt.shard} is damaged: {_reason_in_file(error)}") from None
-    lengths = len(images), len(layers), *places[-1, 1:].tolist()
-    if lengths != (receipt.samples, receipt.layers, len(records), receipt.layers):
-        raise DatasetError(
-            f"{paths[0].parent}: {receipt.shard} is damaged; delete its .json, and run 'sa-med2d cache' again"
-        )
-    return _CachedShard(images, layers, places, records)
+        size = layers.shape[1:3]
+        counts = (images.shape[:3], layers.shape, masks.shape, places.shape)
+        numbers = (len(masks), len(CACHE_COLUMNS))
+        expected = (receipt.samples, *size), (receipt.layers, *size), numbers, (receipt.samples + 1, 4)
+        ends = [0, 0, 0, min(int(places[-1, 1]), len(records)), len(layers), len(masks)]
+        ordered = places[[0, -1], 1:].ravel().tolist() == ends and (np.diff(places[:, 1:], axis=0) >= 0).all()
+        if counts != expected or not ordered:
+            raise DatasetError(f"expected arrays of {expected}, got {counts}, or places that are not in order")
+        classes = _parsed(records[places[-1, 1] :], CACHE_PARTS[4])
+        whole = [{field.name: known.get(field.name) for field in fields(Mask)} for known in classes]
+    except (AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
+        raise _damaged(folder, receipt, error) from None
+    return _CachedShard(images, layers, masks, places, records, whole)
+
+
+def _damaged(folder: str, receipt: CacheReceipt, error: Exception) -> DatasetError:
+    """What is said of a shard of a cache whose files are not what they should be."""
+    path = Path(folder, f"{receipt.shard}.json")
+    reason = f"its other files are damaged: {_reason_in_file(error)}"
+    return DatasetError(f"{path}: {reason}; delete it, and run 'sa-med2d cache OUT --to {folder}' again")
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -4647,7 +4678,7 @@ def load(
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
         where: Only these modalities, patients, cases or raters, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
-            ``bytes`` for PNG files; or `Output` for a size, a window, a normalisation and threads.
+            ``bytes`` for PNG files; or `Output` for a size, a window or a normalisation.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
@@ -4699,8 +4730,6 @@ def load(
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
         name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
-    if output is not None and not streaming:  # what is copied is not decoded
-        output = dataclasses.replace(output, threads=1)
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         shards = _shards(scope)
@@ -4890,11 +4919,18 @@ class Selection:
         name: The dataset, as the caller names it.
         parts: Shards with wanted samples, in the order of their paths.
         labels: Class name -> number of wanted samples that show it in a wanted mask.
+        config: The config that it is of.
+        widest: The config of the same card that holds most.
+        left_out: Where no config was named: paths of shards of the wanted splits, sources and licences that only the
+            widest has. Whether samples of them fit is not known.
     """
 
     name: str
     parts: tuple[ShardPart, ...]
     labels: Mapping[str, int]
+    config: str
+    widest: str
+    left_out: tuple[str, ...]
     _reading: _Reading = dataclasses.field(repr=False)
     _shards: tuple[_Shard, ...] = dataclasses.field(repr=False)
 
@@ -4956,7 +4992,12 @@ def select(
     """
     place, wanted = _place(path, revision, token, storage_options or {}), _Wanted.of(**filters)
     asked = "+".join(dict.fromkeys(_listed("splits", splits) or ("all",)))
-    shards = sorted(_shards(_Scope.of(place, config, asked, wanted)), key=lambda shard: shard.path)
+    name = _config(place, config)["config_name"]
+    beyond = _Beyond(name, ()) if config else _beyond(place, name, asked, wanted)
+    try:
+        shards = sorted(_shards(_Scope.of(place, name, asked, wanted)), key=lambda shard: shard.path)
+    except _UnknownValueError as error:
+        raise beyond.told(error, name) from None
     reading = _Reading(place, wanted)
     parts: list[ShardPart] = []
 
@@ -4966,15 +5007,53 @@ def select(
             yield chosen
 
     survey = _survey_of(seen())
-    _refuse_what_nothing_has(reading, survey)
+    try:
+        _refuse_what_nothing_has(reading, survey)
+    except DatasetError as error:
+        raise beyond.told(error, name) from None
     held = [(part, shard) for part, shard in zip(parts, shards, strict=True) if part.samples]
     return Selection(
         place.name,
         tuple(part for part, _ in held),
         dict(sorted(survey.labels.items())),
+        name,
+        beyond.config,
+        beyond.paths,
         reading,
         tuple(shard for _, shard in held),
     )
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """What a card's widest config holds of what is asked for, and the config that was taken does not.
+
+    Attributes:
+        config: Name of the widest: of a folder ``all-local``, of a published card ``all``.
+        paths: Of the shards.
+    """
+
+    config: str
+    paths: tuple[str, ...]
+
+    def told(self, error: DatasetError, taken: str) -> DatasetError:
+        """An error that also says that the default, which was taken, is not all that is there."""
+        if not self.paths:
+            return error
+        return DatasetError(f"{error}; this is the config {taken!r}, the default, and {self.config!r} holds more")
+
+
+def _beyond(place: _Place, taken: str, asked: str, wanted: _Wanted) -> _Beyond:
+    names = [entry["config_name"] for entry in _card_configs(place)]
+    widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), taken)
+
+    def held(config: str) -> set[str]:
+        try:
+            return {shard.path for shard in _shards(_Scope.of(place, config, asked, wanted))}
+        except DatasetError:  # it has nothing of the kind
+            return set()
+
+    return _Beyond(widest, tuple(sorted(held(widest) - held(taken))) if widest != taken else ())
 
 
 def _part(path: str, chosen: _Chosen) -> ShardPart:

@@ -100,6 +100,8 @@ def _words(error: Exception, out: object) -> list[str]:
         return wrong.problems
     except CaseError as wrong:
         return [f"{wrong}; stopped here because of --strict"]
+    except (FileExistsError, NotADirectoryError) as wrong:
+        return [f"{wrong.filename or out or 'output'}: a file is where a folder is needed; choose another folder"]
     except OSError as wrong:
         return [f"{wrong.filename or out or 'output'}: {wrong.strerror or wrong}; run the same command again to go on"]
     except SAMed2DError as wrong:

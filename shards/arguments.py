@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ def output_folder(text: str, *, write: bool = False) -> Path:
         write: Whether shards or their index are written there.
     """
     if "://" not in text:
-        return Path(text)
+        return folder_to_write(text) if write else Path(text)
     import fsspec  # noqa: PLC0415 - folders on this machine need nothing of this
 
     from shards.store import folder, writable  # noqa: PLC0415
@@ -45,6 +46,15 @@ def output_folder(text: str, *, write: bool = False) -> Path:
         raise argparse.ArgumentTypeError(redacted(missing(text, error, _EXTRAS.get(protocol, "publish")))) from None
 
 
+def folder_to_write(text: str) -> Path:
+    """The type of an argument that names a folder of this machine, which may not be there yet."""
+    path = Path(text)
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there}: is no folder; expected one, or one that is not there yet")
+    return path
+
+
 def built_set(text: str) -> Path:
     """The type of an argument that names what is read: an output folder, its URL, or a repository, ``owner/name``."""
     is_repository = _REPOSITORY.fullmatch(text) is not None and not Path(text).exists()
@@ -56,6 +66,19 @@ def add_built_set(command: argparse._ActionsContainer) -> None:
     command.add_argument(
         "out", type=built_set, metavar="OUT", help="output folder, its URL, or a repository of the Hub (owner/name)"
     )
+
+
+def output_file(text: str) -> Path:
+    """The type of an argument that names a file that is written: told before any work where that cannot be."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; expected the name of a file")
+    parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
+    if parent is not None and not parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {parent} is no folder")
+    if parent is not None and not os.access(parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {parent} is not writable for you")
+    return path
 
 
 def positive(text: str) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import string
+import types
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import Final
 from sa_med2d_20m import CONFIGS, DATA, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, PREVIEW, SPLITS, config_name
 from shards import citation
 from shards.atomic import write_atomic
+from shards.console import plural
 from shards.description import SourceDescription, read_sources
 from shards.documents import documents, refused_by
 from shards.front_matter import front_matter
 from shards.license import is_shared, tiers
-from shards.paths import CARD
+from shards.paths import CARD, PREVIEWS
 from shards.plain_text import markdown
 from shards.receipt import Receipt, read_receipts, summed
 from shards.repacked import repacked_section
+from shards.store import listing
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,15 @@ def _config(name: str, receipts: list[Receipt], mixed: Collection[str] = ()) -> 
     return Config(name, patterns, dict(samples), dict(size))
 
 
-def write_card(out: Path, *, without: str | None = None) -> list[Config]:
+def write_card(
+    out: Path, *, without: str | None = None, patients: Mapping[str, Mapping[str, int]] | None = None
+) -> list[Config]:
     """Write README.md, and the files that it refers to, from the receipts and sources of an output folder.
 
     Args:
         out: Output folder.
         without: A source that it leaves out.
+        patients: Source -> split -> number of patients, where they were counted just now.
 
     Returns:
         The configs it lists.
@@ -111,7 +117,10 @@ def write_card(out: Path, *, without: str | None = None) -> list[Config]:
     sources = {name: source for name, source in read_sources(out).items() if name != without}
     for name, text in documents(receipts, sources).items():
         write_atomic(out / name, text)
-    write_atomic(out / CARD, card(receipts, sources).encode())
+    drawn = listing(out, PREVIEWS)
+    sheets = [name for name in sources if f"{name}.png" in drawn]
+    pictures = {name: f"{PREVIEWS}/{name}.png" for name in sheets[:1]}
+    write_atomic(out / CARD, card(receipts, sources, pictures=pictures, patients=patients).encode())
     return folder_configs(receipts, sources)
 
 
@@ -137,6 +146,8 @@ def card(
     figures: Sequence[CardFigure] = (),
     *,
     preview: bool = False,
+    pictures: Mapping[str, str] = types.MappingProxyType({}),
+    patients: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """The text of the card, which refers to `shards.documents`.
 
@@ -146,13 +157,16 @@ def card(
         repository: Its name on the Hub; None for a folder that is not published.
         figures: Pictures of what they hold, which lie beside it.
         preview: Whether there is a preview for viewers.
+        pictures: Name of a source -> path of a picture of it below the card's folder.
+        patients: Source -> split -> number of patients; None for what the sources say themselves.
     """
+    known = {name: source.patients for name, source in sources.items()} if patients is None else patients
     listed = folder_configs(receipts, sources) if repository is None else configs(receipts)
     example = listed[0] if listed else None
     split = next(iter(example.files)) if example else SPLITS[0]
     shard = min((receipt.id.tar for receipt in receipts if receipt.samples), default=f"{DATA}/ONE/OF/THE/SHARDS.tar")
     text = _template().substitute(
-        picture=f"![{markdown(figures[0].alt)}]({figures[0].path})\n\n" if figures else "",
+        picture=_pictures(sources, pictures),
         images=f"{sum(receipt.samples for receipt in receipts):,}",
         masks=f"{sum(receipt.masks for receipt in receipts):,}",
         sources=len({receipt.id.source for receipt in receipts}),
@@ -164,10 +178,12 @@ def card(
         notes=(_LOCAL_NOTE if repository is None else "") + (_PREVIEW_NOTE if preview else ""),
         repacked="".join(f"{section}\n" for section in repacked_section(receipts, sources)),
         licenses=_license_table(receipts, f"{LOCAL} only" if repository is None else "none"),
-        modalities=_modality_table(receipts),
+        splits=_split_table(receipts, known),
         kept=_held_back(receipts, sources),
-        figures=_figures(figures[1:]) if figures else "",
+        figures=_figures(figures),
         dropped=_left_out_table(receipts),
+        overlaps=_overlaps({receipt.id.source for receipt in receipts if receipt.samples}, sources),
+        own_citation="" if repository is None else _own_citation(repository),
         citation=citation.bibtex(),
         take_down="" if repository is None else _take_down(repository),
     )
@@ -199,9 +215,27 @@ def _license_table(receipts: list[Receipt], no_tier: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+_MOST_PICTURES: Final = 6
+
+
+def _pictures(sources: Mapping[str, SourceDescription], pictures: Mapping[str, str]) -> str:
+    """Samples with their masks, of as many modalities as there are, then of further sources."""
+    names = sorted(pictures)
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(sources[name].modality, name)
+    shown = [*first.values(), *(name for name in names if name not in first.values())][:_MOST_PICTURES]
+    lines = [f"![{sources[name].modality} of {name}, masks drawn over it]({pictures[name]})" for name in shown]
+    return "\n".join(lines) + "\n\n" if lines else ""
+
+
 def _figures(figures: Sequence[CardFigure]) -> str:
     pictures = [f"### {markdown(one.title)}\n\n![{markdown(one.alt)}]({one.path})\n" for one in figures]
     return "\n".join(["\n## Figures\n", *pictures]) if pictures else ""
+
+
+def _own_citation(repository: str) -> str:
+    return f"\n```bibtex\n{citation.own_bibtex(repository)}\n```\n"
 
 
 def _take_down(repository: str) -> str:
@@ -214,15 +248,50 @@ removed as a whole, from the history too where that is asked.
 """
 
 
-def _modality_table(receipts: list[Receipt]) -> str:
+def _split_table(receipts: list[Receipt], known: Mapping[str, Mapping[str, int]]) -> str:
+    """Images of each modality, and all images, masks and patients, by split."""
     rows: dict[str, Counter[str]] = defaultdict(Counter)
+    total, masks, patients = Counter[str](), Counter[str](), Counter[str]()
     for receipt in receipts:
-        rows[receipt.id.modality].update({receipt.id.split: receipt.samples, "masks": receipt.masks})
-    lines = [f"| modality | {' | '.join(SPLITS)} | masks |", f"|---|{'--:|' * (len(SPLITS) + 1)}"]
-    for modality, counts in sorted(rows.items()):
-        cells = " | ".join(f"{counts[column]:,}" for column in (*SPLITS, "masks"))
-        lines.append(f"| {modality} | {cells} |")
+        rows[f"images: {receipt.id.modality}"][receipt.id.split] += receipt.samples
+        total[receipt.id.split] += receipt.samples
+        masks[receipt.id.split] += receipt.masks
+    held = sorted({receipt.id.source for receipt in receipts if receipt.samples})
+    uncounted = [name for name in held if not known.get(name)]
+    for name in held:
+        patients.update(known.get(name, {}))
+    shown = {"images": total, **dict(sorted(rows.items())), "masks": masks, "patients": patients}
+    lines = [f"| | {' | '.join(SPLITS)} | all |", f"|---|{'--:|' * (len(SPLITS) + 1)}"]
+    for name, counts in shown.items():
+        cells = " | ".join(f"{counts[split]:,}" for split in SPLITS)
+        lines.append(f"| {name} | {cells} | {sum(counts.values()):,} |")
+    lines += ["", "Patients are counted in each source by itself."]
+    if uncounted:
+        lines[-1] += f" Those of {plural(len(uncounted), 'source')} are not counted."
     return "\n".join(lines) + "\n"
+
+
+_MOST_OVERLAPS: Final = 12
+
+
+def _overlaps(held: Set[str], sources: Mapping[str, SourceDescription]) -> str:
+    """Which of the sources are known to overlap, each overlap once; of many the first."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for name in sorted(held & sources.keys()):
+        for overlap in sources[name].overlaps:
+            here = held & set(overlap.others)
+            if here:
+                found.setdefault((overlap.meaning, overlap.what), {name}).update(here)
+    lines = [
+        f"  - {', '.join(sorted(names))}: {meaning}. {markdown(what)}\n"
+        for (meaning, what), names in list(found.items())[:_MOST_OVERLAPS]
+    ]
+    if len(found) > len(lines):
+        lines.append(f"  - {len(found) - len(lines):,} more: [SOURCES.md](SOURCES.md) has them all.\n")
+    elsewhere = any(source.overlaps for name, source in sources.items() if name in held)
+    if elsewhere:
+        lines.append("- [SOURCES.md](SOURCES.md) also names sets elsewhere that hold the same scans, with evidence.\n")
+    return "".join(lines)
 
 
 _RULES: Final = {

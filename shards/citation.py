@@ -1,4 +1,4 @@
-"""The paper of the original release, as cards, lists of sources and Croissant cite it; CITATION.cff says the same."""
+"""How a repository and the paper of the original release are cited; CITATION.cff says the same of the paper."""
 
 from __future__ import annotations
 
@@ -40,3 +40,15 @@ def line() -> str:
     """A line of a list of references."""
     first = ", ".join(f"{family} {given[0]}" for family, given in AUTHORS[:3])
     return f"{first}, et al. {TITLE}. arXiv:{ARXIV} ({YEAR}). https://doi.org/10.48550/arXiv.{ARXIV}"
+
+
+def own_bibtex(repository: str) -> str:
+    """The entry for BibTeX of a repository of the Hub."""
+    return (
+        "@misc{samed2d_rebuilt,\n"
+        "  title = {SA-Med2D-20M, rebuilt in the open},\n"
+        "  author = {{The contributors of SA-Med2D-20M, rebuilt in the open}},\n"
+        f"  howpublished = {{https://huggingface.co/datasets/{repository}}},\n"
+        "  note = {with the tag or commit that was used}\n"
+        "}"
+    )

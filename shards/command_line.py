@@ -50,7 +50,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_report_commands(commands, _known)
     add_show_command(commands)
     add_duplicate_commands(commands)
-    add_findings_commands(commands)
+    add_findings_commands(commands, _known)
 
 
 def _known(out: Path) -> tuple[tuple[Receipt, ...], Mapping[str, SourceDescription]]:

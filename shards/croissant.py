@@ -115,7 +115,7 @@ def croissant(
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "url": address,
         "license": sorted({_license(name, sources.get(source)) for source, name in licenses.items()}),
-        "citeAs": citation.bibtex(),
+        "citeAs": f"{citation.own_bibtex(repository)}\n{citation.bibtex()}",
         "keywords": ["medical", "segmentation", *sorted({receipt.id.modality for receipt in receipts})],
         "isBasedOn": [_source(sources[name], licenses[name]) for name in sorted(licenses) if name in sources],
         **_RESPONSIBLE,

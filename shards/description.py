@@ -61,12 +61,31 @@ class Repacked:
 
 
 @dataclass(frozen=True)
+class KnownOverlap:
+    """What is known of a source and others that hold the same scans or people.
+
+    Attributes:
+        others: Names of the others.
+        meaning: How they overlap, such as ``are the same pictures``.
+        what: What they have in common, in a sentence.
+        evidence: Addresses of where that stands.
+    """
+
+    others: tuple[str, ...]
+    meaning: str
+    what: str
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SourceDescription:
     """A source dataset as its recipe describes it; the fields are those of design section 2.
 
     ``split_ratios`` (of train, validation, test) and ``split_seed`` say how patients are dealt whom the source itself
     puts into no split. ``repacked`` says of which release it is, where it was imported.
-    ``regrouped`` counts patients who share images with others and were put into their split.
+    ``regrouped`` counts patients who share images with others and were put into their split. ``patients`` says for each
+    split how many patients have images; it is empty where nobody counted. ``overlaps`` are those known beforehand, from
+    publications and file lists, whether the other sources are here or not.
     """
 
     name: str
@@ -82,6 +101,8 @@ class SourceDescription:
     split_seed: int = 0
     repacked: Repacked | None = None
     regrouped: int = 0
+    patients: dict[str, int] = field(default_factory=dict)
+    overlaps: tuple[KnownOverlap, ...] = ()
 
 
 def write_source(out: Path, source: SourceDescription) -> None:
@@ -103,7 +124,12 @@ def source_from(record: Any, where: str) -> SourceDescription:
     told = record.get("repacked")
     repacked = None if told is None else Repacked(told["version"], told["naming"], tuple(told["repairs"]))
     ratios = tuple(record["split_ratios"])
-    return SourceDescription(**{**record, "classes": classes, "split_ratios": ratios, "repacked": repacked})
+    overlaps = tuple(
+        KnownOverlap(tuple(one["others"]), one["meaning"], one["what"], tuple(one["evidence"]))
+        for one in record.get("overlaps", ())
+    )
+    parts = {"classes": classes, "split_ratios": ratios, "repacked": repacked, "overlaps": overlaps}
+    return SourceDescription(**{**record, **parts})
 
 
 def read_sources(out: Path) -> dict[str, SourceDescription]:

@@ -6,6 +6,7 @@ The Hub reads a card in one request, of limited size.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -85,6 +86,7 @@ def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDesc
             lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
             lines += _annotates(source)
             lines += _own_split(source)
+            lines += _known_overlaps(source)
             lines += repacked_lines(source)
     return "\n".join(lines) + "\n"
 
@@ -125,6 +127,30 @@ def _own_split(source: SourceDescription) -> list[str]:
     shares = ", ".join(f"{name} {100 * share:g} %" for name, share in zip(SPLITS, source.split_ratios, strict=True))
     seed = f", seed {source.split_seed}" if source.split_seed else ""
     return [f"  Splits are not the source's own where `official_split` is false: {shares}{seed}.", *regrouped]
+
+
+def _known_overlaps(source: SourceDescription) -> list[str]:
+    """What other sources hold the same scans or people, here or elsewhere."""
+    return [
+        f"  With {', '.join(map(markdown, one.others))}: {one.meaning}. {markdown(one.what)}"
+        f" ({', '.join(link(f'evidence {number}', _page(address)) for number, address in enumerate(one.evidence, 1))})"
+        for one in source.overlaps
+    ]
+
+
+_OF_REPOSITORY: Final = re.compile(r"github:([\w.-]+/[\w.-]+)@([0-9a-f]+):(\S+)")
+
+
+def _page(address: str) -> str:
+    """The page of an address as recipes write it.
+
+    >>> _page("github:owner/name@81da0ee:a/b.md"), _page("doi:10.1038/x")
+    ('https://github.com/owner/name/blob/81da0ee/a/b.md', 'https://doi.org/10.1038/x')
+    """
+    found = _OF_REPOSITORY.fullmatch(address)
+    if found is not None:
+        return f"https://github.com/{found[1]}/blob/{found[2]}/{found[3]}"
+    return f"https://doi.org/{address.removeprefix('doi:')}" if address.startswith("doi:") else address
 
 
 def _classes(receipts: Collection[Receipt], sources: Mapping[str, SourceDescription]) -> str:

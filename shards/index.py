@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import PLACES, DatasetError
+from sa_med2d_20m import PLACES, SPLITS, DatasetError
 from shards.atomic import open_atomic
 from shards.card import write_card
 from shards.contract import first_faults, type_faults
+from shards.description import read_sources, write_source
 from shards.foreign_index import difference
 from shards.foreign_json import LARGEST, json_in, too_large
 from shards.index_schema import INDEX_SCHEMA
@@ -129,28 +131,46 @@ def rebuild(out: Path, on_shard: Callable[[ShardId], None]) -> tuple[int, list[s
         known = read_receipts(out)
         done: list[ShardId] = []
         findings = []
+        patients: dict[str, dict[str, set[str]]] = {}
         for stem, path in stems(out, DATA, ".tar").items():
             try:
                 shard = ShardId.parse(stem)
                 on_shard(shard)
-                _index_shard(out, shard, known.get(stem))
+                rows = _index_shard(out, shard, known.get(stem))
+                own = patients.setdefault(shard.source, {}).setdefault(shard.split, set())
+                own.update(pc.unique(rows["patient"]).to_pylist())
             except DatasetError as error:
                 findings.append(f"{path}: {error}" if not is_here(out) else str(error))
             else:
                 done.append(shard)
         _remove_orphans(out)
-        write_card(out)
+        counts = {
+            name: {split: len(splits[split]) for split in SPLITS if splits.get(split)}
+            for name, splits in patients.items()
+        }
+        _note_patients(out, counts)
+        write_card(out, patients=counts)
         write_tables(out, done, folder_rows(out))
     return len(done), findings
 
 
-def _index_shard(out: Path, shard: ShardId, known: Receipt | None) -> None:
+def _note_patients(out: Path, patients: Mapping[str, dict[str, int]]) -> None:
+    """Say in the descriptions of sources how many patients each split has, where they say something else."""
+    for name, source in read_sources(out).items():
+        counts = patients.get(name, {})
+        if counts != source.patients:
+            write_source(out, replace(source, patients=counts))
+
+
+def _index_shard(out: Path, shard: ShardId, known: Receipt | None) -> pa.Table:
+    """Write the index of a shard, and its receipt if need be; gives the rows."""
     with copied(out, [shard.tar]) as near, (near / shard.tar).open("rb") as file:
         rows = index_table(rows_of(file, near / shard.tar, shard))
         sha256, size = sha256_of(file)
     write_index(out / shard.index, rows)
     if known is None or not _agrees(known, shard, rows, sha256):
         write_receipt(out, receipt_of(shard, rows, sha256, size))
+    return rows
 
 
 def _remove_orphans(out: Path) -> None:

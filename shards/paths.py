@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sa_med2d_20m import CARD, DATA, INDEX, SPLITS, DatasetError
+from sa_med2d_20m import CARD, DATA, INDEX, PREVIEW, SPLITS, DatasetError
 from shards.store import listing
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "TABLES",
     "ShardId",
     "manifest_file",
+    "picture_file",
     "source_file",
     "stems",
 ]
@@ -132,6 +133,11 @@ def stems(out: Path, folder: str, suffix: str) -> dict[str, Path]:
 def manifest_file(source: str) -> str:
     """Path, in a repository, of what is published of a source."""
     return f"{MANIFESTS}/{source}.json"
+
+
+def picture_file(source: str) -> str:
+    """Path, in a repository, of the picture of a source that its card may show."""
+    return f"{PREVIEW}/{source}.jpg"
 
 
 def source_file(source: str) -> str:

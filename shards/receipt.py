@@ -55,6 +55,7 @@ class Piece:
         lost_pixels: As in `Receipt`.
         quarantined: Why it has none, or null.
         bad_masks: Mask files that could not be used, without which it was built; of an import images too.
+        lost_by_class: As in `Receipt`.
     """
 
     case: str
@@ -70,6 +71,7 @@ class Piece:
     lost_pixels: dict[str, int] = field(default_factory=dict)
     quarantined: Quarantined | None = None
     bad_masks: tuple[Quarantined, ...] = ()
+    lost_by_class: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def piece_from(record: Any, where: str) -> Piece:
@@ -115,6 +117,8 @@ class Receipt:
         flagged: Quality gate -> slices (or files) kept in spite of it; repair of an import -> what it changed.
         mask_pixels: Sum of the areas of the masks.
         lost_pixels: Reason -> pixels of masks left out by it; they and ``mask_pixels`` are all that would have been.
+        lost_by_class: The same by reason, then class. Reasons that leave out whole files or cases have no classes here,
+            nor has what earlier versions wrote.
         pieces: What each of its cases became, in the order of the plan; empty when made from the tar alone.
         versions: Distribution -> version that wrote it.
         schema: `sa_med2d_20m.SCHEMA`.
@@ -133,6 +137,7 @@ class Receipt:
     flagged: dict[str, int] = field(default_factory=dict)
     mask_pixels: int = 0
     lost_pixels: dict[str, int] = field(default_factory=dict)
+    lost_by_class: dict[str, dict[str, int]] = field(default_factory=dict)
     pieces: tuple[Piece, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -147,6 +152,15 @@ def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The sum of counts by reason, sorted; reasons that count nothing are left out."""
     total = sum(map(Counter, counts), Counter[str]())
     return dict(sorted((+total).items()))
+
+
+def summed_by_reason(counts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """The sums of counts by reason and class, sorted."""
+    held: dict[str, list[Mapping[str, int]]] = {}
+    for by_reason in counts:
+        for reason, by_class in by_reason.items():
+            held.setdefault(reason, []).append(by_class)
+    return {reason: summed(own) for reason, own in sorted(held.items())}
 
 
 def lost_shares(receipts: Collection[Receipt]) -> dict[str, float]:
@@ -218,6 +232,8 @@ def _counts_of(receipt: Receipt) -> Iterator[tuple[str, Collection[int]]]:
         yield name, (getattr(receipt, name),)
     for name in ("labels", "dropped", "flagged", "lost_pixels"):
         yield name, getattr(receipt, name).values()
+    for by_class in receipt.lost_by_class.values():
+        yield "lost_by_class", by_class.values()
     for number, piece in enumerate(receipt.pieces):
         yield f"pieces[{number}]", (piece.offset, piece.bytes, piece.samples, piece.masks)
         for table in (piece.dropped, piece.flagged, piece.lost_pixels):

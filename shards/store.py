@@ -50,8 +50,10 @@ def folder(text: str) -> Path:
     if protocol in ("file", "local"):
         return Path(fsspec.core.strip_protocol(text))
     try:
-        # without a cache of listings: other machines write there too
-        return cast("Path", UPath(text, use_listings_cache=False, skip_instance_cache=True))
+        # All paths below share one client, which takes longer to make than an object to read. It is made anew here, as
+        # the environment says now, and caches no listing, since other machines write there too.
+        fsspec.get_filesystem_class(protocol).clear_instance_cache()
+        return cast("Path", UPath(text, use_listings_cache=False))
     except (ImportError, ValueError) as error:
         raise DatasetError(f"{text}: no such place can be opened: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """With ``-n`` each worker gets modules in a row, makes what they share once, and takes tests of others at the end.
 
     No option in ``pyproject.toml``: where one is set, benchmarks think that several workers run.
+
+    Where Python is told to write no bytecode, as in images of containers, each of the hundreds of processes that tests
+    start would compile all of the project again.
     """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "worksteal"
 

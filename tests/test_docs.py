@@ -168,7 +168,7 @@ def test_the_example_of_caches_runs(built: Path, tmp_path: Path) -> None:
         subprocess.run(ran, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(6))
 def test_the_examples_of_training_run(built: Path, tmp_path: Path, number: int) -> None:
     example = blocks("python", (DOCS / "training.md").read_text(encoding="utf-8"))[number]
     if "torch" in example:

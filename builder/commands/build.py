@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.commands.exit_codes import code_of
+from builder.commands.exit_codes import FAILED, code_of
 from builder.run.executors import EXECUTORS
 from builder.run.options import MODES, Options
 from builder.sources import catalogue
@@ -35,7 +35,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="build sources into an output folder; run again to resume",
         description="Build sources into an output folder. Run the same command again to resume: finished shards are "
         "kept, and the output is the same byte for byte. A case that cannot be built is quarantined, with the reason "
-        "in OUT/build/quarantine, and the rest goes on: exit code 3, or 1 where no case could be built.",
+        "in OUT/build/quarantine, and the rest goes on: exit code 3, or 1 where no case could be built. "
+        "Where rules leave no sample of any, the exit code is 1 too.",
     )
     recipes = command.add_argument(
         "recipes", nargs="+", metavar="RECIPE", help="recipe file (.toml) or name in the catalogue"
@@ -60,8 +61,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.set_defaults(run=_run, extra=EXTRA)
 
 
-def add_build_options(command: argparse.ArgumentParser) -> None:
-    """Add what every command that builds takes."""
+def add_build_options(command: argparse.ArgumentParser, sized: str = "images before compression") -> None:
+    """Add what every command that builds takes.
+
+    Args:
+        command: The command.
+        sized: What the size of a shard is counted in.
+    """
     command.add_argument(
         "--workers",
         type=positive,
@@ -75,7 +81,7 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
         type=size_in_bytes,
         default=Options.shard_size,
         metavar="SIZE",
-        help="size of a shard as images before compression, such as 500MB or 2GiB (default: 1GiB)",
+        help=f"size of a shard as {sized}, such as 500MB or 2GiB (default: 1GiB)",
     )
     command.add_argument(
         "--case-minutes",
@@ -141,8 +147,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def exit_code(summary: Summary) -> int:
     """The exit code of a build."""
-    from builder.run.progress import built_cases  # noqa: PLC0415
+    from builder.run.progress import built_cases, is_empty  # noqa: PLC0415
 
+    if is_empty(summary):
+        return FAILED
     return code_of(sum(map(len, summary.quarantined.values())), built_cases(summary))
 
 
@@ -173,10 +181,14 @@ def run_build(recipes: Sequence[Recipe], raw: Path, options: argparse.Namespace)
 
 def draw_previews(out: Path, summary: Summary, printer: Console) -> None:
     """Draw a contact sheet of each source of which anything was built."""
+    from shards.card import write_card  # noqa: PLC0415
+    from shards.lock import locked  # noqa: PLC0415
     from shards.show.preview import write_preview  # noqa: PLC0415
 
     for name in sorted({receipt.id.source for receipt in summary.receipts if receipt.samples}):
         printer.print(f"preview: {write_preview(out, name)}", markup=False, highlight=False, soft_wrap=True)
+    with locked(out, "build"):
+        write_card(out)  # which shows one of them
 
 
 def chosen_options(options: argparse.Namespace) -> Options:

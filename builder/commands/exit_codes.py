@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 BUILT, FAILED, USAGE, QUARANTINED = range(4)
-"""All built, or nothing found wrong; failed, or no case built; wrong usage; built with quarantined cases."""
+"""All built, or nothing found wrong; failed, or no case built, or no sample left of any; wrong usage; built with
+quarantined cases."""
 
 INTERRUPTED: Final = 130
 """Stopped by a person or by the system: 128 and the number of SIGINT, as shells count."""

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.commands.build import EXTRA, add_build_options, chosen_options, draw_previews
-from builder.commands.exit_codes import QUARANTINED, code_of
+from builder.commands.build import EXTRA, add_build_options, chosen_options, draw_previews, exit_code
+from builder.commands.exit_codes import QUARANTINED
 from builder.release.repairs import REPAIRS
 from builder.run.executors import EXECUTORS
 from sa_med2d_20m import MODALITIES
@@ -79,14 +79,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for repair in REPAIRS.values():
         without = f"; without it {repair.without}" if repair.without else ""
         repairs.add_argument(f"--no-repair-{repair.name}", action="store_true", help=f"do not: {repair.what}{without}")
-    add_build_options(command)
+    add_build_options(command, "files of the release, as they lie there")
     add_json(command)
     command.set_defaults(run=_run, extra=EXTRA, parser=command)
 
 
 def _run(options: argparse.Namespace) -> int:
     from builder.run.build import build_planned  # noqa: PLC0415 - imported when it is called, here and below
-    from builder.run.progress import BuildProgress, built_cases, print_summary  # noqa: PLC0415
+    from builder.run.progress import BuildProgress, print_summary  # noqa: PLC0415
     from builder.run.release_plan import plan_import, refuse_built  # noqa: PLC0415
     from builder.run.result import result_of  # noqa: PLC0415
 
@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         about = {"files": plan.files, "bytes": plan.bytes, "faults": list(plan.faults), "notes": plan.notes}
         print_json({**result_of(summary), **about, "twins": plan.twins})
-    code = code_of(sum(map(len, summary.quarantined.values())), built_cases(summary))
+    code = exit_code(summary)
     return QUARANTINED if not code and _has_bad_files(summary, plan) else code
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from builder.cases.case import Case, ImageFile
 from builder.conversion.extent import Extent
-from builder.conversion.gates import NEARLY_ALL, TISSUE, Tally, apply_gate
+from builder.conversion.gates import NEARLY_ALL, TISSUE, Tally, apply_gate, lost
 from builder.conversion.geometry import Geometry, geometry_of
 from builder.conversion.inputs import read_case_image, read_case_masks, read_further_image
 from builder.conversion.intensity import IntensityError, Scaled, scaling_of
@@ -115,11 +115,11 @@ def _mask_slices(
     keep_empty = partial(_keeps_empty, case, recipe)
     chosen, tally = _choose_slices(image, extents, recipe.axes, keep_empty)
     kept: _MaskSlices = {}
-    dropped, lost = Counter[str](), Counter[str]()
-    lost["edge"] = _pixels_lost_by_edge(image, layers, chosen, recipe) * images
+    dropped, small = Counter[str](), Counter[str]()
+    tally += lost("edge", _times(_pixels_lost_by_edge(image, layers, chosen, source), images))
     for position, label_map in _label_maps(image, chosen, list(zip(layers, extents, strict=True)), source):
         dropped["small_mask"] += label_map.dropped.masks * images
-        lost["small_mask"] += label_map.dropped.pixels * images
+        small.update(label_map.lost)
         if not label_map.masks and not keep_empty(position):
             dropped["emptied" if label_map.dropped.masks else "no_mask"] += 1
             continue
@@ -129,22 +129,38 @@ def _mask_slices(
             counted = apply_gate(recipe.gates, "full_mask", case.masks[0].path, reason)
             tally += counted
             if counted.dropped:
-                lost["full_mask"] += _pixels_of(label_map.masks) * images
+                tally += lost("full_mask", _times(_pixels_of(label_map.masks), images))
                 continue
         kept[position] = _MaskSlice(encode_label_map(label_map.pixels), label_map.masks, label_map.dropped)
-    return kept, tally + Tally(dropped, lost_pixels=+lost)
+    return kept, tally + Tally(dropped) + lost("small_mask", _times(small, images))
 
 
-def _pixels_of(masks: Iterable[Mask]) -> int:
-    return sum(mask.area for mask in masks)
+def _pixels_of(masks: Iterable[Mask]) -> Counter[str]:
+    """Class -> pixels of masks."""
+    pixels = Counter[str]()
+    for mask in masks:
+        pixels[mask.label] += mask.area
+    return pixels
+
+
+def _times(pixels: Mapping[str, int], images: int) -> dict[str, int]:
+    return {label: count * images for label, count in pixels.items()}
 
 
 def _pixels_lost_by_edge(
-    image: Picture | Volume, layers: Iterable[ClassLayer], chosen: Sequence[tuple[Axis, Sequence[int]]], recipe: Recipe
-) -> int:
-    """Mask pixels in the slices of axes that break the edge rule: each such axis would show them all once."""
-    axes = 0 if isinstance(image, Picture) else len(recipe.axes) - len(chosen)
-    return axes * sum(int(np.count_nonzero(layer.array)) for layer in layers) if axes else 0
+    image: Picture | Volume, layers: Iterable[ClassLayer], chosen: Sequence[tuple[Axis, Sequence[int]]], source: Source
+) -> dict[str, int]:
+    """Class -> mask pixels in the slices of axes that break the edge rule: each such axis would show them all once."""
+    axes = 0 if isinstance(image, Picture) else len(source.recipe.axes) - len(chosen)
+    pixels = Counter[int]()
+    for layer in layers if axes else ():
+        if layer.class_number is not None:
+            pixels[layer.class_number] += int(np.count_nonzero(layer.array))
+            continue
+        for plane in layer.array:  # whole numbers of 64 bit are counted, which a volume at once has no room for
+            counts = np.bincount(plane.ravel())
+            pixels.update({number: int(counts[number]) for number in np.flatnonzero(counts).tolist() if number})
+    return {source.classes.by_number(number).label: axes * count for number, count in pixels.items()}
 
 
 def _keeps_empty(case: Case, recipe: Recipe, position: _SlicePosition) -> bool:
@@ -246,7 +262,7 @@ def _samples(subject: _CaseImage, mask_slices: _MaskSlices, recipe: Recipe) -> t
         scaled, found = scale(values), mask_slices[position]
         if scaled is None:
             tally += apply_gate(recipe.gates, "constant_slice", subject.file.path, f"{position} has one single value")
-            tally += Tally(lost_pixels=Counter(constant_slice=_pixels_of(found.masks)))
+            tally += lost("constant_slice", _pixels_of(found.masks))
         else:
             metadata = _metadata(subject, position, scaled, found, recipe)
             samples.append(EncodedSample(metadata, encode_image(scaled.pixels), found.label_map))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -29,12 +30,14 @@ class Tally:
         flagged: Gate -> number of slices (or files) that were kept in spite of it.
         lost_pixels: Rule or gate -> mask pixels that it left out, counted anew in each image and along each axis.
         bad_masks: Mask files that were left out, and why.
+        lost_by_class: The same pixels as in ``lost_pixels``, by rule or gate and class.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
     lost_pixels: Counter[str] = field(default_factory=Counter)
     bad_masks: tuple[CaseError, ...] = ()
+    lost_by_class: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -42,7 +45,22 @@ class Tally:
             self.flagged + other.flagged,
             self.lost_pixels + other.lost_pixels,
             self.bad_masks + other.bad_masks,
+            self.lost_by_class + other.lost_by_class,
         )
+
+
+def lost(reason: str, pixels: Mapping[str, int]) -> Tally:
+    """Count mask pixels that a rule or gate left out.
+
+    Args:
+        reason: The rule or gate.
+        pixels: Class -> pixels.
+
+    >>> lost("edge", {"liver": 3, "spleen": 0}).lost_pixels
+    Counter({'edge': 3})
+    """
+    by_class = +Counter({(reason, label): count for label, count in pixels.items()})
+    return Tally(lost_pixels=+Counter({reason: by_class.total()}), lost_by_class=by_class)
 
 
 def apply_gate(gates: Gates, gate: GateName, file: str, reason: str | None, withheld: str | None = None) -> Tally:

@@ -192,8 +192,9 @@ def grey_of(colours: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
     grey = np.empty(colours.shape[:2], colours.dtype)
     for start in range(0, colours.shape[0], _ROWS):
         rows = slice(start, start + _ROWS)
-        red, green, blue = cv2.split(np.ascontiguousarray(colours[rows]))[:3]
-        if not (np.array_equal(red, green) and np.array_equal(red, blue)):
+        three = colours[rows, :, :3] if colours.shape[2] == 3 else np.ascontiguousarray(colours[rows, :, :3])
+        red = cv2.extractChannel(three, 0)
+        if not np.array_equal(cv2.merge((red, red, red)), three):  # faster than to compare them one by one
             return None
         grey[rows] = red
     return grey

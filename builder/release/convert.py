@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.conversion.convert import Converted
-from builder.conversion.gates import Tally
+from builder.conversion.gates import Tally, lost
 from builder.errors import CaseError, TransientError, UnreadableError
 from builder.release.names import FileName, Tag, older_image, older_mask, parse, stem_of
 from builder.release.picture import has_grey_levels, read_image, read_mask
@@ -58,7 +58,7 @@ class _Counts:
 
     dropped: Counter[str]
     flagged: Counter[str]
-    lost: Counter[str]
+    lost: Counter[str]  # by class, by the repair mask-size
     bad: list[CaseError]
 
 
@@ -91,7 +91,8 @@ def convert_release(case: ReleaseCase, source: ReleaseSource) -> Converted:
             raise counts.bad[0]
     if counts.bad and not samples and len(counts.bad) >= len(order):
         raise counts.bad[0]
-    return Converted(_with_slices(samples), Tally(+counts.dropped, +counts.flagged, +counts.lost, tuple(counts.bad)))
+    tally = Tally(+counts.dropped, +counts.flagged, bad_masks=tuple(counts.bad)) + lost("mask-size", counts.lost)
+    return Converted(_with_slices(samples), tally)
 
 
 def _key(image: _Image, case: ReleaseCase, source: ReleaseSource) -> str:
@@ -177,7 +178,7 @@ def _packed_masks(
             counts.dropped[whole] += 1
             continue
         try:
-            mask = _mask(row, (height, width), source, reader, counts)
+            mask = _mask(row, (height, width), known.label, source, reader=reader, counts=counts)
         except UnreadableError as error:
             counts.dropped["bad_mask"] += 1
             counts.bad.append(_fault("read" if isinstance(error, TransientError) else "labels", row.path, error))
@@ -200,7 +201,7 @@ def _fault(stage: Stage, path: str, error: UnreadableError) -> CaseError:
 
 
 def _mask(
-    row: Row, size: tuple[int, int], source: ReleaseSource, reader: Reader, counts: _Counts
+    row: Row, size: tuple[int, int], label: str, source: ReleaseSource, *, reader: Reader, counts: _Counts
 ) -> npt.NDArray[np.uint8] | None:
     """A mask, (H, W) of 0 and 255; None where a repair leaves it out or nothing is in it."""
     inverted = "inverted" in source.repairs and source.recipe.name in INVERTED
@@ -210,7 +211,7 @@ def _mask(
             sizes = f"{mask.shape[1]} x {mask.shape[0]} pixels, its image {size[1]} x {size[0]}"
             raise UnreadableError(f"it has {sizes}; the repair mask-size leaves such out")
         counts.dropped["mask-size"] += 1
-        counts.lost["mask-size"] += int(cv2.countNonZero(mask))
+        counts.lost[label] += int(cv2.countNonZero(mask))
         return None
     if not cv2.countNonZero(mask):
         counts.dropped["empty_mask"] += 1
@@ -246,7 +247,7 @@ class _Layers:
             self._layers.append(np.zeros(self._shape, np.uint8))
             self._held.append(0)
         self._held[place] += 1
-        np.copyto(self._layers[place][box], np.uint8(self._held[place]), where=inside.astype(np.bool_))
+        self._layers[place][box] |= inside & np.uint8(self._held[place])  # 0 where the mask is, which is 255
         self.masks.append(
             Mask(
                 id=self._held[place],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -88,7 +88,8 @@ def find_directory(path: Path) -> Directory:
         RecipeError: It is no zip, or not the end of one, or parts that hold the directory are missing.
     """
     try:
-        return _found(path)
+        found = _found(path)
+        return _with_room(found) if found.parts.may_be_cut else found
     except (UnreadableError, struct.error) as error:
         raise RecipeError([f"{path}: the list of its members cannot be read: {error}"]) from None
     except OSError as error:
@@ -125,6 +126,27 @@ def _found(path: Path) -> Directory:
     return Directory(parts, parts.address(first, offset), size, count)
 
 
+def _with_room(directory: Directory) -> Directory:
+    """The directory of an archive that may lack ends of parts: what is said to lie there keeps addresses of its own."""
+    count = len(directory.parts.parts)
+    first, last, length = [-1] * count, [-1] * count, [0] * count
+    with PartsFile(directory.parts) as file:
+        for entry in _entries(directory, file):
+            part, offset = entry.segment, entry.offset
+            if offset > last[part]:
+                last[part], length[part] = offset, LOCAL.size + len(entry.name) + entry.packed
+            first[part] = offset if first[part] < 0 else min(first[part], offset)
+    # a part goes on until its last member has begun, and so far that this ends before the first of the next part
+    reach = [begin + 1 for begin in last]
+    for part, after in enumerate(first[1:]):
+        if last[part] >= 0 <= after:
+            reach[part] = max(reach[part], last[part] + length[part] - after)
+    parts = directory.parts.reaching(reach)
+    segment = directory.parts.part_at(directory.address)
+    offset = directory.address - directory.parts.starts[segment]
+    return replace(directory, parts=parts, address=parts.address(segment, offset))
+
+
 _ORDER: Final = "as if parts were missing in front of it, or in another order; fetch what is missing under its own name"
 
 
@@ -152,9 +174,29 @@ def members(directory: Directory) -> Iterator[Member]:
         raise RecipeError([f"{last}: the list of its members is damaged: {error}; fetch it again"]) from None
 
 
+class _Entry(NamedTuple):
+    """An entry of the central directory as it stands there, but for the zip64 field."""
+
+    name: bytes
+    segment: int
+    offset: int
+    packed: int
+    size: int
+    crc32: int
+    method: int
+    flags: int
+
+
 def _members(directory: Directory, file: PartsFile) -> Iterator[Member]:
+    starts = directory.parts.starts
+    for raw, segment, offset, packed, size, crc, method, flags in _entries(directory, file):
+        name = raw.decode("utf-8" if flags & _UTF8 else "cp437", "backslashreplace")
+        yield Member(name, starts[segment] + offset, packed, size, crc, method, bool(flags & _ENCRYPTED))
+
+
+def _entries(directory: Directory, file: PartsFile) -> Iterator[_Entry]:
     data, at, read, unpack = b"", 0, 0, _ENTRY.unpack_from
-    starts, known = directory.parts.starts, len(directory.parts.parts)
+    known = len(directory.parts.parts)
     for number in range(directory.count):
         if len(data) - at < 1 << 18 and read < directory.size:  # names, fields and comments have up to 64 KiB each
             more = file.read_at(directory.address + read, min(_PIECE, directory.size - read))
@@ -173,8 +215,7 @@ def _members(directory: Directory, file: PartsFile) -> Iterator[Member]:
             size, packed, offset, segment = _wide(more, size, packed, offset, segment)
         if segment >= known:
             raise UnreadableError(f"entry {number + 1:,} lies in part {segment + 1}, the archive has {known}")
-        name = raw.decode("utf-8" if flags & _UTF8 else "cp437", "backslashreplace")
-        yield Member(name, starts[segment] + offset, packed, size, crc, method, bool(flags & _ENCRYPTED))
+        yield _Entry(raw, segment, offset, packed, size, crc, method, flags)
 
 
 def _wide(extra: bytes, size: int, packed: int, offset: int, segment: int) -> tuple[int, int, int, int]:
@@ -235,10 +276,19 @@ class Extents:
         found = []
         for number, part in enumerate(parts.parts):
             first, behind = borders[number], borders[number + 1]
-            if part.size is None or first == behind:
+            if part.size is None:
+                continue
+            if part.room > part.size:
+                found.append(_size_told(part, part.room - part.size, "shorter"))
+            if first == behind:
                 continue
             wrong = _wrong_part(parts, file, number, int(starts[first]) - parts.starts[number])
-            if wrong is None and behind < len(starts) and behind < borders[min(number + 2, len(borders) - 1)]:
+            if (
+                wrong is None
+                and part.room == part.size
+                and behind < len(starts)
+                and behind < borders[min(number + 2, len(borders) - 1)]
+            ):
                 last = behind - 1
                 wrong = _wrong_size(parts, file, number, (int(starts[last]), int(sizes[last]), int(starts[behind])))
             found += [wrong] if wrong else []
@@ -281,9 +331,11 @@ def _wrong_size(parts: Parts, file: PartsFile, number: int, last: tuple[int, int
     gap = after - (start + size + int(extra))
     if 0 <= gap <= _DESCRIPTOR:
         return None
-    what = f"{-gap:,} bytes shorter" if gap < 0 else f"{gap:,} bytes longer"
-    part = parts.parts[number]
-    return f"{part.path.name}: has {part.size:,} bytes and is {what} than the archive says; fetch it again"
+    return _size_told(parts.parts[number], abs(gap), "shorter" if gap < 0 else "longer")
+
+
+def _size_told(part: Part, gap: int, how: str) -> str:
+    return f"{part.path.name}: has {part.size:,} bytes and is {gap:,} bytes {how} than the archive says; fetch it again"
 
 
 def _begins_member(file: PartsFile, address: int) -> bool:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -32,11 +31,13 @@ class Part:
         path: Where it lies, or should lie.
         size: In bytes; None where it is missing.
         modified_ns: Time of its last change.
+        room: Bytes that it takes among the addresses; more than it has where some of it is missing.
     """
 
     path: Path
     size: int | None
     modified_ns: int = 0
+    room: int = 0
 
     @classmethod
     def of(cls, path: Path) -> Part:
@@ -45,14 +46,15 @@ class Part:
             state = path.stat()
         except FileNotFoundError:
             return cls(path, None)
-        return cls(path, state.st_size, state.st_mtime_ns)
+        return cls(path, state.st_size, state.st_mtime_ns, state.st_size)
 
 
 @dataclass(frozen=True)
 class Parts:
     """The parts of an archive in their order; a zip that is not split has one.
 
-    A missing part counts with the size of the others, so that addresses behind it have a place.
+    A missing part takes the room of the others, so that addresses behind it have a place, and so does one of which the
+    end is missing, see `reaching`.
     """
 
     parts: tuple[Part, ...]
@@ -66,7 +68,28 @@ class Parts:
             count: How many there must be, itself included.
         """
         names = [last.with_suffix(f".z{number:02d}") for number in range(1, count)]
-        return cls(tuple(Part.of(path) for path in (*names, last)))
+        found = [Part.of(path) for path in (*names, last)]
+        usual = max((part.size or 0 for part in found[:-1]), default=0)
+        return cls(tuple(part if part.size is not None else replace(part, room=usual) for part in found))
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether the end of a part may be missing: all but the last have one size."""
+        return len({part.size for part in self.parts[:-1]}) > 1 or len(self.parts) == 2
+
+    def reaching(self, reach: Sequence[int]) -> Parts:
+        """The parts, of which those that end before a member begins in them take the room of a whole one.
+
+        Args:
+            reach: How many bytes each must have at least.
+        """
+        usual = max((part.size or 0 for part in self.parts[:-1]), default=0)
+        return Parts(
+            tuple(
+                replace(part, room=max(usual, least)) if least > (part.size or 0) else part
+                for part, least in zip(self.parts, reach, strict=True)
+            )
+        )
 
     @property
     def missing(self) -> tuple[Part, ...]:
@@ -76,10 +99,7 @@ class Parts:
     @cached_property
     def starts(self) -> tuple[int, ...]:
         """Address of the first byte of each part, then that of the end."""
-        usual = Counter(part.size for part in self.parts[:-1] if part.size is not None).most_common(1)
-        assumed = usual[0][0] if usual else 0
-        sizes = ((assumed if part.size is None else part.size) or 0 for part in self.parts)
-        return tuple(accumulate(sizes, initial=0))
+        return tuple(accumulate((part.room for part in self.parts), initial=0))
 
     @property
     def size(self) -> int:
@@ -91,9 +111,17 @@ class Parts:
 
         Raises:
             UnreadableError: There is no such segment.
+            PartError: It is missing, or its end is.
         """
         if segment >= len(self.parts):
             raise UnreadableError(f"it lies in part {segment + 1}, the archive has {len(self.parts)}")
+        part = self.parts[segment]
+        if part.size is None:
+            raise PartError(_missing(part))
+        if offset >= part.size and segment < len(self.parts) - 1:
+            raise PartError(
+                f"the part {part.path.name} ends {offset + 1 - part.size:,} bytes too early; fetch it again"
+            )
         return self.starts[segment] + offset
 
     def part_at(self, address: int) -> int:
@@ -148,7 +176,7 @@ class PartsFile:
     def _read(self, number: int, offset: int, size: int) -> bytes:
         part = self._parts.parts[number]
         if part.size is None:
-            raise PartError(f"the part {part.path.name} is missing; fetch it, and run the same command again")
+            raise PartError(_missing(part))
         try:
             if number not in self._handles:
                 self._handles[number] = os.open(part.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -158,8 +186,16 @@ class PartsFile:
         except OSError as error:
             raise PartError(f"the part {part.path.name} cannot be read: {error.strerror or error}") from None
         if len(data) < size:
-            raise PartError(f"the part {part.path.name} ends {size - len(data):,} bytes too early; fetch it again")
+            raise PartError(_too_short(part))
         return data
+
+
+def _missing(part: Part) -> str:
+    return f"the part {part.path.name} is missing; fetch it, and run the same command again"
+
+
+def _too_short(part: Part) -> str:
+    return f"the part {part.path.name} ends before it, at {part.size:,} bytes; fetch the part again"
 
 
 def _read_fully(handle: int, offset: int, size: int) -> bytes:

@@ -11,7 +11,7 @@ from isal import isal_zlib
 
 from builder.errors import RecipeError, TransientError, UnreadableError
 from builder.release.directory import DEFLATED, LOCAL, LOCAL_MARK, STORED, Directory, find_directory
-from builder.release.parts import Parts, PartsFile
+from builder.release.parts import PartError, Parts, PartsFile
 from builder.release.rows import Row
 
 _MOST: Final = 1 << 28
@@ -80,6 +80,7 @@ class _FolderReader:
 class _ZipReader:
     def __init__(self, parts: Parts, top: str) -> None:
         self._file, self._top = PartsFile(parts), top
+        self._extra = 0
 
     def read(self, row: Row) -> bytes:
         if row.method not in (STORED, DEFLATED):
@@ -88,24 +89,40 @@ class _ZipReader:
             raise UnreadableError(f"it has {max(row.size, row.packed):,} bytes, expected at most {_MOST:,}")
         if row.method == STORED and row.packed != row.size:
             raise UnreadableError(f"it is stored in {row.packed:,} bytes, the archive says that it has {row.size:,}")
-        head = self._file.read_at(row.address, LOCAL.size)
-        mark, _, flags, _, _, _, _, _, _, named, extra = LOCAL.unpack(head)
-        if mark != LOCAL_MARK:
-            raise UnreadableError("damaged: it does not lie where the archive says; fetch the part again")
-        name = self._file.read_at(row.address + LOCAL.size, named)
-        if flags & 1:
-            raise UnreadableError("it is encrypted")
-        said = f"{self._top}{row.path}"
-        if name not in (said.encode("utf-8", "surrogateescape"), said.encode("cp437", "replace")):
-            raise UnreadableError(f"the archive has {name.decode('utf-8', 'replace')!r:.120} in its place")
-        data = self._file.read_at(row.address + LOCAL.size + named + extra, row.packed)
-        content = data if row.method == STORED else _inflated(data, row.size)
+        data = self._packed(row)
+        content = bytes(data) if row.method == STORED else _inflated(data, row.size)
         if isal_zlib.crc32(content) != row.crc32:
             raise UnreadableError("damaged: its check sum (CRC-32) is not what the archive says; fetch the part again")
         return content
 
+    def _packed(self, row: Row) -> memoryview:
+        """A member as it is packed, once what is said in front of it has been compared."""
+        said = f"{self._top}{row.path}"
+        names = said.encode("utf-8", "surrogateescape"), said.encode("cp437", "replace")
+        whole = self._begin(row, LOCAL.size + len(names[0]) + self._extra + row.packed)
+        mark, _, flags, _, _, _, _, _, _, named, extra = LOCAL.unpack_from(whole)
+        if mark != LOCAL_MARK:
+            raise UnreadableError("damaged: it does not lie where the archive says; fetch the part again")
+        if flags & 1:
+            raise UnreadableError("it is encrypted")
+        start = LOCAL.size + named + extra
+        if start + row.packed > len(whole):
+            whole += self._file.read_at(row.address + len(whole), start + row.packed - len(whole))
+        name = whole[LOCAL.size : LOCAL.size + named]
+        if name not in names:
+            raise UnreadableError(f"the archive has {name.decode('utf-8', 'replace')!r:.120} in its place")
+        self._extra = extra
+        return memoryview(whole)[start : start + row.packed]
 
-def _inflated(data: bytes, size: int) -> bytes:
+    def _begin(self, row: Row, usual: int) -> bytes:
+        """All of a member at once, if its extra field is as long as that of the one before; else less of it."""
+        try:
+            return self._file.read_at(row.address, usual)
+        except PartError:  # the member may end before
+            return self._file.read_at(row.address, LOCAL.size)
+
+
+def _inflated(data: memoryview, size: int) -> bytes:
     """A deflated member, of which no more is inflated than it may have."""
     stream = isal_zlib.decompressobj(_RAW)
     try:
@@ -113,7 +130,9 @@ def _inflated(data: bytes, size: int) -> bytes:
     except isal_zlib.error as error:  # type: ignore[misc]
         raise UnreadableError(f"damaged: it cannot be inflated ({error}); fetch the part again") from None
     if len(content) > size:
-        raise UnreadableError(f"it inflates to more than the {size:,} bytes that the archive says")
+        raise UnreadableError(
+            f"damaged: it inflates to more than the {size:,} bytes that the archive says; fetch the part again"
+        )
     if len(content) < size or not stream.eof:
         raise UnreadableError(f"damaged: it inflates to {len(content):,} bytes, the archive says {size:,}")
     return content

@@ -42,11 +42,13 @@ from builder.run.overlap import (
 from builder.run.plan import SourcePlan, finder, plan_source, source_root, write_plan
 from builder.run.resume import Resumption, discard_shards, forget, resume
 from builder.run.shard import UnfinishedShards
+from builder.sources.overlaps import MEANINGS, overlaps_of
 from builder.sources.recipe import Recipe
 from builder.sources.vocabulary import unknown_class
+from sa_med2d_20m import SPLITS
 from shards.atomic import TEMPORARY, write_atomic
 from shards.card import Config, write_card
-from shards.description import SourceDescription, write_source
+from shards.description import KnownOverlap, SourceDescription, write_source
 from shards.lock import OutputError, locked
 from shards.paths import BUILD, DATA, INDEX
 from shards.receipt import Quarantined, Receipt, read_receipts
@@ -291,6 +293,10 @@ class _Build:
         forget(self.out, contents.keys())
         stems = [shard.shard.stem for planned in self.plans for shard in planned.shards]
         receipts = tuple(written.get(stem) or resumption.finished[stem] for stem in stems)
+        for planned in self.plans:
+            name = planned.source.recipe.name
+            about = _describe(planned, decisions.get(name, Decisions()))
+            write_source(self.out, replace(about, patients=_patients(planned, receipts)))
         bare = {planned.source.recipe.name for planned in self.plans}
         bare -= {receipt.id.source for receipt in receipts if receipt.samples}
         discard_shards(self.out, (receipt.id for receipt in receipts if receipt.id.source in bare))
@@ -346,7 +352,29 @@ def _describe(planned: SourcePlan, decisions: Decisions) -> SourceDescription:
         split_seed=recipe.splits.seed,
         repacked=repacked_of(planned.source),
         regrouped=len(decisions.splits),
+        overlaps=tuple(
+            KnownOverlap(
+                tuple(overlap.others(recipe.name)), MEANINGS[overlap.kind], overlap.what, tuple(overlap.evidence)
+            )
+            for overlap in overlaps_of(recipe.name)
+        ),
     )
+
+
+def _patients(planned: SourcePlan, receipts: Iterable[Receipt]) -> dict[str, int]:
+    """How many patients have images in each split."""
+    shown = {
+        (receipt.shard, piece.case)
+        for receipt in receipts
+        if receipt.id.source == planned.source.recipe.name
+        for piece in receipt.pieces
+        if piece.samples
+    }
+    patients: dict[str, set[str]] = {}
+    for plan in planned.shards:
+        own = (task.case.patient for task in plan.cases if (plan.shard.stem, task.case.name) in shown)
+        patients.setdefault(plan.shard.split, set()).update(own)
+    return {split: len(patients[split]) for split in SPLITS if patients.get(split)}
 
 
 def _remove_temporary(out: Path) -> None:

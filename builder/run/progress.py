@@ -24,7 +24,7 @@ from builder.run.plan import SourcePlan
 from builder.run.result import source_result
 from builder.run.resume import Resumption
 from sa_med2d_20m import LOCAL, config_name
-from shards.console import plural, print_table, printable, working
+from shards.console import complain, plural, print_table, printable, working
 from shards.license import refusal
 from shards.receipt import Quarantined, Receipt, lost_shares
 
@@ -174,6 +174,8 @@ def print_summary(results: Console, console: Console, summary: Summary) -> None:
     print_table(results, _table(summary))
     names = ", ".join(config.name for config in summary.configs)
     results.print(f"configs: {names or f'none: {_no_config(summary)}'}", highlight=False, soft_wrap=True)
+    if is_empty(summary):
+        complain(console, "no sample was made: every slice was dropped by a rule; the notes above say by which")
 
 
 def _print_reasons(console: Console, entries: Sequence[Quarantined], kept: str, own: Mapping[str, str]) -> None:
@@ -210,6 +212,12 @@ def _print_bad_masks(console: Console, plan: SourcePlan, summary: Summary, own: 
 def built_cases(summary: Summary) -> int:
     """How many cases were converted, also those that the rules left no sample of."""
     return sum(len(receipt.cases) for receipt in summary.receipts) + sum(map(len, summary.without_sample.values()))
+
+
+def is_empty(summary: Summary) -> bool:
+    """Whether cases were converted and rules left no sample of any; copies are left out by choice."""
+    chosen = any(one.left_out for one in summary.decisions.values())
+    return not chosen and built_cases(summary) > 0 and not any(receipt.samples for receipt in summary.receipts)
 
 
 def _no_config(summary: Summary) -> str:

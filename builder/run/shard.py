@@ -17,7 +17,7 @@ from builder.run.versions import versions
 from sa_med2d_20m import SAMed2DError
 from shards.index import receipt_of, write_index
 from shards.paths import ShardId
-from shards.receipt import Piece, Receipt, summed, write_receipt
+from shards.receipt import Piece, Receipt, summed, summed_by_reason, write_receipt
 from shards.writer import StoredCase, relicensed, write_shard
 
 _THREADS: Final = 4
@@ -141,6 +141,7 @@ def write_planned(out: Path, shard: ShardId, cases: Iterable[FoundCase], license
         dropped=summed(piece.dropped for piece in placed),
         flagged=summed(piece.flagged for piece in placed),
         lost_pixels=summed(piece.lost_pixels for piece in placed),
+        lost_by_class=summed_by_reason(piece.lost_by_class for piece in placed),
         pieces=placed,
         versions=versions(),
     )

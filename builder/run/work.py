@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -87,7 +87,16 @@ def _piece(task: CaseTask, content: str | None, converted: Converted) -> Piece:
         flagged=dict(sorted(tally.flagged.items())),
         lost_pixels=dict(sorted(tally.lost_pixels.items())),
         bad_masks=tuple(_as_quarantined(task, fault) for fault in tally.bad_masks),
+        lost_by_class=_by_reason(tally.lost_by_class),
     )
+
+
+def _by_reason(lost: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    """Reason -> class -> pixels, sorted."""
+    found: dict[str, dict[str, int]] = {}
+    for (reason, label), pixels in sorted(lost.items()):
+        found.setdefault(reason, {})[label] = pixels
+    return found
 
 
 def _quarantined(

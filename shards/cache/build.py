@@ -15,9 +15,19 @@ from typing import Any, BinaryIO, Final
 import cv2
 import numpy as np
 
-from sa_med2d_20m import CACHE, CACHE_PARTS, CacheReceipt, CacheSettings, DatasetError, cache_settings, fitted_samples
+from sa_med2d_20m import (
+    CACHE,
+    CACHE_CLASS,
+    CACHE_COLUMNS,
+    CACHE_PARTS,
+    CacheReceipt,
+    CacheSettings,
+    DatasetError,
+    cache_settings,
+    fitted_samples,
+)
 from shards.atomic import TEMPORARY, open_atomic, write_atomic
-from shards.cache.plan import Plan, Task, files_of, plan, write_bytes
+from shards.cache.plan import Plan, Task, files_of, plan, read_index, write_bytes
 from shards.lock import locked
 from shards.paths import DATA, ShardId, stems
 
@@ -84,8 +94,11 @@ def build(
         for stem in (*(task.shard.stem for task in planned.tasks), *(receipt.shard for receipt in planned.gone)):
             for path in files_of(to, stem):
                 path.unlink(missing_ok=True)
-        for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
-            on_shard(done, len(planned.tasks))
+        try:
+            for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
+                on_shard(done, len(planned.tasks))
+        except OSError as error:  # which names no file where one could not be written to
+            raise OSError(error.errno, error.strerror, error.filename or str(to)) from error
     return planned
 
 
@@ -138,21 +151,26 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
     stem = task.shard.stem
     with ExitStack() as stack:
         files = [stack.enter_context(open_atomic(to / f"{stem}.{part}")) for part in CACHE_PARTS]
-        images, layers, places, records = files
+        images, layers, masks, places, records = files
         for file, shape, kind in zip(files, task.shapes(settings.size), task.types, strict=False):
             header: dict[str, Any] = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-        starts = _starts(out / task.shard.index)
+        starts = read_index(out, task.shard, ["json_offset"])["json_offset"].to_pylist()
         lines, layer, table = 0, 0, []
+        rows: list[list[int]] = []
+        classes: dict[tuple[str | None, ...], int] = {}
         for start, (record, fitted) in zip(starts, fitted_samples(out, task.shard.tar, settings), strict=True):
-            table.append((start, lines, layer))
+            table.append((start, lines, layer, len(rows)))
             image = fitted.image
             if task.coloured and image.ndim == 2:
                 image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
             images.write(np.ascontiguousarray(image, task.types[0]).data)
             layers.write(np.ascontiguousarray(fitted.layers, task.types[1]).data)
             types = [fitted.image.dtype.itemsize, fitted.layers.dtype.itemsize]
-            kept = {"metadata": record, "lost": fitted.lost, "boxes": list(fitted.boxes.values()), "types": types}
+            for entry, box in zip(record.pop("masks"), fitted.boxes, strict=True):
+                of = classes.setdefault(tuple(entry[name] for name in CACHE_CLASS), len(classes))
+                rows.append([of, entry["instance"], entry["area"], *entry["bbox"], *box])
+            kept = {"metadata": record, "lost": fitted.lost, "types": types}
             lines += records.write(_RECORD.encode(kept).encode() + b"\n")
             layer += len(fitted.layers)
         if (len(table), layer) != (task.samples, task.layers):
@@ -160,7 +178,11 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
                 f"{task.shard.tar} has {len(table)} samples with {layer} layers, and its index says {task.samples} "
                 f"with {task.layers}; 'sa-med2d index' writes it again"
             )
-        np.lib.format.write_array(places, np.array([*table, (-1, lines, layer)], np.int64), version=(1, 0))
+        listed = [dict(zip(CACHE_CLASS, values, strict=True)) for values in classes]
+        records.write(_RECORD.encode(listed).encode() + b"\n")
+        table.append((-1, lines, layer, len(rows)))
+        for file, numbers in ((places, table), (masks, np.reshape(rows, (-1, len(CACHE_COLUMNS))))):
+            np.lib.format.write_array(file, np.array(numbers, np.int64), version=(1, 0))
         size = sum(_size(file) for file in files)
     receipt = CacheReceipt(stem, task.index, task.tar, task.samples, task.layers, size)
     write_atomic(to / f"{stem}.json", write_bytes(receipt))
@@ -169,11 +191,3 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
 
 def _size(file: BinaryIO) -> int:
     return file.tell()
-
-
-def _starts(index: Path) -> list[int]:
-    """Where the metadata of each sample begins in its shard."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - see shards.cache.plan
-
-    starts: list[int] = pq.read_table(index, columns=["json_offset"])["json_offset"].to_pylist()
-    return starts

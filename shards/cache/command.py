@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sa_med2d_20m import MODALITIES, SPLITS, DatasetError
-from shards.arguments import positive, size_in_bytes
-from shards.console import console, counting, plural, results
+from shards.arguments import add_json, positive, size_in_bytes
+from shards.console import console, counting, plural, print_json, results
 
 if TYPE_CHECKING:
     from shards.cache.plan import Plan
@@ -47,6 +47,7 @@ def add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     command.add_argument(
         "--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core)"
     )
+    add_json(command)
     command.set_defaults(run=_cache, extra="publish")
 
 
@@ -76,6 +77,7 @@ def _window(text: str) -> tuple[float, float] | str:
 def _cache(options: argparse.Namespace) -> int:
     from sa_med2d_20m import CacheSettings  # noqa: PLC0415 - imported when it is called, here and below
     from shards.cache.build import Wanted, build  # noqa: PLC0415
+    from shards.cache.plan import size_of  # noqa: PLC0415
 
     if not options.out.is_dir():
         raise DatasetError(f"{options.out} is no folder; expected one that 'sa-med2d build' wrote")
@@ -99,5 +101,17 @@ def _cache(options: argparse.Namespace) -> int:
             on_shard=count,
         )
     text = f"{plural(len(done.tasks), 'shard')} written, {len(done.held)} kept, {len(done.gone)} deleted"
-    results().print(f"{options.to}: {text}", markup=False, highlight=False, soft_wrap=True)
+    printer = results(quiet=options.json)
+    printer.print(f"{options.to}: {text}", markup=False, highlight=False, soft_wrap=True)
+    if options.json:
+        print_json({"folder": str(options.to), **_record(done), "bytes": size_of(options.to)})
     return 0
+
+
+def _record(done: Plan) -> dict[str, list[str]]:
+    """What was done, shard by shard."""
+    return {
+        "written": [task.shard.stem for task in done.tasks],
+        "kept": [receipt.shard for receipt in done.held],
+        "deleted": [receipt.shard for receipt in done.gone],
+    }

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import CACHE_PARTS, CacheReceipt, CacheSettings, DatasetError, cache_stamp, decode_png
+from sa_med2d_20m import CACHE_COLUMNS, CACHE_PARTS, CacheReceipt, CacheSettings, DatasetError, cache_stamp, decode_png
 from shards.paths import ShardId
 
 _HEADER: Final = 26
@@ -23,9 +24,11 @@ _HEADER: Final = 26
 _COLUMNS: Final = ("image_offset", "image_size", "mask_offset", "mask_size", "json_size", "masks")
 _NPY: Final = 128
 """Bytes of the header of an array."""
+_PLACES: Final = 4
+"""Numbers that say where a sample lies in the files."""
 _LINE: Final = 80
-_MASK: Final = 64
-"""Most bytes that a line of the records has beside the metadata, for the sample and for each of its masks."""
+"""Bytes that a line of the records has more than the metadata of the shard. What it says of lost masks is less than
+what the metadata says of masks, which it leaves out."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def plan(out: Path, to: Path, settings: CacheSettings, wanted: Collection[ShardI
     receipts = read_receipts(to)
     tasks, done = [], set()
     for shard in sorted(wanted):
-        stamp = cache_stamp(lambda below: (out / below).read_bytes(), shard.tar)
+        stamp = _stamp(out, shard)
         receipt = receipts.get(shard.stem)
         if receipt is not None and (receipt.index, receipt.tar) == stamp and is_whole(to, receipt):
             done.add(shard.stem)
@@ -111,6 +114,28 @@ def plan(out: Path, to: Path, settings: CacheSettings, wanted: Collection[ShardI
     )
 
 
+def _stamp(out: Path, shard: ShardId) -> tuple[str, str | None]:
+    try:
+        return cache_stamp(lambda below: (out / below).read_bytes(), shard.tar)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{error.filename} is missing; 'sa-med2d index {out}' writes it again") from None
+
+
+def read_index(out: Path, shard: ShardId, columns: Collection[str]) -> pa.Table:
+    """Columns of the index of a shard.
+
+    Raises:
+        DatasetError: It is damaged.
+    """
+    try:
+        return pq.read_table(out / shard.index, columns=list(columns))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DatasetError(
+            f"{out / shard.index} is damaged: {reason}; 'sa-med2d index {out}' writes it again"
+        ) from None
+
+
 def read_receipts(to: Path) -> dict[str, CacheReceipt]:
     """Receipts of a cache by the shards that they are of; what is none counts as missing."""
     found = {}
@@ -122,6 +147,11 @@ def read_receipts(to: Path) -> dict[str, CacheReceipt]:
         if path == to / f"{receipt.shard}.json":
             found[receipt.shard] = receipt
     return found
+
+
+def size_of(to: Path) -> int:
+    """Bytes of a cache on disk, by its receipts."""
+    return sum(receipt.bytes for receipt in read_receipts(to).values())
 
 
 def write_bytes(receipt: CacheReceipt) -> bytes:
@@ -141,7 +171,7 @@ def is_whole(to: Path, receipt: CacheReceipt) -> bool:
 
 
 def _task(out: Path, shard: ShardId, stamp: tuple[str, str | None], settings: CacheSettings) -> Task:
-    table = pq.read_table(out / shard.index, columns=list(_COLUMNS))
+    table = read_index(out, shard, _COLUMNS)
     masks = table["masks"].combine_chunks()
     entries, owner = pc.list_flatten(masks), pc.list_parent_indices(masks).to_numpy()
     layers = np.ones(table.num_rows, np.int64)
@@ -162,8 +192,9 @@ def _task(out: Path, shard: ShardId, stamp: tuple[str, str | None], settings: Ca
         int(np.prod(shape)) * np.dtype(kind).itemsize + _NPY
         for shape, kind in zip(task.shapes(settings.size), types, strict=True)
     )
-    texts = int(table["json_size"].to_numpy().sum()) + _LINE * table.num_rows + _MASK * len(entries)
-    return dataclasses.replace(task, bytes=arrays + texts + _NPY + 24 * (table.num_rows + 1))
+    texts = int(table["json_size"].to_numpy().sum()) + _LINE * table.num_rows
+    numbers = len(CACHE_COLUMNS) * len(entries) + _PLACES * (table.num_rows + 1)
+    return dataclasses.replace(task, bytes=arrays + texts + 8 * numbers + 2 * _NPY)
 
 
 def _type(*, wide: bool) -> str:

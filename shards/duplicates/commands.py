@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from shards.arguments import add_built_set, add_json, built_set, positive
+from shards.arguments import add_built_set, add_json, built_set, output_file, positive
 from shards.console import console, plural, print_json, print_table, printable, results, working
 
 if TYPE_CHECKING:
@@ -41,10 +41,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=built_set,
         nargs="?",
         metavar="OTHER",
-        help="another such set, a folder of pictures, or the release of SA-Med2D-20M (default: OUT itself)",
+        help="another such set, a folder or a zip of pictures, or the release of SA-Med2D-20M (default: OUT itself)",
     )
     command.add_argument(
         "--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core)"
+    )
+    command.add_argument(
+        "--html",
+        type=output_file,
+        metavar="FILE",
+        help="also write one HTML page with the images of each pair side by side",
     )
     add_json(command)
     command.set_defaults(run=_overlap, extra=EXTRA)
@@ -69,7 +75,18 @@ def _overlap(options: argparse.Namespace) -> int:
         print_json(_record(options, (first, second), found, unreadable))
     else:
         _print(speaker, options, (first, second), found, unreadable)
+    if options.html is not None:
+        said = _write_page(options, (first, second), found)
+        (speaker if options.json else results()).print(said, markup=False, highlight=False, soft_wrap=True)
     return DONE
+
+
+def _write_page(options: argparse.Namespace, sets: Sets, found: Found) -> str:
+    from shards.report.copies_page import write_copies  # noqa: PLC0415
+
+    first, second = sets
+    said = [_total(options, sets, found), *_sentences(options, sets, found)]
+    return write_copies(options.html, first, first if second is None else second, found.pairs, said)
 
 
 def _is_same(out: Path, other: Path) -> bool:
@@ -77,14 +94,14 @@ def _is_same(out: Path, other: Path) -> bool:
 
 
 def _images(place: Path, workers: int, on_step: Any) -> tuple[Images, tuple[str, ...]]:
-    """The images of a set or of a folder of pictures, and the files that are none."""
+    """The images of a set, or of a folder or a zip of pictures, and the files that are none."""
     from sa_med2d_20m import DatasetError  # noqa: PLC0415
     from shards.duplicates.built import built_images, is_built  # noqa: PLC0415
     from shards.duplicates.folder import folder_images  # noqa: PLC0415
     from shards.store import is_here  # noqa: PLC0415
 
-    if is_here(place) and not place.is_dir():
-        raise DatasetError(f"{place} is no folder; expected a built set, or a folder of pictures")
+    if is_here(place) and not place.exists():
+        raise DatasetError(f"{place} is not there; expected a built set, or a folder or a zip of pictures")
     if is_here(place) and not is_built(place):
         made = folder_images(
             place, workers=workers, on_image=lambda done, count: on_step(f"reading {place}, image", done, count)
@@ -119,8 +136,6 @@ def _print(
 ) -> None:
     from rich.table import Table  # noqa: PLC0415
 
-    from shards.duplicates.answer import counts, parts, sentences  # noqa: PLC0415
-
     printer = results()
     first, second = sets
     other = first if second is None else second
@@ -141,14 +156,28 @@ def _print(
     if found.crowded:
         many = f"{plural(found.crowded, 'image')} look like so many others that not all of these were compared"
         speaker.print(many, highlight=False)
+    printer.print(_total(options, sets, found), markup=False, highlight=False, soft_wrap=True)
+    for sentence in _sentences(options, sets, found):
+        printer.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
+
+
+def _total(options: argparse.Namespace, sets: Sets, found: Found) -> str:
+    from shards.duplicates.answer import counts  # noqa: PLC0415
+
+    first, second = sets
     kinds = counts(found.pairs)
     total = f"{plural(len(first), 'image')} of {options.out}"
     total += " compared with each other" if second is None else f" and {len(second):,} of {options.other} compared"
     said = f"{kinds['volume']:,} pairs of volumes, {kinds['exact']:,} of equal and {kinds['near']:,} of near images"
-    printer.print(f"{total}: {said}", markup=False, highlight=False, soft_wrap=True)
+    return f"{total}: {said}"
+
+
+def _sentences(options: argparse.Namespace, sets: Sets, found: Found) -> list[str]:
+    from shards.duplicates.answer import parts, sentences  # noqa: PLC0415
+
+    first, second = sets
     where = {"here": f"{options.other or options.out}", "there": f"{options.out}"}
-    for sentence in sentences(parts(found.pairs, first, second), within=second is None, **where):
-        printer.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
+    return list(sentences(parts(found.pairs, first, second), within=second is None, **where))
 
 
 def _name(images: Images, numbers: tuple[int, ...], kind: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,12 @@ from shards.duplicates.ranks import one_channel
 from shards.duplicates.search import Candidates, exact_pairs, near_pairs
 from shards.duplicates.sign_hash import FLIP_MASKS, FLIPS, distances
 from shards.duplicates.verification import alike, distance, flipped, thumbnail
-from shards.duplicates.volumes import Alignment, Slices, alignments, shifted
+from shards.duplicates.volumes import Slices, beside
+from shards.duplicates.votes import alignments
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
+R = TypeVar("R")
 OnStep = Callable[[str, int, int], None]
 """Told what is done, and how many of how many."""
 
@@ -29,8 +32,12 @@ _LOOKED_AT: Final = 5
 """Slices of two volumes that are compared on their pixels."""
 _TRIED: Final = 3
 """Slices of a volume that a picture is compared with."""
-_HELD: Final = 512
+_HELD: Final = 1024
 """Images that are in memory as they are compared, of 200 kB each."""
+_BLOCK: Final = 64
+"""Volumes, or pictures, that are compared with as many others before the next: so many alike are read few times."""
+_WAITING: Final = 1 << 12
+"""Comparisons that are handed to threads at once."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +89,22 @@ def find_pairs(first: Images, second: Images | None = None, *, workers: int, on_
     other = first if second is None else second
     exact = exact_pairs(first, second)
     near = near_pairs(first, second, on_table=partial(on_step, "searching, table"))
-    every = Candidates(
-        one=np.concatenate([exact.one, near.one]),
-        other=np.concatenate([exact.other, near.other]),
-        flip=np.concatenate([exact.flip, near.flip]),
-        bits=np.concatenate([exact.bits, near.bits]),
-    )
     look = _Look(first, other)
     with ThreadPoolExecutor(workers) as pool:
-        volumes = list(_volumes(every, look, pool, on_step))
-        pictures = list(_pictures(exact, near, look, pool, on_step))
-    covered = {(a, b) for pair in volumes for a, b in zip(pair.one, pair.other, strict=True)}
-    alone = [pair for pair in pictures if (pair.one[0], pair.other[0]) not in covered]
-    return Found((*volumes, *alone), near.crowded)
+        volumes = sorted(_volumes(exact.and_also(near), look, pool, on_step), key=lambda pair: (pair.one, pair.other))
+        pictures = list(_pictures(exact, near, look, pool, on_step, within=_within(volumes)))
+    return Found((*volumes, *pictures), near.crowded)
+
+
+def _within(volumes: Iterable[Pair]) -> Array:
+    """The pairs of slices of volumes that are copies, each as one number, rising."""
+    numbers = [_joined(np.array(pair.one), np.array(pair.other)) for pair in volumes]
+    return np.sort(np.concatenate(numbers)) if numbers else np.zeros(0, np.int64)
+
+
+def _joined(one: Array, other: Array) -> Array:
+    joined: Array = one.astype(np.int64) << 32 | other
+    return joined
 
 
 class _Look:
@@ -124,60 +134,73 @@ class _Look:
 
 def _volumes(candidates: Candidates, look: _Look, pool: ThreadPoolExecutor, on_step: OnStep) -> Iterator[Pair]:
     slices = Slices(look.first), Slices(look.second)
-    found = [
-        one
-        for one in alignments(candidates, look.first, look.second)
-        if look.first is not look.second or one.first != one.second
-    ]
+    found = alignments(candidates, look.first, look.second, slices)
+    found = found.part(np.lexsort((found.second // _BLOCK, found.first // _BLOCK)))
 
-    def verified(alignment: Alignment) -> Pair | None:
-        for by in (0, 1, -1):  # the slices beside look nearly the same
-            tried = alignment if by == 0 else shifted(alignment, by, slices)
-            if tried is None:
-                continue
-            chosen = np.unique(np.linspace(0, len(tried.one) - 1, _LOOKED_AT).round().astype(int))
-            apart: list[float] = []
-            for at in chosen:  # until most are found to be no copies
-                apart.append(look.apart(int(tried.one[at]), int(tried.other[at]), tried.flip))
-                if 2 * sum(one > LIMIT for one in apart) > len(chosen):
-                    break
-            else:
-                return _pair_of(tried, float(np.median(apart)))
-        return None
+    def verified(at: int) -> Pair | None:
+        one = found.part(slice(at, at + 1))
+        pairs, flip = beside(one, slices), int(one.flip[0])
+        chosen = _looked_at(pairs.position)
+        apart: list[float] = []
+        for slice_ in chosen:  # until most are found to be no copies
+            apart.append(look.apart(int(pairs.one[slice_]), int(pairs.other[slice_]), flip))
+            if 2 * sum(far > LIMIT for far in apart) > len(chosen):
+                return None
+        sides = tuple(pairs.one.tolist()), tuple(pairs.other.tolist())
+        return Pair("volume", float(np.median(apart)), FLIPS[flip], *sides, bool(one.reverse[0]))
 
-    for done, pair in enumerate(pool.map(verified, found), 1):
+    for done, pair in enumerate(_mapped(pool, verified, range(len(found))), 1):
         on_step("comparing volumes", done, len(found))
         if pair is not None:
             yield pair
 
 
-def _pair_of(alignment: Alignment, apart: float) -> Pair:
-    one, other = (tuple(numbers.tolist()) for numbers in (alignment.one, alignment.other))
-    return Pair("volume", apart, FLIPS[alignment.flip], one, other, alignment.reverse)
+def _looked_at(positions: Array) -> list[int]:
+    """Which of some slices are compared: evenly, and the same ones of a volume whatever it is compared with."""
+    for power in range(20, -1, -1):
+        even = np.flatnonzero(positions % (1 << power) == 0)
+        if len(even) >= _LOOKED_AT or not power:
+            among = even if len(even) >= _LOOKED_AT else np.arange(len(positions))
+            break
+    chosen: list[int] = among[np.unique(np.linspace(0, len(among) - 1, _LOOKED_AT).round().astype(int))].tolist()
+    return chosen
+
+
+def _mapped(pool: ThreadPoolExecutor, function: Callable[[T], R], values: Sequence[T]) -> Iterator[R]:
+    """What a function gives for values, in their order, of which never more than some wait for a thread."""
+    for start in range(0, len(values), _WAITING):
+        yield from pool.map(function, values[start : start + _WAITING])
 
 
 def _pictures(
-    exact: Candidates, near: Candidates, look: _Look, pool: ThreadPoolExecutor, on_step: OnStep
+    exact: Candidates, near: Candidates, look: _Look, pool: ThreadPoolExecutor, on_step: OnStep, *, within: Array
 ) -> Iterator[Pair]:
-    """The pairs of which one at least is no slice of a volume, and slices that are the same to the pixel."""
-    same = set(zip(exact.one.tolist(), exact.other.tolist(), strict=True))
-    for one, other in sorted(same):
-        yield Pair("exact", 0.0, FLIPS[0], (one,), (other,))
-    twins = (look.first.exact[near.one] == look.second.exact[near.other]).all(axis=1)  # also those of larger groups
-    keep = [at for at in _to_compare(near, look) if not twins[at]]
+    """The pairs of which one at least is no slice of a volume, and slices that are the same to the pixel.
+
+    Those that are slices of volumes that are copies are left out (``within``).
+    """
+    same = np.setdiff1d(_joined(exact.one, exact.other), within)
+    for both in same.tolist():
+        yield Pair("exact", 0.0, FLIPS[0], (both >> 32,), (both & 0xFFFFFFFF,))
+    keep = np.array(_to_compare(near, look), np.int64)
+    twins = (look.first.exact[near.one[keep]] == look.second.exact[near.other[keep]]).all(axis=1)
+    keep = keep[~twins]  # also those of larger groups
+    block = (near.one[keep] // _BLOCK).astype(np.int64) << 32 | near.other[keep] // _BLOCK
+    keep = keep[np.argsort(block, kind="stable")]
 
     def verified(at: int) -> tuple[float, int]:
         return look.apart(int(near.one[at]), int(near.other[at]), int(near.flip[at])), at
 
     best: dict[tuple[int, int, bool], tuple[float, int]] = {}
-    for done, (apart, at) in enumerate(pool.map(verified, keep), 1):
+    for done, (apart, at) in enumerate(_mapped(pool, verified, keep.tolist()), 1):
         on_step("comparing images", done, len(keep))
         if apart <= LIMIT:
             of = _of_picture(near, look, at)
             best[of] = min(best.get(of, (2.0, 0)), (apart, at))
     for apart, at in sorted(best.values(), key=lambda one: one[1]):
         flip = FLIPS[int(near.flip[at])]
-        yield Pair("near", apart, flip, (int(near.one[at]),), (int(near.other[at]),))
+        pair = int(near.one[at]), int(near.other[at])
+        yield Pair("near", apart, flip, pair[:1], pair[1:])
 
 
 def _of_picture(near: Candidates, look: _Look, at: int) -> tuple[int, int, bool]:

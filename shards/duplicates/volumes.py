@@ -1,134 +1,144 @@
-"""Volumes that hold the same slices in the same order, or in the opposite one."""
+"""Volumes as stacks of slices, and how the slices of one lie beside those of another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shards.duplicates.images import Images
-from shards.duplicates.search import Candidates
-from shards.duplicates.sign_hash import FLIPS
 
 Array = npt.NDArray[Any]
 
-VOTES: Final = 3
-"""Slices that must point at another volume before it is looked at; all of a volume that has fewer. One or two slices of
-any two patients look alike."""
-_SHARE: Final = 0.1
-"""Part of the slices that lie beside each other that must speak for it: of copies half and more do, of other patients
-some here and there."""
-
 
 @dataclass(frozen=True)
-class Alignment:
-    """How the slices of one volume lie beside those of another.
+class Alignments:
+    """How the slices of volumes lie beside those of others. All arrays have one entry for each two volumes.
 
     Attributes:
-        first: Number of the volume in the first set.
-        second: Number of the volume in the second.
-        reverse: Whether the one counts its slices the other way round.
-        offset: Slice ``p`` of the first is slice ``offset + p`` of the second, or ``offset - p`` where reversed.
-        flip: How one is mirrored within its slices, a place in `FLIPS`.
-        one: (S,) images of the first that have their slice in the second, in the order of slices.
-        other: (S,) these slices of the second.
+        first: (A,) number of the volume in the first set.
+        second: (A,) number of the volume in the second.
+        reverse: (A,) whether the one counts its slices the other way round.
+        offset: (A,) slice ``p`` of the first is slice ``offset + p`` of the second, or ``offset - p`` where reversed.
+        flip: (A,) how one is mirrored within its slices, a place in `shards.duplicates.sign_hash.FLIPS`.
     """
 
-    first: int
-    second: int
-    reverse: bool
-    offset: int
-    flip: int
-    one: Array
-    other: Array
+    first: Array
+    second: Array
+    reverse: Array
+    offset: Array
+    flip: Array
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def part(self, which: Any) -> Alignments:
+        """Some of them, as numpy takes them."""
+        return Alignments(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    @staticmethod
+    def joined(parts: Sequence[Alignments]) -> Alignments:
+        """All of some parts, of which there is at least one."""
+        columns = ([getattr(part, field.name) for part in parts] for field in fields(Alignments))
+        return Alignments(*map(np.concatenate, columns))
 
 
 class Slices:
-    """The slices of each volume of a set.
+    """The slices of each volume of a set, in their order.
 
     Args:
         images: The set.
+
+    Attributes:
+        numbers: (S,) the images, by volume and position.
+        keys: (S,) ``volume << 32 | position``, rising.
     """
 
     def __init__(self, images: Images) -> None:
-        order = np.lexsort((images.position, images.volume))
+        keys = images.volume.astype(np.int64) << 32 | images.position
+        order = np.argsort(keys, kind="stable").astype(np.int32)
         order = order[images.volume[order] >= 0]
-        self._numbers = order
-        self._positions = images.position[order]
-        self._ends = np.searchsorted(images.volume[order], np.arange(len(images.volumes) + 1))
+        self.numbers: Array = order
+        self.keys: Array = keys[order]
+        self._ends = np.searchsorted(self.keys, np.arange(len(images.volumes) + 1, dtype=np.int64) << 32)
 
-    def of(self, volume: int) -> tuple[Array, Array]:
-        """Positions of the slices of a volume, rising, and the numbers of the images."""
-        own = slice(self._ends[volume], self._ends[volume + 1])
-        return self._positions[own], self._numbers[own]
+    def start(self, volumes: Array) -> Array:
+        """Where the slices of volumes begin."""
+        started: Array = self._ends[volumes]
+        return started
 
     def count(self, volumes: Array) -> Array:
         """How many slices volumes have."""
         counted: Array = self._ends[volumes + 1] - self._ends[volumes]
         return counted
 
+    def position(self, rows: Array) -> Array:
+        """Positions of slices within their volumes."""
+        placed: Array = self.keys[rows] & 0xFFFFFFFF
+        return placed
 
-def alignments(candidates: Candidates, first: Images, second: Images) -> Iterator[Alignment]:
-    """The volumes that candidates point at, and how their slices lie beside each other.
+
+Sides = tuple[Slices, Slices]
+"""The slices of the first set and of the second."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Slices that lie beside each other, of one alignment after another.
+
+    Attributes:
+        which: (P,) number of the alignment.
+        position: (P,) position in the first volume, rising.
+        one: (P,) image of the first set.
+        other: (P,) image of the second.
+    """
+
+    which: Array
+    position: Array
+    one: Array
+    other: Array
+
+
+def beside(alignments: Alignments, slices: Sides) -> Beside:
+    """The slices that lie beside each other.
 
     Args:
-        candidates: Pairs of images.
-        first: The first set.
-        second: The second, or the first again.
+        alignments: How volumes lie.
+        slices: Of both sets.
     """
-    slices = Slices(first), Slices(second)
-    one, other = first.volume[candidates.one], second.volume[candidates.other]
-    both = np.flatnonzero((one >= 0) & (other >= 0))
-    key = one[both].astype(np.int64) << 32 | other[both]
-    order = both[np.argsort(key, kind="stable")]
-    pairs, starts, votes = np.unique(key, return_index=True, return_counts=True)
-    starts = np.concatenate([[0], np.cumsum(votes)]).astype(np.int64)
-    firsts, seconds = (pairs >> 32).astype(np.int64), (pairs & 0xFFFFFFFF).astype(np.int64)
-    smaller = np.minimum(slices[0].count(firsts), slices[1].count(seconds))
-    for number in np.flatnonzero(votes >= np.minimum(VOTES, smaller)):
-        own = order[starts[number] : starts[number + 1]]
-        ones, others = candidates.one[own], candidates.other[own]
-        order_found = _in_order(first.position[ones], second.position[others], candidates.flip[own])
-        for distinct, reverse, offset, flip in order_found:
-            matched = _beside(slices[0].of(firsts[number]), slices[1].of(seconds[number]), reverse, offset)
-            if len(matched[0]) >= min(VOTES, smaller[number]) and distinct >= _SHARE * len(matched[0]):
-                yield Alignment(int(firsts[number]), int(seconds[number]), reverse, offset, flip, *matched)
-                break
+    counts = slices[0].count(alignments.first)
+    which = np.repeat(np.arange(len(alignments)), counts)
+    rows = np.arange(len(which)) + np.repeat(slices[0].start(alignments.first) - np.cumsum(counts) + counts, counts)
+    position = slices[0].position(rows)
+    offset = alignments.offset[which]
+    wanted = np.where(alignments.reverse[which], offset - position, offset + position)
+    keys = alignments.second[which] << 32 | np.maximum(wanted, 0)
+    at = np.minimum(np.searchsorted(slices[1].keys, keys), len(slices[1].keys) - 1)
+    there = (slices[1].keys[at] == keys) & (wanted >= 0)
+    return Beside(which[there], position[there], slices[0].numbers[rows[there]], slices[1].numbers[at[there]])
 
 
-def shifted(alignment: Alignment, by: int, slices: tuple[Slices, Slices]) -> Alignment | None:
-    """The same two volumes, a slice or more further on; None where nothing lies beside each other then."""
-    offset = alignment.offset + by
-    sets = slices[0].of(alignment.first), slices[1].of(alignment.second)
-    one, other = _beside(*sets, alignment.reverse, offset)
-    if not len(one):
-        return None
-    return Alignment(alignment.first, alignment.second, alignment.reverse, offset, alignment.flip, one, other)
+def widest(alignments: Alignments, slices: Sides) -> Array:
+    """How many slices can lie beside each other at most, by the first and the last of both volumes; all have slices."""
+    low, least = (side.position(side.start(own)) for side, own in zip(slices, _volumes(alignments), strict=True))
+    high, most = (
+        side.position(side.start(own) + side.count(own) - 1)
+        for side, own in zip(slices, _volumes(alignments), strict=True)
+    )
+    begin = np.where(alignments.reverse, alignments.offset - high, alignments.offset + low)
+    end = np.where(alignments.reverse, alignments.offset - low, alignments.offset + high)
+    found: Array = np.minimum(end, most) - np.maximum(begin, least) + 1
+    return found
 
 
-def _in_order(one: Array, other: Array, flip: Array) -> Iterator[tuple[int, bool, int, int]]:
-    """How many slices speak for an order, and which it is; the most probable first."""
-    found = []
-    for reverse in (False, True):
-        offsets = other + one if reverse else other - one
-        values, counts = np.unique(offsets, return_counts=True)
-        # neighbours look alike, so a true offset also has votes beside it
-        around = counts + np.array([counts[np.abs(values - value) == 1].sum() for value in values]) / 4
-        best = int(np.argmax(around))
-        at = offsets == values[best]
-        distinct = len(np.unique(one[at]))
-        flips = np.bincount(flip[at], minlength=len(FLIPS))
-        found.append((distinct, not reverse, int(values[best]), int(np.argmax(flips))))
-    for distinct, forward, offset, kind in sorted(found, reverse=True):
-        yield distinct, not forward, offset, kind
+def smaller(alignments: Alignments, slices: Sides) -> Array:
+    """How many slices the smaller of two volumes has."""
+    found: Array = np.minimum(slices[0].count(alignments.first), slices[1].count(alignments.second))
+    return found
 
 
-def _beside(first: tuple[Array, Array], second: tuple[Array, Array], reverse: bool, offset: int) -> tuple[Array, Array]:
-    """The images of two volumes that lie beside each other."""
-    wanted = offset - first[0] if reverse else offset + first[0]
-    at = np.clip(np.searchsorted(second[0], wanted), 0, max(len(second[0]) - 1, 0))
-    there = second[0][at] == wanted
-    return first[1][there], second[1][at[there]]
+def _volumes(alignments: Alignments) -> tuple[Array, Array]:
+    return alignments.first, alignments.second

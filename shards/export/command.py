@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import SPLITS
-from shards.arguments import add_json, positive
+from shards.arguments import add_json, folder_to_write, positive
 from shards.console import console, counting, plural, print_json, results
 from shards.export.layouts import LAYOUTS
 
 if TYPE_CHECKING:
+    from sa_med2d_20m import Selection
     from shards.export.export import Expected, Exported
 
 EXTRA: Final = "export"
@@ -63,6 +64,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _folder(text: str) -> Path:
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text}: tools read files of this machine; give a folder of it")
+    folder_to_write(str(Path(text).parent))
     return Path(text)
 
 
@@ -75,6 +77,8 @@ def _run(options: argparse.Namespace) -> int:
     asked = {"config": options.config, "splits": options.split, **filters}
     export = Export(selection, options.layout, options.to, asked)
     speaker, printer = console(), results(quiet=options.json)
+    if selection.left_out:
+        speaker.print(_left_out(selection), markup=False, highlight=False)
     if options.dry_run:
         expected = export.expected()
         printer.print(_expected(expected, options.to), markup=False, highlight=False, soft_wrap=True)
@@ -92,6 +96,21 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"folder": str(options.to), "layout": options.layout, **_record(done)})
     return 0
+
+
+_SHOWN: Final = 5
+"""Sources that a sentence names."""
+
+
+def _left_out(selection: Selection) -> str:
+    """What of the dataset the card's default config does not hold."""
+    named = sorted({tuple(path.split("/")[3:1:-1]) for path in selection.left_out})
+    shown = [f"{source} ({license_id})" for source, license_id in named[:_SHOWN]]
+    more = [f"{len(named) - _SHOWN} more"] if len(named) > _SHOWN else []
+    return (
+        f"left out: {', '.join([*shown, *more])}, which the default config {selection.config!r} does not hold; "
+        f"'--config {selection.widest}' takes all"
+    )
 
 
 def _record(done: Exported) -> dict[str, Any]:

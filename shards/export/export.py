@@ -19,7 +19,7 @@ from shards.export.unit import space_told
 from shards.export.work import UnitWork
 from shards.export.workers import each
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Raised when a layout changes, so that no export goes on with half of its files in an older form."""
 
 _OF_PARTS: Final = ("source", "split", "license")

@@ -13,7 +13,9 @@ from shards.description import SourceDescription, source_from
 from shards.foreign_json import json_in
 from shards.receipt import Receipt, refuse_impossible
 
-_COUNTS = ("samples", "masks", "labels", "dropped", "mask_pixels", "lost_pixels")
+_COUNTS = ("samples", "masks", "labels", "dropped", "mask_pixels", "lost_pixels", "lost_by_class")
+_LATER: Final = frozenset({"lost_by_class"})
+"""What manifests of earlier versions do not have."""
 _TYPES: Final = get_type_hints(Receipt)
 _KEPT = ("shard", "license", "sha256", "bytes", *_COUNTS, "schema")
 
@@ -57,9 +59,9 @@ def read_manifest(data: bytes, where: str) -> Manifest:
 
 
 def _receipt(record: Any, where: str) -> Receipt:
-    if not isinstance(record, dict) or record.keys() != set(_KEPT):
+    if not isinstance(record, dict) or not set(_KEPT) - _LATER <= record.keys() <= set(_KEPT):
         raise DatasetError(f"{where}: expected a record of {', '.join(_KEPT)}")
-    faults = first_faults(fault for name in _KEPT for fault in type_faults(record[name], _TYPES[name], name))
+    faults = first_faults(fault for name in record for fault in type_faults(record[name], _TYPES[name], name))
     if faults:
         raise DatasetError(f"{where}: {faults}")
     receipt = Receipt(**record, cases=())

@@ -22,7 +22,7 @@ from sa_med2d_20m import PREVIEW, DatasetError, record_json
 from shards.front_matter import PREVIEW_MEMBERS
 from shards.hub.content import JudgedFile
 from shards.hub.errors import PublishError
-from shards.paths import INDEX
+from shards.paths import INDEX, picture_file
 from shards.report.choose import Chooser
 from shards.report.rows import Rows, batches
 from shards.show.find import Row
@@ -33,6 +33,8 @@ SAMPLES: Final = 16
 """Of each source."""
 _SIDE: Final = 512
 """Pixels of the longer side, at most."""
+_PICTURE: Final = 256
+"""Pixels of the longer side of a picture in the card, of which three fit beside each other on the Hub's page."""
 _QUALITY: Final = 88
 """Of JPEG."""
 
@@ -47,17 +49,20 @@ def preview_path(source: str) -> str:
 
 
 def previewed_source(path: str) -> str | None:
-    """The source whose preview lies at a path; None where no preview does.
+    """The source whose preview, or whose picture for the card, lies at a path; None where none does.
 
-    >>> previewed_source("preview/MSD_Liver.tar"), previewed_source("preview/a/b.tar")
-    ('MSD_Liver', None)
+    >>> previewed_source("preview/MSD_Liver.tar"), previewed_source("preview/MSD_Liver.jpg")
+    ('MSD_Liver', 'MSD_Liver')
+    >>> previewed_source("preview/a/b.tar")
     """
-    place = PurePosixPath(path)
-    return place.stem if path == preview_path(place.stem) else None
+    name = PurePosixPath(path).stem
+    return name if path in (preview_path(name), picture_file(name)) else None
 
 
-def preview(out: Path, files: Collection[JudgedFile], license_id: str) -> bytes:
-    """A shard of drawn samples: image and overlay as JPEG, and the metadata.
+def previews(out: Path, files: Collection[JudgedFile], license_id: str) -> dict[str, bytes]:
+    """What is drawn of a source: a shard of samples for viewers, and one of them for the card.
+
+    The shard has image and overlay as JPEG, and the metadata.
 
     Args:
         out: Output folder.
@@ -65,7 +70,7 @@ def preview(out: Path, files: Collection[JudgedFile], license_id: str) -> bytes:
         license_id: The licence that was judged.
 
     Returns:
-        The same bytes for the same files; nothing where they hold no sample.
+        Path in the repository -> content, the same bytes for the same files; nothing where they hold no sample.
 
     Raises:
         PublishError: A sample is under another licence than was judged.
@@ -77,18 +82,33 @@ def preview(out: Path, files: Collection[JudgedFile], license_id: str) -> bytes:
         chooser.add(rows)
     chosen = sorted((row for entry in chooser.chosen() for row in entry.rows), key=lambda row: str(row["key"]))
     judged = {file.path: file for file in files}
-    shard = io.BytesIO()
+    shard, telling = io.BytesIO(), None
     with tarfile.open(fileobj=shard, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for row in chosen:
             sample = _read(out, row, judged)
             if sample.record["license"] != license_id:
                 said = f"is under {sample.record['license']}, not {license_id}, as was judged"
                 raise PublishError(f"{out / row['shard']}: {row['key']} {said}; run 'sa-med2d verify'")
+            if telling is None or _says(sample) > _says(telling):
+                telling = sample
             for ending, data in _members(sample):
                 member = tarfile.TarInfo(f"{row['key']}.{ending}")  # of no time and no owner
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
-    return shard.getvalue() if chosen else b""
+    if telling is None:
+        return {}
+    source = telling.record["source"]
+    return {preview_path(source): shard.getvalue(), picture_file(source): _picture(telling)}
+
+
+def _says(sample: Sample) -> tuple[int, float]:
+    """How much a sample says of its source: its classes, then how much of it masks cover, to a half."""
+    covered = float(sample.masks.any(axis=0).mean()) if len(sample.masks) else 0.0
+    return len(set(sample.labels)), min(covered, 1 - covered)
+
+
+def _picture(sample: Sample) -> bytes:
+    return _jpeg(overlay(sample.pixels, sample.masks, sample.labels, colors_of(sample.labels), _PICTURE))
 
 
 def _read(out: Path, row: Row, judged: Mapping[str, JudgedFile]) -> Sample:

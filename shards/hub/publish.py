@@ -25,12 +25,12 @@ from shards.hub.content import Content, JudgedFile, size_of
 from shards.hub.errors import PublishError
 from shards.hub.gate import Choice, Verdict, judge
 from shards.hub.manifest import Manifest
-from shards.hub.preview import preview, preview_path, previewed_source
+from shards.hub.preview import preview_path, previewed_source, previews
 from shards.hub.repository import Operation, RemoteFile, Repository
 from shards.hub.repository_tables import repository_tables
 from shards.hub.withdrawals import WITHDRAWN, left_out, remembered, withdrawn_from
 from shards.license import tiers
-from shards.paths import CARD, DATA, FIGURES, INDEX, MANIFESTS, TABLES, ShardId, manifest_file
+from shards.paths import CARD, DATA, FIGURES, INDEX, MANIFESTS, TABLES, ShardId, manifest_file, picture_file
 from shards.report.card_figures import CardFigures, card_figures
 from shards.report.rows import Rows
 from shards.tables import SAMPLES
@@ -151,17 +151,19 @@ def publish(
     _refuse_wider(repository.name, others.values(), tier)
     memory = {WITHDRAWN: remembered(withdrawn - set(again))} if WITHDRAWN in there else {}
     files = [file for verdict in going for file in verdict.files]
+    drawn_before = {path for path in there if previewed_source(path) in others}
     with _tables(files, others, repository, head) as tables:
         drawn = _figures(tables, manifests.values()) if figures else CardFigures()
-        previews = _previews(out, going)
-        texts = {**_texts(ours.values(), manifests, repository.name, drawn, previews=bool(previews)), **drawn.files}
+        views = _previews(out, going)
+        texts = _texts(ours.values(), manifests, repository.name, drawn, drawn=drawn_before | views.keys())
+        texts |= drawn.files
         repository.check_card(texts[CARD].decode())
-        wanted: dict[str, Content] = {**{file.path: file for file in files}, **tables, **previews, **texts, **memory}
+        wanted: dict[str, Content] = {**{file.path: file for file in files}, **tables, **views, **texts, **memory}
         changes = _changes(wanted, there, ours)
         if tagged is not None and (changes.first or changes.last or changes.stale):
             raise _taken(repository, tag)
         head = _bring(wanted, changes, repository, head, there=there, ours=ours)
-    streamed = _stream_all(repository.name, head, manifests.values(), previews=bool(previews))
+    streamed = _stream_all(repository.name, head, manifests.values(), previews=bool(views))
     if tag is not None and tagged is None:
         repository.tag(tag, head)
     changed = len(changes.first) + len(changes.last)
@@ -188,9 +190,11 @@ def _tables(
 
 
 def _previews(out: Path, going: Iterable[Verdict]) -> dict[str, bytes]:
-    """A shard for viewers of each source, by path."""
-    drawn = {one.name: preview(out, one.files, one.receipts[0].license) for one in going if one.receipts}
-    return {preview_path(name): data for name, data in drawn.items() if data}
+    """What is drawn of each source, by path."""
+    found: dict[str, bytes] = {}
+    for one in going:
+        found |= previews(out, one.files, one.receipts[0].license) if one.receipts else {}
+    return found
 
 
 def _figures(tables: Mapping[str, JudgedFile], manifests: Iterable[Manifest]) -> CardFigures:
@@ -298,16 +302,34 @@ def _batches(files: Iterable[JudgedFile]) -> Iterator[list[JudgedFile]]:
 
 
 def card_of(
-    manifests: Mapping[str, Manifest], repository: str, figures: Sequence[CardFigure] = (), *, previews: bool
+    manifests: Mapping[str, Manifest],
+    repository: str,
+    figures: Sequence[CardFigure] = (),
+    *,
+    drawn: Collection[str],
 ) -> dict[str, bytes]:
-    """The card of a repository that holds these sources, and the files that it refers to, by path."""
+    """The card of a repository that holds these sources, and the files that it refers to, by path.
+
+    Args:
+        manifests: Of the sources, by name.
+        repository: Its name.
+        figures: Pictures of what they hold.
+        drawn: Paths of what `shards.hub.preview.previews` gave of them.
+    """
     held = [manifests[name] for name in sorted(manifests)]
     receipts = [receipt for manifest in held for receipt in manifest.receipts]
     sources = {manifest.source.name: manifest.source for manifest in held}
     return {
         **documents(receipts, sources),
         CROISSANT: croissant(receipts, sources, configs(receipts), repository),
-        CARD: card(receipts, sources, repository, figures, preview=previews).encode(),
+        CARD: card(
+            receipts,
+            sources,
+            repository,
+            figures,
+            preview=any(preview_path(name) in drawn for name in sources),
+            pictures={name: picture_file(name) for name in sources if picture_file(name) in drawn},
+        ).encode(),
     }
 
 
@@ -330,13 +352,13 @@ def _texts(
     ours: Iterable[Manifest],
     all_of_them: Mapping[str, Manifest],
     repository: str,
-    drawn: CardFigures,
+    figures: CardFigures,
     *,
-    previews: bool,
+    drawn: Collection[str],
 ) -> dict[str, bytes]:
     """The files that are written for the repository: manifests, and the card with what it refers to."""
     texts = {manifest_file(manifest.source.name): manifest.to_json() for manifest in ours}
-    return {**texts, **card_of(all_of_them, repository, drawn.listed, previews=previews)}
+    return {**texts, **card_of(all_of_them, repository, figures.listed, drawn=drawn)}
 
 
 def _refuse_script(name: str, there: Mapping[str, RemoteFile]) -> None:

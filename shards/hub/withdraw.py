@@ -75,10 +75,10 @@ def withdraw(source: str, repository: Repository, *, purge: bool = False) -> Wit
         manifests, unreadable = repository.manifests(head, there)
         kept = {name: one for name, one in manifests.items() if name != source}
         unlisted = {name: why for name, why in unreadable.items() if name != source}
-        drawn = any(previewed_source(path) in kept for path in there)
+        drawn = {path for path in there if previewed_source(path) in kept}
         operations: list[Operation] = [CommitOperationDelete(path) for path in own]
         operations += [
-            CommitOperationAdd(path, text) for path, text in card_of(kept, repository.name, previews=drawn).items()
+            CommitOperationAdd(path, text) for path, text in card_of(kept, repository.name, drawn=drawn).items()
         ]
         operations.append(CommitOperationAdd(WITHDRAWN, remembered(withdrawn | {source})))
         with tempfile.TemporaryDirectory(prefix="sa-med2d-") as folder:

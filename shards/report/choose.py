@@ -77,12 +77,19 @@ class Chooser:
         for label, count in zip(labels.to_pylist(), per_image["count_all"].to_pylist(), strict=True):
             self._counts[label] += count
 
-    def chosen(self) -> list[Entry]:
-        """The entries in the order in which they are shown."""
+    def chosen(self, also: Sequence[Mapping[str, Any]] = ()) -> list[Entry]:
+        """The entries in the order in which they are shown.
+
+        Args:
+            also: Rows of samples that must be among them. They stand last, and are no more than are wanted.
+        """
         volumes = self._volumes.chosen(self._of_volumes)
-        picks = _Picks(self._samples, [row for volume in volumes for row in volume.rows])
+        shown = [row for volume in volumes for row in volume.rows]
+        keys = {row["key"] for row in shown}
+        last = [row for row in also if row["key"] not in keys]
+        picks = _Picks(self._samples, [*shown, *last])
         self._pick(picks)
-        return _spread([Entry((row,)) for row in picks.found], volumes)
+        return [*_spread([Entry((row,)) for row in picks.found], volumes), *(Entry((row,)) for row in last)]
 
     def _pick(self, picks: _Picks) -> None:
         """A sample of each source; rounds over the classes, the rarest first; then any."""

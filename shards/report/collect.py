@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shards.index_schema import INDEX_SCHEMA
 from shards.license import tiers
-from shards.receipt import Receipt, lost_shares, summed
+from shards.receipt import Receipt, lost_shares, summed, summed_by_reason
 from shards.report.quantities import QUANTITIES
 from shards.report.sums import Sums
 
@@ -36,10 +35,11 @@ class Counted:
         values: A row for each value of each of `QUANTITIES` in each modality: how often it occurs.
         people: A row for each modality, licence, source and split: patients, cases, volumes.
         not_annotated: A row for each source and class: images that do not annotate it, although the source does.
-        small: A row for each source and class: images from which the area rule left out masks of it. Without rows where
-            the metadata does not name classes of what it left out.
+        small: A row for each source and class: images from which the area rule left out masks of it.
         dropped: A row for each source and rule or gate: what it left out, its mask pixels, and their share of all.
             Without rows where the set has no receipts.
+        lost: A row for each source, rule or gate, and class: mask pixels that it left out, and their share of all
+            of the class there. Of what receipts count without classes there is no row.
     """
 
     images: pa.Table
@@ -49,10 +49,7 @@ class Counted:
     not_annotated: pa.Table
     small: pa.Table
     dropped: pa.Table
-
-
-NAMES_SMALL: Final = INDEX_SCHEMA.field("dropped").type.get_field_index("labels") >= 0
-"""Whether the metadata of this version names the classes of masks that the area rule left out."""
+    lost: pa.Table
 
 
 class Collector:
@@ -62,8 +59,8 @@ class Collector:
         dict.fromkeys(
             [
                 *_KINDS,
-                *("patient", "case", "axis", "height", "width", "dropped.masks", "dropped.pixels", "not_annotated"),
-                *(["dropped.labels"] if NAMES_SMALL else []),
+                *("patient", "case", "axis", "height", "width", "not_annotated"),
+                *(f"dropped.{name}" for name in ("masks", "pixels", "labels")),
                 *(f"masks.{name}" for name in (*_CLASS, "area")),
                 *(column for quantity in QUANTITIES.values() for column in quantity.columns),
             ]
@@ -95,8 +92,7 @@ class Collector:
             modality = rows["modality"].combine_chunks()
             self._add_values(name, modality if quantity.of == "images" else modality.take(parents), values)
         _add_labels(self._not_annotated, rows, rows["not_annotated"])
-        if NAMES_SMALL:
-            _add_labels(self._small, rows, pc.struct_field(rows["dropped"], "labels"))
+        _add_labels(self._small, rows, pc.struct_field(rows["dropped"], "labels"))
         self._people.add(rows)
 
     def _add_images(self, rows: pa.Table, masks: pa.Array, parents: pa.Array, flat: pa.Array) -> None:
@@ -146,14 +142,16 @@ class Collector:
 
     def counted(self, receipts: Collection[Receipt]) -> Counted:
         """What was taken in, with what receipts say was left out."""
+        classes = self._classes.table()
         return Counted(
             images=self._images.table(),
-            classes=self._classes.table(),
+            classes=classes,
             values=self._values.table(),
             people=self._people.table(),
             not_annotated=self._not_annotated.table(),
             small=self._small.table(),
             dropped=_dropped(receipts),
+            lost=_lost(receipts, classes),
         )
 
 
@@ -241,6 +239,46 @@ def _dropped(receipts: Iterable[Receipt]) -> pa.Table:
             for reason in sorted(counts.keys() | lost.keys())
         ]
     return pa.Table.from_pylist(rows, schema=_DROPPED)
+
+
+_LOST: Final = pa.schema(
+    [
+        ("source", pa.string()),
+        ("reason", pa.string()),
+        ("label", pa.string()),
+        ("mask_pixels", pa.int64()),
+        ("share", pa.float64()),
+    ]
+)
+
+
+def _lost(receipts: Iterable[Receipt], classes: pa.Table) -> pa.Table:
+    """Mask pixels of each class that rules and gates left out of each source.
+
+    Args:
+        receipts: Of the shards.
+        classes: Of `Counted`: what is left.
+    """
+    kept = Counter[tuple[str, str]]()
+    for row in classes.select(["source", "label", "mask_pixels"]).to_pylist():
+        kept[row["source"], row["label"]] += row["mask_pixels"]
+    by_source: dict[str, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        by_source[receipt.id.source].append(receipt)
+    rows = []
+    for source, own in sorted(by_source.items()):
+        found = summed_by_reason(receipt.lost_by_class for receipt in own)
+        # axes that the edge rule leaves out show the same objects once more, see `lost_shares`
+        annotated = Counter({label: kept[source, label] for label in set().union(*found.values())})
+        for reason, by_class in found.items():
+            annotated.update({} if reason == "edge" else by_class)
+        for reason, by_class in found.items():
+            for label, pixels in by_class.items():
+                whole = annotated[label]
+                share = 1.0 if not whole else 0.0 if reason == "edge" else pixels / whole
+                said = {"source": source, "reason": reason, "label": label, "mask_pixels": pixels, "share": share}
+                rows.append(said)
+    return pa.Table.from_pylist(rows, schema=_LOST)
 
 
 def tier_names(license_id: str) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from shards.arguments import add_built_set, add_json, output_folder, positive
+from shards.arguments import add_built_set, add_json, output_file, output_folder, positive
 from shards.console import console, counting, plural, print_json, print_table, results, working
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from shards.description import SourceDescription
     from shards.receipt import Receipt
-    from shards.report.choose import Entry
+    from shards.report.findings.look import Looked
 
     Known = Callable[[Path], tuple[Sequence[Receipt], Mapping[str, SourceDescription]]]
     """Gives the receipts of a set, and its sources by name."""
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 DONE: Final = 0
 SAMPLES: Final = 1000
 """Pictures in a gallery, unless another number is asked for."""
-_Thing = TypeVar("_Thing")
+LOOKED_AT: Final = 200
+"""Images of each source in which a gallery's findings are looked for: a fault of a source shows in 50."""
 EXTRA: Final = "publish"
 """The extra that ``stats`` needs."""
 FIGURES_EXTRA: Final = "report"
@@ -49,18 +51,25 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser], k
         "report",
         help="statistics and figures of what a set holds",
         description="Count a set in one pass over its index, and write statistics as JSON and Parquet, and figures as "
-        "SVG and PNG. With --html also a gallery: sample images of every source and class with their masks, in one "
-        "page that works from disk and without a network.",
+        "SVG and PNG. With --html also a gallery: sample images of every source and class with their masks, and what "
+        "looks wrong, in one page that works from disk and without a network.",
     )
     add_built_set(command)
     command.add_argument(
         "--to", type=partial(output_folder, write=True), metavar="FOLDER", help="where files go (default: OUT/report)"
     )
     command.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a gallery, one HTML page that holds its pictures"
+        "--html", type=output_file, metavar="FILE", help="also write a gallery, one HTML page that holds its pictures"
     )
     command.add_argument(
         "--samples", type=positive, default=SAMPLES, metavar="N", help=f"pictures in the gallery (default: {SAMPLES:,})"
+    )
+    command.add_argument(
+        "--findings",
+        type=positive,
+        metavar="N",
+        help="say what looks wrong in as many images of each source, see sa-med2d findings (default: "
+        f"{LOOKED_AT} with --html, else none)",
     )
     command.set_defaults(run=partial(_report, known=known), extra=FIGURES_EXTRA)
 
@@ -74,44 +83,40 @@ def _report(options: argparse.Namespace, known: Known) -> int:
     from shards.report.summary import summarize  # noqa: PLC0415
 
     folder = options.to if options.to is not None else _beside(options.out)
+    if folder.is_file():
+        from sa_med2d_20m import DatasetError  # noqa: PLC0415
+
+        raise DatasetError(f"{folder} is a file; expected a folder, or the name of one that is made")
     receipts, sources = known(options.out)
     speaker, printer = console(), results()
+    looked_at = options.findings or (LOOKED_AT if options.html is not None else None)
+    looked = None if looked_at is None else _looked(options.out, looked_at, speaker)
     chooser = Chooser(options.samples)
     with counting(speaker, "counting indexes") as count:
         summary = summarize(rows_of(options.out), receipts, count, [chooser] if options.html else [])
     with working(speaker, lambda: "drawing figures"):
-        files = write_report(folder, summary.statistics, summary.counted, summary.plots())
+        statistics = {**summary.statistics, "findings": None if looked is None else looked.record()}
+        files = write_report(folder, statistics, summary.counted, summary.plots())
     total = summary.statistics["total"]
     said = f"{plural(total['images'], 'image')} with {plural(total['masks'], 'mask')}"
     printer.print(f"{said}: {plural(len(files), 'file')} in {folder}", markup=False, highlight=False, soft_wrap=True)
+    if looked is not None:
+        found = plural(len(looked.findings), "finding") if looked.findings else "no findings"
+        printer.print(f"{plural(looked.images, 'image')} looked at: {found}", highlight=False, soft_wrap=True)
     if options.html is not None:
-        said = _write_gallery(options.out, options.html, chooser.chosen(), sources, speaker)
+        from shards.report.samples_page import write_page  # noqa: PLC0415
+
+        entries = chooser.chosen([] if looked is None else looked.examples(options.samples // 4))
+        said = write_page(options.out, options.html, entries, sources, speaker=speaker, looked=looked)
         printer.print(said, markup=False, highlight=False, soft_wrap=True)
     return DONE
 
 
-def _write_gallery(
-    out: Path, page: Path, entries: Sequence[Entry], sources: Mapping[str, SourceDescription], speaker: Console
-) -> str:
-    """Write the page; gives a sentence about it."""
-    from shards.atomic import open_atomic  # noqa: PLC0415
-    from shards.report.gallery import write_gallery  # noqa: PLC0415
-    from shards.report.pictures import read_pictures  # noqa: PLC0415
+def _looked(out: Path, images: int, speaker: Console) -> Looked:
+    from shards.report.findings.look import look  # noqa: PLC0415
 
-    rows = [row for entry in entries for row in entry.rows]
-    with counting(speaker, "reading pictures") as count, open_atomic(page) as file:
-        write_gallery(file, entries, _told(read_pictures(out, rows), len(rows), count), sources)
-        size = file.tell()
-    volumes = sum(len(entry.rows) > 1 for entry in entries)
-    held = f"{plural(len(rows), 'picture')}, among them slices of {plural(volumes, 'volume')}"
-    return f"{page}: {held}, {size / 1e6:.1f} MB"
-
-
-def _told(things: Iterable[_Thing], total: int, count: Callable[[int, int], None]) -> Iterator[_Thing]:
-    """The same things; says how many have come."""
-    for number, thing in enumerate(things, 1):
-        count(number, total)
-        yield thing
+    with counting(speaker, "looking at cases") as count:
+        return look(out, images=images, workers=os.cpu_count() or 1, on_case=count)
 
 
 def _beside(out: Path) -> Path:

@@ -147,14 +147,19 @@ def count_in_words(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def plain_axis(axis: Any) -> None:
-    """Ticks of a logarithmic axis, whose limits are set, as people say them; a short one has several to a power."""
+def plain_axis(axis: Any, *, whole: bool = False) -> None:
+    """Ticks of a logarithmic axis, whose limits are set, as people say them; a short one has several to a power.
+
+    Args:
+        axis: Of matplotlib.
+        whole: Whether it is of whole numbers, so that half a one is no tick.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: PLC0415
 
     low, high = axis.get_view_interval()
     if high < low * 300:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: "" if whole and value < 1 else _tick(value)))
     axis.set_minor_locator(NullLocator())
 
 

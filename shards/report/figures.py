@@ -71,6 +71,8 @@ _BAR: Final = 0.22
 """Inches of height of a bar."""
 _HEAD, _LINE = 13.0, 10.2
 """Points of height of a heading and of a line of these names."""
+_HATCHES: Final = ("", "////", "....", "xxxx", "----")
+"""Of bars that lie upon each other, so that they are not told apart by colour alone; with seven colours 35 looks."""
 _GROUPS: Final = ("head_and_neck", "thorax", "abdomen", "pelvis", "lesion", "other")
 
 
@@ -111,6 +113,8 @@ def _sketches(statistics: Mapping[str, Any], counted: Counted) -> Iterator[_Sket
             yield _distribution(name, statistics["quantities"][name], counts_of(name, counted.values))
     if statistics["dropped"] is not None and _lost(statistics["dropped"]):
         yield _dropped(_lost(statistics["dropped"]))
+    if statistics["dropped"] is not None and statistics["dropped"]["class"]:
+        yield _lost_classes(statistics["dropped"]["class"])
 
 
 def _named(key: str) -> Callable[[Mapping[str, Any]], str]:
@@ -255,13 +259,13 @@ def _splits(images: Sequence[Mapping[str, Any]], people: Sequence[Mapping[str, A
             axes.barh(places, shares, left=start, height=0.66, color=color, label=split)
             for place, left, share, own in zip(places, start, shares, rows.values(), strict=True):
                 if share > 6:
-                    text = f"{share:.0f} %, {count_in_words(own.get(split, 0))}" if share > 14 else f"{share:.0f} %"
+                    text = f"{share:.0f} %, {count_in_words(own.get(split, 0))}" if share > 10 else f"{share:.0f} %"
                     color_of_text = PAPER if split == "train" else "#111111"
                     middle = left + share / 2
                     axes.text(middle, place, text, ha="center", va="center", fontsize=8, color=color_of_text)
             start = start + shares
         axes.set_xlim(0, 100)
-        axes.set_xlabel("%")
+        axes.set_xlabel("%, from left to right: train, validation, test")
         axes.set_title(title)
         figure.legend(loc="outside lower left", ncols=3)
 
@@ -358,7 +362,7 @@ def _distribution(name: str, spread: Mapping[str, Any], found: Mapping[str, Coun
             above.set_xscale("log")
         above.set_xlim(edges[0], edges[-1])
         if not linear:
-            plain_axis(above.xaxis)
+            plain_axis(above.xaxis, whole=integral)
         places = _named_bars(below, modalities)
         for place, modality in zip(places, modalities, strict=True):
             own = spread["modalities"][modality]
@@ -404,6 +408,15 @@ def _lost(dropped: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return dict(sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:_MOST_BARS])
 
 
+def _per_cent(share: float) -> str:
+    """A share as it stands beside a bar.
+
+    >>> _per_cent(99.97), _per_cent(14.2), _per_cent(0.0263)
+    ('100 %', '14 %', '0.026 %')
+    """
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
+
+
 def _dropped(lost: Mapping[str, Mapping[str, float]]) -> _Sketch:
     title = "Mask pixels that rules and gates left out"
     reasons = sorted({reason for own in lost.values() for reason in own})
@@ -414,15 +427,38 @@ def _dropped(lost: Mapping[str, Mapping[str, float]]) -> _Sketch:
         start = np.zeros(len(lost))
         for number, reason in enumerate(reasons):
             shares = np.array([100 * own.get(reason, 0.0) for own in lost.values()])
-            axes.barh(places, shares, left=start, height=0.72, color=SERIES[number % len(SERIES)], label=reason)
+            look: _Style = {"color": SERIES[number % len(SERIES)], "hatch": _HATCHES[number % len(_HATCHES)]}
+            axes.barh(places, shares, left=start, height=0.72, label=reason, edgecolor=PAPER, **look)
             start = start + shares
         for place, share in zip(places, start, strict=True):
             text: _Style = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
-            axes.annotate(f"{share:.2g} %", (share, place), **text)
+            axes.annotate(_per_cent(share), (share, place), **text)
         axes.set_xlim(0, start.max() * 1.15)
         axes.set_xlabel("% of the source's mask pixels")
         axes.set_title(title)
         figure.legend(loc="outside lower left", ncols=4)
 
-    said = "; ".join(f"{source} {100 * sum(own.values()):.2g} %" for source, own in list(lost.items())[:6])
+    said = "; ".join(f"{source} {_per_cent(100 * sum(own.values()))}" for source, own in list(lost.items())[:6])
     return _Sketch("dropped", title, f"{title}, by source: {said}.", 1.4 + _BAR * len(lost), draw)
+
+
+def _lost_classes(classes: Sequence[Mapping[str, Any]]) -> _Sketch:
+    """The classes that rules and gates took most from, by the share of their mask pixels."""
+    title = "Classes: mask pixels left out"  # short, as names of classes may be long
+    shown = classes[:_MOST_BARS]
+    more = f"; the largest {len(shown)} of {len(classes)}" if len(classes) > len(shown) else ""
+    shares = [100 * row["share"] for row in shown]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = _named_bars(axes, [row["label"] for row in shown])
+        axes.barh(places, shares, height=0.72, color=BLUE)
+        for place, share in zip(places, shares, strict=True):
+            text: _Style = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
+            axes.annotate(_per_cent(share), (share, place), **text)
+        axes.set_xlim(0, max(shares) * 1.15)
+        axes.set_xlabel(f"% of the mask pixels of the class, left out by rules and gates{more}")
+        axes.set_title(title)
+
+    said = "; ".join(f"{row['label']} {_per_cent(100 * row['share'])}" for row in shown[:8])
+    return _Sketch("dropped_classes", title, f"{title}{more}: {said}.", 1.1 + _BAR * len(shown), draw)

@@ -23,6 +23,7 @@ from shards.report.choose import Entry
 from shards.report.pictures import Picture
 
 TITLE: Final = "SA-Med2D-20M: samples"
+FINDINGS_TITLE: Final = "SA-Med2D-20M: what looks wrong"
 _PICTURES: Final = "$pictures"
 
 
@@ -31,6 +32,9 @@ def write_gallery(
     entries: Sequence[Entry],
     pictures: Iterable[Picture],
     sources: Mapping[str, SourceDescription],
+    *,
+    findings: Mapping[str, Any] | None = None,
+    title: str = TITLE,
 ) -> None:
     """Write the page.
 
@@ -39,16 +43,19 @@ def write_gallery(
         entries: What it shows, in their order.
         pictures: Of all samples of the entries, one after another.
         sources: What is known of their sources.
+        findings: What looks wrong, see `shards.report.findings.look.Looked.record`; None where nobody looked. Examples
+            that are among the entries have their pictures beside them.
+        title: What the page is called.
     """
     shown = list(pictures)
     style, script = (_part(name) for name in ("gallery.css", "gallery.js"))
     values = {
-        "title": escape(TITLE),
+        "title": escape(title),
         "style": style,
         "style_hash": _hash(style),
         "script": script,
         "script_hash": _hash(script),
-        "record": _embedded(_record(entries, shown, sources)),
+        "record": _embedded({**_record(entries, shown, sources), "findings": findings}),
     }
     head, tail = _part("gallery.html").split(_PICTURES)
     file.write(Template(head).substitute(values).encode())

@@ -94,10 +94,16 @@ def _of_size(
     rows = ((np.arange(height) + 0.5) * layers.shape[1] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * layers.shape[2] / width).astype(int)
     stacked = layers[:, rows][:, :, columns].reshape(-1, width)
-    return Picture(record, height, width, len(layers), _webp(shown, quality), _png(stacked))
+    return Picture(record, height, width, len(layers), webp(shown, quality), _png(stacked))
 
 
-def _webp(pixels: npt.NDArray[np.uint8], quality: int) -> bytes:
+def webp(pixels: npt.NDArray[np.uint8], quality: int) -> bytes:
+    """A picture as WebP.
+
+    Args:
+        pixels: (H, W) or (H, W, 3), RGB.
+        quality: 1 to 100.
+    """
     bgr = pixels if pixels.ndim == 2 else pixels[..., ::-1]
     _, data = cv2.imencode(".webp", np.ascontiguousarray(bgr), [cv2.IMWRITE_WEBP_QUALITY, quality])
     return bytes(data)

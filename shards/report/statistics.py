@@ -186,4 +186,27 @@ def _left_out(counted: Counted) -> dict[str, Any] | None:
     if not counted.dropped.num_rows:
         return None
     rows = counted.dropped.to_pylist()
-    return {"source_and_reason": rows, "reason": summed_by(rows, ("reason",), ("count", "mask_pixels"))}
+    return {
+        "source_and_reason": rows,
+        "source_and_class": counted.lost.to_pylist(),
+        "class": _lost_classes(counted),
+        "reason": summed_by(rows, ("reason",), ("count", "mask_pixels")),
+    }
+
+
+def _lost_classes(counted: Counted) -> list[dict[str, Any]]:
+    """Each class with the mask pixels that rules and gates left out of it in all sources, most of all first.
+
+    The edge rule does not count where other axes show the same objects, as in `shards.receipt.lost_shares`.
+    """
+    kept, lost = Counter[str](), Counter[str]()
+    for row in counted.classes.to_pylist():
+        kept[row["label"]] += row["mask_pixels"]
+    for row in counted.lost.to_pylist():
+        if row["share"]:
+            lost[row["label"]] += row["mask_pixels"]
+    found = [
+        {"label": label, "mask_pixels": pixels, "share": pixels / (pixels + kept[label])}
+        for label, pixels in lost.items()
+    ]
+    return sorted(found, key=lambda row: (-row["share"], row["label"]))

@@ -9,7 +9,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shards.arguments import add_built_set, positive
+from shards.arguments import add_built_set, output_file, positive
 from shards.console import complain, console, results
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument(
         "--slices", type=positive, metavar="N", help=f"with --case: as many, evenly spread (default: {_SLICES})"
     )
-    command.add_argument("--to", type=Path, metavar="FILE", help="PNG to write (default: KEY.png or CASE.png, here)")
+    command.add_argument(
+        "--to", type=output_file, metavar="FILE", help="PNG to write (default: KEY.png or CASE.png, here)"
+    )
     command.add_argument("--open", action="store_true", help="also open it, in the program this system has for it")
     command.add_argument("--terminal", action="store_true", help="draw it in the terminal, and write no file")
     command.set_defaults(run=_run, extra=EXTRA)

@@ -1,6 +1,7 @@
 """How well and how fast copies are found; docs/duplicates.md has the figures.
 
-``pytest tests/benchmarks/test_duplicates.py -m slow -rP``; ``SA_MED2D_IMAGES=5000000`` sets how many are generated.
+``pytest tests/benchmarks/test_duplicates.py -m slow -rP``; ``SA_MED2D_IMAGES=5000000`` sets how many are generated,
+``SA_MED2D_TABLES=1`` has copies of the corpus found by tables alone, as in sets of millions.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import pyarrow as pa
 import pytest
 
 from sa_med2d_20m import decode_png
+from shards.duplicates import search
 from shards.duplicates.images import Images
 from shards.duplicates.search import exact_pairs, near_pairs
 from shards.duplicates.sign_hash import FLIP_MASKS
+from shards.duplicates.volumes import Slices
+from shards.duplicates.votes import alignments
 from tests.support.command import Command
 from tests.support.output import members
 from tests.support.places import RECIPES
@@ -75,14 +79,18 @@ def test_search_of_generated_fingerprints() -> None:
     found = near_pairs(images)
     seconds = time.process_time() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    beside = images.position[found.one] == images.position[found.other]
-    pairs = set(
-        zip(images.volume[found.one][beside].tolist(), images.volume[found.other][beside].tolist(), strict=True)
-    )
+    aligned = alignments(found, images, images, (Slices(images), Slices(images)))
+    both = time.process_time() - started
+    pairs = set(zip(aligned.first.tolist(), aligned.second.tolist(), strict=True))
     hit = sum((min(pair), max(pair)) in pairs for pair in copies.items())
-    text = f"{len(images):,} images: {seconds:.0f} s of CPU, {peak} MB ({before} before), {len(found.one):,} pairs"
-    print(f"{text}, {found.crowded:,} crowded, {hit} of {len(copies)} volumes")  # noqa: T201 - shown by pytest -rP
+    peaks = f"{peak} MB, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB with volumes ({before} before)"
+    text = (
+        f"{len(images):,} images: {seconds:.0f} s of CPU, {both:.0f} s with volumes, {peaks}, {len(found.one):,} pairs"
+    )
+    print(f"{text}, {found.crowded:,} crowded, {len(pairs):,} pairs of volumes to look at")  # noqa: T201 - by pytest -rP
+    print(f"{hit} of {len(copies)} volumes")  # noqa: T201
     assert hit == len(copies)
+    assert len(pairs) < len(images) / 400, "no more than one of a few hundred pairs of volumes that are alike"
 
 
 SETS = {
@@ -106,7 +114,11 @@ def volume_of(key: str) -> str:
 
 
 @pytest.mark.slow
-def test_recall_and_precision_on_copies_of_the_corpus(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
+def test_recall_and_precision_on_copies_of_the_corpus(
+    sa_med2d: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.environ.get("SA_MED2D_TABLES"):  # as if there were too many to compare every two
+        monkeypatch.setattr(search, "_EVERY", 0)
     out = tmp_path / "out"
     for name, of_set in SETS.items():
         arguments = ("--raw", corpus / of_set, "--out", out, "--workers", 1)
@@ -127,16 +139,20 @@ def test_recall_and_precision_on_copies_of_the_corpus(sa_med2d: Command, corpus:
         found = json.loads(sa_med2d("overlap", out, folder, "--json", "--workers", 1).out)["pairs"]
         return [(original[pair["other"]["key"]], pair["one"]["key"]) for pair in found]
 
-    wrong = 0
+    wrong, named = 0, 0
+    said = []  # the fixture that runs commands takes what is printed before
     for change in CHANGES:
         of_pictures = pairs(pictures, [str(number) for number in range(len(pictures))], change)
         of_slices = pairs(alone, [str(number) for number in range(len(alone))], change)
         of_volumes = pairs(slices, [key.replace("--", "--Copy_", 1) for key in slices], change)
         right = {copy for copy, found in of_pictures if copy == found}
+        exact = {copy for copy, found in of_slices if copy == found}
         near = {copy for copy, found in of_slices if volume_of(copy) == volume_of(found)}
         whole = {volume_of(copy) for copy, found in of_volumes if volume_of(copy) == volume_of(found)}
+        named += len(of_pictures) + len(of_slices) + len(of_volumes)
         wrong += sum(copy != found for copy, found in of_pictures)
         wrong += sum(volume_of(copy) != volume_of(found) for copy, found in of_slices + of_volumes)
-        counts = f"{len(right)} of {len(pictures)} pictures, {len(near)} of {len(alone)} slices"
-        print(f"{change}: {counts}, {len(whole)} of {len({volume_of(key) for key in slices})} volumes")  # noqa: T201
+        counts = f"{len(right)} of {len(pictures)} pictures, {len(near)} of {len(alone)} slices, {len(exact)} right"
+        said.append(f"{change}: {counts}, {len(whole)} of {len({volume_of(key) for key in slices})} volumes")
+    print("\n".join([*said, f"{wrong} of {named:,} pairs are wrong"]))  # noqa: T201 - by pytest -rP
     assert wrong == 0

@@ -21,7 +21,7 @@ import webdataset
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from builder.commands.demo import demo_folder
-from sa_med2d_20m import Output, load
+from sa_med2d_20m import load
 from tests.support.loader_benchmark import build, note_rate, tars, write
 from tests.support.range_server import Served, serve
 
@@ -141,17 +141,6 @@ def test_stream_by_two_workers(benchmark: BenchmarkFixture, large: Path, name: s
 def _measured(row: dict[str, Any]) -> int:
     """Decode in the worker, and send nothing back but a number: what is compared is reading, not pipes."""
     return sum(np.asarray(row[name]).size for name in ("image", "mask", "png", "mask.png") if name in row)
-
-
-@pytest.mark.benchmark(group="stream 512 x 512, one process, threads that decode")
-@pytest.mark.parametrize("size", [None, 256])
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_stream_by_threads(benchmark: BenchmarkFixture, large: Path, threads: int, size: int | None) -> None:
-    """The ratio to one thread is what counts."""
-    rows = load(large, "mr", decode=Output(size, threads=threads))
-    count = benchmark.pedantic(lambda: sum(1 for _ in rows), rounds=5, warmup_rounds=1)
-    assert count == sum(1 for _ in by_tarfile(large))
-    note_rate(benchmark, count)
 
 
 @pytest.mark.benchmark(group="share of the bytes that a selection reads")

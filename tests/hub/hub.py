@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import dataclass, field
+import uuid
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -42,6 +43,19 @@ class Dataset:
     def object_key(self, sha256: str) -> str:
         """Where the store has a large file of this dataset."""
         return f"{self.id}/{sha256}"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """All datasets as they were once.
+
+    Args:
+        datasets: Each with a copy of its git repository.
+        objects: Content of its large files by key.
+    """
+
+    datasets: tuple[tuple[Dataset, Path], ...]
+    objects: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,27 @@ class Hub:
         with self._naming:
             for dataset in list(self._datasets.values()):
                 self._drop(dataset)
+
+    def save(self) -> Saved:
+        """All datasets as they are now; a Hub with Xet cannot be saved."""
+        assert self.xet is None
+        copies = []
+        with self._naming:
+            for dataset in self._datasets.values():
+                copy = self._folder / "saved" / uuid.uuid4().hex
+                shutil.copytree(dataset.repository.folder, copy)
+                copies.append((replace(dataset), copy))
+        return Saved(tuple(copies), {key: self.store.content(key) for key in self.store.listing()})
+
+    def restore(self, saved: Saved) -> None:
+        """Hold what was saved, and nothing else."""
+        self.clear()
+        with self._naming:
+            for dataset, copy in saved.datasets:
+                folder = shutil.copytree(copy, self.folder_of(dataset.id))
+                self._datasets[dataset.id] = replace(dataset, repository=Repository(folder))
+        for key, content in saved.objects.items():
+            self.store.write(key, content)
 
     def _drop(self, dataset: Dataset) -> None:
         self._datasets.pop(dataset.id, None)

@@ -1,4 +1,7 @@
-"""The store of large files: an S3 in this process, which clients reach by presigned URLs."""
+"""The store of large files: an S3 in this process, which clients reach by presigned URLs.
+
+What the Hub itself wants to know of an object it asks that S3 without a request: most of a publish would be those.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,15 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+from moto.s3.models import FakeKey, S3Backend, s3_backends
 from werkzeug.serving import make_server
 
 from tests.hub.faults import Faults
 from tests.hub.traffic import ObjectsApplication, RequestLog
 
 OWN_AGENT = "hub-server"
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class ObjectStore:
     def __init__(self, part_size: int, faults: Faults, log: RequestLog, bucket: str | None = None) -> None:
         self.part_size = part_size
         self._bucket = bucket or f"objects-{uuid.uuid4()}"
-        application = ObjectsApplication(DomainDispatcherApplication(create_backend_app), OWN_AGENT, faults, log)
+        application = ObjectsApplication(create_backend_app("s3"), OWN_AGENT, faults, log)
         self._server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._s3: Any = boto3.client(
@@ -78,55 +82,65 @@ class ObjectStore:
     def start(self) -> None:
         """Serve, from a thread."""
         self._thread.start()
-        self._s3.create_bucket(Bucket=self._bucket)
+        self._backend.create_bucket(self._bucket, "us-east-1")
 
     def stop(self) -> None:
         """Drop all objects and stop serving."""
         self.delete_below("")
-        for upload in self._s3.list_multipart_uploads(Bucket=self._bucket).get("Uploads", []):
-            self._s3.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        self._s3.delete_bucket(Bucket=self._bucket)
+        for upload in self.unfinished():
+            self._backend.abort_multipart_upload(self._bucket, upload)
+        self._backend.delete_bucket(self._bucket)
         self._s3.close()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
+    def listing(self, prefix: str = "") -> list[str]:
+        """The keys of all objects whose key starts so, in order."""
+        return sorted(key for key in list(self._backend.get_bucket(self._bucket).keys) if key.startswith(prefix))
+
     def size(self, key: str) -> int | None:
         """Bytes of an object, None if there is no such object."""
-        try:
-            return int(self._s3.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "404":
-                raise
-            return None
+        found = self._found(key)
+        return None if found is None else found.size
 
     def sha256(self, key: str) -> str:
         """Of what is really stored."""
-        body = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"]
-        digest = hashlib.sha256()
-        for block in body.iter_chunks(BLOCK):
-            digest.update(block)
-        return digest.hexdigest()
+        return hashlib.sha256(self.content(key)).hexdigest()
+
+    def content(self, key: str) -> bytes:
+        """All bytes of an object.
+
+        Raises:
+            KeyError: There is no such object.
+        """
+        if (found := self._found(key)) is None:
+            raise KeyError(key)
+        return found.value
 
     def read(self, key: str, start: int, stop: int) -> bytes:
-        """Bytes ``start`` to ``stop`` (exclusive) of an object, at least one."""
-        body = self._s3.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={start}-{stop - 1}")["Body"]
-        content: bytes = body.read()
-        return content
+        """Bytes ``start`` to ``stop`` (exclusive) of an object."""
+        return self.content(key)[start:stop]
 
     def write(self, key: str, content: bytes) -> None:
         """Store an object."""
-        self._s3.put_object(Bucket=self._bucket, Key=key, Body=content)
+        self._backend.put_object(self._bucket, key, content)
 
     def delete(self, key: str) -> None:
         """Drop an object."""
-        self._s3.delete_object(Bucket=self._bucket, Key=key)
+        self._backend.delete_object(self._bucket, key)
 
     def delete_below(self, prefix: str) -> None:
         """Drop all objects whose key starts so."""
-        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
-            for found in page.get("Contents", []):
-                self.delete(found["Key"])
+        for key in self.listing(prefix):
+            self.delete(key)
+
+    @property
+    def _backend(self) -> S3Backend:
+        return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+    def _found(self, key: str) -> FakeKey | None:
+        return self._backend.get_object(self._bucket, key)
 
     def download_url(self, key: str) -> str:
         """Where a client GETs an object."""
@@ -135,6 +149,10 @@ class ObjectStore:
     def upload_url(self, key: str) -> str:
         """Where a client PUTs a whole object."""
         return self._presigned("put_object", Key=key)
+
+    def unfinished(self) -> list[str]:
+        """Ids of uploads that were begun and not finished."""
+        return list(self._backend.get_bucket(self._bucket).multiparts)
 
     def begin_multipart(self, key: str, size: int) -> Multipart:
         """Begin an upload in parts."""

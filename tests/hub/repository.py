@@ -17,6 +17,7 @@ from typing import Literal, Self
 NO_COMMIT = "0" * 40
 POINTER_LIMIT = 200
 POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize ([0-9]+)\n")
+COMMIT_ID = re.compile("[0-9a-f]{40}")
 NOT_IN_REFS = re.compile(r"[\s~^:?*\[\\]|\.\.|@\{")
 
 
@@ -105,6 +106,7 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._writing = threading.Lock()
+        self._of_objects = functools.cache(self._git)  # what git says of objects by their ids never changes
 
     @classmethod
     def create(cls, folder: Path, files: Mapping[str, bytes], author: str) -> Self:
@@ -120,7 +122,7 @@ class Repository:
     def resolve(self, revision: str) -> str | None:
         """The commit of a branch, tag, full ref or full commit id."""
         names = [f"refs/heads/{revision}", f"refs/tags/{revision}"]
-        if revision.startswith("refs/") or re.fullmatch("[0-9a-f]{40}", revision):
+        if revision.startswith("refs/") or COMMIT_ID.fullmatch(revision):
             names.insert(0, revision)
         return next((commit for name in names if (commit := self._commit_of(name))), None)
 
@@ -138,7 +140,7 @@ class Repository:
         """The history from a commit on backwards, all of it or of one path."""
         limited = [] if limit is None else [f"--max-count={limit}"]
         paths = [] if path is None else ["--", f":(literal){path}"]
-        log = self._git("log", "-z", "--format=%H%n%an%n%ct%n%s%n%b", *limited, commit, *paths).decode()
+        log = self._of_objects("log", "-z", "--format=%H%n%an%n%ct%n%s%n%b", *limited, commit, *paths).decode()
         return [_parse_commit(record) for record in log.split("\0") if record]
 
     def listing(self, commit: str, folder: str = "", *, recursive: bool = False) -> list[Entry] | None:
@@ -157,7 +159,7 @@ class Repository:
 
     def blob(self, oid: str) -> bytes:
         """The content of a file in git."""
-        return self._git("cat-file", "blob", oid)
+        return self._of_objects("cat-file", "blob", oid)
 
     def commit(
         self,
@@ -223,10 +225,9 @@ class Repository:
     def _commit_of(self, name: str) -> str | None:
         if NOT_IN_REFS.search(name):
             return None
+        ask = self._of_objects if COMMIT_ID.fullmatch(name) else self._git
         try:
-            return (
-                self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").decode().strip()
-            )
+            return ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").decode().strip()
         except GitError:
             return None
 
@@ -243,7 +244,7 @@ class Repository:
             raise MovedError(str(error)) from error
 
     def _entries(self, arguments: list[str]) -> list[Entry]:
-        rows = self._git("ls-tree", "-z", "-l", "--full-tree", *arguments).decode().split("\0")[:-1]
+        rows = self._of_objects("ls-tree", "-z", "-l", "--full-tree", *arguments).decode().split("\0")[:-1]
         parsed = [re.fullmatch(r"\d+ (\w+) (\w+) +(\d+|-)\t(.+)", row, re.DOTALL) for row in rows]
         found = [match.groups() for match in parsed if match]
         small = [oid for kind, oid, size, _ in found if kind == "blob" and int(size) <= POINTER_LIMIT]
@@ -251,7 +252,8 @@ class Repository:
         return [_entry(kind, oid, size, path, pointers.get(oid)) for kind, oid, size, path in found]
 
     def _pointers(self, oids: list[str]) -> dict[str, Pointer]:
-        output = self._git("cat-file", "--batch", stdin="".join(f"{oid}\n" for oid in oids).encode()) if oids else b""
+        asked = "".join(f"{oid}\n" for oid in oids).encode()
+        output = self._of_objects("cat-file", "--batch", stdin=asked) if oids else b""
         pointers, start = {}, 0
         for oid in oids:
             content = output.index(b"\n", start) + 1
@@ -284,7 +286,7 @@ class Repository:
 
     def _paths_of(self, head: str, deleted: Iterable[str]) -> list[str]:
         """The files that deletions take away."""
-        present = self._git("ls-tree", "-r", "-z", "--name-only", head).decode().split("\0")[:-1]
+        present = self._of_objects("ls-tree", "-r", "-z", "--name-only", head).decode().split("\0")[:-1]
         removed = []
         for path in deleted:
             hit = [name for name in present if name == path or (path.endswith("/") and name.startswith(path))]

@@ -19,7 +19,7 @@ from tests.hub import content_routes, metadata_routes, xet_routes
 from tests.hub.accounts import Accounts, Role
 from tests.hub.errors import HubError
 from tests.hub.faults import Faults
-from tests.hub.hub import Hub, Objects, Options
+from tests.hub.hub import Hub, Objects, Options, Saved
 from tests.hub.objects import ObjectStore
 from tests.hub.repository import GitError
 from tests.hub.routing import Call
@@ -98,6 +98,14 @@ class HubServer:
         self._accounts.clear()
         self.faults.clear()
         self._log.clear()
+
+    def save(self) -> Saved:
+        """All datasets as they are now; not users, faults and requests."""
+        return self._hub.save()
+
+    def restore(self, saved: Saved) -> None:
+        """Hold the datasets that were saved, and no others."""
+        self._hub.restore(saved)
 
     def __enter__(self) -> Self:
         return self.start()

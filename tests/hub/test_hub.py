@@ -341,14 +341,17 @@ configs:
 
 
 @pytest.fixture(params=["s3", "direct"])
-def published(request: pytest.FixtureRequest, tmp_path: Path, client: Client) -> Iterator[HubServer]:
+def published(request: pytest.FixtureRequest, tmp_path: Path, hub: HubServer, client: Client) -> Iterator[HubServer]:
     """A Hub with a small WebDataset, in both ways of serving large files."""
     shards = {"ct-train-0": range(3), "ct-train-1": range(3, 5), "ct-test-0": range(5, 6)}
     for name, keys in shards.items():
         (tmp_path / f"{name}.tar").write_bytes(shard(keys))
     (tmp_path / "README.md").write_text(CARD)
-    with HubServer(tmp_path / "published", objects=request.param) as server:
-        server.add_user("ann", ANN)
+    with ExitStack() as stack:
+        server = hub  # which serves by ``s3``
+        if request.param == "direct":
+            server = stack.enter_context(HubServer(tmp_path / "published", objects="direct"))
+            server.add_user("ann", ANN)
         client(
             server,
             f"""

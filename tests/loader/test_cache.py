@@ -168,9 +168,16 @@ def test_the_files_are_what_the_page_says(folder: Path) -> None:
     assert pixels.shape == (4, *SIZE, 3)
     rows = {row["key"]: row for row in load(folder / "out", "endoscopy-local", decode=Output(SIZE))}
     lost = 0
-    for number, (_, start, first) in enumerate(places[:-1]):
+    masks, classes = np.load(f"{stem}.masks.npy"), json.loads(lines[places[-1, 1] :])
+    for number, (_, start, first, mask) in enumerate(places[:-1]):
         line = json.loads(lines[start : places[number + 1, 1]])
         row = rows[line["metadata"]["key"]]
+        numbers = masks[mask : places[number + 1, 3]]
+        assert [classes[at]["label"] for at in numbers[:, 0]] == [entry["label"] for entry in row["masks"]]
+        assert numbers[:, 7:9].tolist() == [[entry["id"], entry["layer"]] for entry in row["masks"]]
+        found = {(layer, of): [0] * 5 for layer, of, *_ in line["lost"]}
+        shown = {(entry["layer"], entry["id"]): [*entry["bbox"], entry["area"]] for entry in row["masks"]}
+        assert numbers[:, 9:].tolist() == list({**shown, **found}.values())
         assert np.array_equal(pixels[number], row["image"])
         stack = layers[first : places[number + 1, 2]].copy()
         for layer, number_of_mask, *place in line["lost"]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import itertools
-import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -313,58 +310,8 @@ def test_what_was_not_built_lossless_has_no_window(out: Path) -> None:
         ({"channels": 4}, "channels is 4, expected 1 or 3"),
         ({"channels": 1, "normalise": "sam"}, "channels is 1, expected 3, which normalise is for"),
         ({"kind": "jax"}, "kind is 'jax', expected 'numpy' or 'torch'"),
-        ({"threads": 0}, "threads is 0, expected a whole number from 1 on"),
     ],
 )
 def test_options_are_refused_in_words(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         Output(**options)
-
-
-@pytest.mark.parametrize("view", ["image", "mask", Semantic(["liver", "polyp"])])
-def test_threads_change_no_row_and_no_order(out: Path, view: Any) -> None:
-    options: dict[str, Any] = {"prompts": Prompts(coarse=0.1)} if view == "mask" else {}
-
-    def rows(threads: int) -> Any:
-        return load(out, "all-local", view=view, decode=Output(40, window="slice", threads=threads), **options)
-
-    def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-        pictures = ("image", "mask", "coarse") if "coarse" in one else ("image", "mask")
-        return one["key"] == other["key"] and all(np.array_equal(one[name], other[name]) for name in pictures)
-
-    alone = list(rows(1))
-    for threads in (2, 5):
-        together = list(rows(threads))
-        assert len(together) == len(alone)
-        assert all(map(same, together, alone))
-    assert all(map(same, rows(2).map(lambda row: {"key": row["key"]}), alone))
-    buffered = {row["key"] for row in rows(2).shuffle(seed=1, buffer_size=30)}
-    assert buffered == {row["key"] for row in alone}
-    first = iter(rows(2))
-    assert same(next(first), alone[0])
-    del first  # the threads end with it
-
-
-def test_a_run_with_threads_resumes_where_it_stopped(out: Path) -> None:
-    rows = load(out, "all-local", decode=Output(threads=3), sources=["Pictures", "BySlice"])
-    keys = [row["key"] for row in rows]
-    stopped = [row["key"] for row in itertools.islice(rows, 7)]
-    state = rows.state_dict()
-    again = load(out, "all-local", decode=Output(threads=3), sources=["Pictures", "BySlice"])
-    again.load_state_dict(state)
-    assert stopped + [row["key"] for row in again] == keys
-
-
-def test_what_threads_find_wrong_is_said(out: Path) -> None:
-    with pytest.raises(DatasetError, match=r"'lung' needs the values of the source"):
-        list(load(out, "ct-local", sources="BySlice", decode=Output(window="lung", threads=2)))
-
-
-def test_threads_end_with_the_iteration(out: Path) -> None:
-    before = threading.active_count()
-    for row in load(out, "all-local", decode=Output(threads=4, window="slice")):
-        assert row["key"]
-        assert threading.active_count() > before
-        break
-    gc.collect()
-    assert threading.active_count() == before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from datasets import Features
 from datasets.info import DatasetInfo
 
 from sa_med2d_20m import CONFIGS, LABELS, LOCAL_CONFIGS, MODALITIES, SPLITS, features
-from shards.card import write_card
-from shards.description import SourceDescription, write_source
-from shards.receipt import Receipt, write_receipt
+from shards.card import CardFigure, card, write_card
+from shards.description import KnownOverlap, SourceDescription, read_sources, write_source
+from shards.receipt import Receipt, read_receipts, write_receipt
 from tests.support import sources
 from tests.support.command import Command
-from tests.support.output import tree
+from tests.support.output import members, tree
+
+ROOT = Path(__file__).parents[2]
 
 
 def add(
@@ -347,3 +351,117 @@ def test_evidence_does_not_break_the_table(tmp_path: Path) -> None:
     add(tmp_path, "ct/mit/A/train-00000", "MIT", evidence="https://example.org/a|b\n| c")
     write_card(tmp_path)
     assert "| https://example.org/a&#124;b &#124; c |\n" in (tmp_path / "LICENSE.md").read_text()
+
+
+def test_splits_with_patients(sa_med2d: Command, tmp_path: Path) -> None:
+    """As the metadata in the shards says; `index` counts them anew where no build has."""
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    recipes = [
+        sources.write_source(raw, "Free", cases=3),
+        sources.write_source(raw, "Magnet", cases=2, modality="mr"),
+    ]
+    splits = '[splits]\ntrain = ["case00", "case02"]\ntest = ["case01"]\n'
+    for recipe in recipes:
+        recipe.write_text(recipe.read_text() + splits)
+    assert sa_med2d("build", *recipes, "--raw", raw, "--out", out, "--workers", 1).code == 0
+    records = [json.loads(data) for name, data in members(out) if name.endswith(".json")]
+    expected = {}
+    for split in SPLITS:
+        own = [record for record in records if record["split"] == split]
+        expected[split] = (len(own), len({(record["source"], record["patient"]) for record in own}))
+    written = (out / "README.md").read_text()
+    rows = {
+        name: [int(cell.replace(",", "")) for cell in cells.split(" | ")] for name, cells in SPLIT_ROW.findall(written)
+    }
+    assert rows["images"] == [*(images for images, _ in expected.values()), len(records)]
+    assert rows["patients"] == [3, 0, 2, 5] == [*(people for _, people in expected.values()), 5]
+    assert rows["images: mr"][3] == sum(record["modality"] == "mr" for record in records)
+    for path in (out / "build/sources").glob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "patients": {}}))
+    write_card(out)
+    assert "Those of 2 sources are not counted." in (out / "README.md").read_text()
+    assert sa_med2d("index", out).code == 0
+    assert (out / "README.md").read_text() == written
+
+
+SPLIT_ROW = re.compile(r"^\| (images|images: \w+|masks|patients) \| ([\d, |]+) \|$", re.MULTILINE)
+
+
+def test_known_overlaps(tmp_path: Path) -> None:
+    """Those of sources that are here stand in the card; all of them, with evidence, in the list of sources."""
+    add(tmp_path, "ct/mit/A/train-00000", "MIT")
+    add(tmp_path, "ct/mit/B/train-00000", "MIT")
+    evidence = ("github:owner/name@81da0ee:a/b.md", "https://example.org/<b>")
+    here = KnownOverlap(("B",), "are the same pictures", "B is A <again>.", evidence)
+    elsewhere = KnownOverlap(("Gone",), "have some scans or people in common", "Ten scans.", ("doi:10.1000/x",))
+    for name, overlaps in (("A", (here, elsewhere)), ("B", (replace(here, others=("A",)),))):
+        write_source(tmp_path, replace(read_sources(tmp_path)[name], overlaps=overlaps))
+    write_card(tmp_path)
+    limits = (tmp_path / "README.md").read_text().split("## Known limits and overlaps\n")[1].split("\n## ")[0]
+    assert limits.count("A, B: are the same pictures. B is A &lt;again&gt;.") == 1
+    assert "Gone" not in limits
+    listed = (tmp_path / "SOURCES.md").read_text()
+    assert (
+        "[evidence 1](https://github.com/owner/name/blob/81da0ee/a/b.md), [evidence 2](https://example.org/%3Cb%3E)"
+        in listed
+    )
+    assert (
+        "With Gone: have some scans or people in common. Ten scans. ([evidence 1](https://doi.org/10.1000/x))" in listed
+    )
+
+
+def test_a_build_knows_the_overlaps_of_the_catalogue(sa_med2d: Command, tmp_path: Path) -> None:
+    recipe = sources.write_source(tmp_path / "raw", "AbdomenAtlas", cases=1)
+    assert sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1).code == 0
+    catalogue = tomllib.loads((ROOT / "builder/overlaps.toml").read_text())["overlaps"]
+    expected = [one for one in catalogue if "AbdomenAtlas" in one["sources"]]
+    found = json.loads((tmp_path / "out/build/sources/AbdomenAtlas.json").read_text())["overlaps"]
+    assert [one["what"] for one in found] == [one["what"] for one in expected]
+    assert [{*one["others"], "AbdomenAtlas"} for one in found] == [set(one["sources"]) for one in expected]
+
+
+ORDER = (
+    "# SA-Med2D-20M, rebuilt in the open",
+    "## Load it",
+    "## Configs and licences",
+    "## Fields",
+    "## Splits and patients",
+    "## Sources and classes",
+    "## Figures",
+    "## What was left out",
+    "## Known limits and overlaps",
+    "## Citation",
+    "## Contact and take-down",
+)
+
+
+def test_the_order_of_a_card(tmp_path: Path) -> None:
+    add(tmp_path, "ct/mit/A/train-00000", "MIT")
+    add(tmp_path, "mr/mit/B/train-00000", "MIT")
+    add(tmp_path, "ct/mit/C/train-00000", "MIT")
+    figures = [CardFigure("figures/one.png", "One", "What it shows")]
+    receipts, known = list(read_receipts(tmp_path).values()), read_sources(tmp_path)
+    text = card(receipts, known, "ann/scans", figures, pictures={name: f"preview/{name}.jpg" for name in "ABC"}).split(
+        "---\n"
+    )[2]
+    assert tuple(line for line in text.splitlines() if re.match("##? ", line)) == ORDER
+    shown = re.findall(r"!\[[^]]+\]\((\S+)\)", text)
+    # of each modality one, then the others
+    assert shown == ["preview/A.jpg", "preview/B.jpg", "preview/C.jpg", "figures/one.png"]
+    assert text.index("preview/A.jpg") < text.index("## Load it") < text.index("figures/one.png")
+    cited = text.split("## Citation")[1]
+    assert "https://huggingface.co/datasets/ann/scans" in cited
+    assert "arXiv:2311.11969" in cited
+    assert "[SOURCES.md](SOURCES.md)" in cited
+
+
+def test_the_card_of_a_folder_shows_a_preview(sa_med2d: Command, tmp_path: Path) -> None:
+    """Where there is one; it goes with its source."""
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    recipes = [sources.write_source(raw, name, cases=1) for name in ("Free", "Other")]
+    assert sa_med2d("build", *recipes, "--raw", raw, "--out", out, "--workers", 1, "--preview").code == 0
+    shown = re.findall(r"!\[[^]]+\]\((\S+)\)", (out / "README.md").read_text())
+    assert shown == ["build/previews/Free.png"]
+    assert (out / shown[0]).exists()
+    assert sa_med2d("remove", "Free", out).code == 0
+    assert re.findall(r"!\[[^]]+\]\((\S+)\)", (out / "README.md").read_text()) == ["build/previews/Other.png"]

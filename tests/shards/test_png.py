@@ -65,8 +65,22 @@ def row_filters(data: bytes, height: int) -> set[int]:
     return set(raw[:: len(raw) // height])
 
 
-@given(PIXELS | SMOOTH)
-@settings(max_examples=200, deadline=None)
+@st.composite
+def bordered(draw: st.DrawFn) -> npt.NDArray[Any]:
+    """Pictures that are empty around a box, which may touch any edge; in one channel, or in three that are often equal."""
+    height, width = draw(SIDES)
+    box = [
+        np.s_[min(ends) : max(ends)] for ends in (draw(st.tuples(*[st.integers(0, n)] * 2)) for n in (height, width))
+    ]
+    pixels = np.zeros((height, width, draw(st.sampled_from([1, 3]))), draw(st.sampled_from([np.uint8, np.uint16])))
+    inside = pixels[tuple(box)]
+    one = (*inside.shape[:2], draw(st.sampled_from([1, pixels.shape[2]])))
+    inside[...] = draw(st.integers(1, 255) | hnp.arrays(pixels.dtype, one))
+    return pixels if pixels.shape[2] == 3 else pixels[..., 0]
+
+
+@given(PIXELS | SMOOTH | bordered())
+@settings(max_examples=300, deadline=None)
 def test_images_read_the_same_everywhere(pixels: npt.NDArray[Any]) -> None:
     data = encode_image(pixels)
     for decoded in (decode_png(data), by_opencv(data)):

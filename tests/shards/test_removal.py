@@ -89,7 +89,8 @@ def test_what_is_left_is_a_folder_that_never_had_it(built: Path, out: Path, sa_m
 
 
 def configs(out: Path) -> list[dict[str, str]]:
-    listed: list[dict[str, str]] = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])["configs"]
+    card = (out / "README.md").read_text().split("---\n")[1]
+    listed: list[dict[str, str]] = yaml.load(card, yaml.CSafeLoader)["configs"]
     return listed
 
 

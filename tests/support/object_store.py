@@ -1,8 +1,6 @@
-"""An output folder in an object store, seen by a client that is not the project's."""
+"""An output folder in an object store, and what the store really holds of it."""
 
 from __future__ import annotations
-
-import boto3  # type: ignore[import-untyped]
 
 from tests.hub.faults import Faults
 from tests.hub.objects import ObjectStore
@@ -10,7 +8,7 @@ from tests.hub.traffic import LoggedRequest, RequestLog
 
 
 class Store:
-    """A folder in a bucket, seen by a client that is not the project's.
+    """A folder in a bucket; what is asked of it here is no request, so that the log has those of the project alone.
 
     Args:
         bucket: See `ObjectStore`.
@@ -28,36 +26,28 @@ class Store:
             "AWS_DEFAULT_REGION": "us-east-1",
             "NO_PROXY": "127.0.0.1",
         }
-        self._client = boto3.client("s3", endpoint_url=self.server.endpoint, config=None, **self._keys())
 
     def tree(self, *below: str) -> dict[str, bytes]:
         """Content of the objects in some subfolders, by path below the output folder."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.server.bucket)
-        keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
-        held = {key.removeprefix("some/out/"): key for key in keys}
+        held = {key.removeprefix("some/out/"): key for key in self.server.listing()}
         return {
-            path: self._client.get_object(Bucket=self.server.bucket, Key=key)["Body"].read()
+            path: self.server.content(key)
             for path, key in sorted(held.items())
             if not below or path.startswith(tuple(f"{name}/" for name in below))
         }
 
     def unfinished(self) -> int:
         """Uploads that were begun and not finished."""
-        return len(self._client.list_multipart_uploads(Bucket=self.server.bucket).get("Uploads", []))
+        return len(self.server.unfinished())
 
     def put(self, path: str, data: bytes) -> None:
-        self._client.put_object(Bucket=self.server.bucket, Key=f"some/out/{path}", Body=data)
+        self.server.write(f"some/out/{path}", data)
 
     def delete(self, path: str) -> None:
-        self._client.delete_object(Bucket=self.server.bucket, Key=f"some/out/{path}")
+        self.server.delete(f"some/out/{path}")
 
     def requests(self, since: int = 0) -> list[LoggedRequest]:
         return self.log.snapshot()[since:]
 
     def stop(self) -> None:
-        self._client.close()
         self.server.stop()
-
-    @staticmethod
-    def _keys() -> dict[str, str]:
-        return {"aws_access_key_id": "hub", "aws_secret_access_key": "hub", "region_name": "us-east-1"}

@@ -27,13 +27,19 @@ from types import TracebackType
 from typing import IO, Any, NoReturn, Self
 
 COMMANDS = (
+    "PIL.ImageOps",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
+    "aiohttp",
     "builder.command_line",
     "datasets",
     "huggingface_hub.hf_api",
     "huggingface_hub.hf_file_system",
     "huggingface_hub.repocard",
     "pyarrow.parquet",
+    "rich.console",
     "rich.table",
+    "scipy.io",
     "shards.hub.publish",
 )
 """Modules that commands of the publisher and users of the loader import."""

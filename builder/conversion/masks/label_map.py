@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,12 +32,14 @@ class LabelMap:
         layers: Number of layers.
         masks: Ordered by class, then by first pixel; within a layer their ids count from 1.
         dropped: The components that were left out because they are smaller than `smallest_area`.
+        lost: Class -> their pixels.
     """
 
     pixels: npt.NDArray[np.uint8]
     layers: int
     masks: tuple[Mask, ...]
     dropped: Dropped
+    lost: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -108,15 +110,15 @@ def pack(
     masks = list(_masks(kept, placed, classes))
     ends = np.cumsum(counts).tolist()
     return [
-        LabelMap(stack, stack.shape[0] // shape[1], tuple(masks[end - count : end]), left_out)
+        LabelMap(stack, stack.shape[0] // shape[1], tuple(masks[end - count : end]), *left_out)
         for stack, count, end, left_out in zip(placed.stacks, counts.tolist(), ends, dropped, strict=True)
     ]
 
 
 def _keep(
     shape: tuple[int, int, int], class_layers: Sequence[LayerComponents], min_area: float, classes: SourceClasses
-) -> tuple[_KeptComponents, list[Dropped]]:
-    """The components that are large enough, in their order, and what is left out of each slice."""
+) -> tuple[_KeptComponents, list[tuple[Dropped, dict[str, int]]]]:
+    """The components that are large enough, in their order, and what is left out of each slice, with its classes."""
 
     def column(name: str) -> Column:
         return np.concatenate([getattr(layer.components, name) for layer in class_layers])
@@ -148,14 +150,19 @@ def _keep(
     return kept, dropped
 
 
-def _dropped(slices: int, at: Column, class_number: Column, area: Column, classes: SourceClasses) -> list[Dropped]:
+def _dropped(
+    slices: int, at: Column, class_number: Column, area: Column, classes: SourceClasses
+) -> list[tuple[Dropped, dict[str, int]]]:
     """What is left out of each slice; ``at``, ``class_number`` and ``area`` are of components, in any order."""
     masks = np.bincount(at, minlength=slices).tolist()
-    pixels = np.bincount(at, weights=area, minlength=slices).astype(np.int64).tolist()
-    labels: list[list[str]] = [[] for _ in range(slices)]
-    for index, number in sorted(set(zip(at.tolist(), class_number.tolist(), strict=True))):
-        labels[index].append(classes.by_number(number).label)
-    return [Dropped(*counted) for counted in zip(masks, pixels, map(tuple, labels), strict=True)]
+    lost: list[dict[int, int]] = [{} for _ in range(slices)]
+    for index, number, pixels in zip(at.tolist(), class_number.tolist(), area.tolist(), strict=True):
+        lost[index][number] = lost[index].get(number, 0) + pixels
+    found = []
+    for count, of_slice in zip(masks, lost, strict=True):
+        named = {classes.by_number(number).label: pixels for number, pixels in sorted(of_slice.items())}
+        found.append((Dropped(count, sum(named.values()), tuple(named)), named))
+    return found
 
 
 def _rank(*keys: Column) -> Column:

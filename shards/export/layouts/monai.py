@@ -1,4 +1,7 @@
-"""The layouts ``monai`` and ``monai-3d``: pictures or volumes, and a list as the Medical Segmentation Decathlon has it.
+"""The layouts ``monai`` and ``monai-3d``: pictures or volumes, and lists as the Decathlon's.
+
+A list over all sources, and one for each: where one source annotates the liver and another does not, a network that
+learns from both takes the liver of the latter for background.
 
 Rules: ``monai.data.load_decathlon_datalist``: lists ``training``, ``validation`` and ``test`` of ``image`` and
 ``label``, whose paths begin where the list lies; it stops at an empty list.
@@ -6,7 +9,7 @@ Rules: ``monai.data.load_decathlon_datalist``: lists ``training``, ``validation`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from shards.export.layout import Gathered, Layout, Overview, Unit, as_json, write_document
@@ -22,11 +25,12 @@ _KEPT: Final = ("source", "modality", "submodality", "license", "patient", "case
 
 
 class Monai(Layout):
-    """``images/{split}/{key}.png`` as stored, ``labels/{split}/{key}.png`` (number of the class), ``dataset.json``."""
+    """``images/{split}/{key}.png`` as stored, ``labels/{split}/{key}.png`` (number of the class), and the lists."""
 
     def __init__(self, overview: Overview) -> None:
         super().__init__(overview)
         self._numbers = {label: number for number, label in enumerate(overview.labels, 1)}
+        self._places = {source: str(place) for place, source in enumerate(overview.labels_of)}
 
     def add(self, sample: Sample, unit: Unit) -> None:
         """See `Layout`."""
@@ -39,26 +43,50 @@ class Monai(Layout):
     def _list(self, unit: Unit, record: dict[str, Any], image: str, label: str, hidden: int) -> None:
         about = {name: record[name] for name in _KEPT}
         missing = record.get("not_annotated", [])
-        unit.entry(record["split"], as_json({"image": image, "label": label, **about, "not_annotated": missing}))
-        unit.count(record["split"])
+        item = as_json({"image": image, "label": label, **about, "not_annotated": missing})
+        place = self._places[record["source"]]
+        for document in (record["split"], f"{record['split']}_{place}"):
+            unit.entry(document, item)
+            unit.count(document)
         unit.count("hidden", hidden)
-        unit.note("modality", record["modality"])
+        for name in ("modality", f"modality_{place}"):
+            unit.note(name, record["modality"])
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""
+        self._write_list(gathered, LIST, "", self._numbers)
+        for source, place in self._places.items():
+            if len(self._places) > 1 and gathered.notes(f"modality_{place}"):
+                own = {label: self._numbers[label] for label in self.overview.labels_of[source]}
+                self._write_list(gathered, list_of(source), f"_{place}", own)
+        return overlaps_said(gathered.counted("hidden"))
+
+    def _write_list(self, gathered: Gathered, path: str, end: str, numbers: Mapping[str, int]) -> None:
+        """Write a list.
+
+        Args:
+            gathered: What the units left.
+            path: Where; the paths in it begin there.
+            end: Of the names of its documents and notes.
+            numbers: Class -> its number.
+        """
         head = {
             "name": "sa-med2d",
             "description": "Exported from shards by sa-med2d; licences are in SOURCES.md",
             "tensorImageSize": "3D" if self.whole_cases else "2D",
-            "modality": {str(at): name for at, name in enumerate(gathered.notes("modality"))},
-            "labels": {"0": "background", **{str(number): label for label, number in self._numbers.items()}},
-            "numTraining": int(gathered.counted("train")),
-            "numTest": int(gathered.counted("test")),
+            "modality": {str(at): name for at, name in enumerate(gathered.notes(f"modality{end}"))},
+            "labels": {"0": "background", **{str(number): label for label, number in numbers.items()}},
+            "numTraining": int(gathered.counted(f"train{end}")),
+            "numTest": int(gathered.counted(f"test{end}")),
         }
-        with gathered.open(LIST) as file:
-            lists = {name: gathered.lines(split) for split, name in _LISTS.items() if gathered.counted(split)}
-            write_document(file, head, lists)
-        return overlaps_said(gathered.counted("hidden"))
+        counted = {name: f"{split}{end}" for split, name in _LISTS.items() if gathered.counted(f"{split}{end}")}
+        with gathered.open(path) as file:
+            write_document(file, head, {name: gathered.lines(document) for name, document in counted.items()})
+
+
+def list_of(source: str) -> str:
+    """Name of the list of one source."""
+    return f"dataset_{source}.json"
 
 
 class MonaiVolumes(OfVolumes, Monai):

@@ -26,6 +26,8 @@ OFTEN: Final = 0.1
 """Part of the masks of a class: airways and noses are open to the air in some slices."""
 FEWEST: Final = 3
 """Such masks, so that one alone says nothing of a source."""
+MEANING: Final = "the part of the class's masks that lie for more than half on what is dark and open to the edge"
+REASON: Final = "skin and what touches it lie there in part, and airways in some slices"
 
 
 def background(view: View) -> npt.NDArray[np.bool_]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import asdict
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from shards.arguments import add_built_set, add_json, positive
+from shards.arguments import add_built_set, add_json, output_file, positive
 from shards.console import console, counting, plural, print_json, print_table, printable, results
+
+if TYPE_CHECKING:
+    from shards.report.commands import Known
 
 DONE: Final = 0
 EXTRA: Final = "publish"
 """The extra that the command needs."""
 _IMAGES: Final = 2000
 """Images of a source that are looked at: a fault of a source shows in 50, one of 2 % of its cases in 2,000."""
+MOST_EXAMPLES: Final = 1000
+"""Pictures of a page: one of each finding, then a second of each, so that it is loaded in a moment."""
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], known: Known) -> None:
     """Add the command to a parser; it sets ``run``, a function of the options, and ``extra``."""
     command = commands.add_parser(
         "findings",
@@ -36,21 +41,33 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument(
         "--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="threads (default: one a core)"
     )
+    command.add_argument(
+        "--html", type=output_file, metavar="FILE", help="also write one HTML page with pictures of the examples"
+    )
     add_json(command)
-    command.set_defaults(run=_findings, extra=EXTRA)
+    command.set_defaults(run=partial(_findings, known=known), extra=EXTRA)
 
 
-def _findings(options: argparse.Namespace) -> int:
+def _findings(options: argparse.Namespace, known: Known) -> int:
     from rich.table import Table  # noqa: PLC0415 - imported when it is called, here and below
 
+    from shards.report.choose import Entry  # noqa: PLC0415
     from shards.report.findings.look import look  # noqa: PLC0415
+    from shards.report.gallery import FINDINGS_TITLE  # noqa: PLC0415
+    from shards.report.samples_page import write_page  # noqa: PLC0415
 
     speaker = console()
     with counting(speaker, "looking at cases") as count:
         looked = look(options.out, images=options.images, workers=options.workers, on_case=count)
+    written = None
+    if options.html is not None:
+        entries = [Entry((row,)) for row in looked.examples(MOST_EXAMPLES)]
+        _, sources = known(options.out)
+        written = write_page(
+            options.out, options.html, entries, sources, speaker=speaker, looked=looked, title=FINDINGS_TITLE
+        )
     if options.json:
-        record = {"folder": f"{options.out}", "images": looked.images, "of": looked.of, "sources": looked.sources}
-        print_json({**record, "findings": [asdict(one) for one in looked.findings]})
+        print_json({"folder": f"{options.out}", **looked.record()})
         return DONE
     printer = results()
     if looked.findings:
@@ -67,4 +84,6 @@ def _findings(options: argparse.Namespace) -> int:
     said = f"{plural(looked.images, 'image')} of {looked.of:,} in {plural(looked.sources, 'source')} looked at"
     total = plural(len(looked.findings), "finding") if looked.findings else "no findings"
     printer.print(f"{said}: {total}", highlight=False, soft_wrap=True)
+    if written is not None:
+        printer.print(written, markup=False, highlight=False, soft_wrap=True)
     return DONE

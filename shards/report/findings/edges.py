@@ -26,6 +26,12 @@ def border(view: View) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | 
     return (rows, columns) if len(rows) >= _FEWEST else None
 
 
+FOLLOWED: Final = 0.54
+"""Strength of edges from which on borders follow any. By chance it is 0.5; in sets that are right it is 0.61 and more,
+in these moved by 10 pixels still 0.55 at the nearest place that is tried. A tumour in muscle lies on 0.40 to 0.52
+wherever it is put, and then one place is as good as the other."""
+
+
 def edge_strength(view: View, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> float:
     """How strong the edges of an image are at some places, those outside left out; NaN where half are outside.
 

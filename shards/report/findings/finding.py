@@ -73,6 +73,16 @@ class Finding:
 class Check(Protocol):
     """What a module of a check offers."""
 
+    @property
+    def MEANING(self) -> str:  # noqa: N802 - a constant of a module
+        """What `Finding.measure` is, in words that end a sentence."""
+        ...
+
+    @property
+    def REASON(self) -> str:  # noqa: N802
+        """Why the threshold is where it is: what stays below it in sets that are right."""
+        ...
+
     def measure(self, series: Series, /) -> Iterator[tuple[str, Value]]:
         """Measure the samples of a series; each value with what it is judged by, see `Group.of`."""
         ...

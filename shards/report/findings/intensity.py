@@ -18,6 +18,8 @@ CRUSHED: Final = 0.08
 """Of the range: 20 of 255 levels."""
 OFTEN: Final = 0.05
 """Part of the images of a source."""
+MEANING: Final = "the part of the images in which 98 % of the pixels lie within 8 % of the range"
+REASON: Final = "metal and marks do that to single slices, padding and burnt-in text to whole sources"
 
 
 def measure(series: Series) -> Iterator[tuple[str, Value]]:

@@ -20,6 +20,8 @@ OFTEN: Final = 0.5
 """Part of the images that show the class."""
 FEWEST: Final = 2
 """Such images."""
+MEANING: Final = "the part of the images of the class in which it covers more than three quarters of the image's edge"
+REASON: Final = "tissue of histology fills pictures, and covers the edge less often"
 
 
 def measure(series: Series) -> Iterator[tuple[str, Value]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from shards.paths import ShardId, stems
 from shards.report.findings.checks import CHECKS
 from shards.report.findings.finding import Finding, Group, Value
 from shards.report.findings.series import Series, View, view_of
+from shards.report.rows import Rows, batches
 from shards.store import parts_of
 from shards.tables import folder_rows
 
@@ -34,12 +36,29 @@ class Looked:
         images: How many images were looked at.
         of: How many the set has.
         sources: How many sources it has.
+        rows: Key -> row of the index, of each example.
     """
 
     findings: tuple[Finding, ...]
     images: int
     of: int
     sources: int
+    rows: Mapping[str, Mapping[str, Any]]
+
+    def record(self) -> dict[str, Any]:
+        """As plain data, each finding with what was measured and why its threshold is what it is."""
+        counts = {"images": self.images, "of": self.of, "sources": self.sources}
+        return {**counts, "findings": [{**asdict(one), **_in_words(one.check)} for one in self.findings]}
+
+    def examples(self, most: int) -> list[Mapping[str, Any]]:
+        """Rows of examples: one of each finding, then a second of each, until there are enough."""
+        turns = zip_longest(*(one.examples for one in self.findings))
+        keys = dict.fromkeys(key for turn in turns for key in turn if key is not None)
+        return [self.rows[key] for key in list(keys)[:most]]
+
+
+def _in_words(check: str) -> dict[str, str]:
+    return {"meaning": CHECKS[check].MEANING, "reason": CHECKS[check].REASON}
 
 
 def look(out: Path, *, images: int, workers: int, on_case: Callable[[int, int], None]) -> Looked:
@@ -67,7 +86,9 @@ def look(out: Path, *, images: int, workers: int, on_case: Callable[[int, int], 
     found = [one for name, check in CHECKS.items() for one in check.judge(measured[name])]
     order = list(CHECKS)
     found.sort(key=lambda one: (one.source, order.index(one.check), one.of or ""))
-    return Looked(tuple(found), sum(map(len, chosen)), total, len({shard.source for shard in shards}))
+    named = {key for one in found for key in one.examples}
+    rows = {row["key"]: row for case in chosen for row in case if row["key"] in named}
+    return Looked(tuple(found), sum(map(len, chosen)), total, len({shard.source for shard in shards}), rows)
 
 
 def _chosen(out: Path, shards: Iterable[ShardId], images: int) -> tuple[int, list[list[dict[str, Any]]]]:
@@ -79,22 +100,32 @@ def _chosen(out: Path, shards: Iterable[ShardId], images: int) -> tuple[int, lis
         by_source[shard.source].append(shard)
     rows = folder_rows(out)
     for source, own in by_source.items():
-        table = pa.concat_tables([rows(shard) for shard in own])
-        every += table.num_rows
-        counts = table.group_by("case").aggregate([([], "count_all")]).to_pydict()
-        cases = sorted(zip(counts["case"], counts["count_all"], strict=True), key=lambda one: _hash(source, one[0]))
+        counts = {shard: _cases(out, shard) for shard in own}  # whole rows of a large source have no room in memory
+        total = sum(counts.values(), Counter[str]())
+        every += total.total()
         taken: set[str] = set()
-        total = 0
-        for case, count in cases:
-            if total >= images:
+        looked_at = 0
+        for case in sorted(total, key=lambda one: _hash(source, one)):
+            if looked_at >= images:
                 break
             taken.add(case)
-            total += count
-        found: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        for row in table.filter(pc.is_in(table["case"], pa.array(sorted(taken)))).to_pylist():
-            found[row["shard"], row["case"]].append(row)
-        chosen += found.values()
+            looked_at += total[case]
+        for shard in (shard for shard in own if taken & counts[shard].keys()):
+            table = rows(shard)
+            found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+            for row in table.filter(pc.is_in(table["case"], pa.array(sorted(taken), pa.string()))).to_pylist():
+                found[row["case"]].append(row)
+            chosen += found.values()
     return every, chosen
+
+
+def _cases(out: Path, shard: ShardId) -> Counter[str]:
+    """The cases of a shard, and how many images each has."""
+    counts = Counter[str]()
+    for part in batches(Rows(out, (shard.index,)), ["case"], lambda _done, _of: None):
+        named = pc.value_counts(part["case"].combine_chunks())
+        counts.update({one["values"].as_py(): one["counts"].as_py() for one in named})
+    return counts
 
 
 def _hash(source: str, case: str) -> bytes:

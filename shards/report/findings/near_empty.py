@@ -17,6 +17,8 @@ EMPTY: Final = 0.005
 """Part of an image: a square of 36 pixels a side in 512 x 512."""
 OFTEN: Final = 0.02
 """Part of the images of a source: the outermost slices of a volume may be nearly empty."""
+MEANING: Final = "the part of the images of which less than 0.5 % is brighter than a twentieth of the range"
+REASON: Final = "the outermost slices of a volume may be nearly empty"
 
 
 def measure(series: Series) -> Iterator[tuple[str, Value]]:

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from shards.report.findings.edges import border, edge_strength
+from shards.report.findings.edges import FOLLOWED, border, edge_strength
 from shards.report.findings.finding import Finding, Measured, Value, keys_of
 from shards.report.findings.series import Series
 
@@ -24,6 +24,10 @@ BETTER: Final = 1.05
 """How much stronger edges must be elsewhere. In 13 sets that are right they are nowhere stronger (docs/findings.md)."""
 FEWEST: Final = 3
 """Images that say anything of a source."""
+MEANING: Final = (
+    "how much stronger the image's edges are under the borders of masks when these are moved by 4 to 12 pixels"
+)
+REASON: Final = "in 13 sets that are right edges are nowhere stronger than where the masks are"
 
 
 def measure(series: Series) -> Iterator[tuple[str, Value]]:
@@ -45,7 +49,7 @@ def judge(measured: Measured) -> Iterator[Finding]:
         means = strengths[known].mean(axis=0)
         best = int(np.argmax(means))
         ratio = float(means[best] / max(means[_NONE], 1e-9))
-        if ratio > BETTER:
+        if ratio > BETTER and means[best] > FOLLOWED:
             gains = np.nan_to_num(strengths[:, best] - strengths[:, _NONE], nan=-1)
             order = np.argsort(-gains)
             down, right = OFFSETS[best]

@@ -23,6 +23,8 @@ MOST: Final = 0.5
 """Part of the slices of a case."""
 CASES: Final = 0.2
 """Part of the cases of a source: one patient of hundreds has their organs the other way round."""
+MEANING: Final = "the part of the cases in which the left class lies on the right of its right one in most slices"
+REASON: Final = "one patient of thousands has their organs the other way round"
 
 
 def measure(series: Series) -> Iterator[tuple[str, Value]]:

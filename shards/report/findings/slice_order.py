@@ -24,6 +24,10 @@ IN_ORDER: Final = 0.8
 """Part of the slices: of volumes in order 0.88 and more, see docs/findings.md."""
 CASES: Final = 0.05
 """Part of the cases of a source."""
+MEANING: Final = (
+    "the part of the slices that are nearer to their neighbour than to the fourth after it, in the worst volume"
+)
+REASON: Final = "it is 0.5 where slices are shuffled, and 0.88 to 1 in volumes that are in order"
 
 
 def measure(series: Series) -> Iterator[tuple[str, Value]]:

@@ -24,6 +24,11 @@ OTHERS: Final = 2
 """Other sources that must have the class: of two sources that differ nobody knows which is wrong."""
 FEWEST: Final = 5
 """Images that show it."""
+MEANING: Final = (
+    "how many times larger or smaller the class is than in other sources, or how far from its place in "
+    "them, as a part of the image"
+)
+REASON: Final = "sources show more or less of what is around an organ, so that only what is far off counts"
 
 
 def measure(series: Series) -> Iterator[tuple[str, Value]]:

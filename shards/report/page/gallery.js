@@ -8,7 +8,10 @@ const $ = (id) => document.getElementById(id);
 /* Okabe and Ito: told apart with any common kind of colour blindness */
 const COLORS = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0], [204, 121, 167], [0, 114, 178], [255, 255, 255]];
 const FILTERS = ["modality", "source", "label", "split", "licence", "plane"];
-const state = { open: -1, frame: 0, only: null, chosen: Object.fromEntries(FILTERS.map((name) => [name, ""])), search: "" };
+/* What looks wrong, if anybody looked: a finding is a filter too. */
+const findings = set.findings ? set.findings.findings : [];
+if (findings.length) FILTERS.push("finding");
+const state = { open: -1, frame: 0, only: null, chosen: Object.fromEntries(FILTERS.map((name) => [name, ""])), search: "", from: null };
 
 /* --- pictures --------------------------------------------------------------------------------------------------- */
 
@@ -43,15 +46,28 @@ async function numbersOf(number) {
   return context.getImageData(0, 0, canvas.width, canvas.height).data;
 }
 
-/* Colours of the classes of a sample, in the order of its masks. */
-function colorsOf(frame) {
+/* Beyond these, hues at steps of the golden section stay apart, however many there are; pale and full take turns. */
+function colorAt(at) {
+  if (at < COLORS.length) return COLORS[at];
+  const hue = ((at * 0.618034) % 1) * 6, pale = at % 2 ? 0.95 : 0.45;
+  return [5, 3, 1].map((shift) => {
+    const turn = (shift + hue) % 6;
+    return Math.round(255 * 0.95 * (1 - pale * Math.max(0, Math.min(turn, 4 - turn, 1))));
+  });
+}
+
+/* Colours of the classes of a sample, in the order of its masks; in all slices of a volume they are the same. */
+const itemByFrame = new Map(items.flatMap((item, at) => item.map((number) => [number, at])));
+function colorsOf(number) {
   const found = new Map();
-  for (const [, , label] of frame.masks) if (!found.has(label)) found.set(label, COLORS[found.size % COLORS.length]);
+  for (const other of items[itemByFrame.get(number)]) {
+    for (const [, , label] of frames[other].masks) if (!found.has(label)) found.set(label, colorAt(found.size));
+  }
   return found;
 }
 
 async function paint(canvas, number, only) {
-  const frame = frames[number], numbers = await numbersOf(number), colors = colorsOf(frame);
+  const frame = frames[number], numbers = await numbersOf(number), colors = colorsOf(number);
   const { width, height, layers } = frame, outlines = $("outlines").checked;
   const byPlace = new Map(frame.masks.map(([layer, id, label]) => [layer * 256 + id, label]));
   const pixels = new ImageData(width, height), out = pixels.data;
@@ -107,10 +123,13 @@ function tile(item) {
   return button;
 }
 
+/* Which sample a button shows: that of an example, or the middle one of a volume. */
+const frameOf = (button) => (button.dataset.frame === undefined ? middle(Number(button.dataset.item)) : Number(button.dataset.frame));
+
 async function show(button) {
   if (button.dataset.shown) return;
   button.dataset.shown = "1";
-  const number = middle(Number(button.dataset.item)), thumb = button.firstElementChild;
+  const number = frameOf(button), thumb = button.firstElementChild;
   const image = new Image(), canvas = document.createElement("canvas");
   image.alt = "";
   image.src = `data:image/webp;base64,${(await parts(number))[0]}`;
@@ -130,6 +149,50 @@ const near = new IntersectionObserver(
   { rootMargin: "400px" },
 );
 
+/* --- what looks wrong ------------------------------------------------------------------------------------------- */
+
+const frameByKey = new Map(frames.map((frame, number) => [frame.about.key, number]));
+const examples = [];
+const checksByKey = new Map();
+for (const one of findings) {
+  for (const key of one.examples) checksByKey.set(key, [...(checksByKey.get(key) || []), one.check]);
+}
+
+const short = (value) => String(Number(value.toPrecision(3)));
+const counted = (count, thing) => `${count.toLocaleString("en")} ${thing}${count === 1 ? "" : "s"}`;
+
+function example(number) {
+  const button = element("button", "example"), item = itemByFrame.get(number);
+  button.type = "button";
+  button.dataset.frame = number;
+  button.title = frames[number].about.key;
+  button.setAttribute("aria-label", frames[number].about.key);
+  button.append(element("span", "thumb"));
+  button.addEventListener("click", () => { open(item, items[item].indexOf(number)); state.from = button; });
+  examples.push(button);
+  return button;
+}
+
+function finding(one) {
+  const box = element("article", "finding"), head = element("h2", "", one.source), shown = element("div", "examples");
+  head.append(element("span", "", [one.check.replaceAll("_", " "), one.of].filter(Boolean).join(", ")));
+  const measured = `${short(one.measure)}, threshold ${short(one.threshold)}, in ${one.found.toLocaleString("en")} of ${counted(one.looked_at, "image")}.`;
+  const how = `Measured: ${one.meaning}. The threshold: ${one.reason}.`;
+  shown.append(...one.examples.map((key) => frameByKey.get(key)).filter((number) => number !== undefined).map(example));
+  box.append(head, element("p", "", `${one.sentence}.`), element("p", "", `Measure ${measured}`), element("p", "how", how), shown);
+  return box;
+}
+
+function findingsList() {
+  if (!set.findings) return;
+  const { images, of, sources: count } = set.findings;
+  const said = findings.length ? `${counted(findings.length, "finding")}, to be looked at` : "Nothing looks wrong";
+  $("found").textContent = `${said}: ${images.toLocaleString("en")} of ${counted(of, "image")} in ${counted(count, "source")} looked at`;
+  $("list").append(...findings.map(finding));
+  $("findings").hidden = false;
+  $("findings").open = items.length > 0 && items.every((item) => item.every((number) => checksByKey.has(frames[number].about.key)));
+}
+
 /* --- filters ---------------------------------------------------------------------------------------------------- */
 
 const values = {
@@ -139,6 +202,7 @@ const values = {
   split: (frame) => [frame.about.split],
   licence: (frame) => [frame.about.license],
   plane: (frame) => [frame.about.plane],
+  finding: (frame) => checksByKey.get(frame.about.key) || [],
 };
 const facts = items.map((item) => Object.fromEntries(FILTERS.map((name) => [name, new Set(item.flatMap((one) => values[name](frames[one])))])));
 const texts = items.map((item) => item.map((one) => `${frames[one].about.key} ${frames[one].about.case} ${(sources[frames[one].about.source] || {}).title || ""}`).join(" ").toLowerCase());
@@ -183,7 +247,7 @@ function filter() {
     count += shown;
   }
   $("count").textContent = count === items.length ? `${count} shown` : `${count} of ${items.length} shown`;
-  $("nothing").hidden = count > 0;
+  $("nothing").hidden = count > 0 || !items.length;
 }
 
 function reset() {
@@ -219,18 +283,18 @@ async function draw() {
   await paint(canvas, number, state.only);
   if (number !== items[state.open]?.[state.frame]) return; /* another one was asked for meanwhile */
   $("stage").replaceChildren(image, canvas);
-  legend(frame);
+  legend(number);
   about(frame);
   history.replaceState(null, "", `#${encodeURIComponent(frame.about.key)}`);
 }
 
-function legend(frame) {
-  const colors = colorsOf(frame), rows = [];
-  for (const [label, color] of colors) {
+function legend(number) {
+  const frame = frames[number], colors = colorsOf(number), rows = [];
+  for (const label of new Set(frame.masks.map((mask) => mask[2]))) {
     const own = frame.masks.filter((mask) => mask[2] === label), button = element("button"), swatch = element("i");
     button.type = "button";
     button.setAttribute("aria-pressed", String(state.only === label));
-    swatch.style.background = `rgb(${color.join(",")})`;
+    swatch.style.background = `rgb(${colors.get(label).join(",")})`;
     const area = own.reduce((sum, mask) => sum + mask[3], 0), share = (100 * area) / (frame.about.height * frame.about.width);
     button.append(swatch, labels[label][0], element("small", "", `${own.length} × · ${share.toPrecision(2)} %`));
     button.title = `${labels[label][2]}${labels[label][1] ? `, ${labels[label][1]}` : ""}: show this class alone`;
@@ -281,6 +345,7 @@ function shownItems() {
 }
 
 function step(by) {
+  state.from = null;
   const shown = shownItems(), at = shown.indexOf(state.open), next = shown[at < 0 ? 0 : at + by];
   if (next !== undefined) open(next);
 }
@@ -302,9 +367,9 @@ function byHash() {
 
 function repaint() {
   document.body.classList.toggle("outlined", $("outlines").checked);
-  for (const button of tiles) {
+  for (const button of [...tiles, ...examples]) {
     const canvas = button.dataset.shown && button.querySelector("canvas");
-    if (canvas) paint(canvas, middle(Number(button.dataset.item)), null);
+    if (canvas) paint(canvas, frameOf(button), null);
   }
   if (view.open) draw();
 }
@@ -330,8 +395,9 @@ function tools() {
   }, { passive: false });
   view.addEventListener("click", (event) => { if (event.target === view) view.close(); });
   view.addEventListener("close", () => {
-    const last = tiles[state.open];
+    const last = state.from || tiles[state.open];
     state.open = -1;
+    state.from = null;
     history.replaceState(null, "", location.pathname + location.search);
     if (last && !last.hidden) last.focus();
   });
@@ -378,10 +444,12 @@ function onKey(event) {
 filterBoxes();
 for (let item = 0; item < items.length; item++) tiles.push(tile(item));
 $("grid").append(...tiles);
+findingsList();
 filter();
 tools();
+for (const part of document.querySelectorAll("#choice, .tools")) part.hidden = !items.length;
 if (set.notice) { $("notice").textContent = set.notice; $("notice").hidden = false; }
 if (window.matchMedia("(max-width: 760px)").matches) $("choice").open = false;
-for (const button of tiles) near.observe(button);
+for (const button of [...tiles, ...examples]) near.observe(button);
 document.addEventListener("keydown", onKey);
 byHash();

@@ -86,8 +86,9 @@ def test_file_without_any_named_segment_gives_no_sample(sa_med2d: Command, corpu
         + '[labels]\nlung = "lung"\n[regions]\nchest = ["lung"]\n[masks]\nsegments = true\n[gates]\nunnamed_values = "flag"\n'
     )
     ran = build(sa_med2d, tmp_path, corpus / "mirp-breast-mr-seg", text, "mr")
-    assert ran.code == 0, ran.err
+    assert ran.code == 1, ran.err
     assert "1 case gave no sample, every slice was dropped by a rule: UCSF-BR-06" in ran.err
+    assert "error: no sample was made" in ran.err
 
 
 def test_seg_that_names_no_image_lies_on_its_slices(corpus: Path) -> None:

@@ -57,13 +57,17 @@ def tagged(_: int, data: Dataset) -> None:
     data.add_new(0x00091001, "LO", NAMES[1])
 
 
-def image(folder: Path, slices: slice = slice(None)) -> None:
+FEW = slice(8)
+"""Slices of an image: a file for each."""
+
+
+def image(folder: Path, slices: slice = FEW) -> None:
     write_ct_series(folder, ct_like()[slices], tagged)
 
 
 def mask(path: Path, array: Any = None) -> None:
     """Fits `image`; NRRD and MetaImage with the name in their own fields."""
-    found = sitk.GetImageFromArray((ct_like() > 0).astype(np.uint8) if array is None else array)
+    found = sitk.GetImageFromArray((ct_like()[FEW] > 0).astype(np.uint8) if array is None else array)
     found.SetSpacing((0.7, 0.8, 2))
     found.SetOrigin((-10, -20, 30))
     for key in ("Comment", "PatientName", "content", "space units"):
@@ -100,7 +104,7 @@ def labels(raw: Path) -> None:
 def contours(raw: Path) -> None:
     """Structure sets: ROI names that the recipe names, others, damaged ones."""
     for person, rois in (("f", ["GTV 1"]), (NAMES[0], ["GTV 1", NAMES[0]]), (NAMES[1], [NAMES[1]])):
-        image(raw / person / "ct")
+        image(raw / person / "ct", slice(None))
         write_rtstruct(
             raw / person / "rs.dcm", {name: [square(-5, 9, 30 + 2 * at) for at in range(3)] for name in rois}
         )
@@ -112,7 +116,7 @@ def contours(raw: Path) -> None:
             roi.ROIDescription = NAMES[1]
         file.save_as(raw / person / "rs.dcm")
     for person, modality in ((f"{NAMES[0]}2", NAMES[0]), (f"{NAMES[1]}2", "OT")):
-        image(raw / person / "ct")
+        image(raw / person / "ct", slice(None))
         file = pydicom.dcmread(raw / "f/rs.dcm")
         file.Modality = modality
         file.save_as(raw / person / "rs.dcm")
@@ -173,7 +177,7 @@ def headers_nifti(raw: Path) -> None:
 def headers_itk(raw: Path) -> None:
     for case in ("a", "b"):
         mask(raw / f"i/{case}.nrrd", ct_like())
-        mask(raw / f"m/{case}.mha")
+        mask(raw / f"m/{case}.mha", (ct_like() > 0).astype(np.uint8))
     (raw / "i/b.nrrd").write_bytes((raw / "i/b.nrrd").read_bytes()[:400])
 
 

@@ -22,7 +22,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.command import Command
+from tests.support.command import run_quietly
 from tests.support.sources import write_source
 
 ROOT: Final = Path(__file__).parents[3]
@@ -100,10 +100,12 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_source(tmp_path_factory.mktemp("raw"), cases=1).parent
 
 
-@pytest.fixture
-def built(sa_med2d: Command, raw: Path, tmp_path: Path) -> Path:
-    assert sa_med2d("build", raw / "Small.toml", "--raw", raw, "--out", tmp_path / "out", "--workers", 1).code == 0
-    return tmp_path / "out"
+@pytest.fixture(scope="module")
+def built(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nobody writes to it."""
+    out = tmp_path_factory.mktemp("built") / "out"
+    assert run_quietly("build", raw / "Small.toml", "--raw", raw, "--out", out, "--workers", 1).code == 0
+    return out
 
 
 def test_loading_needs_no_extra(run: Installation, built: Path) -> None:
@@ -167,8 +169,9 @@ def test_address_names_the_extra_that_it_lacks(run: Installation, url: str, comm
     assert ran.stderr.endswith(f"{url} needs packages that are not installed: pip install 'sa-med2d-20m[{url[:2]}]'\n")
 
 
-def test_what_publishing_installs_verifies_and_indexes(run: Installation, built: Path) -> None:
-    for command in (["verify", built, "--deep"], ["index", built], ["verify", built]):
+def test_what_publishing_installs_verifies_and_indexes(run: Installation, built: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(built, tmp_path / "out")
+    for command in (["verify", out, "--deep"], ["index", out], ["verify", out]):
         ran = run("publish", COMMAND, *command)
         assert ran.returncode == 0, ran.stderr
 

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from tests.support.command import Command, Ran
+from tests.support.release import good_files, with_json, write_tree
 from tests.support.sources import write_source
 
 CODES = (1, 2, 3)
@@ -30,6 +31,9 @@ COMMANDS = {
     "folder of publish": ("publish", "WRONG", "owner/name", "--dry-run"),
     "folder of status": ("status", "owner/name", "WRONG"),
     "out of demo": ("demo", "--out", "WRONG", "--workers", "1"),
+    "release of import": ("import", "WRONG", "--out", "OUT"),
+    "out of import": ("import", "RELEASE", "--out", "WRONG", "--workers", "1"),
+    "set of export": ("export", "WRONG", "--to", "OUT", "--layout", "coco"),
 }
 """Place of the wrong input -> command."""
 
@@ -131,10 +135,17 @@ def check(ran: Ran, named: str) -> None:
 @pytest.mark.parametrize("place", COMMANDS)
 def test_wrong_input_is_named(sa_med2d: Command, here: Path, place: str, kind: Callable[[Path], str]) -> None:
     wrong = kind(here)
-    if place in ("out of build", "out of demo") and kind in (missing, no_utf8, markup, folder_for_file):
+    if place in ("out of build", "out of demo", "out of import") and kind in (
+        missing,
+        no_utf8,
+        markup,
+        folder_for_file,
+    ):
         pytest.skip("a folder can be made there")
     recipe = write_source(here / "raw", cases=1)
     places = {"WRONG": wrong, "RAW": here / "raw", "RECIPE": recipe, "OUT": here / "out"}
+    if "RELEASE" in COMMANDS[place]:
+        places["RELEASE"] = write_tree(here, with_json(good_files()))
     ran = sa_med2d(*(places.get(word, word) for word in COMMANDS[place]))
     check(ran, "owner/name" if place == "folder of status" and "owner/name" in ran.err else wrong)
 

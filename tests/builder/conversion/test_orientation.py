@@ -15,7 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from builder.conversion.orientation import to_lps
 from builder.readers.image import Volume, axis_codes
-from tests.support.command import Command
+from tests.support.command import Command, run_quietly
 from tests.support.nifti import lps_affine, write_nifti
 from tests.support.orientations import ORIENTATIONS, build_one
 from tests.support.output import members
@@ -23,9 +23,9 @@ from tests.support.sources import RECIPE
 from tests.support.volumes import ct_like, organ_map
 
 
-@pytest.fixture
-def reference(sa_med2d: Command, tmp_path: Path) -> dict[str, bytes]:
-    return build_one(sa_med2d, tmp_path, "reference", ".nii.gz", "LPS", "LPS")
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return build_one(run_quietly, tmp_path_factory.mktemp("reference"), "reference", ".nii.gz", "LPS", "LPS")
 
 
 def assert_same_pictures(built: dict[str, bytes], reference: dict[str, bytes]) -> None:

@@ -223,6 +223,39 @@ def test_part_of_the_wrong_size_is_named(sa_med2d: Command, tmp_path: Path, samp
     assert len(given_back(samples_of(tmp_path / "out").values())) > 8
 
 
+@pytest.mark.parametrize("part", [900, 3000], ids=["small parts", "large parts"])
+@pytest.mark.parametrize("left", [0, 100, 500, 890], ids="{} bytes left".format)
+def test_end_of_a_part_that_is_missing_costs_what_lies_there(
+    sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, left: int, part: int
+) -> None:
+    """And not what lies in the next part, whose bytes would have the same addresses."""
+    files = small(8)
+    members = members_of(files)
+    stream = b"".join(zip_bytes(members, part=part))
+    places = [stream.index(b"/".join((TOP.encode(), one.encode()))) - 30 for one in files]
+    cut = 1 if part == 900 else 0
+    there = {
+        path
+        for path, start, end in zip(files, places, [*places[1:], len(stream)], strict=True)
+        if end <= cut * part + left or start >= (cut + 1) * part
+    }
+    packed = split(tmp_path, files, part)
+    short = packed.with_suffix(f".z{cut + 1:02d}")
+    short.write_bytes(short.read_bytes()[:left])
+    ran = run(sa_med2d, packed, tmp_path / "out")
+    assert ran.code == 3, ran.err
+    assert f"{short.name}: has {left} bytes and is " in ran.err
+    assert f"the part {short.name} ends before it, at {left} bytes; fetch the part again" in ran.err
+    assert "bomb" not in ran.err
+    whole = {
+        path
+        for path in there
+        if path.endswith(".png") and path.replace("masks", "images").replace("--0001_000", "") in there
+    }
+    assert given_back(samples_of(tmp_path / "out").values()).keys() == whole
+    assert whole
+
+
 def test_parts_in_the_wrong_order_are_named(sa_med2d: Command, tmp_path: Path) -> None:
     packed = split(tmp_path, small(8))
     one, two, aside = packed.with_suffix(".z02"), packed.with_suffix(".z03"), tmp_path / "aside"

@@ -89,6 +89,13 @@ def test_image_of_one_or_two_grey_values(
     assert len(samples_of(tmp_path / "out")) == (1 if repaired else 2)
 
 
+def test_import_of_which_nothing_is_left_fails(sa_med2d: Command, tmp_path: Path) -> None:
+    name = "mr_t1--Brain_PTM--case_1--x_0001"
+    files = picture(name, m0000_000=box(1, 1, 9, 9)) | {f"images/{name}.png": png(box(5, 5, 20, 20), rgb=True)}
+    ran = run(sa_med2d, tmp_path, files)
+    assert (ran.code, "error: no sample was made" in ran.err) == (1, True)
+
+
 @pytest.mark.parametrize("repaired", [True, False])
 def test_inverted_masks(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, repaired: bool) -> None:
     name, disc = "fundus_photography--ichallenge_adam_task2--A0001--2d_none", box(9, 9, 8, 8)

@@ -246,8 +246,8 @@ def test_output_that_is_a_file(sa_med2d: Command, tmp_path: Path) -> None:
     recipe = write_source(tmp_path / "raw", cases=1)
     (tmp_path / "out").write_text("in the way")
     ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")
-    assert ran.code == 1
-    assert "cannot be written" in ran.err
+    assert ran.code == 2
+    assert "is no folder; expected one, or one that is not there yet" in ran.err
 
 
 def test_one_source_named_twice(sa_med2d: Command, tmp_path: Path) -> None:

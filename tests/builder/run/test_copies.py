@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from builder.command_line import main
+from tests.support.build_process import run
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
+from tests.support.object_store import Store
 from tests.support.output import members, tree
 from tests.support.sources import RECIPE
 from tests.support.textures import SIDE, texture
@@ -45,7 +47,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
-def build(recipes: list[Path], out: Path, *options: object) -> None:
+def build(recipes: list[Path], out: Path | str, *options: object) -> None:
     arguments = ["build", *recipes, "--raw", recipes[0].parent, "--out", out, "--workers", 1, *options]
     assert main([str(one) for one in arguments]) == 0
 
@@ -112,6 +114,33 @@ def test_the_output_is_the_same_on_two_workers(
     build(recipes, tmp_path / "out", "--dedup", mode, "--workers", 2)
     expected = tree(kept_first if mode == "keep-first" else grouped, "data", "index")
     assert tree(tmp_path / "out", "data", "index") == expected
+
+
+def test_the_output_is_the_same_in_jobs_of_slurm(recipes: list[Path], kept_first: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="Slurm's jobs go through submitit")
+    jobs = ("--executor", "slurm", "--slurm-cluster", "local")
+    arguments = ("build", *recipes, "--raw", recipes[0].parent, "--out", tmp_path / "out", "--dedup", "keep-first")
+    ran = run([sys.executable, "-m", "builder", *map(str, arguments), *jobs])
+    assert ran.returncode == 0, ran.stderr
+    assert tree(tmp_path / "out", "data", "index", "build/receipts") == tree(
+        kept_first, "data", "index", "build/receipts"
+    )
+
+
+@pytest.mark.parametrize("mode", ["keep-first", "group"])
+def test_the_output_is_the_same_in_an_object_store(
+    mode: str, recipes: list[Path], kept_first: Path, grouped: Path, store: Store
+) -> None:
+    build(recipes, store.url, "--dedup", mode)
+    expected = tree(kept_first if mode == "keep-first" else grouped, "data", "index", "build/receipts")
+    assert store.tree("data", "index", "build/receipts") == expected
+    before = store.tree()
+    build(recipes, store.url, "--dedup", mode)
+    assert store.tree("data", "index", "build/receipts", "build/dedup") == {
+        path: data
+        for path, data in before.items()
+        if path.startswith(("data/", "index/", "build/receipts/", "build/dedup/"))
+    }
 
 
 def test_a_second_build_changes_nothing_and_converts_nothing(

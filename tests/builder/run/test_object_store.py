@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tests.support.output import tree
 from tests.support.sources import write_source
 
 pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
+from aiobotocore.session import AioSession  # type: ignore[import-untyped]
 
 BUILD = ("data", "index", "build/receipts", "build/plan", "build/quarantine", "build/sources")
 
@@ -53,11 +55,11 @@ def test_the_bytes_of_a_local_build(
 
 def test_resume_lists_and_reads_no_shard(store: Store, recipe: Path, sa_med2d: Command) -> None:
     assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 0
-    before, held = len(store.requests()), store.tree()
+    held = store.tree()
     shards_held = sorted(path for path in held if path.startswith("data/"))
     assert len(shards_held) > 3
     since = len(store.requests())
-    assert since > before
+    assert since
     assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 0
     touched = [one for one in store.requests(since) if one.path.endswith((".tar", ".parquet"))]
     assert not touched
@@ -68,6 +70,25 @@ def test_resume_lists_and_reads_no_shard(store: Store, recipe: Path, sa_med2d: C
     written = [one.path for one in store.requests(since) if one.method == "PUT" and one.path.endswith(".tar")]
     assert [path.removeprefix(f"/{store.server.bucket}/some/out/") for path in written] == [shards_held[1]]
     assert store.tree() == held
+
+
+def test_all_objects_go_through_one_client(
+    store: Store, recipe: Path, sa_med2d: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making a client takes longer than reading an object, and each has connections of its own."""
+    made = []
+    create = AioSession.create_client
+
+    def counted(self: AioSession, *arguments: Any, **options: Any) -> Any:
+        made.append(arguments)
+        return create(self, *arguments, **options)
+
+    monkeypatch.setattr(AioSession, "create_client", counted)
+    assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 0
+    for command in (["verify", store.url, "--deep"], ["stats", store.url], ["publish", store.url, "a/b", "--dry-run"]):
+        made.clear()
+        assert sa_med2d(*command).code == 0
+        assert len(made) == 1
 
 
 def test_large_shards_go_up_in_parts(
@@ -104,7 +125,7 @@ def test_large_shards_go_up_in_parts(
 def test_parts_of_a_killed_build_are_dropped(store: Store, recipe: Path, sa_med2d: Command) -> None:
     ours, theirs = "some/out/data/x.tar", "other/x.tar"
     for key in (ours, theirs):
-        store._client.create_multipart_upload(Bucket=store.server.bucket, Key=key)
+        store.server.begin_multipart(key, 1)
     assert sa_med2d(*arguments(recipe, store.url, "--workers", 1)).code == 0
     assert store.unfinished() == 1  # that of another folder
 
@@ -248,7 +269,7 @@ def test_published_from_where_it_was_built(store: Store, recipe: Path, tmp_path:
     with HubServer(tmp_path / "hub", objects="direct") as hub:
         hub.add_user("ann", "hf_ann_secret")
         environment = {**hub.environment(home=tmp_path / "home", token="hf_ann_secret"), **store.environment}  # noqa: S106
-        command = [sys.executable, "-m", "builder", "publish", store.url, "ann/scans"]
+        command = [sys.executable, "-m", "builder", "publish", store.url, "ann/scans", "--no-figures"]
         first, again = (
             subprocess.run(command, env=environment, capture_output=True, text=True, check=False) for _ in range(2)
         )

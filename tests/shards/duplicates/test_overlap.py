@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.object_store import Store
 from tests.support.output import members, tree
+from tests.support.release import Member, zip_bytes
 from tests.support.seeded_copies import CHANGES
 from tests.support.sources import RECIPE
 from tests.support.textures import SIDE, texture
@@ -128,18 +130,36 @@ def test_changed_copies_of_pictures_are_found_in_a_set(
     assert found == {(key.rsplit("_", 1)[1], key) for key in slices}
 
 
+@pytest.mark.parametrize("kind", ["folder", "folder above", "zip"])
 def test_the_release_is_read_by_its_images_and_its_names(
-    sa_med2d: Command, own: Path, slices: dict[str, npt.NDArray[Any]], tmp_path: Path
+    sa_med2d: Command, own: Path, slices: dict[str, npt.NDArray[Any]], tmp_path: Path, kind: str
 ) -> None:
-    (tmp_path / "masks").mkdir()
-    (tmp_path / "images").mkdir()
+    top = tmp_path / "SAMed2Dv1"
+    (top / "masks").mkdir(parents=True)
+    (top / "images").mkdir()
     for key, pixels in slices.items():
-        cv2.imwrite(str(tmp_path / "images" / f"{key.replace('Own', 'Their')}.png"), np.dstack([pixels] * 3))
-        cv2.imwrite(str(tmp_path / "masks" / f"{key}.png"), pixels)
-    found = overlap(sa_med2d, own, tmp_path)
+        cv2.imwrite(str(top / "images" / f"{key.replace('Own', 'Their')}.png"), np.dstack([pixels] * 3))
+        cv2.imwrite(str(top / "masks" / f"{key}.png"), pixels)
+    if kind == "zip":
+        shutil.make_archive(str(tmp_path / "release"), "zip", tmp_path, "SAMed2Dv1")
+    found = overlap(sa_med2d, own, {"folder": top, "folder above": tmp_path, "zip": tmp_path / "release.zip"}[kind])
     (pair,) = found["pairs"]
     assert (found["other_images"], pair["kind"], pair["distance"], pair["slices"]) == (8, "volume", 0.0, 8)
     assert pair["other"]["source"] == "Their"
+
+
+def test_a_zip_that_is_split_or_none_is_refused(sa_med2d: Command, own: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.zip").write_bytes(b"PK no zip")
+    ran = sa_med2d("overlap", own, tmp_path / "none.zip")
+    assert ran.code == 1
+    assert "is no zip that can be read" in ran.err
+    parts = zip_bytes(
+        [Member(f"images/{number}.png", b"no picture" * 50, stored=True) for number in range(4)], part=700
+    )
+    for number, data in enumerate(parts, 1):
+        (tmp_path / (f"part.z{number:02}" if number < len(parts) else "part.zip")).write_bytes(data)
+    said = " ".join(sa_med2d("overlap", own, tmp_path / "part.zip").err.split())
+    assert f"'sa-med2d import {tmp_path / 'part.zip'}' reads the release" in said
 
 
 def test_other_pictures_are_no_copies(sa_med2d: Command, own: Path, tmp_path: Path) -> None:
@@ -167,7 +187,7 @@ def test_a_folder_without_pictures_is_refused(sa_med2d: Command, own: Path, tmp_
     ran = sa_med2d("overlap", own, tmp_path)
     assert ran.code == 1
     assert "holds no picture that can be read" in ran.err
-    assert "is no folder" in sa_med2d("overlap", tmp_path / "gone").err
+    assert "is not there" in sa_med2d("overlap", tmp_path / "gone").err
 
 
 def test_removing_a_source_removes_its_fingerprints(sa_med2d: Command, tmp_path: Path) -> None:

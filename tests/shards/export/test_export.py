@@ -21,9 +21,11 @@ import pytest
 from filelock import FileLock
 
 from sa_med2d_20m import load
+from shards.export.layouts import LAYOUTS
+from shards.export.state import STATE
 from tests.hub.server import HubServer
 from tests.support.build_process import workers_of
-from tests.support.command import Command
+from tests.support.command import Command, run_quietly
 from tests.support.export_source import build, masks_by_place, read_png, write_png, write_recipe
 from tests.support.hand_made import HandMade, cells, write_dataset
 from tests.support.object_store import Store
@@ -146,10 +148,10 @@ def test_workers_make_no_difference(layout: str, built: Path, tmp_path: Path, sa
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
 
 
-@pytest.fixture
-def calm(everything: Path, built: Path, sa_med2d: Command) -> dict[str, bytes]:
-    """All of it, exported in one go; made once."""
-    assert sa_med2d(*command(built, everything / "to", "--config", "all", "--workers", 1)[3:]).code == 0
+@pytest.fixture(scope="module")
+def calm(everything: Path, built: Path) -> dict[str, bytes]:
+    """All of it, exported in one go; nobody writes to it."""
+    assert run_quietly(*command(built, everything / "to", "--config", "all", "--workers", 1)[3:]).code == 0
     return tree(everything / "to")
 
 
@@ -311,6 +313,22 @@ def test_sources_and_their_licences_go_along(
     assert "Deep" not in (tmp_path / "free/SOURCES.md").read_text()  # the default config is the permissive one
 
 
+def test_what_the_default_config_leaves_out_is_said(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
+    arguments = ("export", built, "--to", tmp_path / "to", "--layout", "files", "--dry-run")
+    ran = sa_med2d(*arguments)
+    assert ran.code == 0
+    (said,) = (line for line in ran.err.splitlines() if line.startswith("left out: "))
+    assert "Deep (cc-by-nc-4.0)" in said
+    assert "Rings" not in said
+    assert said.endswith(", which the default config 'all-permissive' does not hold; '--config all-local' takes all")
+    assert "left out" not in sa_med2d(*arguments, "--config", "all-permissive").err
+    assert "left out" not in sa_med2d(*arguments, "--source", "Rings").err
+    for choice in (("--source", "Deep"), ("--label", "brain_tumor")):
+        ran = sa_med2d(*arguments, *choice)
+        assert ran.code == 1
+        assert "this is the config 'all-permissive', the default, and 'all-local' holds more" in ran.err
+
+
 def test_an_address_is_no_target(built: Path, sa_med2d: Command) -> None:
     ran = sa_med2d("export", built, "--to", "s3://bucket/folder", "--layout", "files")
     assert ran.code == 2
@@ -403,6 +421,28 @@ def test_full_disk(workers: int, built: Path, small_disk: Path, calm: dict[str, 
     ran = sa_med2d(*arguments)
     assert ran.code == 0, ran.err
     assert tree(small_disk / "to") == calm
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_full_disk_leaves_no_half_file(layout: str, volumes: Path, small_disk: Path, sa_med2d: Command) -> None:
+    """Full after two thirds, and when only the documents over all samples are missing."""
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    arguments = ("export", volumes, "--to", small_disk / "to", "--layout", layout, "--config", "all", "--workers", 1)
+    assert sa_med2d(*arguments).code == 0
+    whole = tree(small_disk / "to")
+    size = sum(-(-len(data) // 4096) * 4096 for data in whole.values())
+    for share in (0.66, 0.99):
+        shutil.rmtree(small_disk / "to")
+        subprocess.run(["mount", "-o", f"remount,size={int(share * size)}", str(small_disk)], check=True)
+        ran = sa_med2d(*arguments)
+        assert ran.code == 1, ran.err
+        assert "No space left on device; make room there" in ran.err
+        there = {path: data for path, data in tree(small_disk / "to").items() if not path.startswith(STATE)}
+        assert there.items() <= whole.items()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        assert sa_med2d(*arguments).code == 0
+        assert tree(small_disk / "to") == whole
 
 
 def test_a_store_is_exported(

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from builder.command_line import main
+from tests.hub.hub import Saved
 from tests.hub.server import HubServer
 from tests.support.nifti import write_nifti
 from tests.support.output import members
@@ -45,11 +46,13 @@ class Publisher:
         hub: Where they publish.
         folder: Where they run.
         warm: What forks them, and its home; None for processes that import all by themselves.
+        kept: What the Hub held after a first publish with some arguments.
     """
 
     hub: HubServer
     folder: Path
     warm: tuple[WarmProcess, Path] | None = None
+    kept: dict[tuple[str, ...], Saved] = field(default_factory=dict)
     runs: int = 0
     figures: bool = False
 
@@ -82,6 +85,25 @@ class Publisher:
         assert "Traceback" not in err, err
         assert process.returncode is not None
         return process.returncode, " ".join((out + err).split())
+
+    def first(self, out: Path, *arguments: str) -> None:
+        """Publish to a Hub that holds nothing; where another test has done the same, put in place what that made.
+
+        Args:
+            out: A copy of `built` that nobody has changed yet.
+            arguments: What follows the name of the repository.
+        """
+        if arguments in self.kept:
+            self.hub.restore(self.kept[arguments])
+            return
+        code, said = self.run("publish", out, REPO, *arguments)
+        assert code == 0, said
+        self.kept[arguments] = self.hub.save()
+
+    def tag(self, name: str) -> None:
+        """Tag what the repository holds."""
+        api = "import json; from huggingface_hub import HfApi; "
+        self.script(f"{api}HfApi().create_tag({REPO!r}, tag={name!r}, repo_type='dataset'); print(json.dumps(1))")
 
     def script(self, text: str, token: str | None = TOKEN) -> Any:
         """What a script of a user prints last, as JSON."""
@@ -158,15 +180,23 @@ def warm_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubServ
         yield hub, warm
 
 
+@pytest.fixture(scope="module")
+def kept() -> dict[tuple[str, ...], Saved]:
+    """See `Publisher`."""
+    return {}
+
+
 @pytest.fixture
-def publisher(warm_hub: tuple[HubServer, tuple[WarmProcess, Path] | None], tmp_path: Path) -> Publisher:
+def publisher(
+    warm_hub: tuple[HubServer, tuple[WarmProcess, Path] | None], kept: dict[tuple[str, ...], Saved], tmp_path: Path
+) -> Publisher:
     """A publisher to a Hub that holds nothing."""
     hub, warm = warm_hub
     hub.clear()
     hub.add_user("ann", TOKEN)
     hub.add_user("ann", "hf_reader", role="read")
     hub.add_user("bob", "hf_bob")
-    return Publisher(hub, tmp_path, warm)
+    return Publisher(hub, tmp_path, warm, kept)
 
 
 @pytest.fixture
@@ -201,7 +231,7 @@ def shards_of(out: Path, *sources: str) -> set[str]:
     return (
         own
         | {f"sources/{name}.json" for name in sources}
-        | {f"preview/{name}.tar" for name in sources}
+        | {f"preview/{name}.{ending}" for name in sources for ending in ("tar", "jpg")}
         | CARD
         | {f"tables/{kind}-{split}.parquet" for kind in ("index", "masks") for split in splits}
     )
@@ -265,7 +295,7 @@ def test_a_card_that_the_hub_refuses_is_known_before_data_goes_up(publisher: Pub
 
 
 def test_a_repository_of_a_tier_holds_no_other(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    publisher.first(out, "--source", "Magnet")
     head = publisher.git("rev-parse", "main")
     code, said = publisher.run("publish", out, REPO, "--tier", "commercial")
     assert code == 1
@@ -313,7 +343,7 @@ def test_configs_of_the_folder_stay_at_home(publisher: Publisher, out: Path, lic
 
 
 def test_publish_again_changes_nothing(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    publisher.first(out, "--source", "Free")
     before, sent = publisher.git("rev-parse", "main"), publisher.sent()
     code, said = publisher.run("publish", out, REPO, "--source", "Free")
     assert code == 0
@@ -322,7 +352,7 @@ def test_publish_again_changes_nothing(publisher: Publisher, out: Path) -> None:
 
 
 def test_publish_more_then_less(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    publisher.first(out, "--source", "Free")
     assert publisher.tree() == shards_of(out, "Free")
     sent = publisher.sent()
     code, said = publisher.run("publish", out, REPO, "--tier", "commercial")
@@ -621,7 +651,7 @@ def test_from_a_private_repository(publisher: Publisher, out: Path) -> None:
 
 def test_gated_repository(publisher: Publisher, out: Path) -> None:
     """Those without access are told where to ask, by the publisher and by the loader; its owner notices nothing."""
-    assert publisher.run("publish", out, REPO, "--source", "Share")[0] == 0
+    publisher.first(out, "--source", "Share")
     publisher.script(
         "import json; from huggingface_hub import HfApi; "
         f"HfApi().update_repo_settings({REPO!r}, repo_type='dataset', gated='manual'); print(json.dumps(1))"
@@ -646,7 +676,7 @@ def test_gated_repository(publisher: Publisher, out: Path) -> None:
 
 
 def test_the_loader_says_that_a_token_is_wrong(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--source", "Share")[0] == 0
+    publisher.first(out, "--source", "Share")
     script = f"import json, sa_med2d_20m as s\ntry: s.load({REPO!r}, 'ct')\nexcept s.DatasetError as e: print(json.dumps(str(e)))"
     said = publisher.script(script, token="hf_wrong")  # noqa: S106
     assert said == f"{REPO} cannot be read: the Hub knows no such token; log in with 'hf auth login', or set HF_TOKEN"
@@ -691,7 +721,7 @@ def test_killed_at_any_moment(publisher: Publisher, out: Path) -> None:
 
 def test_two_at_once(cold: Publisher, out: Path) -> None:
     """Both have read the same head; the one that comes second is told, and its next run finishes the job."""
-    assert cold.run("publish", out, REPO, "--source", "Free")[0] == 0
+    cold.first(out, "--source", "Free")
     cold.hub.faults.add(r"POST .*/preupload/", delay=3, times=2)
     both = [cold.start("-m", "builder", "publish", out, REPO, "--source", name) for name in ("Share", "Magnet")]
     told = [" ".join(process.communicate(timeout=120)[1].split()) for process in both]
@@ -706,7 +736,8 @@ def test_two_at_once(cold: Publisher, out: Path) -> None:
 
 
 def test_withdraw(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--tag", "v1")[0] == 0
+    publisher.first(out)
+    publisher.tag("v1")
     code, said = publisher.run("withdraw", "Free", REPO)
     assert code == 0, said
     assert "tags that still hold it (--purge deletes them): v1" in said
@@ -735,7 +766,7 @@ print(json.dumps(sorted({{row["source"] for row in s.load({REPO!r}, "all")}})))
 
 
 def test_what_was_withdrawn_is_not_published_again_unasked(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO)[0] == 0
+    publisher.first(out)
     assert publisher.run("withdraw", "Free", REPO)[0] == 0
     assert json.loads(publisher.git("show", "main:withdrawn.json")) == {"sources": ["Free"]}
     assert re.search("Free .* built, withdrawn from there", publisher.run("status", REPO, out)[1])
@@ -782,7 +813,7 @@ UNREADABLE = (
 )
 def test_list_of_what_was_withdrawn_that_cannot_be_read(publisher: Publisher, out: Path, content: bytes) -> None:
     """Nothing is published past it, and no take-down waits for it."""
-    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    publisher.first(out, "--tier", "commercial")
     put(publisher, "withdrawn.json", content)
     code, said = publisher.run("publish", out, REPO)
     assert (code, f"{REPO}: withdrawn.json" in said) == (1, True), said
@@ -795,7 +826,8 @@ def test_list_of_what_was_withdrawn_that_cannot_be_read(publisher: Publisher, ou
 
 def test_a_purge_that_nobody_agreed_to(publisher: Publisher, out: Path) -> None:
     """Without a terminal it is refused, and at a terminal it asks: yes goes on, all else changes nothing."""
-    assert publisher.run("publish", out, REPO, "--tier", "commercial", "--tag", "v1")[0] == 0
+    publisher.first(out, "--tier", "commercial")
+    publisher.tag("v1")
     before, asked = publisher.git("rev-parse", "main"), len(publisher.hub.requests)
     code, said = publisher.run("withdraw", "Free", REPO, "--purge")
     assert code == 1
@@ -841,7 +873,7 @@ def put(publisher: Publisher, path: str, content: bytes) -> None:
 
 def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) -> None:
     """It blocks no take-down; it is named, and publishing that source again mends it."""
-    assert publisher.run("publish", out, REPO)[0] == 0
+    publisher.first(out)
     put(publisher, "sources/Magnet.json", b'{"source": "somebody else wrote this')
     code, said = publisher.run("status", REPO)
     assert code == 0, said
@@ -861,7 +893,7 @@ def test_unreadable_manifest_of_another_source(publisher: Publisher, out: Path) 
 
 
 def test_unreadable_manifest_of_what_is_withdrawn(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    publisher.first(out, "--tier", "commercial")
     put(publisher, "sources/Free.json", b"[" * 100_000)
     code, said = publisher.run("withdraw", "Free", REPO)
     assert code == 0, said
@@ -929,7 +961,7 @@ DAMAGES = {
 
 def test_an_index_that_somebody_changed_gives_no_rows(publisher: Publisher, out: Path) -> None:
     """It blocks no take-down; it is named, and publishing that source again mends it."""
-    assert publisher.run("publish", out, REPO, "--source", "Free", "--source", "Magnet")[0] == 0
+    publisher.first(out, "--source", "Free", "--source", "Magnet")
     for damage, said in DAMAGES.items():
         another_index(publisher, out, damage)
         code, words = publisher.run("publish", out, REPO, "--source", "Share")
@@ -946,7 +978,7 @@ def test_an_index_that_somebody_changed_gives_no_rows(publisher: Publisher, out:
 
 
 def test_source_that_comes_back_while_it_is_purged(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--tier", "commercial")[0] == 0
+    publisher.first(out, "--tier", "commercial")
     before = publisher.git("rev-parse", "main")
     on_request(publisher, "super-squash", lambda: publisher.git("update-ref", "refs/heads/main", before))
     code, said = publisher.run("withdraw", "Free", REPO, "--purge", "--yes")
@@ -975,7 +1007,8 @@ def test_killed_after_the_tag(publisher: Publisher, out: Path) -> None:
 
 
 def test_other_branch_and_taken_tag(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--source", "Free", "--tag", "v1")[0] == 0
+    publisher.first(out, "--source", "Free")
+    publisher.tag("v1")
     code, said = publisher.run("publish", out, REPO, "--source", "Share", "--revision", "next")
     assert code == 0, said
     assert publisher.tree("next") == shards_of(out, "Free", "Share")
@@ -1032,7 +1065,7 @@ def test_commits_are_of_the_size_that_the_hub_recommends(publisher: Publisher, t
 
 
 def test_nothing_of_the_machine_goes_up(publisher: Publisher, out: Path) -> None:
-    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    publisher.first(out, "--source", "Magnet")
     whole = "".join(
         publisher.git("show", f"main:{path}") for path in publisher.tree() if path.endswith((".md", ".json"))
     )
@@ -1111,6 +1144,8 @@ def test_the_card_shows_figures_of_all_that_is_there(publisher: Publisher, out: 
     first = publisher.git("rev-parse", "main:figures/modalities.png")
     assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
     shown = re.findall(r"!\[[^]]+\]\((\S+)\)", publisher.git("show", "main:README.md"))
+    assert shown[:2] == ["preview/Free.jpg", "preview/Magnet.jpg"]
+    shown = shown[2:]
     assert shown == [f"figures/{name}.png" for name in ("modalities", "organs", "classes", "longer_side", "mask_share")]
     there = {path for path in publisher.tree() if path.startswith("figures/")}
     assert there == {path.replace(".png", end) for path in shown for end in (".png", ".svg")}
@@ -1124,10 +1159,34 @@ def test_the_card_shows_figures_of_all_that_is_there(publisher: Publisher, out: 
     assert "figures/" not in publisher.git("show", "main:README.md")
 
 
+def test_a_picture_stands_at_the_top_of_a_card(publisher: Publisher, out: Path) -> None:
+    """Also without figures; one of each source, which goes with it."""
+
+    def shown() -> list[str]:
+        return re.findall(r"!\[[^]]+\]\((\S+)\)", publisher.git("show", "main:README.md"))
+
+    assert publisher.run("publish", out, REPO, "--source", "Free")[0] == 0
+    assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0
+    assert shown() == ["preview/Free.jpg", "preview/Magnet.jpg"]
+    side, coloured = publisher.script(PICTURE)
+    assert side == 256
+    assert coloured > 0.01  # by masks: the images are grey
+    assert publisher.run("withdraw", "Free", REPO)[0] == 0
+    assert shown() == ["preview/Magnet.jpg"]
+
+
+PICTURE = f"""
+import json, huggingface_hub, numpy, PIL.Image
+path = huggingface_hub.hf_hub_download({REPO!r}, "preview/Magnet.jpg", repo_type="dataset")
+pixels = numpy.asarray(PIL.Image.open(path).convert("RGB"), int)
+print(json.dumps([max(pixels.shape), float((numpy.ptp(pixels, axis=2) > 60).mean())]))
+"""
+
+
 def test_croissant_describes_every_config(publisher: Publisher, out: Path) -> None:
     """By its own library: valid, and its records are what the metadata in the shards say."""
     mlcroissant = pytest.importorskip("mlcroissant")
-    assert publisher.run("publish", out, REPO)[0] == 0
+    publisher.first(out)
     dataset = mlcroissant.Dataset(
         jsonld=json.loads(publisher.git("show", "main:croissant.json")), mapping={"repository": out}
     )
@@ -1172,7 +1231,7 @@ def _plain(value: Any, prefix: str) -> Any:
 
 def test_the_viewer_is_shown_drawn_samples(publisher: Publisher, out: Path) -> None:
     """In a config of its own, which stock `datasets` reads; the label maps of the other configs stay as they are."""
-    assert publisher.run("publish", out, REPO)[0] == 0
+    publisher.first(out)
     rows = publisher.script(PREVIEW_ROWS)
     assert {name.split("--")[1] for name, *_ in rows} == {"Free", "Magnet", "Share"}
     records = {name.removesuffix(".json"): json.loads(data) for name, data in members(out) if name.endswith(".json")}
@@ -1183,8 +1242,7 @@ def test_the_viewer_is_shown_drawn_samples(publisher: Publisher, out: Path) -> N
         assert drawn > 0
     assert publisher.run("withdraw", "Free", REPO)[0] == 0
     assert {path for path in publisher.tree() if path.startswith("preview/")} == {
-        "preview/Magnet.tar",
-        "preview/Share.tar",
+        f"preview/{name}.{ending}" for name in ("Magnet", "Share") for ending in ("tar", "jpg")
     }
     assert "config_name: preview" in publisher.git("show", "main:README.md")
     assert publisher.run("publish", out, REPO, "--source", "Magnet")[0] == 0

@@ -23,6 +23,7 @@ from sa_med2d_20m import DatasetError, decode_masks
 from shards.description import read_sources
 from shards.index_schema import INDEX_SCHEMA
 from shards.report.choose import Chooser, Entry
+from shards.report.findings.look import Looked, look
 from shards.report.gallery import write_gallery
 from shards.report.pictures import read_pictures
 from shards.report.rows import batches, rows_of
@@ -285,6 +286,20 @@ def test_outlines_are_the_rims_of_masks(seen: Watched, samples: dict[str, dict[s
     assert (overlay(page)[..., 3] == 255).tolist() == rims.tolist()
 
 
+def test_classes_keep_their_colours(seen: Watched) -> None:
+    """In all slices of a volume, also where the first class is not seen; and no two of forty classes look the same."""
+    colours = seen.page.evaluate(
+        """() => { const [first, second] = items.find((item) => item.length > 1);
+        const label = frames[second].masks.at(-1)[2];
+        frames[first].masks = frames[second].masks.slice(-1);
+        frames[second].masks.unshift([0, 250, labels.length, 1]);
+        return [first, second].map((number) => colorsOf(number).get(label)); }"""
+    )
+    assert colours[0] == colours[1]
+    distinct = "new Set(Array.from({ length: 40 }, (_, at) => colorAt(at).join())).size"
+    assert seen.page.evaluate(distinct) == 40
+
+
 def test_the_keyboard(seen: Watched) -> None:
     page = seen.page
     focused = "document.activeElement.dataset.item"
@@ -357,7 +372,7 @@ def test_a_link_leads_to_a_sample(seen: Watched, gallery: Path) -> None:
     assert page.locator("#slider").input_value() == "3"
     assert page.locator("#about a").first.get_attribute("href") == f"#{key}"
     page.click("#close")
-    assert page.evaluate("location.hash") == ""
+    page.wait_for_function("location.hash === ''")  # a dialog says that it is closed a moment later
 
 
 def test_texts_of_others_do_nothing(seen: Watched) -> None:
@@ -401,11 +416,11 @@ def test_nothing_is_wider_than_the_window(browser: Browser, gallery: Path, width
     page.close()
 
 
-def chosen(out: Path, samples: int) -> list[Entry]:
+def chosen(out: Path, samples: int, looked: Looked | None = None) -> list[Entry]:
     chooser = Chooser(samples)
     for part in batches(rows_of(out), chooser.columns, lambda *_: None):
         chooser.add(part)
-    return chooser.chosen()
+    return chooser.chosen([] if looked is None else looked.examples(samples // 4))
 
 
 def test_a_few_samples_are_of_all_sources_and_classes(out: Path, samples: dict[str, dict[str, Any]]) -> None:
@@ -431,10 +446,11 @@ def test_a_further_source_takes_nothing_but_room(out: Path, built: Path) -> None
 
 def test_the_same_set_gives_the_same_page(out: Path, gallery: Path) -> None:
     """Made by the functions that the command calls, which also draws figures."""
-    entries = chosen(out, 200)
+    looked = look(out, images=200, workers=1, on_case=lambda *_: None)
+    entries = chosen(out, 200, looked)
     pictures = read_pictures(out, [row for entry in entries for row in entry.rows])
     page = io.BytesIO()
-    write_gallery(page, entries, pictures, read_sources(out))
+    write_gallery(page, entries, pictures, read_sources(out), findings=looked.record())
     assert page.getvalue() == gallery.read_bytes()
 
 

@@ -221,7 +221,7 @@ def test_small_masks_are_dropped_and_counted(sa_med2d: Command, tmp_path: Path) 
 
 def test_empty_image_is_dropped_unless_asked_for(sa_med2d: Command, tmp_path: Path) -> None:
     text, masks = ONE_FILE + '[labels]\n1 = "polyp"\n', {"a.png": np.zeros(SHAPE, np.uint8)}
-    assert build(sa_med2d, tmp_path, text, masks).code == 0
+    assert build(sa_med2d, tmp_path, text, masks).code == 1  # no sample at all
     assert not list(members(tmp_path / "out"))
     assert built(sa_med2d, tmp_path, text.replace("[files]", "keep_empty = true\n[files]"), masks) == []
     assert len(list(members(tmp_path / "out"))) == 3

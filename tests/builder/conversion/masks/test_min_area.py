@@ -34,13 +34,13 @@ def cells(*areas: int) -> npt.NDArray[np.uint8]:
     return drawn
 
 
-def build(sa_med2d: Command, folder: Path, drawn: npt.NDArray[np.uint8], more: str = "") -> Ran:
+def build(sa_med2d: Command, folder: Path, drawn: npt.NDArray[np.uint8], more: str = "", *, code: int = 0) -> Ran:
     for name, pixels in (("images", np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % 251), ("labels", drawn)):
         (folder / "raw" / name).mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(folder / "raw" / name / "a.png"), pixels.astype(np.uint8))
     (folder / "Cells.toml").write_text(TEXT + more)
     ran = sa_med2d("build", folder / "Cells.toml", "--raw", folder / "raw", "--out", folder / "out")
-    assert ran.code == 0, ran.err
+    assert ran.code == code, ran.err
     return ran
 
 
@@ -99,7 +99,7 @@ def test_a_loss_of_a_fifth_is_not_named(sa_med2d: Command, tmp_path: Path) -> No
 
 
 def test_an_image_whose_objects_are_all_small(sa_med2d: Command, tmp_path: Path) -> None:
-    ran = build(sa_med2d, tmp_path, cells(10, 20))
+    ran = build(sa_med2d, tmp_path, cells(10, 20), code=1)
     assert not list(members(tmp_path / "out"))
     assert "emptied 1" in ran.err + ran.out
     assert "2 (100.0 %)" in ran.err + ran.out
@@ -171,6 +171,6 @@ def test_pixels_that_other_rules_lose_are_counted(sa_med2d: Command, tmp_path: P
 
 
 def test_pixels_that_a_gate_drops_are_counted(sa_med2d: Command, tmp_path: Path) -> None:
-    ran = build(sa_med2d, tmp_path, np.ones((SIDE, SIDE), np.uint8), '[gates]\nfull_mask = "drop"\n')
+    ran = build(sa_med2d, tmp_path, np.ones((SIDE, SIDE), np.uint8), '[gates]\nfull_mask = "drop"\n', code=1)
     said = " ".join((ran.err + ran.out).split())
     assert "Cells: 100.0 % of its mask pixels are left out: 100.0 % by the gate full_mask" in said

@@ -131,3 +131,18 @@ def test_into_an_object_store(source: Path, tmp_path: Path, sa_med2d: Command, s
     ran = sa_med2d(*into, "--executor", "ray")
     assert ran.code == 3, ran.err
     assert store.tree("data", "index", "build/receipts") == tree(tmp_path / "calm", "data", "index", "build/receipts")
+
+
+def test_copies_are_left_out_as_here(tmp_path: Path, sa_med2d: Command) -> None:
+    """All cases of the source are the same patient, so all but the first are copies."""
+    recipe = write_source(tmp_path / "raw", cases=3)
+    for number in (1, 2):
+        (tmp_path / f"raw/Small/images/case0{number}.nii.gz").unlink()
+        (tmp_path / f"raw/Small/images/case0{number}.nii.gz").hardlink_to(tmp_path / "raw/Small/images/case00.nii.gz")
+    keep = ("--dedup", "keep-first")
+    assert sa_med2d(*arguments(recipe, tmp_path / "calm", "--workers", 1, *keep)).code == 0
+    ran = sa_med2d(*arguments(recipe, tmp_path / "out", "--executor", "ray", *keep))
+    assert ran.code == 0, ran.err
+    assert "2 cases with" in ran.err
+    assert tree(tmp_path / "out", "data", "index") == tree(tmp_path / "calm", "data", "index")
+    assert receipts(tmp_path / "out") == receipts(tmp_path / "calm")

@@ -13,7 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from sa_med2d_20m import LABELS, load
-from tests.support.command import Command
+from tests.support.command import run_quietly
 from tests.support.export_source import masks_by_place, read_png
 
 
@@ -22,10 +22,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("coco")
 
 
-@pytest.fixture
-def exported(folder: Path, built: Path, sa_med2d: Command) -> Path:
-    """Made once."""
-    ran = sa_med2d("export", built, "--to", folder / "to", "--layout", "coco", "--config", "all", "--workers", 1)
+@pytest.fixture(scope="module")
+def exported(folder: Path, built: Path) -> Path:
+    """Nobody writes to it."""
+    ran = run_quietly("export", built, "--to", folder / "to", "--layout", "coco", "--config", "all", "--workers", 1)
     assert ran.code == 0, ran.err
     return folder / "to"
 

@@ -32,9 +32,9 @@ def exported(layout: str, built: Path, folder: Path, sa_med2d: Command) -> tuple
     return to, ran.err
 
 
-def items(to: Path, name: str) -> list[dict[str, Any]]:
+def items(to: Path, name: str, document: str = "dataset.json") -> list[dict[str, Any]]:
     """What ``load_decathlon_datalist`` gives, by its rules: a list of that name, paths beside the file."""
-    listed = json.loads((to / "dataset.json").read_text())[name]
+    listed = json.loads((to / document).read_text())[name]
     return [{**item, **{file: str(to / item[file]) for file in ("image", "label")}} for item in listed]
 
 
@@ -54,6 +54,33 @@ def test_classes_are_those_of_the_loader(split: str, built: Path, folder: Path, 
         image = read_picture(item["image"])
         np.testing.assert_array_equal(image, row["image"])
         assert item["license"] == row["license"]
+
+
+def test_each_source_has_a_list_of_its_own(built: Path, folder: Path, sa_med2d: Command) -> None:
+    """A class that another source annotates would be background in its pictures."""
+    to, _ = exported("monai", built, folder, sa_med2d)
+    whole = json.loads((to / "dataset.json").read_text())
+    classes = {"Small": {"liver", "spleen"}, "Deep": {"brain_tumor", "kidney_left"}, "Cells": {"cell"}}
+    assert {path.name for path in to.glob("*.json")} == {
+        "dataset.json", *(f"dataset_{name}.json" for name in (*classes, "Rings")),
+    }  # fmt: skip
+    together: dict[str, list[dict[str, Any]]] = {name: [] for name in ("training", "validation", "test")}
+    for source in (*classes, "Rings"):
+        own = json.loads((to / f"dataset_{source}.json").read_text())
+        labels = own["labels"]
+        assert labels.items() <= whole["labels"].items()
+        assert set(labels.values()) - {"background"} == classes.get(source, {"optic_disc", "retinal_vessel"})
+        assert own["numTraining"] == len(own.get("training", []))
+        for name in together.keys() & own.keys():
+            listed = items(to, name, f"dataset_{source}.json")
+            assert {item["source"] for item in listed} == {source}
+            shown = {value for item in listed for value in np.unique(read_picture(item["label"]))}
+            assert {str(value) for value in shown} <= labels.keys()
+            together[name] += listed
+    for name, listed in together.items():
+        assert sorted(listed, key=lambda item: str(item["image"])) == sorted(
+            items(to, name), key=lambda item: str(item["image"])
+        )
 
 
 def test_overlaps_are_said(built: Path, tmp_path: Path, sa_med2d: Command) -> None:

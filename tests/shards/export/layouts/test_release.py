@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,21 @@ import pytest
 from PIL import Image
 
 from sa_med2d_20m import load
-from tests.support.command import Command
+from tests.support.command import Command, run_quietly
 from tests.support.export_source import masks_by_place, read_png
 from tests.support.output import tree
-from tests.support.release import good_files, with_json, write_tree
+from tests.support.release import (
+    MAPPING,
+    ZIP,
+    good_files,
+    members_of,
+    png,
+    with_json,
+    write_tree,
+    write_zip,
+    zip_bytes,
+    zip_tool,
+)
 
 IMAGE = re.compile(r"images/(?P<tag>\w+)--(?P<source>\w+)--(?P<case>.+)--(?:[xyz]_\d{4}|2d_none)\.png")
 MASK = re.compile(r"masks/(?P<image>.+)--(?P<label>\d{4})_\d{3}\.png")
@@ -27,10 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("release")
 
 
-@pytest.fixture
-def exported(folder: Path, built: Path, sa_med2d: Command) -> Path:
-    """Made once."""
-    ran = sa_med2d("export", built, "--to", folder / "to", "--layout", "release", "--config", "all", "--workers", 1)
+@pytest.fixture(scope="module")
+def exported(folder: Path, built: Path) -> Path:
+    """Nobody writes to it."""
+    ran = run_quietly("export", built, "--to", folder / "to", "--layout", "release", "--config", "all", "--workers", 1)
     assert ran.code == 0, ran.err
     return folder / "to"
 
@@ -85,14 +96,39 @@ def decoded(files: Mapping[str, bytes]) -> dict[str, tuple[str, bytes]]:
     return found
 
 
-def test_what_was_imported_comes_back(tmp_path: Path, sa_med2d: Command) -> None:
+_RELEASE = ("--layout", "release", "--config", "all-local", "--workers", 1)
+
+
+def as_folder(files: Mapping[str, bytes], to: Path) -> Path:
+    return write_tree(to, files)
+
+
+def as_split_zip(files: Mapping[str, bytes], to: Path) -> Path:
+    return write_zip(to / "raw", zip_bytes(members_of(files), part=4000))
+
+
+def as_split_zip_by_the_tool(files: Mapping[str, bytes], to: Path) -> Path:
+    (to / "raw").mkdir()
+    packed = zip_tool(write_tree(to, files), to / "raw" / ZIP, split="64k")
+    if packed is None:
+        pytest.skip("zip is not installed")
+    assert len(list((to / "raw").iterdir())) > 5
+    return packed
+
+
+@pytest.mark.parametrize("packed", [as_folder, as_split_zip, as_split_zip_by_the_tool])
+def test_what_was_imported_comes_back(
+    packed: Callable[[Mapping[str, bytes], Path], Path], tmp_path: Path, sa_med2d: Command
+) -> None:
     """Every image pixel, every mask pixel, every name, and both JSON files."""
-    files = with_json(good_files())
-    release = write_tree(tmp_path, files)
+    noise = np.random.default_rng(0).integers(0, 255, (6, 200, 200), np.uint8)
+    large = {f"images/pet_00--Large--case{at}--2d_none.png": png(one, rgb=True) for at, one in enumerate(noise)}
+    files = with_json({**good_files(), **large}, {**MAPPING, "Large": {}})
+    release = packed(files, tmp_path)
     ran = sa_med2d("import", release, "--out", tmp_path / "out", "--no-repairs", "--workers", 1)
     assert ran.code == 0, ran.err
     to = tmp_path / "to"
-    ran = sa_med2d("export", tmp_path / "out", "--to", to, "--layout", "release", "--config", "all-local")
+    ran = sa_med2d("export", tmp_path / "out", "--to", to, *_RELEASE)
     assert ran.code == 0, ran.err
     back = {path: data for path, data in tree(to).items() if not path.startswith(".") and path != "SOURCES.md"}
     assert back.keys() == files.keys()

@@ -15,7 +15,7 @@ import scipy.ndimage
 from PIL import Image
 
 from sa_med2d_20m import load
-from tests.support.command import Command
+from tests.support.command import Command, run_quietly
 from tests.support.export_volumes import CASES, labels_of
 
 Masks = dict[int, npt.NDArray[np.bool_]]
@@ -55,10 +55,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sam2")
 
 
-@pytest.fixture
-def exported(folder: Path, volumes: Path, sa_med2d: Command) -> Path:
-    """Made once."""
-    ran = sa_med2d("export", volumes, "--to", folder / "to", "--layout", "sam2", "--config", "all", "--workers", 1)
+@pytest.fixture(scope="module")
+def exported(folder: Path, volumes: Path) -> Path:
+    """Nobody writes to it."""
+    ran = run_quietly("export", volumes, "--to", folder / "to", "--layout", "sam2", "--config", "all", "--workers", 1)
     assert ran.code == 0, ran.err
     return folder / "to"
 

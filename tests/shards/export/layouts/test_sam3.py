@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from sa_med2d_20m import load
-from tests.support.command import Command
+from tests.support.command import Command, run_quietly
 from tests.support.export_source import build, masks_by_place, write_eyes, write_png, write_recipe
 
 Question = tuple[str, str]
@@ -57,10 +57,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sam3")
 
 
-@pytest.fixture
-def exported(folder: Path, volumes: Path, sa_med2d: Command) -> Path:
-    """Made once."""
-    export(volumes, folder / "to", sa_med2d)
+@pytest.fixture(scope="module")
+def exported(folder: Path, volumes: Path) -> Path:
+    """Nobody writes to it."""
+    export(volumes, folder / "to", run_quietly)
     return folder / "to"
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from builder.command_line import main
+from tests.support.body import SIDE, SLICES, body
+from tests.support.browser import chromium, watched
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.seeded_faults import FAULTS, with_fault
 from tests.support.sources import RECIPE
 
-SIDE, SLICES = 96, 16
 EXPECTED = {
     "masks shifted by 10 pixels to the right": "shifted",
     "masks shifted by 10 pixels down": "shifted",
@@ -28,21 +28,6 @@ EXPECTED = {
     "a bright mark takes the range": "intensity",
     "images empty but for one point": "near_empty",
 }
-
-
-def body(seed: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
-    """A trunk in air with a kidney on each side and a spine, (Z, Y, X) LPS, and the kidneys: 1 is the left one."""
-    random = np.random.default_rng(seed)
-    z, y, x = np.mgrid[:SLICES, :SIDE, :SIDE]
-    volume = np.full(z.shape, -1000.0)
-    volume[((x - 48) / 44) ** 2 + ((y - 50) / 36) ** 2 < 1] = 0
-    volume[(x - 48) ** 2 + (y - 70) ** 2 < 60] = 500
-    kidneys = np.zeros(z.shape, np.uint8)
-    for value, centre, down in ((1, 68, 52), (2, 26, 46)):  # the patient's left is on the viewer's right
-        wide = 9 + 3 * np.sin(np.pi * z / SLICES)
-        kidneys[((x - centre - z / 4) / wide) ** 2 + ((y - down + z / 5) / (wide + 3)) ** 2 < 1] = value
-    volume[kidneys > 0] = 200
-    return (volume + random.normal(0, 12, z.shape)).astype(np.int16), kidneys
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +88,89 @@ def test_what_is_no_set_is_refused(sa_med2d: Command, tmp_path: Path) -> None:
     ran = sa_med2d("findings", tmp_path)
     assert ran.code == 1
     assert "holds no index" in ran.err
+
+
+@pytest.fixture(scope="module")
+def mirrored(right: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The set with its masks mirrored."""
+    out = tmp_path_factory.mktemp("mirrored") / "out"
+    with_fault(right, out, FAULTS["masks mirrored left and right"])
+    assert main(["index", str(out)]) == 0
+    return out
+
+
+def test_a_finding_says_what_was_measured_and_why_the_threshold_is_there(sa_med2d: Command, mirrored: Path) -> None:
+    one = next(one for one in findings(sa_med2d, mirrored) if one["check"] == "mirrored")
+    assert one["measure"] > one["threshold"] == 1.05
+    assert "when these are mirrored" in one["meaning"]
+    assert "0.92 times" in one["reason"]  # of sets that are right, as docs/findings.md has it
+
+
+def test_a_report_looks_too_where_it_is_asked_to(sa_med2d: Command, mirrored: Path, tmp_path: Path) -> None:
+    """And otherwise reads no shard."""
+
+    def said(*options: object) -> Any:
+        assert sa_med2d("report", mirrored, "--to", tmp_path, *options).code == 0
+        return json.loads((tmp_path / "statistics.json").read_text())["findings"]
+
+    assert said() is None
+    looked = said("--findings", 3)
+    assert (looked["images"], looked["of"], looked["sources"]) == (SLICES, 2 * SLICES, 1)
+    assert "mirrored" in {one["check"] for one in looked["findings"]}
+
+
+def test_pictures_of_findings(sa_med2d: Command, mirrored: Path, tmp_path: Path) -> None:
+    """In a browser: each example is drawn, is opened by a click, and the filter keeps those of a check."""
+    ran = sa_med2d("findings", mirrored, "--html", tmp_path / "page.html")
+    assert (ran.code, ran.out.splitlines()[-1].startswith(f"{tmp_path / 'page.html'}: ")) == (0, True)
+    examples = {one["check"]: one["examples"] for one in findings(sa_med2d, mirrored)}
+    with chromium() as browser:
+        seen = watched(browser)
+        page = seen.page
+        page.goto((tmp_path / "page.html").as_uri())
+        page.wait_for_function(
+            "[...document.querySelectorAll('.example')].slice(0, 5).every((one) => one.querySelector('canvas[data-frame]'))"
+        )
+        heads = page.locator(".finding h2 span").all_text_contents()
+        assert [head.split(",")[0].replace(" ", "_") for head in heads] == [
+            one["check"] for one in findings(sa_med2d, mirrored)
+        ]
+        shown = [one.get_attribute("title") for one in page.locator(".finding").first.locator(".example").all()]
+        assert shown == list(examples[heads[0].split(",")[0].replace(" ", "_")])
+        page.locator(".example").nth(2).click()
+        page.wait_for_selector("#stage canvas")
+        assert page.locator("#name").text_content() == shown[2]
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.title") == shown[2]
+        page.select_option("#by-finding", "mirrored")
+        assert page.locator(".tile:not([hidden])").count() == len(set(examples["mirrored"]))
+        assert seen.said == []
+        assert [url for url in seen.asked if not url.startswith(("data:", "file:"))] == []
+
+
+def test_a_page_of_nothing_that_looks_wrong(sa_med2d: Command, right: Path, tmp_path: Path) -> None:
+    assert sa_med2d("findings", right, "--html", tmp_path / "page.html").code == 0
+    with chromium() as browser:
+        page = watched(browser).page
+        page.goto((tmp_path / "page.html").as_uri())
+        expected = f"Nothing looks wrong: {2 * SLICES} of {2 * SLICES} images in 1 source looked at"
+        assert page.locator("#found").text_content() == expected
+        assert not page.locator("#filters").is_visible()
+
+
+def test_masks_that_follow_no_edge_say_nothing(sa_med2d: Command, tmp_path: Path) -> None:
+    """A tumour that is not seen in the picture, where what is around it has more texture."""
+    random = np.random.default_rng(3)
+    z, y, x = np.mgrid[:SLICES, :SIDE, :SIDE]
+    apart = np.hypot(x - 48, y - 48)
+    texture = random.normal(0, 1, (1, SIDE, SIDE)) + np.cumsum(random.normal(0, 0.1, z.shape), axis=0)
+    volume = (1000 + texture * (4 + apart**1.5)).astype(np.int16)
+    write_nifti(tmp_path / "Kidneys/images/case0.nii.gz", volume)
+    write_nifti(tmp_path / "Kidneys/labels/case0.nii.gz", (apart < 9).astype(np.uint8))
+    recipe = tmp_path / "Kidneys.toml"
+    recipe.write_text(RECIPE.format(name="Kidneys", license="CC-BY-4.0", modality="mr"))
+    assert sa_med2d("build", recipe, "--raw", tmp_path, "--out", tmp_path / "out", "--workers", 1).code == 0
+    assert not {"shifted", "mirrored"} & {one["check"] for one in findings(sa_med2d, tmp_path / "out")}
 
 
 @pytest.mark.slow
