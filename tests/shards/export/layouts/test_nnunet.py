@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,10 @@ def test_what_nobody_looked_for_is_ignored(tmp_path: Path, sa_med2d: Command) ->
     """Of a case whose mask of the vessels is damaged, what has no mask may be vessel."""
     disc = np.zeros((40, 40), np.uint8)
     disc[5:15, 6:20] = 255
-    masks = {"damaged": {"disc": disc, "vessel": None}, "fine": {"disc": disc, "vessel": disc[::-1]}}
+    masks: dict[str, dict[str, Any]] = {
+        "damaged": {"disc": disc, "vessel": None},
+        "fine": {"disc": disc, "vessel": disc[::-1]},
+    }
     out = build(tmp_path / "raw", tmp_path / "out", [write_eyes(tmp_path / "raw", "x_ray", "train", masks)])
     (dataset,) = exported("nnunet", out, tmp_path, sa_med2d).glob("Dataset*")
     labels = json.loads((dataset / "dataset.json").read_text())["labels"]

@@ -125,7 +125,7 @@ def test_what_an_image_may_show_is_not_asked(tmp_path: Path, sa_med2d: Command) 
     disc, speck, empty = (np.zeros((200, 200), np.uint8) for _ in range(3))
     disc[50:100, 60:120] = 255
     speck[3:5, 3:5] = 255
-    masks = {
+    masks: dict[str, dict[str, Any]] = {
         "speck": {"disc": disc, "vessel": speck},
         "damaged": {"disc": disc, "vessel": None},
         "none": {"disc": disc, "vessel": empty},
