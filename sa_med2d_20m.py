@@ -1730,9 +1730,15 @@ def _config(place: _Place, config: str | None) -> dict[str, Any]:
 
 
 def _card_configs(place: _Place) -> list[dict[str, Any]]:
+    if place.local and Path(place.root).is_file():
+        raise DatasetError(
+            f"{place.name} is a file; expected the folder of a built dataset, which 'sa-med2d build' writes"
+        )
     try:
+        if place.local and not Path(place.path(CARD)).exists():  # also where what should be a folder above is a file
+            raise FileNotFoundError
         data = place.read(CARD)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
     try:
         return _configs_in(data)
