@@ -123,6 +123,12 @@ def test_what_is_no_built_folder(tmp_path: Path) -> None:
             load(folder)
 
 
+def test_a_file_in_the_place_of_a_built_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "set").write_text("no folder")
+    with pytest.raises(DatasetError, match=r"set is a file; expected the folder of a built dataset"):
+        load(tmp_path / "set")
+
+
 def test_card_without_configs(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Something else\n")
     with pytest.raises(DatasetError, match="it has none"):
