@@ -3086,8 +3086,8 @@ class PaintedMask(_Column):
         return pa.struct([("png", pa.binary()), ("height", pa.int64()), ("ground", pa.int64()), ("parts", parts)])
 
     def _shown(self, value: dict[str, Any]) -> Any:
-        painted = _paint(_decoded_once(value["png"]), value["height"], value["ground"], value["parts"])
-        painted = painted.astype(self.dtype)
+        layers = split_layers(_decoded_once(value["png"]), value["height"])
+        painted = _paint(layers, value["ground"], value["parts"], self.dtype)
         if self.kind == "numpy":
             return painted
         shown = painted.view(np.uint8) * np.uint8(255) if self.dtype == "bool" else painted
@@ -3140,14 +3140,13 @@ class FittedMask(_Column):
 
     def _shown(self, value: dict[str, Any]) -> Any:
         layers = _shown_layers(self.output, value["png"], value["height"], value["parts"])
-        whole = layers.reshape(-1, layers.shape[2])
+        numpy = self.output.kind == "numpy"
         if not self.dtype:
-            shown = whole.copy()
+            shown = layers.reshape(-1, layers.shape[2]).copy()
         else:
-            shown = _paint(whole, layers.shape[1], value["ground"], value["parts"]).astype(self.dtype)
-        if self.output.kind == "numpy":
-            return shown
-        return _tensor(shown.astype(np.int64) if self.dtype.startswith("u") else shown)
+            kind = self.dtype if numpy or self.dtype == "bool" else "int64"
+            shown = _paint(layers, value["ground"], value["parts"], kind)
+        return shown if numpy else _tensor(shown)
 
 
 @dataclass
@@ -3161,8 +3160,7 @@ class CoarseMask(_Column):
 
     def _shown(self, value: dict[str, Any]) -> Any:
         layers = _shown_layers(self.output, value["png"], value["height"], value["parts"])
-        mask = _paint(layers.reshape(-1, layers.shape[2]), layers.shape[1], 0, value["parts"]).astype(np.bool_)
-        rough = _coarsened(mask, value["change"])
+        rough = _coarsened(_paint(layers, 0, value["parts"], "bool"), value["change"])
         return rough if self.output is None or self.output.kind == "numpy" else _tensor(rough)
 
 
@@ -3253,7 +3251,7 @@ class StackedMask(_Column):
             for layer in range(layers):
                 inside = [part[:3] for part in parts if part[3] == layer]
                 if inside:
-                    painted[at, layer] = _paint(found.reshape(-1, width), height, 0, inside)
+                    painted[at, layer] = _paint(found, 0, inside, "uint16")
         return painted.reshape(depth, layers * height, width)
 
 
@@ -3291,27 +3289,24 @@ def _as_picture(pixels: npt.NDArray[Any], kind: str) -> Any:
     return Image.fromarray(pixels)
 
 
-def _paint(
-    label_map: npt.NDArray[Any], height: int, ground: int, parts: Sequence[Sequence[int]]
-) -> npt.NDArray[np.uint16]:
-    """Masks painted over each other in the order given.
+def _paint(layers: npt.NDArray[Any], ground: int, parts: Sequence[Sequence[int]], dtype: str) -> npt.NDArray[Any]:
+    """Masks painted over each other in the order given; (H, W).
 
     Args:
-        label_map: (layers * H, W).
-        height: H.
+        layers: (layers, H, W).
         ground: Value of what nothing is painted over.
         parts: Layer, id and value of each.
+        dtype: Of what is painted.
     """
-    layers = split_layers(label_map, height)
     size = 65536 if layers.dtype == np.uint16 else 256
-    tables = {layer: np.full(size, ground, np.uint16) for layer, *_ in parts}
+    tables = {layer: np.full(size, ground, dtype) for layer, *_ in parts}
     for layer, number, value in parts:
         tables[layer][number] = value
     if len(tables) == 1:
         [(layer, table)] = tables.items()
-        found: npt.NDArray[np.uint16] = np.take(table, layers[layer])
+        found: npt.NDArray[Any] = np.take(table, layers[layer])
         return found
-    painted = np.full(layers.shape[1:], ground, np.uint16)
+    painted = np.full(layers.shape[1:], ground, dtype)
     for layer, number, value in parts:
         painted[layers[layer] == number] = value
     return painted
