@@ -3575,8 +3575,23 @@ class _Reading:
     repeats: tuple[tuple[str, float], ...] = ()
 
 
+def _keep_freed_memory() -> None:
+    """Let the C library keep memory that arrays free for the next arrays, up to 64 MB at the end of its heap.
+
+    What it gives back to the system comes again page by page, which takes longer than to copy an image into it. What it
+    keeps it learns from the largest block that was freed, up to 32 MB (``mallopt(3)``, M_MMAP_THRESHOLD). No page of
+    this block is ever touched, and C libraries without such a rule do as before.
+    """
+    np.empty(_MEASURE, np.uint8)
+
+
+_MEASURE: Final = (1 << 25) - (1 << 13)
+"""Bytes: below 32 MB with what the library adds for itself."""
+
+
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
     """What `load` hands to `datasets`: rows whose pictures are files."""
+    _keep_freed_memory()
     view = reading.wanted.view
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
@@ -4588,20 +4603,6 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
     if receipt.index != index or (tar and receipt.tar and tar != receipt.tar):
         raise DatasetError(f"{folder} holds an earlier {shard.path}; {advice}")
     return receipt
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep memory that arrays free for the next arrays, up to 64 MB at the end of its heap.
-
-    What it gives back to the system comes again page by page, which takes longer than to copy an image into it. What it
-    keeps it learns from the largest block that was freed, up to 32 MB (``mallopt(3)``, M_MMAP_THRESHOLD). No page of
-    this block is ever touched, and C libraries without such a rule do as before.
-    """
-    np.empty(_MEASURE, np.uint8)
-
-
-_MEASURE: Final = (1 << 25) - (1 << 13)
-"""Bytes: below 32 MB with what the library adds for itself."""
 
 
 @functools.lru_cache(maxsize=_OPENED)
