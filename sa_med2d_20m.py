@@ -12,13 +12,22 @@ The file imports nothing else of this project, so it can be copied next to a tra
 
     load_dataset("sa_med2d_20m.py", "ct-commercial", data_dir="OUT", streaming=True, trust_remote_code=True)
 
-The metadata of a sample is defined once, by the dataclasses `Metadata`, `Mask` and `Intensity`. The JSON
-member of a shard, the Parquet index and the features of the dataset card are all derived from them.
+The file reads from what is stored up to `load`. Its parts, each below a line of dashes that names it:
+
+- the contract: names that all parts share; the metadata of a sample, and the same as features and as an Arrow schema;
+  what an argument may be; classes
+- what is stored: PNG; masks
+- where it lies: reading from anywhere; which shards there are; choosing samples by the index
+- what is asked for: views (`Masks`, `Semantic`, `Clip`); what a source annotates; size, window and scale (`Output`);
+  columns; prompts (`Prompts`, `next_click`)
+- how it comes: rows (`collate`); volumes and clips; cache (`CachedRows`)
+- what is called: loading (`load`, `interleave`); samples for programs (`select`); the loading script of `datasets` 3.x
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -134,6 +143,9 @@ __all__ = [
 
 _Read = typing.TypeVar("_Read")
 
+# --- names that all parts share ---------------------------------------------------------------------------------------
+# Numbers and names of the contract, and the base of all errors.
+
 SCHEMA: Final = 2
 """Number of the data contract. It changes when bytes, order or fields of a shard change."""
 
@@ -195,49 +207,9 @@ class DatasetError(SAMed2DError, ValueError):
     """A dataset, a config or a member of a shard is not what was asked for or what it should be."""
 
 
-# --- what an argument may be ------------------------------------------------------------------------------------------
-
-
-def _refuse_other(name: str, value: object, kind: type | types.UnionType, expected: str) -> None:
-    """Refuse an argument of another type than it should have; in ``expected`` are the words for it."""
-    if not isinstance(value, kind):
-        raise DatasetError(f"{name} is {value!r:.80}, expected {expected}")
-
-
-def _check_choice(name: str, value: object, known: Sequence[str], further: str = "") -> None:
-    if value not in known:
-        raise DatasetError(f"{name} is {value!r:.80}, expected {' or '.join(map(repr, known))}{further}")
-
-
-def _refuse_below(name: str, value: object, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise DatasetError(f"{name} is {value!r:.80}, expected a whole number from {least} on")
-
-
-def _check_numbers(min_area: object, balance: object, shuffle: object) -> None:
-    if min_area is not None and (type(min_area) is not int or min_area < 0):
-        raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
-    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
-        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
-    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
-        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
-
-
-def _listed(name: str, values: object, of: str = "names") -> tuple[str, ...] | None:
-    """Values of an argument; one text is one value."""
-    if values is None:
-        return None
-    _refuse_other(name, values, Iterable, of)
-    listed = (values,) if isinstance(values, str) else tuple(typing.cast("Iterable[Any]", values))
-    if not listed:
-        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
-    for value in listed:
-        if not isinstance(value, str):
-            raise DatasetError(f"{name} holds {value!r:.80}, expected {of}")
-    return listed
-
-
-# --- the metadata of a sample ----------------------------------------------------------------------------------------
+# --- the metadata of a sample -----------------------------------------------------------------------------------------
+# The contract of the data as dataclasses. Writing a shard, the index, features and every check of what is read derive
+# from them. Comments give units and what null means; docs/contract.md says more.
 
 
 @dataclass(frozen=True)
@@ -246,65 +218,38 @@ class Intensity:
 
     A source value is ``slope * pixel + intercept``: exactly with scaling ``none`` and ``lossless``, within half
     a grey level with ``slice``, ``volume`` and ``window``, but for values that are clipped.
-
-    Attributes:
-        min: Smallest source value of the image before it is clipped, in the source's own units (HU for most CT).
-        max: Largest source value of the image before it is clipped.
-        scaling: ``none``, ``slice``, ``volume``, ``window`` or ``lossless``.
-        slope: Source units per grey level.
-        intercept: Source value of pixel 0.
-        clipped: Pixels whose source value lies below that of pixel 0 or above that of the highest grey level, which
-            they have: outside of the window, or in a CT in HU outside of -1024 to 3071, as padding and metal are.
     """
 
-    min: float
-    max: float
-    scaling: str
-    slope: float
-    intercept: float
-    clipped: int
+    min: float  # smallest source value of the image before it is clipped, in the source's own units (HU for most CT)
+    max: float  # the largest
+    scaling: str  # none, slice, volume, window or lossless
+    slope: float  # source units per grey level
+    intercept: float  # source value of pixel 0
+    clipped: int  # pixels whose source value lies below that of pixel 0 or above that of the highest grey level
 
 
 @dataclass(frozen=True)
 class Mask:
-    """One 8-connected object of one class in one image.
+    """One 8-connected object of one class in one image."""
 
-    Attributes:
-        id: Pixel value of the object in its layer of the label map, 1 to 255; counts the objects of the layer.
-        layer: Layer of the label map that holds it, from 0; layer and id together are unique within the sample.
-        label: Class name in the vocabulary that all sources share.
-        class_id: Four digits, the class within its source (the original release's numbering scheme).
-        organ: One of the 31 organs of the original, or null.
-        group: ``head_and_neck``, ``thorax``, ``abdomen``, ``pelvis``, ``lesion`` or ``other``.
-        instance: Number of the object within its class and image, from 0.
-        bbox: x, y, width, height in pixels; x counts columns, y counts rows.
-        area: Number of pixels.
-    """
-
-    id: int
-    layer: int
-    label: str
-    class_id: str
-    organ: str | None
-    group: str
-    instance: int
-    bbox: tuple[int, int, int, int]
-    area: int
+    id: int  # value of its pixels in its layer of the label map, 1 to 255
+    layer: int  # of the label map, from 0; layer and id together are unique within the sample
+    label: str  # class name in the vocabulary that all sources share
+    class_id: str  # four digits, the class within its source (the original release's numbering scheme)
+    organ: str | None  # one of the 31 organs of the original
+    group: str  # head_and_neck, thorax, abdomen, pelvis, lesion or other
+    instance: int  # number of the object within its class and image, from 0
+    bbox: tuple[int, int, int, int]  # x, y, width, height in pixels; x counts columns, y counts rows
+    area: int  # number of pixels
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """What the area rule left out of an image: objects that its source annotates and `Metadata.masks` does not have.
+    """What the area rule left out of an image: objects that its source annotates and `Metadata.masks` does not have."""
 
-    Attributes:
-        masks: Number of objects.
-        pixels: Their pixels.
-        labels: Their classes, each once: the image shows them, or more of them, than its masks say.
-    """
-
-    masks: int
-    pixels: int
-    labels: tuple[str, ...]
+    masks: int  # number of objects
+    pixels: int  # their pixels
+    labels: tuple[str, ...]  # their classes, each once: the image shows them, or more of them, than its masks say
 
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -312,67 +257,38 @@ _JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=
 
 @dataclass(frozen=True)
 class Metadata:
-    """The JSON member of a sample: always these fields, in this order, with these types.
+    """The JSON member of a sample: always these fields, in this order, with these types; null is `None`."""
 
-    Attributes:
-        key: WebDataset key: ``{modality}_{submodality}--{source}--{case}--{axis}_{slice:04d}``.
-        source: Name of the source dataset (the recipe's name).
-        modality: One of `MODALITIES`.
-        submodality: Sequence, phase or channel; ``00`` where there is none.
-        license: SPDX identifier, or ``LicenseRef-...``.
-        patient: Patient the case belongs to; the unit of the split.
-        case: Case name as in the source (unescaped, unlike in the key).
-        split: ``train``, ``validation`` or ``test``.
-        plane: ``axial``, ``coronal``, ``sagittal``; ``2d`` for pictures; ``unknown`` for stacks without orientation.
-        axis: ``x``, ``y``, ``z`` (axes 0, 1, 2 of the LPS array in z, y, x order) or ``2d``.
-        index: Slice number along that axis, towards superior, posterior, left; null for pictures.
-        height: Rows of the image in pixels.
-        width: Columns of the image in pixels.
-        spacing: Row and column spacing in mm, or null.
-        stored_axes: Axis codes of the volume as it was stored, such as ``LAS``, or null.
-        schema: `SCHEMA` of the build.
-        intensity: See `Intensity`.
-        image_file: Path of the image below the source's root.
-        slice_spacing: mm between slices along the axis, or null.
-        slices: How many slices the volume has along the axis; null for pictures.
-        origin: x, y, z of the centre of the first voxel of the volume in LPS axes, in LPS mm, or null.
-        direction: Directions of the x, y and z axis of that volume as the columns of a 3 x 3 matrix, row by row, or
-            null.
-        official_split: Whether the source itself puts the case into its split.
-        dropped: See `Dropped`.
-        not_annotated: Labels of classes that the source annotates, but not in this case.
-        rater: Who drew the masks: a rater by the source's name; ``majority of N`` or ``union of N`` where the masks of
-            so many raters were joined; null where the source has one set of masks.
-        masks: See `Mask`; ordered by class, then by the first pixel in reading order.
-    """
-
-    key: str
-    source: str
-    modality: str
-    submodality: str
-    license: str
-    patient: str
-    case: str
-    split: str
-    plane: str
-    axis: str
-    index: int | None
-    height: int
-    width: int
-    spacing: tuple[float, float] | None
-    stored_axes: str | None
-    schema: int
+    key: str  # of WebDataset: {modality}_{submodality}--{source}--{case}--{axis}_{slice:04d}
+    source: str  # name of the source dataset (the recipe's name)
+    modality: str  # one of `MODALITIES`
+    submodality: str  # sequence, phase or channel; 00 where there is none
+    license: str  # SPDX identifier, or LicenseRef-...
+    patient: str  # whom the case belongs to; the unit of the split
+    case: str  # name as in the source (unescaped, unlike in the key)
+    split: str  # train, validation or test
+    plane: str  # axial, coronal, sagittal; 2d for pictures; unknown for stacks without orientation
+    axis: str  # x, y, z (axes 0, 1, 2 of the LPS array in z, y, x order) or 2d
+    index: int | None  # slice number along that axis, towards superior, posterior, left; null for pictures
+    height: int  # rows of the image in pixels
+    width: int  # columns
+    spacing: tuple[float, float] | None  # mm between rows and between columns
+    stored_axes: str | None  # axis codes of the volume as it was stored, such as LAS
+    schema: int  # `SCHEMA` of the build
     intensity: Intensity
-    image_file: str
-    slice_spacing: float | None
-    slices: int | None
-    origin: tuple[float, float, float] | None
+    image_file: str  # path of the image below the source's root
+    slice_spacing: float | None  # mm between slices along the axis
+    slices: int | None  # how many slices the volume has along the axis; null for pictures
+    origin: tuple[float, float, float] | None  # x, y, z of the centre of the first voxel in LPS axes, in LPS mm
     direction: tuple[float, float, float, float, float, float, float, float, float] | None
-    official_split: bool
+    """Of the x, y and z axis of that volume as the columns of a 3 x 3 matrix, row by row."""
+    official_split: bool  # whether the source itself puts the case into its split
     dropped: Dropped
-    not_annotated: tuple[str, ...]
+    not_annotated: tuple[str, ...]  # labels of classes that the source annotates, but not in this case
     rater: str | None
-    masks: tuple[Mask, ...]
+    """Who drew the masks: a rater by the source's name; ``majority of N`` or ``union of N`` where the masks of so many
+    raters were joined; null where the source has one set of masks."""
+    masks: tuple[Mask, ...]  # ordered by class, then by the first pixel in reading order
 
     def to_record(self) -> dict[str, Any]:
         """The metadata as plain data, its fields in order of definition."""
@@ -390,6 +306,7 @@ def record_json(record: Mapping[str, Any]) -> bytes:
 
 
 # --- the one definition, as features and as an Arrow schema -----------------------------------------------------------
+# What these fields are in the words of Arrow.
 
 _SCALARS: Final = {str: "string", int: "int64", float: "float64", bool: "bool"}
 
@@ -414,7 +331,75 @@ def _describe(hint: Any) -> Any:
     return _SCALARS[hint]
 
 
+# --- what an argument may be ------------------------------------------------------------------------------------------
+# Every refusal is one sentence: what was given, what was expected, and near names.
+
+
+def _refuse_other(name: str, value: object, kind: type | types.UnionType, expected: str) -> None:
+    """Refuse an argument of another type than it should have; in ``expected`` are the words for it."""
+    if not isinstance(value, kind):
+        raise DatasetError(f"{name} is {value!r:.80}, expected {expected}")
+
+
+def _check_choice(name: str, value: object, known: Sequence[str], further: str = "") -> None:
+    if value not in known:
+        raise DatasetError(f"{name} is {value!r:.80}, expected {' or '.join(map(repr, known))}{further}")
+
+
+def _refuse_below(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise DatasetError(f"{name} is {value!r:.80}, expected a whole number from {least} on")
+
+
+def _check_numbers(balance: object, shuffle: object) -> None:
+    if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
+        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
+    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
+        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
+
+
+def _listed(name: str, values: object, of: str = "names") -> tuple[str, ...] | None:
+    """Values of an argument; one text is one value."""
+    if values is None:
+        return None
+    _refuse_other(name, values, Iterable, of)
+    listed = (values,) if isinstance(values, str) else tuple(typing.cast("Iterable[Any]", values))
+    if not listed:
+        raise DatasetError(f"{name} is empty, which nothing fits; leave it out for all")
+    for value in listed:
+        if not isinstance(value, str):
+            raise DatasetError(f"{name} holds {value!r:.80}, expected {of}")
+    return listed
+
+
+class _UnknownValueError(DatasetError):
+    """No shard of the split holds a value; another split may.
+
+    Attributes:
+        name: The argument.
+        values: What was asked for.
+    """
+
+    def __init__(self, message: str, name: str, values: Sequence[str]) -> None:
+        super().__init__(message)
+        self.name, self.values = name, tuple(values)
+
+
+def _refuse_unknown(name: str, asked: Iterable[str] | None, known: Iterable[str], where: str) -> None:
+    known = sorted(known)
+    for value in asked or ():
+        if value not in known:
+            near = difflib.get_close_matches(str(value), known, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(near)}?" if near else f"there are {_some(known)}"
+            raise _UnknownValueError(f"{where}: no {name} {value!r} here; {hint}", name, [value])
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(sorted(names)[:20]) or 'none'}{', ...' if len(names) > 20 else ''}"
+
+
 # --- classes ----------------------------------------------------------------------------------------------------------
+# The vocabulary, of which a semantic map has the numbers.
 
 LABELS: Final = tuple(
     """
@@ -793,6 +778,7 @@ def _decode_any_png(data: bytes) -> npt.NDArray[np.uint8 | np.uint16]:
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
+# A label map, as a shard has it, as binary masks; also out of what other decoders made of it.
 
 
 def split_layers(label_map: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
@@ -974,6 +960,8 @@ def _why_changed(
 
 
 # --- reading from anywhere --------------------------------------------------------------------------------------------
+# Files of a folder, of the Hub or of any address that fsspec knows: whole, or ranges of a shard while the last one is
+# used. Requests that fail for a while are tried again, and no message holds a secret.
 
 _ATTEMPTS: Final = 20
 """How often a request is tried: one that fails five times in nine, as two hops do that fail in a third, ends so in
@@ -1402,7 +1390,7 @@ def _read_spans(
                 file.seek(whole.start)
                 yield from _parts(_complete(file.read(whole.end - whole.start), whole, shard), whole, parts)
         return
-    with futures.ThreadPoolExecutor(1) as next_one, _Remote(place, shard, ahead) as remote:
+    with futures.ThreadPoolExecutor(1) as next_one, contextlib.closing(_Remote(place, shard, ahead)) as remote:
         waiting: collections.deque[tuple[Future[bytes], _Span, list[_Span]]] = collections.deque()
         try:
             for whole, parts in _merged(spans, gap=1 << 16, largest=1 << 23):
@@ -1438,12 +1426,6 @@ class _Remote:
     def __init__(self, place: _Place, shard: str, ahead: _Ahead) -> None:
         self._place, self._shard, self._ahead, self._file = place, shard, ahead, None
 
-    def __enter__(self) -> _Remote:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
     def fetch(self, span: _Span, after: Sequence[_Span]) -> bytes:
         """A range; where a connection breaks, only what is missing is asked for again."""
         pieces = [self._ahead.take(span)]
@@ -1460,7 +1442,7 @@ class _Remote:
                         break
                     pieces.append(piece)
             except BaseException:
-                self._close()
+                self.close()
                 raise
             return b"".join(pieces)
 
@@ -1483,13 +1465,337 @@ class _Remote:
             self._file = self._place.file_system().open(path, "rb", cache_type="none")
         return self._file
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the connection, so that the next read opens another."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
+# --- which shards there are -------------------------------------------------------------------------------------------
+# The card of a dataset promises shards by patterns, of which config, split, sources, licences and modalities choose
+# some, and a share of the patients of a split some more. What the card promises and is not there is an error.
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard of the split that is read.
+
+    Attributes:
+        path: Below the root.
+        stamp: Changes when the file does, so that `datasets` builds its cache anew; empty where paths name a commit.
+        patients: Who of it is wanted; None for all.
+    """
+
+    path: str
+    stamp: str
+    patients: tuple[str, ...] | None = None
+
+
+class _Part(typing.NamedTuple):
+    """A split, or the patients of it from one percentage to another."""
+
+    split: str
+    start: float = 0.0
+    stop: float = 100.0
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """Which shards are asked for. Attributes: see `load`."""
+
+    place: _Place
+    config: str | None
+    parts: tuple[_Part, ...]
+    wanted: _Wanted
+
+    @classmethod
+    def of(cls, place: _Place, config: str | None, split: str, wanted: _Wanted) -> _Scope:
+        """As ``config`` and ``split`` of `load` say."""
+        return cls(place, config, _parts_of(place, config, split), wanted)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return tuple(dict.fromkeys(part.split for part in self.parts))
+
+    @property
+    def name(self) -> str:
+        """What `datasets` calls it, which has its own rules for percentages."""
+        return "_".join(self.splits)
+
+
+_PART: Final = re.compile(r"(\w+)(?:\[(-?\d+(?:\.\d+)?%)?:(-?\d+(?:\.\d+)?%)?\])?")
+
+
+def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...]:
+    """What ``split`` of `load` says.
+
+    Raises:
+        DatasetError: It says nothing that there is, or some patients twice.
+    """
+    entry = _config(place, config)
+    name, known = entry["config_name"], [files["split"] for files in entry["data_files"]]
+    parts: list[_Part] = []
+    for text in split.split("+") if isinstance(split, str) else [""]:
+        match = _PART.fullmatch(text.strip())
+        if match is None or any(abs(_percent(edge)) > 100 for edge in match.groups()[1:]):
+            raise DatasetError(
+                f"split is {split!r:.80}, expected names such as 'train', 'train+validation', 'all', or a share of the "
+                "patients such as 'train[:10%]'"
+            )
+        start, stop = _percent(match[2]), 100.0 if match[3] is None else _percent(match[3])
+        start, stop = (edge + 100 if edge < 0 else edge for edge in (start, stop))  # which count from the end
+        names = known if match[1] == "all" else [match[1]]
+        if match[1] not in (*known, "all"):
+            raise DatasetError(f"config {name!r} of {place.name} has no split {match[1]!r}; it has {', '.join(known)}")
+        for one in names:
+            if any(part.split == one and start < part.stop and part.start < stop for part in parts):
+                raise DatasetError(f"split is {split!r}, which names patients of {one!r} twice")
+            parts.append(_Part(one, start, stop))
+    return tuple(parts)
+
+
+def _percent(text: str | None) -> float:
+    return float((text or "0").rstrip("%"))
+
+
+def _shards(scope: _Scope) -> list[_Shard]:
+    """The shards of the splits in the order of their paths, which say modality, licence and source.
+
+    Raises:
+        DatasetError: There is no such config, split or value.
+        _PartialDownloadError: The card promises what is not there.
+    """
+    _refuse_strangers(scope, scope.wanted.modalities, "modalities")
+    found = _paths(scope)
+    held = {path.split("/")[_Wanted.OF_PATHS["modalities"]] for paths in found.values() for path in paths}
+    _refuse_unknown("modalities", scope.wanted.modalities, held, scope.place.name)
+    return [
+        shard
+        for split, paths in found.items()
+        for shard in _of_patients(scope, split, [_Shard(path, _stamp(scope.place, path)) for path in paths])
+    ]
+
+
+def _promised_modalities(scope: _Scope) -> list[str]:
+    """Modalities that the card promises of a config; an asterisk where it does not name them."""
+    name = _config(scope.place, scope.config)["config_name"]
+    part = _Wanted.OF_PATHS["modalities"]
+    return sorted({glob.split("/")[part] for split in scope.splits for glob in _promised(scope.place, split)[name]})
+
+
+def _refuse_strangers(scope: _Scope, asked: Sequence[str] | None, name: str) -> None:
+    """Refuse modalities that the card does not promise."""
+    known = _promised_modalities(scope)
+    strangers = [one for one in asked or () if not any(fnmatch.fnmatchcase(one, pattern) for pattern in known)]
+    _refuse_unknown(name, strangers, known, scope.place.name)
+
+
+def _paths(scope: _Scope) -> dict[str, list[str]]:
+    """Split -> paths of the shards of the sources and licences that are asked for; one of the splits must have them."""
+    found = {split: _held_of(scope, split) for split in scope.splits}
+    for name in ("sources", "licenses"):
+        asked, part = getattr(scope.wanted, name), _Wanted.OF_PATHS[name]
+        if asked is not None:
+            held = {path.split("/")[part] for paths in found.values() for path in paths}
+            _refuse_unknown(name, asked, held, scope.place.name)
+            found = {
+                split: [path for path in paths if path.split("/")[part] in asked] for split, paths in found.items()
+            }
+    return found
+
+
+def _held_of(scope: _Scope, split: str) -> list[str]:
+    """Paths of the shards of one split."""
+    place, name = scope.place, _config(scope.place, scope.config)["config_name"]
+    globs = _promised(place, split)
+    modalities = scope.wanted.modalities
+    promised = [glob for glob in globs[name] if modalities is None or _may_match(glob, "modalities", modalities)]
+    held = {glob: place.glob(glob) for glob in promised}
+    found = sorted({path for paths in held.values() for path in paths})
+    lower, wanted = scope.wanted.licenses, scope.wanted.sources
+    missing = [glob for glob in promised if not held[glob] and not (lower and not _may_match(glob, "licenses", lower))]
+    part = _Wanted.OF_PATHS["sources"]
+    all_there = wanted is not None and {path.split("/")[part] for path in found}.issuperset(wanted)
+    if missing and not all_there:
+        whole = [other for other, of_it in globs.items() if all(fnmatch.filter(found, glob) for glob in of_it)]
+        promise = f"{place.name}: its card promises split {split!r} of config {name!r}"
+        raise _PartialDownloadError(f"{promise}, but there is no {_advice(place, missing, whole)}")
+    if modalities is None:
+        return found
+    return [path for path in found if path.split("/")[_Wanted.OF_PATHS["modalities"]] in modalities]
+
+
+def _of_patients(scope: _Scope, split: str, shards: Sequence[_Shard]) -> list[_Shard]:
+    """Those of the shards of a split that hold some of the patients who are asked for, with their names.
+
+    Patients are ordered by a hash of their names alone, so that whoever stands in several sources is taken in all.
+    """
+    parts = [part for part in scope.parts if part.split == split]
+    if parts == [_Part(split)]:
+        return list(shards)
+    with futures.ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
+        tables = threads.map(lambda shard: _read_index(scope.place, shard.path, ["patient"]), shards)
+        held = [set(table["patient"].to_pylist()) for table in tables]
+    ordered = sorted(set().union(*held), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
+    ends = [[int(len(ordered) * edge / 100 + 0.5) for edge in part[1:]] for part in parts]
+    wanted = {name for start, stop in ends for name in ordered[start:stop]}
+    if not wanted:
+        shares = ", ".join(f"[{part.start:g}%:{part.stop:g}%]" for part in parts)
+        raise DatasetError(f"{scope.place.name}: {shares} of the {len(ordered)} patients of split {split!r} is nobody")
+    narrowed = [
+        dataclasses.replace(shard, patients=tuple(sorted(own & wanted)))
+        for shard, own in zip(shards, held, strict=True)
+    ]
+    return [shard for shard in narrowed if shard.patients]
+
+
+class _PartialDownloadError(DatasetError):
+    """The card promises files that are not there."""
+
+
+def _promised(place: _Place, split: str) -> dict[str, list[str]]:
+    """Config that has a split -> patterns of its shards, each of one modality where the card names these elsewhere."""
+    globs = {
+        entry["config_name"]: [files["path"]] if isinstance(files["path"], str) else files["path"]
+        for entry in _card_configs(place)
+        for files in entry["data_files"]
+        if files["split"] == split
+    }
+    every = {glob for listed in globs.values() for glob in listed}
+    return {
+        name: sorted({one for glob in listed for one in _of_one_modality(glob, every)})
+        for name, listed in globs.items()
+    }
+
+
+def _of_one_modality(glob: str, every: Iterable[str]) -> list[str]:
+    """Patterns of the card that say what one of any modality promises, else the pattern itself.
+
+    >>> _of_one_modality("data/*/mit/*/train-*.tar", ["data/*/mit/*/train-*.tar", "data/ct/mit/*/train-*.tar"])
+    ['data/ct/mit/*/train-*.tar']
+    """
+    if "*" not in glob.split("/")[1]:
+        return [glob]
+    narrower = {one for one in every if "*" not in one.split("/")[1] and fnmatch.fnmatchcase(one, glob)}
+    return sorted(narrower) or [glob]
+
+
+def _may_match(glob: str, part: str, values: Iterable[str]) -> bool:
+    """Whether a pattern of shards may match one of some modalities, licences or sources."""
+    return any(fnmatch.fnmatchcase(value, glob.split("/")[_Wanted.OF_PATHS[part]]) for value in values)
+
+
+def _advice(place: _Place, missing: Sequence[str], whole: Sequence[str]) -> str:
+    """What is missing and what to do, after "there is no".
+
+    Args:
+        place: Where it is missing.
+        missing: Patterns of shards.
+        whole: Configs that are there.
+    """
+    further = f" and {len(missing) - _MOST_PATTERNS} more" if len(missing) > _MOST_PATTERNS else ""
+    said = f"file {', '.join(missing[:_MOST_PATTERNS])}{further}"
+    if not place.local:
+        return f"{said}; not all of the dataset arrived there"
+    endings = [glob.removeprefix(f"{DATA}/").removesuffix(".tar") for glob in missing]
+    if further:
+        modalities = sorted({ending.split("/")[0] for ending in endings})
+        fetched = [f"{kind}/{modality}/*" for modality in modalities for kind in (DATA, INDEX)]
+    else:
+        fetched = [f"{DATA}/{ending}.tar" for ending in endings] + [f"{INDEX}/{ending}.parquet" for ending in endings]
+    rest = f", or load what is there: {_some(whole)}" if whole else ""
+    return f"{said}; it was downloaded in part: fetch the rest with allow_patterns={fetched}{rest}"
+
+
+_MOST_PATTERNS: Final = 3
+"""Patterns that advice gives one by one."""
+
+
+def _stamp(place: _Place, shard: str) -> str:
+    if not place.local:
+        return ""
+    state = Path(place.path(shard)).stat()
+    return f"{state.st_size}-{state.st_mtime_ns}"
+
+
+def _config(place: _Place, config: str | None) -> dict[str, Any]:
+    configs = {entry["config_name"]: entry for entry in _card_configs(place)}
+    if config is None:
+        config = next((name for name, entry in configs.items() if entry.get("default")), None)
+    if config not in configs:
+        raise DatasetError(f"no config {config!r} in {place.name}; it has {', '.join(configs) or 'none'}")
+    return configs[config]
+
+
+def _card_configs(place: _Place) -> list[dict[str, Any]]:
+    if place.local and Path(place.root).is_file():
+        raise DatasetError(
+            f"{place.name} is a file; expected the folder of a built dataset, which 'sa-med2d build' writes"
+        )
+    try:
+        if place.local and not Path(place.path(CARD)).exists():  # also where what should be a folder above is a file
+            raise FileNotFoundError
+        data = place.read(CARD)
+    except FileNotFoundError:
+        raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
+    try:
+        return _configs_in(data)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{place.name}: {CARD}: {error}; it is cut short, damaged or no card of a built dataset: fetch it again"
+        ) from None
+
+
+def _configs_in(data: bytes) -> list[dict[str, Any]]:
+    """The configs of a card, after a look at what of them is used."""
+    if len(data) > _LARGEST_CARD:
+        raise DatasetError(f"expected at most {_LARGEST_CARD:,} bytes, got {len(data):,}")
+    try:
+        head = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(\n|\Z)", data.decode().replace("\r\n", "\n"), re.DOTALL)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        listed = None if head is None else yaml.load(head[1], loader)  # a safe one
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DatasetError(f"expected UTF-8 that starts with YAML, got {_reason(error)}") from None
+    if head is None:
+        raise DatasetError(
+            f"expected YAML between two lines '---' that lists configs, it has none in {len(data)} bytes"
+        )
+    configs = listed.get("configs") if isinstance(listed, dict) else None
+    if not isinstance(configs, list):
+        raise DatasetError(f"configs: expected a list, got {configs!r:.80}")
+    configs = [entry for entry in configs if not (isinstance(entry, dict) and entry.get("config_name") == PREVIEW)]
+    for at, entry in enumerate(configs):
+        if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
+            raise DatasetError(f"configs[{at}]: config_name: expected a name, got {entry!r:.80}")
+        files = entry.get("data_files")
+        if not isinstance(files, list) or not all(isinstance(one, dict) for one in files):
+            raise DatasetError(f"configs[{at}]: data_files: expected a list of splits, got {files!r:.80}")
+        for one in files:
+            paths = one.get("path")
+            patterns = paths if isinstance(paths, list) else [paths]
+            if not isinstance(one.get("split"), str) or not all(_is_pattern(pattern) for pattern in patterns):
+                raise DatasetError(
+                    f"configs[{at}]: data_files: expected a split and paths {DATA}/modality/licence/source/name.tar, "
+                    f"got {one!r:.120}"
+                )
+    return configs
+
+
+_LARGEST_CARD: Final = 2**24
+
+
+def _is_pattern(path: Any) -> bool:
+    parts = path.split("/") if isinstance(path, str) else []
+    return (
+        len(parts) == 5 and parts[0] == DATA and parts[-1].endswith(".tar") and not {"", ".", "..", "**"} & set(parts)
+    )
+
+
 # --- choosing samples by the index ------------------------------------------------------------------------------------
+# An index, a Parquet file, has a row for each sample of its shard. Filters are evaluated on it, and what is left is
+# dealt into pieces for nodes and workers. An index may be anybody's, so it is checked before it is believed.
 
 _SURVEY_THREADS: Final = 8
 _DEAL: Final = 48
@@ -1504,7 +1810,7 @@ _MANY_SHARDS: Final = 512
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Which samples and masks are wanted; None for all. Attributes: see `load`, and ``ranges``: of volumes, too."""
+    """Which samples and masks are wanted; None for all. Attributes: see `load`, `Where`, and ``ranges``: of volumes."""
 
     labels: tuple[str, ...] | None = None
     organs: tuple[str, ...] | None = None
@@ -1513,19 +1819,31 @@ class _Wanted:
     submodalities: tuple[str, ...] | None = None
     planes: tuple[str, ...] | None = None
     raters: tuple[str, ...] | None = None
-    view: Masks | Semantic | Clip | str = "image"
-    ranges: bool = False
     patients: tuple[str, ...] | None = None
     cases: tuple[str, ...] | None = None
+    modalities: tuple[str, ...] | None = None
+    licenses: tuple[str, ...] | None = None
+    sources: tuple[str, ...] | None = None
+    view: Masks | Semantic | Clip | str = "image"
+    ranges: bool = False
 
-    OF_MASKS: typing.ClassVar[dict[str, str]] = {"labels": "label", "organs": "organ", "groups": "group"}
-    OF_SAMPLES: typing.ClassVar[dict[str, str]] = {
-        "submodalities": "submodality",
-        "planes": "plane",
-        "raters": "rater",
-    }
-    OF_CASES: typing.ClassVar[dict[str, str]] = {"patients": "patient", "cases": "case"}
+    OF_MASKS: typing.ClassVar = {"labels": "label", "organs": "organ", "groups": "group"}
+    OF_SAMPLES: typing.ClassVar = {"submodalities": "submodality", "planes": "plane", "raters": "rater"}
+    OF_CASES: typing.ClassVar = {"patients": "patient", "cases": "case"}
     """Columns of many values, which are read where somebody asks."""
+    OF_PATHS: typing.ClassVar = {"modalities": 1, "licenses": 2, "sources": 3}
+    """Which part of the path of a shard says it."""
+
+    @classmethod
+    def of(cls, *, where: Where | None = None, min_area: int | None = None, **listed: Sequence[str] | None) -> _Wanted:
+        """What the arguments of `load` ask for."""
+        if min_area is not None and (type(min_area) is not int or min_area < 0):
+            raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
+        _refuse_unknown("filter", listed, _FILTERS, "select")
+        asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
+        if asked.get("licenses") is not None:
+            asked["licenses"] = tuple(name.lower() for name in asked["licenses"])
+        return cls(min_area=min_area, **asked, **vars(_where_of(where)))
 
     @property
     def stacked(self) -> bool:
@@ -1549,10 +1867,8 @@ class _Wanted:
         return self.OF_SAMPLES | asked
 
     def __str__(self) -> str:
-        asked = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("view", "ranges")
-        }
-        named = {name: value for name, value in asked.items() if value is not None}
+        names = [field.name for field in fields(self) if field.name not in (*self.OF_PATHS, "view", "ranges")]
+        named = {name: value for name in names if (value := getattr(self, name)) is not None}
         return " and ".join(
             f"{name} {', '.join(value) if isinstance(value, tuple) else value}" for name, value in named.items()
         )
@@ -1562,6 +1878,10 @@ class _Wanted:
         return (self.min_area is None or mask["area"] >= self.min_area) and all(
             (wanted := getattr(self, name)) is None or mask[field] in wanted for name, field in self.OF_MASKS.items()
         )
+
+
+_FILTERS: Final = ("labels", "organs", "groups", "sources", "licenses", "submodalities", "planes")
+"""Arguments of `load` that list names; `Where` has the others."""
 
 
 @dataclass(frozen=True)
@@ -1889,11 +2209,13 @@ class Where:
         modalities: Only these of a config of several.
         patients: Only these patients, by the names that ``patient`` has.
         cases: Only these cases, by the names that ``case`` has.
+        raters: Only masks of these raters, by `Metadata.rater`; sources with one set of masks have none.
     """
 
     modalities: Sequence[str] | None = None
     patients: Sequence[str] | None = None
     cases: Sequence[str] | None = None
+    raters: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -1905,34 +2227,8 @@ def _where_of(where: object) -> Where:
     return typing.cast("Where | None", where) or Where()
 
 
-class _UnknownValueError(DatasetError):
-    """No shard of the split holds a value; another split may.
-
-    Attributes:
-        name: The argument.
-        values: What was asked for.
-    """
-
-    def __init__(self, message: str, name: str, values: Sequence[str]) -> None:
-        super().__init__(message)
-        self.name, self.values = name, tuple(values)
-
-
 class _NoMatchError(DatasetError):
     """No image of the split has all that is wanted; another split may."""
-
-
-def _refuse_unknown(name: str, asked: Sequence[str] | None, known: Iterable[str], where: str) -> None:
-    known = sorted(known)
-    for value in asked or ():
-        if value not in known:
-            near = difflib.get_close_matches(str(value), known, n=3, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else f"there are {_some(known)}"
-            raise _UnknownValueError(f"{where}: no {name} {value!r} here; {hint}", name, [value])
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{', '.join(sorted(names)[:20]) or 'none'}{', ...' if len(names) > 20 else ''}"
 
 
 def _refuse_what_nothing_has(reading: _Reading, survey: _Survey) -> None:
@@ -1965,21 +2261,6 @@ def _refuse_what_nothing_has(reading: _Reading, survey: _Survey) -> None:
             )
     if isinstance(view, Semantic) and isinstance(view.overlap, tuple):
         _refuse_unknown("overlap", view.overlap, {"small", "large"}.union(shown, LABELS), where)
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A shard of the split that is read.
-
-    Attributes:
-        path: Below the root.
-        stamp: Changes when the file does, so that `datasets` builds its cache anew; empty where paths name a commit.
-        patients: Who of it is wanted; None for all.
-    """
-
-    path: str
-    stamp: str
-    patients: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -2030,7 +2311,46 @@ def _cut(runs: Iterable[tuple[_Shard, int, int]], total: int, size: int) -> Iter
                 held, end = [], next(ends, 0)
 
 
+def _other_splits(scope: _Scope) -> Iterator[tuple[str, list[_Shard]]]:
+    """The splits of a config that are not asked for as a whole, and their shards of what else is asked for."""
+    for files in _config(scope.place, scope.config)["data_files"]:
+        other = files["split"]
+        if _Part(other) in scope.parts:
+            continue
+        try:
+            shards = _shards(dataclasses.replace(scope, parts=(_Part(other),)))
+        except DatasetError:  # it has no such source or licence, or was not downloaded
+            continue
+        if shards:
+            yield other, shards
+
+
+def _splits_with(others: Iterable[tuple[str, list[_Shard]]], place: _Place, unknown: _UnknownValueError) -> str:
+    """Which other splits have one of the values, in words; empty for none."""
+    found = []
+    for other, shards in others:
+        part = _Wanted.OF_PATHS.get(unknown.name)
+        if part is not None:
+            held = {shard.path.split("/")[part] for shard in shards}
+        else:
+            kind = "labels" if unknown.name in ("classes", "overlap") else unknown.name
+            patients, cases = (unknown.values if name == kind else None for name in _Wanted.OF_CASES)
+            held = _survey(place, shards, _Wanted(patients=patients, cases=cases)).values.get(kind, set())
+        if not held.isdisjoint(unknown.values):
+            found.append(f"split {other!r} has {'it' if len(unknown.values) == 1 else 'one'}")
+    return ", ".join(found)
+
+
+def _splits_that_match(others: Iterable[tuple[str, list[_Shard]]], place: _Place, wanted: _Wanted) -> str:
+    """How many images, or clips, of other splits have all that is wanted, in words; empty for none."""
+    clips = isinstance(wanted.view, Clip)
+    surveys = {other: _survey(place, shards, wanted) for other, shards in others}
+    counts = {other: survey.rows if clips else sum(survey.counts) for other, survey in surveys.items()}
+    return ", ".join(f"split {other!r} has {count:,} such" for other, count in counts.items() if count)
+
+
 # --- views ------------------------------------------------------------------------------------------------------------
+# What a row is: options that belong together are one object each.
 
 ViewName = Literal["image", "mask", "semantic", "volume", "clip"]
 Overlap = Literal["small", "large"]
@@ -2149,6 +2469,7 @@ def _view_of(view: object) -> Any:
 
 
 # --- what a source annotates ------------------------------------------------------------------------------------------
+# The descriptions of sources say which classes they looked for, so that what is absent differs from what nobody drew.
 
 _ABSENCE: Final = ("dropped.labels", "not_annotated")
 """Lists of the index: labels of classes that a sample may show without a mask."""
@@ -2157,7 +2478,7 @@ _ABSENCE: Final = ("dropped.labels", "not_annotated")
 @functools.lru_cache(maxsize=512)
 def _source_classes(place: _Place, shard: str, _stamp: str, _environment: int) -> dict[str, dict[str, Any]] | None:
     """The classes that the source of a shard annotates, by their labels; None where nothing says it."""
-    source = shard.split("/")[_PARTS_OF_PATHS["sources"]]
+    source = shard.split("/")[_Wanted.OF_PATHS["sources"]]
     for folder in DESCRIPTIONS[: 1 if place.protocol == "hf" else 2]:
         path = f"{folder}/{source}.json"
         try:
@@ -2542,6 +2863,7 @@ def _windowed(pixels: npt.NDArray[Any], stored: Mapping[str, Any]) -> npt.NDArra
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
+# Features of rows. A column keeps files until a row is taken out, so that a shuffle buffer holds no pixels.
 
 Decode = Literal["numpy", "torch", "pil", "bytes"]
 
@@ -2696,9 +3018,36 @@ def _register_columns() -> None:
             datasets.features.features.register_feature(kind, kind.__name__)
 
 
+@dataclass(kw_only=True)
+class _Column:
+    """A column of ours. Arrow keeps what it is given, of the type that a call says; rows show what is made of that when
+    they are taken out, and not before: a shuffle buffer holds files.
+    """  # noqa: D205
+
+    id: str | None = dataclasses.field(default=None, repr=False)
+    _type: str = dataclasses.field(default="", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._type = type(self).__name__
+        output = getattr(self, "output", None)
+        if isinstance(output, Mapping):  # as `datasets` keeps it
+            vars(self)["output"] = Output(**output)
+
+    def encode_example(self, value: Any) -> Any:
+        """What Arrow keeps."""
+        return value
+
+    def decode_example(self, value: Any, token_per_repo_id: object = None) -> Any:  # noqa: ARG002 - its interface
+        """What a row shows."""
+        return self._shown(value)
+
+    def _shown(self, value: Any) -> Any:
+        raise NotImplementedError
+
+
 @dataclass
-class PngPixels:
-    """A column of PNG files that are decoded when a row is taken out, and not before: a shuffle buffer holds files.
+class PngPixels(_Column):
+    """A column of PNG files.
 
     Attributes:
         kind: See ``decode`` of `load`.
@@ -2707,26 +3056,19 @@ class PngPixels:
 
     kind: str = "numpy"
     shared: bool = False
-    id: str | None = dataclasses.field(default=None, repr=False)
-    _type: str = dataclasses.field(default="PngPixels", init=False, repr=False)
 
     def __call__(self) -> Any:
         return pa.binary()
 
-    def encode_example(self, value: bytes) -> bytes:
-        """What Arrow keeps."""
-        return value
-
-    def decode_example(self, value: bytes, token_per_repo_id: object = None) -> Any:  # noqa: ARG002 - its interface
-        """What a row shows."""
+    def _shown(self, value: bytes) -> Any:
         if self.kind == "bytes":
             return value
-        return _shown(_decoded_once(value).copy() if self.shared else decode_png(value), self.kind)
+        return _as_picture(_decoded_once(value).copy() if self.shared else decode_png(value), self.kind)
 
 
 @dataclass
-class PaintedMask:
-    """A column of masks that are painted from a label map when a row is taken out.
+class PaintedMask(_Column):
+    """A column of masks that are painted from a label map, (H, W); a picture of a mask of two values has 0 and 255.
 
     Kept as the label map's PNG, the value of what nothing is painted over, and a list of what to paint, in order:
     layer, id and value.
@@ -2738,30 +3080,23 @@ class PaintedMask:
 
     kind: str = "numpy"
     dtype: str = "bool"
-    id: str | None = dataclasses.field(default=None, repr=False)
-    _type: str = dataclasses.field(default="PaintedMask", init=False, repr=False)
 
     def __call__(self) -> Any:
         parts = pa.list_(pa.list_(pa.int64()))
         return pa.struct([("png", pa.binary()), ("height", pa.int64()), ("ground", pa.int64()), ("parts", parts)])
 
-    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What Arrow keeps."""
-        return value
-
-    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
-        """What a row shows: (H, W); a picture of a mask of two values has 0 and 255."""
-        painted = _paint(_decoded_once(value["png"]), value["height"], value["ground"], value["parts"])
-        painted = painted.astype(self.dtype)
+    def _shown(self, value: dict[str, Any]) -> Any:
+        layers = split_layers(_decoded_once(value["png"]), value["height"])
+        painted = _paint(layers, value["ground"], value["parts"], self.dtype)
         if self.kind == "numpy":
             return painted
         shown = painted.view(np.uint8) * np.uint8(255) if self.dtype == "bool" else painted
-        return cv2.imencode(".png", shown)[1].tobytes() if self.kind == "bytes" else _shown(shown, self.kind)
+        return cv2.imencode(".png", shown)[1].tobytes() if self.kind == "bytes" else _as_picture(shown, self.kind)
 
 
 @dataclass
-class FittedPixels:
-    """A column of images that get size, window and scale of an `Output` when a row is taken out.
+class FittedPixels(_Column):
+    """A column of images that get size, window and scale of an `Output`.
 
     Kept as the PNG, its slope and intercept, and the source values that become 0 and 255, null for none.
 
@@ -2772,22 +3107,12 @@ class FittedPixels:
 
     output: Output
     shared: bool = False
-    id: str | None = dataclasses.field(default=None, repr=False)
-    _type: str = dataclasses.field(default="FittedPixels", init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.output = _as_output(self.output)
 
     def __call__(self) -> Any:
         scales = [(name, pa.float64()) for name in ("slope", "intercept", "low", "high")]
         return pa.struct([("png", pa.binary()), *scales])
 
-    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What Arrow keeps."""
-        return value
-
-    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
-        """What a row shows."""
+    def _shown(self, value: dict[str, Any]) -> Any:
         if isinstance(value["png"], Fitted):
             return value["png"].finished(self.output)
         pixels = _decoded_once(value["png"]) if self.shared else decode_png(value["png"])
@@ -2799,10 +3124,8 @@ class FittedPixels:
 
 
 @dataclass
-class FittedMask:
-    """A column of masks that are resized as an `Output` says, and painted, when a row is taken out.
-
-    Kept as `PaintedMask` is.
+class FittedMask(_Column):
+    """A column of masks that are resized as an `Output` says, and painted. Kept as `PaintedMask` is.
 
     Attributes:
         output: See `Output`.
@@ -2811,61 +3134,34 @@ class FittedMask:
 
     output: Output
     dtype: str = ""
-    id: str | None = dataclasses.field(default=None, repr=False)
-    _type: str = dataclasses.field(default="FittedMask", init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.output = _as_output(self.output)
 
     def __call__(self) -> Any:
         return PaintedMask()()
 
-    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What Arrow keeps."""
-        return value
-
-    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
-        """What a row shows."""
+    def _shown(self, value: dict[str, Any]) -> Any:
         layers = _shown_layers(self.output, value["png"], value["height"], value["parts"])
-        whole = layers.reshape(-1, layers.shape[2])
+        numpy = self.output.kind == "numpy"
         if not self.dtype:
-            shown = whole.copy()
+            shown = layers.reshape(-1, layers.shape[2]).copy()
         else:
-            shown = _paint(whole, layers.shape[1], value["ground"], value["parts"]).astype(self.dtype)
-        if self.output.kind == "numpy":
-            return shown
-        return _tensor(shown.astype(np.int64) if self.dtype.startswith("u") else shown)
+            kind = self.dtype if numpy or self.dtype == "bool" else "int64"
+            shown = _paint(layers, value["ground"], value["parts"], kind)
+        return shown if numpy else _tensor(shown)
 
 
 @dataclass
-class CoarseMask:
-    """A column of rough masks, which prompts are. Kept as `PaintedMask` is, and how each is changed."""
+class CoarseMask(_Column):
+    """A column of rough masks, which prompts are, (H, W) bool. Kept as `PaintedMask` is, and how each is changed."""
 
     output: Output | None = None
-    id: str | None = dataclasses.field(default=None, repr=False)
-    _type: str = dataclasses.field(default="CoarseMask", init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.output = None if self.output is None else _as_output(self.output)
 
     def __call__(self) -> Any:
         return pa.struct([*PaintedMask()(), ("change", pa.list_(pa.int64()))])
 
-    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What Arrow keeps."""
-        return value
-
-    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
-        """What a row shows: (H, W) bool."""
+    def _shown(self, value: dict[str, Any]) -> Any:
         layers = _shown_layers(self.output, value["png"], value["height"], value["parts"])
-        mask = _paint(layers.reshape(-1, layers.shape[2]), layers.shape[1], 0, value["parts"]).astype(np.bool_)
-        rough = _coarsened(mask, value["change"])
+        rough = _coarsened(_paint(layers, 0, value["parts"], "bool"), value["change"])
         return rough if self.output is None or self.output.kind == "numpy" else _tensor(rough)
-
-
-def _as_output(output: Any) -> Output:
-    """An output that `datasets` may have kept as plain data."""
-    return output if isinstance(output, Output) else Output(**output)
 
 
 def _shown_layers(
@@ -2880,7 +3176,7 @@ def _shown_layers(
 
 
 @dataclass
-class NumberArray:
+class NumberArray(_Column):
     """A column of nested lists of numbers, all of one shape, that are shown as arrays or tensors.
 
     Attributes:
@@ -2892,8 +3188,6 @@ class NumberArray:
     kind: str = "numpy"
     dtype: str = "float32"
     axes: int = 1
-    id: str | None = dataclasses.field(default=None, repr=False)
-    _type: str = dataclasses.field(default="NumberArray", init=False, repr=False)
 
     def __call__(self) -> Any:
         held = pa.float64() if self.dtype.startswith("f") else pa.int64()
@@ -2901,38 +3195,24 @@ class NumberArray:
             held = pa.list_(held)
         return held
 
-    def encode_example(self, value: Any) -> Any:
-        """What Arrow keeps."""
-        return value
-
-    def decode_example(self, value: Any, token_per_repo_id: object = None) -> Any:  # noqa: ARG002 - its interface
-        """What a row shows."""
+    def _shown(self, value: Any) -> Any:
         array = np.array(value, self.dtype)
         return array if self.kind == "numpy" else _tensor(array)
 
 
 @dataclass
-class StackedPixels:
-    """A column of slices that become one array of source values when a row is taken out.
+class StackedPixels(_Column):
+    """A column of slices that become one array of source values, (slices, H, W) or (slices, H, W, 3) float32.
 
-    Kept as PNG files, with place, slope and intercept of each. The array is (slices, H, W) or (slices, H, W, 3),
-    float32. What is not there has the lowest value of what is.
+    Kept as PNG files, with place, slope and intercept of each. What is not there has the lowest value of what is.
     """
-
-    id: str | None = dataclasses.field(default=None, repr=False)
-    _type: str = dataclasses.field(default="StackedPixels", init=False, repr=False)
 
     def __call__(self) -> Any:
         numbers, scales = pa.list_(pa.int64()), pa.list_(pa.float64())
         fields_of = [("pngs", pa.list_(pa.binary())), ("at", numbers), ("depth", pa.int64())]
         return pa.struct([*fields_of, ("slopes", scales), ("intercepts", scales)])
 
-    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What Arrow keeps."""
-        return value
-
-    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
-        """What a row shows."""
+    def _shown(self, value: dict[str, Any]) -> Any:
         slices = [decode_png(png) for png in value["pngs"]]
         shape = max((pixels.shape for pixels in slices), key=len)
         _refuse_large_volume(4 * value["depth"] * int(np.prod(shape)), "a volume of float32")
@@ -2949,15 +3229,12 @@ class StackedPixels:
 
 
 @dataclass
-class StackedMask:
+class StackedMask(_Column):
     """A column of label maps that become one with ids of whole objects: (slices, layers * H, W) uint16.
 
     Kept as PNG files with the place of each, and lists of what to paint: layer and id in the slice, then id and layer
     of the object.
     """
-
-    id: str | None = dataclasses.field(default=None, repr=False)
-    _type: str = dataclasses.field(default="StackedMask", init=False, repr=False)
 
     def __call__(self) -> Any:
         number = pa.int64()
@@ -2965,12 +3242,7 @@ class StackedMask:
         sizes = [(name, number) for name in ("depth", "height", "width", "layers")]
         return pa.struct([("pngs", pa.list_(pa.binary())), ("at", pa.list_(number)), *sizes, ("parts", parts)])
 
-    def encode_example(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What Arrow keeps."""
-        return value
-
-    def decode_example(self, value: dict[str, Any], token_per_repo_id: object = None) -> Any:  # noqa: ARG002
-        """What a row shows."""
+    def _shown(self, value: dict[str, Any]) -> Any:
         depth, layers, height, width = (value[name] for name in ("depth", "layers", "height", "width"))
         _refuse_large_volume(2 * depth * layers * height * width, "a label map of a volume")
         painted = np.zeros((depth, layers, height, width), np.uint16)
@@ -2979,7 +3251,7 @@ class StackedMask:
             for layer in range(layers):
                 inside = [part[:3] for part in parts if part[3] == layer]
                 if inside:
-                    painted[at, layer] = _paint(found.reshape(-1, width), height, 0, inside)
+                    painted[at, layer] = _paint(found, 0, inside, "uint16")
         return painted.reshape(depth, layers * height, width)
 
 
@@ -3011,39 +3283,37 @@ def _decoded_once(data: bytes) -> npt.NDArray[Any]:
     return decode_png(data)
 
 
-def _shown(pixels: npt.NDArray[Any], kind: str) -> Any:
+def _as_picture(pixels: npt.NDArray[Any], kind: str) -> Any:
     if kind == "numpy":
         return pixels
     return Image.fromarray(pixels)
 
 
-def _paint(
-    label_map: npt.NDArray[Any], height: int, ground: int, parts: Sequence[Sequence[int]]
-) -> npt.NDArray[np.uint16]:
-    """Masks painted over each other in the order given.
+def _paint(layers: npt.NDArray[Any], ground: int, parts: Sequence[Sequence[int]], dtype: str) -> npt.NDArray[Any]:
+    """Masks painted over each other in the order given; (H, W).
 
     Args:
-        label_map: (layers * H, W).
-        height: H.
+        layers: (layers, H, W).
         ground: Value of what nothing is painted over.
         parts: Layer, id and value of each.
+        dtype: Of what is painted.
     """
-    layers = split_layers(label_map, height)
     size = 65536 if layers.dtype == np.uint16 else 256
-    tables = {layer: np.full(size, ground, np.uint16) for layer, *_ in parts}
+    tables = {layer: np.full(size, ground, dtype) for layer, *_ in parts}
     for layer, number, value in parts:
         tables[layer][number] = value
     if len(tables) == 1:
         [(layer, table)] = tables.items()
-        found: npt.NDArray[np.uint16] = np.take(table, layers[layer])
+        found: npt.NDArray[Any] = np.take(table, layers[layer])
         return found
-    painted = np.full(layers.shape[1:], ground, np.uint16)
+    painted = np.full(layers.shape[1:], ground, dtype)
     for layer, number, value in parts:
         painted[layers[layer] == number] = value
     return painted
 
 
 # --- prompts ----------------------------------------------------------------------------------------------------------
+# Boxes, points, lines, rough masks and texts, drawn for each mask; and the next click for a prediction.
 
 
 TEMPLATES: Final = ("{phrase}", "{phrase} in {modality}", "the {phrase}", "segment the {phrase} in this {modality}")
@@ -3064,14 +3334,13 @@ class Prompts:
 
     Attributes:
         jitter: Largest shift of each side of a box, in parts of the box's width or height.
-        positive: Number of points on the mask, no two of them the same.
-        negative: Number of points beside it, within its box enlarged by half to each side, no two of them the same.
+        positive: Points on the mask, no two of them the same.
+        negative: Points beside it, within its box enlarged by half to each side, no two of them the same.
         seed: Another one for another epoch.
-        scribble: Number of points (x, y) of a line on the mask, 0 for none; it goes on straight as long as it can.
-        coarse: A rough mask as a prompt, in the view ``mask`` alone: grown or shrunk, and shifted, by up to this share
-            of the square root of its area; 0 for none.
-        texts: Templates, of which each mask gets one: True for `TEMPLATES`. The phrase of a class is that of its
-            source's description ("left kidney"), or its name with blanks.
+        scribble: Points (x, y) of a line on the mask, which goes on straight as long as it can.
+        coarse: A rough mask, in the view ``mask`` alone: grown or shrunk, and shifted, by up to this share of the
+            square root of its area.
+        texts: Templates, of which each mask gets one: True for `TEMPLATES`.
     """
 
     jitter: float = 0.0
@@ -3270,6 +3539,8 @@ _PROMPTS_OF_IMAGES: Final = frozenset({"boxes", "points", "point_labels", "scrib
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
+# From a piece to rows: samples are read, checked against the contract, resized as their `Output` says, and become a row
+# per image or per mask.
 
 
 class _Sample(typing.NamedTuple):
@@ -3304,8 +3575,23 @@ class _Reading:
     repeats: tuple[tuple[str, float], ...] = ()
 
 
+def _keep_freed_memory() -> None:
+    """Let the C library keep memory that arrays free for the next arrays, up to 64 MB at the end of its heap.
+
+    What it gives back to the system comes again page by page, which takes longer than to copy an image into it. What it
+    keeps it learns from the largest block that was freed, up to 32 MB (``mallopt(3)``, M_MMAP_THRESHOLD). No page of
+    this block is ever touched, and C libraries without such a rule do as before.
+    """
+    np.empty(_MEASURE, np.uint8)
+
+
+_MEASURE: Final = (1 << 25) - (1 << 13)
+"""Bytes: below 32 MB with what the library adds for itself."""
+
+
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
     """What `load` hands to `datasets`: rows whose pictures are files."""
+    _keep_freed_memory()
     view = reading.wanted.view
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
@@ -3742,6 +4028,7 @@ def _semantic(view: Semantic, numbers: Mapping[str, int], sample: _Sample) -> di
 
 
 # --- volumes and clips ------------------------------------------------------------------------------------------------
+# The slices of an image along an axis as one row. Objects get one number through all slices.
 
 _NOT_OF_STACKS: Final = {"index", "intensity", "masks"}
 """Fields of `Metadata` that each slice has for itself."""
@@ -4320,6 +4607,7 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
 
 @functools.lru_cache(maxsize=_OPENED)
 def _opened_cache(folder: str, receipt: CacheReceipt) -> _CachedShard:
+    _keep_freed_memory()
     paths = [Path(folder, f"{receipt.shard}.{part}") for part in CACHE_PARTS]
     try:
         images, layers, masks = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:3])
@@ -4349,6 +4637,7 @@ def _damaged(folder: str, receipt: CacheReceipt, error: Exception) -> DatasetErr
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
+# `load` puts the parts together; `interleave` mixes what it gives by modality.
 
 
 def load(
@@ -4366,7 +4655,6 @@ def load(
     licenses: Sequence[str] | None = None,
     submodalities: Sequence[str] | None = None,
     planes: Sequence[str] | None = None,
-    raters: Sequence[str] | None = None,
     where: Where | None = None,
     decode: Decode | Output = "numpy",
     prompts: Prompts | None = None,
@@ -4387,20 +4675,16 @@ def load(
             fsspec knows (``s3://bucket/folder``, ``https://host/folder``).
         config: ``ct``, ``mr-commercial``, ``all-permissive`` ...; default: the card's default config. A folder that is
             not published also has ``ct-local`` ... and ``all-local``, which hold all that was built there.
-        split: ``train``, ``validation`` or ``test``; ``all``; several, ``train+validation``; or a part of their
-            patients, ``train[:10%]``: they are ordered by a hash of their names, so that ``train[10%:]`` are the
-            others, and no patient stands in both. The share is one of the patients of all sources, licences and
-            modalities that are asked for.
+        split: ``train``, ``validation`` or ``test``; ``all``; several, ``train+validation``; or a share of their
+            patients, ``train[:10%]``, of whom ``train[10%:]`` are the others.
         streaming: Read the shards as they are (True), or copy them to the cache of `datasets` first (False).
         view: ``image``: a row per image; ``mask`` is the label map, (layers * H, W), see `decode_masks`. ``mask``, or
-            `Masks` with options: a row per mask; ``mask`` is that mask alone, (H, W) bool, and the fields of `Mask`
-            stand beside those of `Metadata`. ``semantic``, or `Semantic` with options: a row per image; ``mask`` is a
-            class map, (H, W) uint8, or uint16 where there are more than 255 classes; 0 is background. ``volume``: a row
-            per volume, ``clip``, or `Clip` with options: a row per run of its slices; ``image`` is (Z, H, W) float32,
-            the values of the source, ``mask`` (Z, layers * H, W) uint16 with the ids of ``masks``, which are objects
-            of the whole volume, and ``affine`` leads from (column, row, slice) to RAS mm, see ``docs/volumes.md``.
-            Filters over masks choose volumes then, along the first axis that each has, or the ``planes`` that are
-            named.
+            `Masks`: a row per mask; ``mask`` is that mask alone, (H, W) bool, and the fields of `Mask` stand beside
+            those of `Metadata`. ``semantic``, or `Semantic`: a row per image; ``mask`` is a class map, (H, W) uint8, or
+            uint16 beyond 255 classes; 0 is background. ``volume``: a row per image and axis, the first that it has or
+            each of ``planes``; ``clip``, or `Clip`: a row per run of its slices. ``image`` is (Z, H, W) float32, the
+            values of the source, ``mask`` (Z, layers * H, W) uint16 with the ids of ``masks``, which are objects of the
+            whole volume, and ``affine`` leads from (column, row, slice) to RAS mm.
         labels: Only masks of these classes, and images that have one.
         organs: Only masks of these organs, and images that have one.
         groups: Only masks of these groups, and images that have one.
@@ -4409,16 +4693,14 @@ def load(
         licenses: Only these licences (SPDX, in any case).
         submodalities: Only these sub-modalities.
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
-        raters: Only masks of these raters, by `Metadata.rater`; sources with one set of masks have none.
-        where: Only these modalities, patients or cases, see `Where`.
+        where: Only these modalities, patients, cases or raters, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
             ``bytes`` for PNG files; or `Output` for a size, a window or a normalisation.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
-        shuffle: Seed of a random order: blocks of 16 neighbours from all shards are mixed, 256 samples at a time. A
-            resumed run misses no row, unlike after ``IterableDataset.shuffle``, whose buffer is in no state. Another
-            seed for another epoch.
+        shuffle: Seed of a random order, another one for another epoch: blocks of 16 neighbours from all shards are
+            mixed, 256 samples at a time. A resumed run misses no row, unlike after ``IterableDataset.shuffle``.
         revision: Branch, tag or commit of a repository; it is read as it is now, whatever is published meanwhile.
         token: Of the Hub; default: the one that is logged in.
         storage_options: For fsspec.
@@ -4442,24 +4724,24 @@ def load(
         decode = _decode_of_cache(cache, decode)
     _refuse_other("streaming", streaming, bool, "True or False")
     _refuse_other("prompts", prompts, Prompts | None, "Prompts(...)")
-    chosen, output, further = _view_of(view), _output_of(decode), _where_of(where)
+    chosen, output = _view_of(view), _output_of(decode)
     if cache is not None:
         _refuse_uncached(chosen, output, balance)
-    _check_numbers(min_area, balance, shuffle)
+    _check_numbers(balance, shuffle)
     place = _place(path, revision, token, storage_options or {})
-    wanted = _wanted(
-        min_area,
+    wanted = _Wanted.of(
         labels=labels,
         organs=organs,
         groups=groups,
+        min_area=min_area,
+        sources=sources,
+        licenses=licenses,
         submodalities=submodalities,
         planes=planes,
-        raters=raters,
-        patients=further.patients,
-        cases=further.cases,
+        where=where,
     )
     wanted = dataclasses.replace(wanted, view=chosen, ranges=output is not None and output.window == "volume")
-    scope = _scope(place, config, split, _Filters(sources, licenses, further.modalities))
+    scope = _Scope.of(place, config, split, wanted)
     if prompts is not None and prompts.coarse and not isinstance(chosen, Masks):
         raise DatasetError("coarse masks are prompts of single masks: view='mask' has them")
     if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
@@ -4487,11 +4769,6 @@ def load(
     arguments = {"pieces": dealt.pieces or [_Piece(())], "reading": dealt.reading}
     rows = make.from_generator(_rows, features=described, gen_kwargs=arguments, split=datasets.NamedSplit(scope.name))
     return _with_length(rows, dealt.rows) if streaming and dealt.rows is not None else rows
-
-
-def _wanted(min_area: int | None, **listed: Sequence[str] | None) -> _Wanted:
-    asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
-    return _Wanted(min_area=min_area, **asked)
 
 
 class _Dealt(typing.NamedTuple):
@@ -4543,6 +4820,67 @@ def _sized_dataset() -> type:
     return SizedDataset
 
 
+def interleave(
+    path: str | Path,
+    config: str | None = None,
+    *,
+    weights: Mapping[str, float] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> datasets.IterableDataset:
+    """Mix modalities by weight, so that CT and MR, which are 99 % of the images, do not drown the others.
+
+    Every image of every modality comes at least once in an epoch; modalities with few images come round again.
+
+    Args:
+        path: See `load`.
+        config: Of all modalities: ``all``, ``all-commercial``, ``all-permissive`` or ``all-local``.
+        weights: Modality -> weight; those that are not named are left out. Default: all alike.
+        seed: Of the order in which modalities come.
+        options: Further arguments of `load`; ``balance`` weighs rare classes within each modality.
+
+    Raises:
+        DatasetError: As `load`, and for a modality that the config does not hold.
+    """
+    place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
+    name = _config(place, config)["config_name"]
+    if name.split("-")[0] != "all":
+        raise DatasetError(
+            f"config is {name!r}, expected all, all-commercial, all-permissive or all-local: it mixes modalities"
+        )
+    asked = _where_of(options.get("where"))
+    _refuse_other("weights", weights, Mapping | None, "weights by the names of modalities")
+    _refuse_below("seed", seed, 0)
+    weighed = asked.modalities if weights is None else [modality for modality, weight in weights.items() if weight]
+    wanted = _Wanted.of(sources=options.get("sources"), licenses=options.get("licenses"))
+    wanted = dataclasses.replace(wanted, modalities=None if weighed is None else tuple(weighed))
+    scope = _Scope.of(place, name, options.get("split", "train"), wanted)
+    _refuse_strangers(scope, tuple(weights or ()), "modality")
+    held = sorted({path.split("/")[1] for paths in _paths(scope).values() for path in paths})
+    _refuse_unknown("modality", wanted.modalities, held, place.name)  # of the sources and licences that are asked for
+    for modality, weight in (weights or {}).items():
+        if type(weight) not in (int, float) or not 0 <= weight < float("inf"):
+            raise DatasetError(f"the weight of {modality} is {weight!r}, expected a number from 0 on")
+    chosen = [modality for modality in held if weights is None or weights.get(modality)]
+    if not chosen:
+        raise DatasetError(f"weights leave no modality; {place.name} holds {', '.join(_promised_modalities(scope))}")
+    options |= {"streaming": True, "where": dataclasses.replace(asked, modalities=None)}
+    streams = [load(path, modality + name.removeprefix("all"), **options) for modality in chosen]
+    shares = np.array([1.0 if weights is None else weights[modality] for modality in chosen])
+    return datasets.interleave_datasets(
+        streams, probabilities=(shares / shares.sum()).tolist(), seed=seed, stopping_strategy="all_exhausted"
+    )
+
+
+def _repeats(survey: _Survey, balance: float) -> tuple[tuple[str, float], ...]:
+    total = max(1, sum(survey.counts))
+    return tuple((label, max(1.0, (balance * total / count) ** 0.5)) for label, count in sorted(survey.labels.items()))
+
+
+# --- samples for programs ---------------------------------------------------------------------------------------------
+# The same samples for programs that are no training loop, such as exports: files and metadata, shard by shard.
+
+
 @dataclass(frozen=True)
 class ShardPart:
     """What is wanted of a shard.
@@ -4577,17 +4915,17 @@ class ShardPart:
     @property
     def modality(self) -> str:
         """The modality of all its samples."""
-        return self.path.split("/")[_PARTS_OF_PATHS["modalities"]]
+        return self.path.split("/")[_Wanted.OF_PATHS["modalities"]]
 
     @property
     def source(self) -> str:
         """The source of all its samples."""
-        return self.path.split("/")[_PARTS_OF_PATHS["sources"]]
+        return self.path.split("/")[_Wanted.OF_PATHS["sources"]]
 
     @property
     def license(self) -> str:
         """The licence of all its samples, in lower case."""
-        return self.path.split("/")[_PARTS_OF_PATHS["licenses"]]
+        return self.path.split("/")[_Wanted.OF_PATHS["licenses"]]
 
 
 @dataclass(frozen=True)
@@ -4650,17 +4988,10 @@ def select(
     config: str | None = None,
     *,
     splits: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
-    organs: Sequence[str] | None = None,
-    groups: Sequence[str] | None = None,
-    min_area: int | None = None,
-    sources: Sequence[str] | None = None,
-    licenses: Sequence[str] | None = None,
-    submodalities: Sequence[str] | None = None,
-    planes: Sequence[str] | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    **filters: Any,
 ) -> Selection:
     """Find the wanted samples of one split or several by their indexes; no sample is read yet.
 
@@ -4668,29 +4999,20 @@ def select(
         path: See `load`, as all that is not here.
         config: See `load`.
         splits: Some of ``train``, ``validation`` and ``test``; default: all that the config has.
-        labels: See `load`.
-        organs: See `load`.
-        groups: See `load`.
-        min_area: See `load`.
-        sources: See `load`.
-        licenses: See `load`.
-        submodalities: See `load`.
-        planes: See `load`.
         revision: See `load`.
         token: See `load`.
         storage_options: See `load`.
+        filters: Those of `load`, from ``labels`` to ``where``.
 
     Raises:
         DatasetError: There is no such dataset, config, split or filter value in any of the splits.
     """
-    _check_numbers(min_area, None, None)
-    place = _place(path, revision, token, storage_options or {})
-    wanted = _wanted(min_area, labels=labels, organs=organs, groups=groups, submodalities=submodalities, planes=planes)
+    place, wanted = _place(path, revision, token, storage_options or {}), _Wanted.of(**filters)
     asked = "+".join(dict.fromkeys(_listed("splits", splits) or ("all",)))
-    name, filters = _config(place, config)["config_name"], _Filters(sources, licenses)
-    beyond = _Beyond(name, ()) if config else _beyond(place, name, asked, filters)
+    name = _config(place, config)["config_name"]
+    beyond = _Beyond(name, ()) if config else _beyond(place, name, asked, wanted)
     try:
-        shards = sorted(_shards(_scope(place, name, asked, filters)), key=lambda shard: shard.path)
+        shards = sorted(_shards(_Scope.of(place, name, asked, wanted)), key=lambda shard: shard.path)
     except _UnknownValueError as error:
         raise beyond.told(error, name) from None
     reading = _Reading(place, wanted)
@@ -4738,13 +5060,13 @@ class _Beyond:
         return DatasetError(f"{error}; this is the config {taken!r}, the default, and {self.config!r} holds more")
 
 
-def _beyond(place: _Place, taken: str, asked: str, filters: _Filters) -> _Beyond:
+def _beyond(place: _Place, taken: str, asked: str, wanted: _Wanted) -> _Beyond:
     names = [entry["config_name"] for entry in _card_configs(place)]
     widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), taken)
 
     def held(config: str) -> set[str]:
         try:
-            return {shard.path for shard in _shards(_scope(place, config, asked, filters))}
+            return {shard.path for shard in _shards(_Scope.of(place, config, asked, wanted))}
         except DatasetError:  # it has nothing of the kind
             return set()
 
@@ -4770,426 +5092,8 @@ def _part(path: str, chosen: _Chosen) -> ShardPart:
     )
 
 
-def interleave(
-    path: str | Path,
-    config: str | None = None,
-    *,
-    weights: Mapping[str, float] | None = None,
-    seed: int = 0,
-    **options: Any,
-) -> datasets.IterableDataset:
-    """Mix modalities by weight, so that CT and MR, which are 99 % of the images, do not drown the others.
-
-    Every image of every modality comes at least once in an epoch; modalities with few images come round again.
-
-    Args:
-        path: See `load`.
-        config: Of all modalities: ``all``, ``all-commercial``, ``all-permissive`` or ``all-local``.
-        weights: Modality -> weight; those that are not named are left out. Default: all alike.
-        seed: Of the order in which modalities come.
-        options: Further arguments of `load`; ``balance`` weighs rare classes within each modality.
-
-    Raises:
-        DatasetError: As `load`, and for a modality that the config does not hold.
-    """
-    place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
-    name = _config(place, config)["config_name"]
-    if name.split("-")[0] != "all":
-        raise DatasetError(
-            f"config is {name!r}, expected all, all-commercial, all-permissive or all-local: it mixes modalities"
-        )
-    asked = _where_of(options.get("where"))
-    _refuse_other("weights", weights, Mapping | None, "weights by the names of modalities")
-    _refuse_below("seed", seed, 0)
-    weighed = None if weights is None else [modality for modality, weight in weights.items() if weight]
-    filters = _Filters(
-        options.get("sources"), options.get("licenses"), asked.modalities if weighed is None else weighed
-    )
-    scope = _scope(place, name, options.get("split", "train"), filters)
-    _refuse_strangers(dataclasses.replace(scope, modalities=tuple(weights or ())), "modality")
-    held = sorted({path.split("/")[1] for paths in _paths(scope).values() for path in paths})
-    _refuse_unknown("modality", scope.modalities, held, place.name)  # of the sources and licences that are asked for
-    for modality, weight in (weights or {}).items():
-        if type(weight) not in (int, float) or not 0 <= weight < float("inf"):
-            raise DatasetError(f"the weight of {modality} is {weight!r}, expected a number from 0 on")
-    chosen = [modality for modality in held if weights is None or weights.get(modality)]
-    if not chosen:
-        raise DatasetError(f"weights leave no modality; {place.name} holds {', '.join(_promised_modalities(scope))}")
-    options |= {"streaming": True, "where": dataclasses.replace(asked, modalities=None)}
-    streams = [load(path, modality + name.removeprefix("all"), **options) for modality in chosen]
-    shares = np.array([1.0 if weights is None else weights[modality] for modality in chosen])
-    return datasets.interleave_datasets(
-        streams, probabilities=(shares / shares.sum()).tolist(), seed=seed, stopping_strategy="all_exhausted"
-    )
-
-
-def _other_splits(scope: _Scope) -> Iterator[tuple[str, list[_Shard]]]:
-    """The splits of a config that are not asked for as a whole, and their shards of what else is asked for."""
-    for files in _config(scope.place, scope.config)["data_files"]:
-        other = files["split"]
-        if _Part(other) in scope.parts:
-            continue
-        try:
-            shards = _shards(dataclasses.replace(scope, parts=(_Part(other),)))
-        except DatasetError:  # it has no such source or licence, or was not downloaded
-            continue
-        if shards:
-            yield other, shards
-
-
-def _splits_with(others: Iterable[tuple[str, list[_Shard]]], place: _Place, unknown: _UnknownValueError) -> str:
-    """Which other splits have one of the values, in words; empty for none."""
-    found = []
-    for other, shards in others:
-        part = _PARTS_OF_PATHS.get(unknown.name)
-        if part is not None:
-            held = {shard.path.split("/")[part] for shard in shards}
-        else:
-            kind = "labels" if unknown.name in ("classes", "overlap") else unknown.name
-            patients, cases = (unknown.values if name == kind else None for name in _Wanted.OF_CASES)
-            held = _survey(place, shards, _Wanted(patients=patients, cases=cases)).values.get(kind, set())
-        if not held.isdisjoint(unknown.values):
-            found.append(f"split {other!r} has {'it' if len(unknown.values) == 1 else 'one'}")
-    return ", ".join(found)
-
-
-def _splits_that_match(others: Iterable[tuple[str, list[_Shard]]], place: _Place, wanted: _Wanted) -> str:
-    """How many images, or clips, of other splits have all that is wanted, in words; empty for none."""
-    clips = isinstance(wanted.view, Clip)
-    surveys = {other: _survey(place, shards, wanted) for other, shards in others}
-    counts = {other: survey.rows if clips else sum(survey.counts) for other, survey in surveys.items()}
-    return ", ".join(f"split {other!r} has {count:,} such" for other, count in counts.items() if count)
-
-
-_PARTS_OF_PATHS: Final = {"modalities": 1, "licenses": 2, "sources": 3}
-
-
-def _repeats(survey: _Survey, balance: float) -> tuple[tuple[str, float], ...]:
-    total = max(1, sum(survey.counts))
-    return tuple((label, max(1.0, (balance * total / count) ** 0.5)) for label, count in sorted(survey.labels.items()))
-
-
-class _Part(typing.NamedTuple):
-    """A split, or the patients of it from one percentage to another."""
-
-    split: str
-    start: float = 0.0
-    stop: float = 100.0
-
-
-class _Filters(typing.NamedTuple):
-    """Filters over what paths say. Attributes: see `load`."""
-
-    sources: Sequence[str] | None = None
-    licenses: Sequence[str] | None = None
-    modalities: Sequence[str] | None = None
-
-
-@dataclass(frozen=True)
-class _Scope:
-    """Which shards are asked for. Attributes: see `load`."""
-
-    place: _Place
-    config: str | None
-    parts: tuple[_Part, ...]
-    sources: tuple[str, ...] | None
-    licenses: tuple[str, ...] | None
-    modalities: tuple[str, ...] | None
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The names of the splits."""
-        return tuple(dict.fromkeys(part.split for part in self.parts))
-
-    @property
-    def name(self) -> str:
-        """What `datasets` calls it, which has its own rules for percentages."""
-        return "_".join(self.splits)
-
-
-def _scope(place: _Place, config: str | None, split: str, filters: _Filters) -> _Scope:
-    licenses = _listed("licenses", filters.licenses)
-    return _Scope(
-        place,
-        config,
-        _parts_of(place, config, split),
-        _listed("sources", filters.sources),
-        None if licenses is None else tuple(value.lower() for value in licenses),
-        None if filters.modalities is None else tuple(filters.modalities),
-    )
-
-
-_PART: Final = re.compile(r"(\w+)(?:\[(-?\d+(?:\.\d+)?%)?:(-?\d+(?:\.\d+)?%)?\])?")
-
-
-def _parts_of(place: _Place, config: str | None, split: str) -> tuple[_Part, ...]:
-    """What ``split`` of `load` says.
-
-    Raises:
-        DatasetError: It says nothing that there is, or some patients twice.
-    """
-    entry = _config(place, config)
-    name, known = entry["config_name"], [files["split"] for files in entry["data_files"]]
-    parts: list[_Part] = []
-    for text in split.split("+") if isinstance(split, str) else [""]:
-        match = _PART.fullmatch(text.strip())
-        if match is None or any(abs(_percent(edge)) > 100 for edge in match.groups()[1:]):
-            raise DatasetError(
-                f"split is {split!r:.80}, expected names such as 'train', 'train+validation', 'all', or a share of the "
-                "patients such as 'train[:10%]'"
-            )
-        start, stop = _percent(match[2]), 100.0 if match[3] is None else _percent(match[3])
-        start, stop = (edge + 100 if edge < 0 else edge for edge in (start, stop))  # which count from the end
-        names = known if match[1] == "all" else [match[1]]
-        if match[1] not in (*known, "all"):
-            raise DatasetError(f"config {name!r} of {place.name} has no split {match[1]!r}; it has {', '.join(known)}")
-        for one in names:
-            if any(part.split == one and start < part.stop and part.start < stop for part in parts):
-                raise DatasetError(f"split is {split!r}, which names patients of {one!r} twice")
-            parts.append(_Part(one, start, stop))
-    return tuple(parts)
-
-
-def _percent(text: str | None) -> float:
-    return float((text or "0").rstrip("%"))
-
-
-def _shards(scope: _Scope) -> list[_Shard]:
-    """The shards of the splits in the order of their paths, which say modality, licence and source.
-
-    Raises:
-        DatasetError: There is no such config, split or value.
-        _PartialDownloadError: The card promises what is not there.
-    """
-    _refuse_strangers(scope, "modalities")
-    found = _paths(scope)
-    held = {path.split("/")[_PARTS_OF_PATHS["modalities"]] for paths in found.values() for path in paths}
-    _refuse_unknown("modalities", scope.modalities, held, scope.place.name)
-    return [
-        shard
-        for split, paths in found.items()
-        for shard in _of_patients(scope, split, [_Shard(path, _stamp(scope.place, path)) for path in paths])
-    ]
-
-
-def _promised_modalities(scope: _Scope) -> list[str]:
-    """Modalities that the card promises of a config; an asterisk where it does not name them."""
-    name = _config(scope.place, scope.config)["config_name"]
-    part = _PARTS_OF_PATHS["modalities"]
-    return sorted({glob.split("/")[part] for split in scope.splits for glob in _promised(scope.place, split)[name]})
-
-
-def _refuse_strangers(scope: _Scope, name: str) -> None:
-    """Refuse modalities that the card does not promise."""
-    known = _promised_modalities(scope)
-    strangers = [
-        one for one in scope.modalities or () if not any(fnmatch.fnmatchcase(one, pattern) for pattern in known)
-    ]
-    _refuse_unknown(name, strangers, known, scope.place.name)
-
-
-def _paths(scope: _Scope) -> dict[str, list[str]]:
-    """Split -> paths of the shards of the sources and licences that are asked for; one of the splits must have them."""
-    found = {split: _held_of(scope, split) for split in scope.splits}
-    for name in ("sources", "licenses"):
-        asked, part = getattr(scope, name), _PARTS_OF_PATHS[name]
-        if asked is not None:
-            held = {path.split("/")[part] for paths in found.values() for path in paths}
-            _refuse_unknown(name, asked, held, scope.place.name)
-            found = {
-                split: [path for path in paths if path.split("/")[part] in asked] for split, paths in found.items()
-            }
-    return found
-
-
-def _held_of(scope: _Scope, split: str) -> list[str]:
-    """Paths of the shards of one split."""
-    place, name = scope.place, _config(scope.place, scope.config)["config_name"]
-    globs = _promised(place, split)
-    modalities = scope.modalities
-    promised = [glob for glob in globs[name] if modalities is None or _may_match(glob, "modalities", modalities)]
-    held = {glob: place.glob(glob) for glob in promised}
-    found = sorted({path for paths in held.values() for path in paths})
-    lower, wanted = scope.licenses, scope.sources
-    missing = [glob for glob in promised if not held[glob] and not (lower and not _may_match(glob, "licenses", lower))]
-    part = _PARTS_OF_PATHS["sources"]
-    all_there = wanted is not None and {path.split("/")[part] for path in found}.issuperset(wanted)
-    if missing and not all_there:
-        whole = [other for other, of_it in globs.items() if all(fnmatch.filter(found, glob) for glob in of_it)]
-        promise = f"{place.name}: its card promises split {split!r} of config {name!r}"
-        raise _PartialDownloadError(f"{promise}, but there is no {_advice(place, missing, whole)}")
-    if modalities is None:
-        return found
-    return [path for path in found if path.split("/")[_PARTS_OF_PATHS["modalities"]] in modalities]
-
-
-def _of_patients(scope: _Scope, split: str, shards: Sequence[_Shard]) -> list[_Shard]:
-    """Those of the shards of a split that hold some of the patients who are asked for, with their names.
-
-    Patients are ordered by a hash of their names alone, so that whoever stands in several sources is taken in all.
-    """
-    parts = [part for part in scope.parts if part.split == split]
-    if parts == [_Part(split)]:
-        return list(shards)
-    with futures.ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
-        tables = threads.map(lambda shard: _read_index(scope.place, shard.path, ["patient"]), shards)
-        held = [set(table["patient"].to_pylist()) for table in tables]
-    ordered = sorted(set().union(*held), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
-    ends = [[int(len(ordered) * edge / 100 + 0.5) for edge in part[1:]] for part in parts]
-    wanted = {name for start, stop in ends for name in ordered[start:stop]}
-    if not wanted:
-        shares = ", ".join(f"[{part.start:g}%:{part.stop:g}%]" for part in parts)
-        raise DatasetError(f"{scope.place.name}: {shares} of the {len(ordered)} patients of split {split!r} is nobody")
-    narrowed = [
-        dataclasses.replace(shard, patients=tuple(sorted(own & wanted)))
-        for shard, own in zip(shards, held, strict=True)
-    ]
-    return [shard for shard in narrowed if shard.patients]
-
-
-class _PartialDownloadError(DatasetError):
-    """The card promises files that are not there."""
-
-
-def _promised(place: _Place, split: str) -> dict[str, list[str]]:
-    """Config that has a split -> patterns of its shards, each of one modality where the card names these elsewhere."""
-    globs = {
-        entry["config_name"]: [files["path"]] if isinstance(files["path"], str) else files["path"]
-        for entry in _card_configs(place)
-        for files in entry["data_files"]
-        if files["split"] == split
-    }
-    every = {glob for listed in globs.values() for glob in listed}
-    return {
-        name: sorted({one for glob in listed for one in _of_one_modality(glob, every)})
-        for name, listed in globs.items()
-    }
-
-
-def _of_one_modality(glob: str, every: Iterable[str]) -> list[str]:
-    """Patterns of the card that say what one of any modality promises, else the pattern itself.
-
-    >>> _of_one_modality("data/*/mit/*/train-*.tar", ["data/*/mit/*/train-*.tar", "data/ct/mit/*/train-*.tar"])
-    ['data/ct/mit/*/train-*.tar']
-    """
-    if "*" not in glob.split("/")[1]:
-        return [glob]
-    narrower = {one for one in every if "*" not in one.split("/")[1] and fnmatch.fnmatchcase(one, glob)}
-    return sorted(narrower) or [glob]
-
-
-def _may_match(glob: str, part: str, values: Iterable[str]) -> bool:
-    """Whether a pattern of shards may match one of some modalities, licences or sources."""
-    return any(fnmatch.fnmatchcase(value, glob.split("/")[_PARTS_OF_PATHS[part]]) for value in values)
-
-
-def _advice(place: _Place, missing: Sequence[str], whole: Sequence[str]) -> str:
-    """What is missing and what to do, after "there is no".
-
-    Args:
-        place: Where it is missing.
-        missing: Patterns of shards.
-        whole: Configs that are there.
-    """
-    further = f" and {len(missing) - _MOST_PATTERNS} more" if len(missing) > _MOST_PATTERNS else ""
-    said = f"file {', '.join(missing[:_MOST_PATTERNS])}{further}"
-    if not place.local:
-        return f"{said}; not all of the dataset arrived there"
-    endings = [glob.removeprefix(f"{DATA}/").removesuffix(".tar") for glob in missing]
-    if further:
-        modalities = sorted({ending.split("/")[0] for ending in endings})
-        fetched = [f"{kind}/{modality}/*" for modality in modalities for kind in (DATA, INDEX)]
-    else:
-        fetched = [f"{DATA}/{ending}.tar" for ending in endings] + [f"{INDEX}/{ending}.parquet" for ending in endings]
-    rest = f", or load what is there: {_some(whole)}" if whole else ""
-    return f"{said}; it was downloaded in part: fetch the rest with allow_patterns={fetched}{rest}"
-
-
-_MOST_PATTERNS: Final = 3
-"""Patterns that advice gives one by one."""
-
-
-def _stamp(place: _Place, shard: str) -> str:
-    if not place.local:
-        return ""
-    state = Path(place.path(shard)).stat()
-    return f"{state.st_size}-{state.st_mtime_ns}"
-
-
-def _config(place: _Place, config: str | None) -> dict[str, Any]:
-    configs = {entry["config_name"]: entry for entry in _card_configs(place)}
-    if config is None:
-        config = next((name for name, entry in configs.items() if entry.get("default")), None)
-    if config not in configs:
-        raise DatasetError(f"no config {config!r} in {place.name}; it has {', '.join(configs) or 'none'}")
-    return configs[config]
-
-
-def _card_configs(place: _Place) -> list[dict[str, Any]]:
-    if place.local and Path(place.root).is_file():
-        raise DatasetError(
-            f"{place.name} is a file; expected the folder of a built dataset, which 'sa-med2d build' writes"
-        )
-    try:
-        if place.local and not Path(place.path(CARD)).exists():  # also where what should be a folder above is a file
-            raise FileNotFoundError
-        data = place.read(CARD)
-    except FileNotFoundError:
-        raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
-    try:
-        return _configs_in(data)
-    except DatasetError as error:
-        raise DatasetError(
-            f"{place.name}: {CARD}: {error}; it is cut short, damaged or no card of a built dataset: fetch it again"
-        ) from None
-
-
-def _configs_in(data: bytes) -> list[dict[str, Any]]:
-    """The configs of a card, after a look at what of them is used."""
-    if len(data) > _LARGEST_CARD:
-        raise DatasetError(f"expected at most {_LARGEST_CARD:,} bytes, got {len(data):,}")
-    try:
-        head = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(\n|\Z)", data.decode().replace("\r\n", "\n"), re.DOTALL)
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        listed = None if head is None else yaml.load(head[1], loader)  # a safe one
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DatasetError(f"expected UTF-8 that starts with YAML, got {_reason(error)}") from None
-    if head is None:
-        raise DatasetError(
-            f"expected YAML between two lines '---' that lists configs, it has none in {len(data)} bytes"
-        )
-    configs = listed.get("configs") if isinstance(listed, dict) else None
-    if not isinstance(configs, list):
-        raise DatasetError(f"configs: expected a list, got {configs!r:.80}")
-    configs = [entry for entry in configs if not (isinstance(entry, dict) and entry.get("config_name") == PREVIEW)]
-    for at, entry in enumerate(configs):
-        if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
-            raise DatasetError(f"configs[{at}]: config_name: expected a name, got {entry!r:.80}")
-        files = entry.get("data_files")
-        if not isinstance(files, list) or not all(isinstance(one, dict) for one in files):
-            raise DatasetError(f"configs[{at}]: data_files: expected a list of splits, got {files!r:.80}")
-        for one in files:
-            paths = one.get("path")
-            patterns = paths if isinstance(paths, list) else [paths]
-            if not isinstance(one.get("split"), str) or not all(_is_pattern(pattern) for pattern in patterns):
-                raise DatasetError(
-                    f"configs[{at}]: data_files: expected a split and paths {DATA}/modality/licence/source/name.tar, "
-                    f"got {one!r:.120}"
-                )
-    return configs
-
-
-_LARGEST_CARD: Final = 2**24
-
-
-def _is_pattern(path: Any) -> bool:
-    parts = path.split("/") if isinstance(path, str) else []
-    return (
-        len(parts) == 5 and parts[0] == DATA and parts[-1].endswith(".tar") and not {"", ".", "..", "**"} & set(parts)
-    )
-
-
 # --- the loading script of `datasets` 3.x -----------------------------------------------------------------------------
+# A class that `load_dataset("sa_med2d_20m.py", ...)` finds.
 
 
 def _builder() -> type:
@@ -5227,7 +5131,7 @@ def _builder() -> type:
             reading = _Reading(place, _Wanted(view=_view_of(self.config.view), ranges=ranges), output=output)
             generators = []
             for split in (files["split"] for files in _config(place, self.config.name)["data_files"]):
-                pieces = _dealt(_shards(_scope(place, self.config.name, split, _Filters())), reading, None).pieces
+                pieces = _dealt(_shards(_Scope.of(place, self.config.name, split, _Wanted())), reading, None).pieces
                 generators.append(datasets.SplitGenerator(split, gen_kwargs={"pieces": pieces, "reading": reading}))
             return generators
 

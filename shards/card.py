@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sa_med2d_20m import CONFIGS, DATA, DEFAULT_CONFIG, LOCAL, LOCAL_CONFIGS, PREVIEW, SPLITS, config_name
+from shards import citation
 from shards.atomic import write_atomic
 from shards.console import plural
 from shards.description import SourceDescription, read_sources
@@ -219,6 +220,7 @@ def card(
         dropped=_left_out_table(receipts),
         overlaps=_overlaps({receipt.id.source for receipt in receipts if receipt.samples}, sources),
         own_citation="" if repository is None else _own_citation(repository),
+        citation=citation.bibtex(),
         take_down="" if repository is None else _take_down(repository),
     )
     return f"---\n{front_matter(receipts, listed, preview=preview)}---\n\n{text}"
@@ -269,16 +271,7 @@ def _figures(figures: Sequence[CardFigure]) -> str:
 
 
 def _own_citation(repository: str) -> str:
-    return f"""
-```bibtex
-@misc{{samed2d_rebuilt,
-  title = {{SA-Med2D-20M, rebuilt in the open}},
-  author = {{{{The contributors of SA-Med2D-20M, rebuilt in the open}}}},
-  howpublished = {{https://huggingface.co/datasets/{repository}}},
-  note = {{with the tag or commit that was used}}
-}}
-```
-"""
+    return f"\n```bibtex\n{citation.own_bibtex(repository)}\n```\n"
 
 
 def _take_down(repository: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import DATA, INDEX, PLACES, metadata_types
+from shards import citation
 from shards.license import spdx_page
 from shards.receipt import Receipt
 
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
 
 CROISSANT: Final = "croissant.json"
 
-_CITATION: Final = (
-    "@article{ye2023samed2d20m, title={SA-Med2D-20M Dataset: Segment Anything in 2D Medical Imaging with 20 Million "
-    "masks}, author={Ye, Jin and Cheng, Junlong and Chen, Jianpin and Deng, Zhongying and Li, Tianbin and Wang, Haoyu "
-    "and Su, Yanzhou and Huang, Ziyan and Chen, Jilong and Jiang, Lei and others}, journal={arXiv preprint "
-    "arXiv:2311.11969}, year={2023}}"
-)
-_OWN_CITATION: Final = (
-    "@misc{{samed2d_rebuilt, title={{SA-Med2D-20M, rebuilt in the open}}, author={{{{The contributors of SA-Med2D-20M, "
-    "rebuilt in the open}}}}, howpublished={{{address}}}}}"
-)
 _CONTEXT: Final = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -124,7 +115,7 @@ def croissant(
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "url": address,
         "license": sorted({_license(name, sources.get(source)) for source, name in licenses.items()}),
-        "citeAs": f"{_OWN_CITATION.format(address=address)} {_CITATION}",
+        "citeAs": f"{citation.own_bibtex(repository)}\n{citation.bibtex()}",
         "keywords": ["medical", "segmentation", *sorted({receipt.id.modality for receipt in receipts})],
         "isBasedOn": [_source(sources[name], licenses[name]) for name in sorted(licenses) if name in sources],
         **_RESPONSIBLE,

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from shards import citation
 from shards.description import Repacked, SourceDescription
 from shards.plain_text import markdown
 from shards.receipt import Receipt
 
 _CITATIONS: Final = (
-    "Ye J, Cheng J, Chen J, et al. SA-Med2D-20M Dataset: Segment Anything in 2D Medical Imaging with 20 Million Masks. "
-    "arXiv:2311.11969 (2023). https://doi.org/10.48550/arXiv.2311.11969",
+    citation.line(),
     "Cheng J, Ye J, Deng Z, et al. SAM-Med2D. arXiv:2308.16184 (2023). https://doi.org/10.48550/arXiv.2308.16184",
 )
 _SHOWN: Final = 12
@@ -46,7 +46,7 @@ def repacked_section(receipts: Collection[Receipt], sources: Mapping[str, Source
         "Spacing and orientation are not in the release, so they are null here. Licences are those of the sources and "
         "splits are by patient; neither is the release's. Cite the release beside its sources:",
         "",
-        *(f"- {citation}" for citation in _CITATIONS),
+        *(f"- {paper}" for paper in _CITATIONS),
     ]
     return ["\n".join(lines) + "\n"]
 

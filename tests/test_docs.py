@@ -32,6 +32,7 @@ from sa_med2d_20m import (
     Prompts,
     Where,
 )
+from shards.citation import bibtex
 from shards.contract import meaning_faults, type_faults
 from shards.description import read_sources
 from shards.license import tiers
@@ -251,6 +252,14 @@ def test_what_is_cited_is_this_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert citation["version"] == project["version"]
     assert citation["license"] == project["license"]
+
+
+def test_the_paper_of_the_release_is_cited_alike() -> None:
+    paper, *_ = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["references"]
+    authors = " and ".join(f"{one['family-names']}, {one['given-names']}" for one in paper["authors"])
+    entry = " ".join(bibtex().split())
+    for held in (paper["title"], authors, paper["doi"].removeprefix("10.48550/"), str(paper["year"])):
+        assert held.replace("arXiv.", "arXiv:") in entry
 
 
 def test_the_recipe_of_dicom_trees_is_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from builder.errors import UnreadableError
 from builder.readers.image import Header, Picture, Volume, VolumeSeries
+from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 _KINDS: Final = "biuf"
 """Kinds of NumPy types that pixels may have."""
@@ -24,6 +26,18 @@ _COLOURS: Final = 3
 _STEP: Final = re.compile(r"[./]")
 _SHOWN: Final = 10
 """Names of arrays that an error lists."""
+WITHHELD: Final = "why is not shown, as the library may quote the file; fetch it again from its source"
+"""What an error says in the place of a library's own words."""
+
+
+def nobody(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
+    """Whom a file of arrays is of: these formats have no place for it."""
+    return None
+
+
+def itself(path: Path) -> tuple[Path, ...]:
+    """Every file that is opened for a file of arrays; what it links to is not."""
+    return (path,)
 
 
 def checked_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -10,26 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.errors import UnreadableError
-from builder.readers.arrays import NUMERIC, checked_dtype, header_of, image_of, steps_to
+from builder.readers.arrays import NUMERIC, WITHHELD, checked_dtype, header_of, image_of, itself, nobody, steps_to
 from builder.readers.image import Header, Picture, Volume, VolumeSeries
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 CARRIES_IDENTIFIERS: Final = False
+read_patient, files_of = nobody, itself
 """See `builder.readers.files.Reader`."""
 
 _FILTERS: Final = frozenset({1, 2, 3})
 """HDF5 filters of the library itself: deflate, shuffle, check sum. Others are plug-ins that it would look for."""
-_WITHHELD: Final = "why is not shown, as the library may quote the file; fetch it again from its source"
-
-
-def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
-    """See `builder.readers.files.Reader`; the format has no place of its own for it."""
-    return None
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """See `builder.readers.files.Reader`; what a file links to is not opened."""
-    return (path,)
 
 
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
@@ -65,7 +55,7 @@ def array_of(path: Path, rules: ReadRules, *, header: bool) -> npt.NDArray[Any]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         what = "damaged: HDF5 cannot read it"
-        raise UnreadableError(f"{what} ({error}); fetch it again", withheld=f"{what}; {_WITHHELD}") from None
+        raise UnreadableError(f"{what} ({error}); fetch it again", withheld=f"{what}; {WITHHELD}") from None
 
 
 def _inside(group: Any, name: str) -> Any:

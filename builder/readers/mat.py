@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.errors import UnreadableError
-from builder.readers.arrays import NUMERIC, checked_dtype, header_of, image_of, steps_to
+from builder.readers.arrays import NUMERIC, WITHHELD, checked_dtype, header_of, image_of, itself, nobody, steps_to
 from builder.readers.compressed import inflated_size
 from builder.readers.image import Header, Picture, Volume, VolumeSeries
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 CARRIES_IDENTIFIERS: Final = False
+read_patient, files_of = nobody, itself
 """See `builder.readers.files.Reader`."""
 
 _HEADER: Final = 128
@@ -31,17 +32,6 @@ _HDF5_STARTS: Final = (0, 512, 1024, 2048)
 """MATLAB puts its own header of 512 bytes before what is HDF5."""
 _COMPRESSED: Final = 15
 """Type of an element whose content is a zlib stream (MAT-File Format, table 1-1)."""
-_WITHHELD: Final = "why is not shown, as the library may quote the file; fetch it again from its source"
-
-
-def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
-    """See `builder.readers.files.Reader`; the format has no place of its own for it."""
-    return None
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """See `builder.readers.files.Reader`; what an HDF5 file links to is not opened."""
-    return (path,)
 
 
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:
@@ -95,7 +85,7 @@ def _read_version5(path: Path, rules: ReadRules, *, header: bool) -> npt.NDArray
         if isinstance(error, OSError) and error.errno is not None:
             raise
         what = "damaged: SciPy cannot read it"
-        raise UnreadableError(f"{what} ({error}); fetch it again", withheld=f"{what}; {_WITHHELD}") from None
+        raise UnreadableError(f"{what} ({error}); fetch it again", withheld=f"{what}; {WITHHELD}") from None
     for number, step in enumerate(steps[1:], 1):
         value = _field(value, step, ".".join(steps[:number]))
     return _checked(value, rules)

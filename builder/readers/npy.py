@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.errors import UnreadableError
-from builder.readers.arrays import checked_dtype, chosen, header_of, image_of
+from builder.readers.arrays import checked_dtype, chosen, header_of, image_of, itself, nobody
 from builder.readers.image import Header, Picture, Volume, VolumeSeries
 from builder.readers.rules import DEFAULT_RULES, ReadRules
 
 CARRIES_IDENTIFIERS: Final = False
+read_patient, files_of = nobody, itself
 """See `builder.readers.files.Reader`."""
 
 _PACKED: Final = ".npz"
@@ -37,16 +38,6 @@ class _Layout:
     dtype: np.dtype[Any]
     columns_first: bool
     behind: int
-
-
-def read_patient(_path: Path, _rules: ReadRules = DEFAULT_RULES) -> str | None:
-    """See `builder.readers.files.Reader`; the format has no place for it."""
-    return None
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """See `builder.readers.files.Reader`."""
-    return (path,)
 
 
 def read_header(path: Path, rules: ReadRules = DEFAULT_RULES) -> Header:

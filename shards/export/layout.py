@@ -124,6 +124,16 @@ def write_json_list(file: BinaryIO, lines: Iterable[bytes]) -> None:
     file.write(b"\n")
 
 
+def write_document(file: BinaryIO, head: Mapping[str, Any], lists: Mapping[str, Iterable[bytes]]) -> None:
+    """Write an object of some members and of lists whose entries come one by one."""
+    file.write(as_json(head)[:-1].encode())
+    for name, lines in lists.items():
+        file.write(f',\n"{name}":['.encode())
+        write_json_list(file, lines)
+        file.write(b"]")
+    file.write(b"}\n")
+
+
 def as_json(value: Any) -> str:
     """A value on one line, the same text for the same value."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -17,6 +17,10 @@ from builder.command_line import main
 from sa_med2d_20m import Output, load
 from tests.support.loader_benchmark import build, note_rate, write
 
+BATCH = 16
+"""Rows that are held together, as a DataLoader holds them until it has made a batch of them."""
+CACHES = ("cache", "cache, by random numbers", "cache, in batches")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.benchmark(group="512 x 512 image and label map to arrays, one process")
-@pytest.mark.parametrize("name", ["cache", "cache, by random numbers", "PNG", "PNG, with decode=Output(512)"])
+@pytest.mark.parametrize("name", [*CACHES, "PNG", "PNG, with decode=Output(512)"])
 def test_cache(benchmark: BenchmarkFixture, folder: Path, name: str) -> None:
     options: dict[str, Any] = {} if name == "PNG" else {"decode": Output(512, channels=1)}
     if name.startswith("cache"):
@@ -42,7 +46,11 @@ def test_cache(benchmark: BenchmarkFixture, folder: Path, name: str) -> None:
     rows: Any = load(folder / "out", "mr-local", **options)
     order = np.random.default_rng(0).permutation(len(rows)).tolist()
 
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+
     def read() -> int:
+        if name.endswith("batches"):
+            return sum(len([rows[number] for number in batch]) for batch in batches)
         taken = (rows[number] for number in order) if name.endswith("numbers") else rows
         return sum(1 for _ in taken)
 

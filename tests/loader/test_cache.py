@@ -7,39 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import PIL.Image
 import pytest
 
 from builder.command_line import main
 from sa_med2d_20m import CachedRows, DatasetError, Masks, Output, Prompts, Semantic, Where, load
-from tests.support.nifti import write_nifti
-from tests.support.sources import write_source
+from tests.support.shrinking_pictures import write_ct, write_pictures
 from tests.support.volumes import ct_like
 
 SIZE = (48, 56)
-PICTURES = """\
-name = "Pictures"
-title = "Pictures of several sizes, one of them grey"
-license = "CC-BY-4.0"
-modality = "endoscopy"
-
-[files]
-image = "images/{case}.png"
-mask = "masks/{case}.png"
-
-[labels]
-1 = "polyp"
-2 = "vein"
-3 = "cancer"
-
-[masks]
-min_area = 0
-
-[splits]
-train = ["*"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +23,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``out``: coloured and grey pictures with a line and a dot that get lost when they shrink, CT in 8 bit, and CT in
     16 bit; and caches of it: ``padded``, ``grey``, ``cropped`` and ``lung``, the last of the CT in 16 bit."""
     folder = tmp_path_factory.mktemp("cached")
-    raw, rng = folder / "raw", np.random.default_rng(0)
-    for case, (shape) in {"wide": (90, 160, 3), "tall": (301, 180, 3), "grey": (70, 81), "small": (24, 31, 3)}.items():
-        label = np.zeros(shape[:2], np.uint8)
-        cv2.circle(label, (shape[1] // 2, shape[0] // 2), min(shape[:2]) // 4, 1, -1)
-        cv2.line(label, (1, 1), (shape[1] - 3, shape[0] // 3), 2, 1)
-        label[shape[0] - 2, shape[1] - 2] = label[2, shape[1] - 9] = 3
-        for kind, pixels in (("images", rng.integers(0, 256, shape)), ("masks", label)):
-            path = raw / "Pictures" / kind / f"{case}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
-    (raw / "Pictures.toml").write_text(PICTURES)
-    recipes = [raw / "Pictures.toml"]
+    raw = folder / "raw"
+    shapes = {"wide": (90, 160, 3), "tall": (301, 180, 3), "grey": (70, 81), "small": (24, 31, 3)}
+    recipes = [write_pictures(raw, shapes, second_pixel=True)]
     for name, rule in {"BySlice": 'mode = "slice"', "Exact": 'mode = "lossless"'}.items():
-        recipes.append(write_source(raw, name, cases=2))
-        write_nifti(raw / name / "images/case00.nii.gz", ct_like(7) - 300)
-        text = f'keep_empty = true\n{recipes[-1].read_text()}[intensity]\n{rule}\n[splits]\ntrain = ["*"]\n'
-        recipes[-1].write_text(text)
+        recipes.append(write_ct(raw, name, rule, ct_like(7) - 300, cases=2))
     arguments = ["build", *recipes, "--raw", raw, "--out", folder / "out", "--workers", 1, "--shard-size", "100KB"]
     assert main([str(argument) for argument in arguments]) == 0
     size = f"{SIZE[0]}x{SIZE[1]}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+import platform
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ import pytest
 from datasets.distributed import split_dataset_by_node
 
 from builder.command_line import main
-from sa_med2d_20m import SAMed2D20M, Semantic, decode_masks, load
+from sa_med2d_20m import Output, SAMed2D20M, Semantic, decode_masks, load
 from tests.support.output import members
 from tests.support.sources import write_source
 
@@ -110,6 +113,69 @@ def test_dataloader_of_batches(out: Path, keys: list[str]) -> None:
     assert batches[0]["mask"].shape == (4, 40, 36)
     assert batches[0]["image"].dtype == batches[0]["mask"].dtype == torch.uint8
     assert sum(len(batch["key"]) for batch in batches) == sum("--x_" in key for key in keys)
+
+
+@pytest.fixture(scope="module")
+def cache(out: Path) -> Path:
+    """Of 512 x 512, whose arrays are as large as those that people train with."""
+    folder = out.parent / "cache"
+    arguments = ["cache", out, "--size", 512, "--to", folder, "--workers", 1]
+    assert main([str(argument) for argument in arguments]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_dataloader_workers_share_the_rows_of_a_cache(out: Path, cache: Path, keys: list[str], start: str) -> None:
+    torch = pytest.importorskip("torch")
+    output = Output(512, channels=1, kind="torch")
+    options: dict[str, Any] = {"view": Semantic(["liver", "spleen"]), "decode": output, "planes": "axial"}
+    rows: Any = load(out, "ct", cache=cache, **options)
+    loader = torch.utils.data.DataLoader(rows, batch_size=16, num_workers=2, multiprocessing_context=start)
+    streamed = iter(load(out, "ct", **options))
+    seen = []
+    for batch in loader:
+        seen += batch["key"]
+        assert batch["image"].shape == (len(batch["key"]), 1, 512, 512)
+        assert batch["mask"].shape == (len(batch["key"]), 512, 512)
+        for image, mask, row in zip(batch["image"], batch["mask"], streamed, strict=False):
+            assert torch.equal(image, row["image"]), row["key"]
+            assert torch.equal(mask, row["mask"]), row["key"]
+    assert seen == [key for key in keys if "--x_" in key]
+
+
+def test_rows_of_a_cache_are_nobody_elses(out: Path, cache: Path) -> None:
+    rows: Any = load(out, "ct", cache=cache, decode=Output(512, channels=1))
+    held = [rows[number] for number in range(20)]
+    before = [(row["image"].copy(), row["mask"].copy()) for row in held]
+    for row in held[::2]:
+        row["image"][:] = 7
+        row["mask"][:] = 7
+    again = [rows[number] for number in range(20)]
+    for at, (image, mask) in enumerate(before):
+        for row in (again[at], *(held[at : at + 1] if at % 2 else [])):
+            assert np.array_equal(row["image"], image)
+            assert np.array_equal(row["mask"], mask)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory by other rules")
+def test_batches_of_a_cache_take_no_new_memory(out: Path, cache: Path) -> None:
+    """Each page that is new to a process costs as much as to copy four; there are 128 in a row, or 256 in colour."""
+    read = f"""
+import resource
+from sa_med2d_20m import Output, load
+for channels in (1, 3):
+    rows = load({str(out)!r}, "ct", cache={str(cache)!r}, decode=Output(512, channels=channels))
+    for again in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for batch in range(4):
+            held = [rows[number] for number in range(16)]
+            del held
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 64)
+"""
+    ran = subprocess.run([sys.executable, "-c", read], check=True, capture_output=True, text=True)
+    faults = [float(line) for line in ran.stdout.split()]
+    assert len(faults) == 2
+    assert max(faults) < 8, faults
 
 
 def test_cached_copy_has_the_same_rows(

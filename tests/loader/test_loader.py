@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,12 @@ def test_what_is_no_built_folder(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "no", str(tmp_path)):
         with pytest.raises(DatasetError, match=r"it has no README\.md"):
             load(folder)
+
+
+def test_a_file_in_the_place_of_a_built_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "set").write_text("no folder")
+    with pytest.raises(DatasetError, match=r"set is a file; expected the folder of a built dataset"):
+        load(tmp_path / "set")
 
 
 def test_card_without_configs(tmp_path: Path) -> None:
@@ -254,3 +261,8 @@ def test_replaced_shard_is_not_served_from_the_cache(sa_med2d: Command, tmp_path
 def test_decode_masks_says_what_it_needs(sample: dict[str, Any]) -> None:
     with pytest.raises(DatasetError):
         decode_masks(sample)
+
+
+def test_options_that_belong_together_are_objects() -> None:
+    """A new option goes into one of them: `load` has as many arguments as a person can look over."""
+    assert len(inspect.signature(load).parameters) <= 22

@@ -14,42 +14,11 @@ import pytest
 
 from builder.command_line import main
 from sa_med2d_20m import Clip, DatasetError, Output, Prompts, Semantic, collate, decode_masks, load
-from tests.support.nifti import write_nifti
-from tests.support.sources import write_source
+from tests.support.shrinking_pictures import write_ct, write_pictures
 from tests.support.volumes import ct_like
 
-PICTURES = """\
-name = "Pictures"
-title = "Pictures of three sizes"
-license = "CC-BY-4.0"
-modality = "endoscopy"
-
-[files]
-image = "images/{case}.png"
-mask = "masks/{case}.png"
-
-[labels]
-1 = "polyp"
-2 = "vein"
-3 = "cancer"
-
-[masks]
-min_area = 0
-
-[splits]
-train = ["*"]
-"""
 SIZES = {"wide": (90, 160), "tall": (301, 180), "small": (24, 31)}
 """Height and width of each picture."""
-
-
-def drawn(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """A disc, a line of one pixel across, a single pixel in a corner."""
-    label = np.zeros((height, width), np.uint8)
-    cv2.circle(label, (width // 2, height // 2), min(height, width) // 4, 1, -1)
-    cv2.line(label, (1, 1), (width - 3, height // 3), 2, 1)
-    label[height - 2, width - 2] = 3
-    return label
 
 
 @pytest.fixture(scope="module")
@@ -57,27 +26,16 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Coloured pictures of three sizes, and CT built four times: by slice, by volume, by a window and lossless."""
     folder = tmp_path_factory.mktemp("output")
     raw = folder / "raw"
-    rng = np.random.default_rng(0)
-    for case, (height, width) in SIZES.items():
-        for kind, pixels in (("images", rng.integers(0, 256, (height, width, 3))), ("masks", drawn(height, width))):
-            path = raw / "Pictures" / kind / f"{case}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
-    (raw / "Pictures.toml").write_text(PICTURES)
     rules = {
         "BySlice": 'mode = "slice"',
         "ByVolume": 'mode = "volume"',
         "ByWindow": 'mode = "window"\ncenter = 40\nwidth = 400',
         "Exact": 'mode = "lossless"',
     }
-    recipes = [raw / "Pictures.toml"]
-    for name, rule in rules.items():
-        recipes.append(write_source(raw, name, cases=1))
-        padded = ct_like()
-        padded[:, :3] = -2000  # padding, as scanners set it outside of the circle
-        write_nifti(raw / name / "images/case00.nii.gz", padded)
-        text = f'keep_empty = true\n{recipes[-1].read_text()}[intensity]\n{rule}\n[splits]\ntrain = ["*"]\n'
-        recipes[-1].write_text(text)
+    padded = ct_like()
+    padded[:, :3] = -2000  # padding, as scanners set it outside of the circle
+    recipes = [write_pictures(raw, {case: (*size, 3) for case, size in SIZES.items()})]
+    recipes += [write_ct(raw, name, rule, padded, cases=1) for name, rule in rules.items()]
     arguments = ["build", *recipes, "--raw", raw, "--out", folder / "out", "--workers", 1]
     assert main([str(argument) for argument in arguments]) == 0
     return folder / "out"

@@ -158,6 +158,7 @@ def test_prompts_that_cannot_be(values: dict[str, Any], expected: str) -> None:
         (lambda: collate([{"image": b"png"}]), "a batch is made of rows of load with arrays or tensors, got {'image'"),
         (lambda: decode_masks(3), "the sample is 3, expected a row"),  # type: ignore[arg-type]
         (lambda: load(5), "path is 5, expected a folder, an address or the name of a"),  # type: ignore[arg-type]
+        (lambda: select(".", lables="liver"), "select: no filter 'lables' here; did you mean labels"),
         (lambda: select(".", splits=3), "splits is 3, expected names"),  # type: ignore[arg-type]
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,22 +62,7 @@ mask = "labels/{case}.nii.gz"
 [intensity]
 mode = "lossless"
 """)  # fmt: skip
-    for number, name in enumerate(("a.0", "b--1", "c_2")):
-        folder = raw / "Rings"
-        picture = np.random.default_rng(number).integers(0, 255, (60, 90, 3), np.uint8)
-        write_png(folder / f"images/{name}.png", picture)
-        for label, mask in rings(number).items():
-            write_png(folder / f"masks/{name}/{label}.png", mask)
-    write_recipe(raw, "Rings", "fundus_photography", "CC0-1.0", "", """
-[files]
-image = "images/{case}.png"
-mask = "masks/{case}/{label}.png"
-[labels]
-disc = "optic_disc"
-square = "retinal_vessel"
-[masks]
-min_area = 1
-""")  # fmt: skip
+    write_rings(raw, ("a.0", "b--1", "c_2"), min_area=1)
     cells = np.zeros((64, 48), np.uint8)
     cells[4:12, 4:12], cells[40:50, 30:44] = 1, 1  # one object in two parts
     cells[20:30, 10:20], cells[24:26, 14:16] = 2, 0
@@ -96,6 +81,57 @@ instances = true
 min_area = 0
 """)  # fmt: skip
     return [small, *(raw / f"{name}.toml" for name in ("Deep", "Rings", "Cells"))]
+
+
+def write_rings(raw: Path, names: Iterable[str], *, min_area: int) -> None:
+    """Write pictures in colour with `rings`, a mask file for each class, and their recipe."""
+    for number, name in enumerate(names):
+        picture = np.random.default_rng(number).integers(0, 255, (60, 90, 3), np.uint8)
+        write_png(raw / f"Rings/images/{name}.png", picture)
+        for label, mask in rings(number).items():
+            write_png(raw / f"Rings/masks/{name}/{label}.png", mask)
+    write_recipe(raw, "Rings", "fundus_photography", "CC0-1.0", "", f"""
+[files]
+image = "images/{{case}}.png"
+mask = "masks/{{case}}/{{label}}.png"
+[labels]
+disc = "optic_disc"
+square = "retinal_vessel"
+[masks]
+min_area = {min_area}
+""")  # fmt: skip
+
+
+def write_eyes(
+    raw: Path, modality: str, split: str, masks: Mapping[str, Mapping[str, npt.NDArray[np.uint8] | None]]
+) -> Path:
+    """Write grey pictures with a mask file for each class, of which damaged ones are dropped; returns their recipe.
+
+    Args:
+        raw: Where they are written.
+        modality: Of the source.
+        split: Which all are in.
+        masks: Case -> ``disc`` and ``vessel``, (H, W); None for a damaged file.
+    """
+    for number, (case, held) in enumerate(masks.items()):
+        (shape,) = {mask.shape for mask in held.values() if mask is not None}
+        write_png(raw / f"Eyes/images/{case}.png", np.random.default_rng(number).integers(0, 255, shape, np.uint8))
+        for label, mask in held.items():
+            path = raw / f"Eyes/masks/{label}/{case}.png"
+            write_png(path, np.zeros(shape, np.uint8) if mask is None else mask)
+            if mask is None:
+                path.write_bytes(b"no picture")
+    write_recipe(raw, "Eyes", modality, "MIT", "", """
+[files]
+image = "images/{case}.png"
+mask = "masks/{label}/{case}.png"
+[labels]
+disc = "optic_disc"
+vessel = "retinal_vessel"
+[gates]
+bad_mask = "drop"
+""", f'[splits]\n{split} = ["*"]\n')  # fmt: skip
+    return raw / "Eyes.toml"
 
 
 def write_turned(path: Path, array: npt.NDArray[Any]) -> None:

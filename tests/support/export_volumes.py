@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from tests.support.export_source import build, rings, write_png, write_recipe
+from tests.support.export_source import build, write_recipe, write_rings
 from tests.support.nifti import lps_affine, write_nifti
 from tests.support.volumes import ct_like, organ_map
 
@@ -69,21 +69,7 @@ def write_volumes(raw: Path) -> list[Path]:
             write_nifti(raw / f"{name}/images/{case}.nii.gz", image_of(case), affine)
             write_nifti(raw / f"{name}/labels/{case}.nii.gz", labels_of(case), affine)
         write_recipe(raw, name, "ct", "CC-BY-4.0", more, _FILES.format(more=tables), _SPLITS)
-    for number, name in enumerate(("a0", "b1", "c2")):
-        picture = np.random.default_rng(number).integers(0, 255, (60, 90, 3), np.uint8)
-        write_png(raw / f"Rings/images/{name}.png", picture)
-        for label, mask in rings(number).items():
-            write_png(raw / f"Rings/masks/{name}/{label}.png", mask)
-    write_recipe(raw, "Rings", "fundus_photography", "CC0-1.0", "", """
-[files]
-image = "images/{case}.png"
-mask = "masks/{case}/{label}.png"
-[labels]
-disc = "optic_disc"
-square = "retinal_vessel"
-[masks]
-min_area = 0
-""")  # fmt: skip
+    write_rings(raw, ("a0", "b1", "c2"), min_area=0)
     return [raw / f"{name}.toml" for name in (*kinds, "Rings")]
 
 

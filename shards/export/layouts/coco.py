@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from shards.export.layout import Gathered, Layout, Overview, Unit, as_json, write_json_list
+from shards.export.layout import Gathered, Layout, Overview, Unit, as_json, write_document
 from shards.export.layouts.numbers import category_numbers
 from shards.export.pictures import eight_bit_png
 from shards.export.sample import Sample
@@ -49,17 +49,8 @@ class Coco(Layout):
         unit.entry(f"images_{split}", as_json(image))
         for at, (entry, mask) in enumerate(sample.masks()):
             unit.note("classes", [entry["label"], entry["organ"], entry["group"]])
-            annotation = {
-                "id": sample.first_mask + at + 1,
-                "image_id": sample.number + 1,
-                "category_id": self._numbers[entry["label"]],
-                "segmentation": run_lengths(mask),
-                "area": entry["area"],
-                "bbox": entry["bbox"],
-                "iscrowd": 0,
-                "instance": entry["instance"],
-            }
-            unit.entry(f"annotations_{split}", as_json(annotation))
+            one = annotation(sample, at, mask, self._numbers[entry["label"]])
+            unit.entry(f"annotations_{split}", as_json({**one, "instance": entry["instance"]}))
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""
@@ -70,12 +61,9 @@ class Coco(Layout):
         }
         for split in self.overview.splits:
             with gathered.open(f"annotations/instances_{split}.json") as file:
-                file.write(as_json(head)[:-1].encode())
-                for name in ("images", "annotations"):
-                    file.write(f',\n"{name}":['.encode())
-                    write_json_list(file, gathered.lines(f"{name}_{split}"))
-                    file.write(b"]")
-                file.write(b"}\n")
+                write_document(
+                    file, head, {name: gathered.lines(f"{name}_{split}") for name in ("images", "annotations")}
+                )
         return []
 
     def _licenses(self, gathered: Gathered) -> list[dict[str, Any]]:
@@ -92,6 +80,20 @@ class Coco(Layout):
             {"id": number, "name": label, "supercategory": above[label]}
             for label, number in sorted(self._numbers.items(), key=lambda item: item[1])
         ]
+
+
+def annotation(sample: Sample, at: int, mask: npt.NDArray[np.bool_], category: int) -> dict[str, Any]:
+    """The mask at a place of a sample, as an annotation of COCO."""
+    entry = sample.record["masks"][at]
+    return {
+        "id": sample.first_mask + at + 1,
+        "image_id": sample.number + 1,
+        "category_id": category,
+        "segmentation": run_lengths(mask),
+        "area": entry["area"],
+        "bbox": entry["bbox"],
+        "iscrowd": 0,
+    }
 
 
 def run_lengths(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:

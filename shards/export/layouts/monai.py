@@ -9,12 +9,12 @@ Rules: ``monai.data.load_decathlon_datalist``: lists ``training``, ``validation`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from shards.export.layout import Gathered, Layout, Overview, Unit, as_json, write_json_list
+from shards.export.layout import Gathered, Layout, Overview, Unit, as_json, write_document
 from shards.export.layouts.semantic import class_map, overlaps_said
-from shards.export.layouts.volume import Slices, Volume, left_out_said, nifti
+from shards.export.layouts.volume import OfVolumes, Volume, left_out_said, nifti
 from shards.export.sample import Sample
 from shards.png import encode_label_map
 
@@ -78,15 +78,9 @@ class Monai(Layout):
             "numTraining": int(gathered.counted(f"train{end}")),
             "numTest": int(gathered.counted(f"test{end}")),
         }
+        counted = {name: f"{split}{end}" for split, name in _LISTS.items() if gathered.counted(f"{split}{end}")}
         with gathered.open(path) as file:
-            file.write(as_json(head)[:-1].encode())
-            for split, name in _LISTS.items():
-                if not gathered.counted(f"{split}{end}"):
-                    continue
-                file.write(f',\n"{name}":['.encode())
-                write_json_list(file, gathered.lines(f"{split}{end}"))
-                file.write(b"]")
-            file.write(b"}\n")
+            write_document(file, head, {name: gathered.lines(document) for name, document in counted.items()})
 
 
 def list_of(source: str) -> str:
@@ -94,31 +88,15 @@ def list_of(source: str) -> str:
     return f"dataset_{source}.json"
 
 
-class MonaiVolumes(Monai):
+class MonaiVolumes(OfVolumes, Monai):
     """The same over volumes: ``images/{split}/{volume}.nii.gz`` in the source's own values, and their classes."""
 
-    whole_cases: ClassVar[bool] = True
+    def volumes(self) -> Iterable[Volume | str]:
+        """See `OfVolumes`."""
+        return self.slices.volumes(dict.fromkeys(self.overview.labels_of, self._numbers))
 
-    def __init__(self, overview: Overview) -> None:
-        super().__init__(overview)
-        self._slices = Slices(overview.sources)
-
-    def add(self, sample: Sample, unit: Unit) -> None:
-        """See `Layout`."""
-        if self._slices.begins(sample):
-            self.end(unit)
-        self._slices.hold(sample, unit)
-
-    def end(self, unit: Unit) -> None:
-        """See `Layout`."""
-        numbers = dict.fromkeys(self.overview.labels_of, self._numbers)
-        for volume in self._slices.volumes(numbers):
-            if isinstance(volume, Volume):
-                self._write(volume, unit)
-            else:
-                unit.count("incomplete")
-
-    def _write(self, volume: Volume, unit: Unit) -> None:
+    def write(self, volume: Volume, unit: Unit) -> None:
+        """See `OfVolumes`."""
         image, label = (f"{kind}/{volume.record['split']}/{volume.name}.nii.gz" for kind in ("images", "labels"))
         unit.file(image, nifti(volume, volume.image))
         unit.file(label, nifti(volume, volume.classes))

@@ -9,7 +9,7 @@ labels, names of channels and the number of training cases.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import cv2
@@ -17,7 +17,7 @@ import numpy as np
 
 from shards.export.layout import Gathered, Layout, Overview, Unit, write_json_list
 from shards.export.layouts.semantic import class_map, overlaps_said
-from shards.export.layouts.volume import Slices, Volume, left_out_said, nifti
+from shards.export.layouts.volume import OfVolumes, Volume, left_out_said, nifti
 from shards.export.sample import Sample
 from shards.png import encode_image, encode_label_map
 
@@ -116,30 +116,19 @@ class NnUnet(Layout):
         return ("R", "G", "B") if modality in _COLOURED else (f"{modality}_grey",)
 
 
-class NnUnetVolumes(NnUnet):
+class NnUnetVolumes(OfVolumes, NnUnet):
     """3D datasets: a case is a volume in the source's own values, in the axes and the geometry of its source."""
 
-    whole_cases: ClassVar[bool] = True
     ending: ClassVar[str] = ".nii.gz"
 
-    def __init__(self, overview: Overview) -> None:
-        super().__init__(overview)
-        self._slices = Slices(overview.sources)
+    def volumes(self) -> Iterable[Volume | str]:
+        """See `OfVolumes`."""
+        return self.slices.volumes(self._numbers, self._ground)
 
-    def add(self, sample: Sample, unit: Unit) -> None:
-        """See `Layout`."""
-        if self._slices.begins(sample):
-            self.end(unit)
-        self._slices.hold(sample, unit)
-
-    def end(self, unit: Unit) -> None:
-        """See `Layout`."""
-        for volume in self._slices.volumes(self._numbers, self._ground):
-            if isinstance(volume, Volume):
-                files = nifti(volume, volume.image), nifti(volume, volume.classes)
-                self._write(unit, volume.record, volume.name, files, volume.hidden)
-            else:
-                unit.count("incomplete")
+    def write(self, volume: Volume, unit: Unit) -> None:
+        """See `OfVolumes`."""
+        files = nifti(volume, volume.image), nifti(volume, volume.classes)
+        self._write(unit, volume.record, volume.name, files, volume.hidden)
 
     def finish(self, gathered: Gathered) -> list[str]:
         """See `Layout`."""

@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from shards.export.layout import Gathered, Layout, Overview, Unit, as_json, write_json_list
-from shards.export.layouts.coco import run_lengths
+from shards.export.layout import Gathered, Layout, Overview, Unit, as_json, write_document
+from shards.export.layouts.coco import annotation, run_lengths
 from shards.export.layouts.numbers import category_numbers
 from shards.export.pictures import eight_bit_png
 from shards.export.sample import Sample
@@ -51,25 +50,14 @@ class Sam3(Layout):
         document = f"{split}_{kind}_{self._places[record['source']]}"
         unit.note("files", [split, kind, record["source"]])
         unit.entry(f"images_{document}", as_json(about))
-        masks = list(sample.masks())
-        annotations = [self._annotation(sample, at, *one) for at, one in enumerate(masks)]
-        for annotation in (*annotations, *self._crowds(sample, unit)):
-            unit.entry(f"annotations_{document}", as_json(annotation))
+        annotations = [
+            annotation(sample, at, mask, self._numbers[entry["label"]])
+            for at, (entry, mask) in enumerate(sample.masks())
+        ]
+        for one in (*annotations, *self._crowds(sample, unit)):
+            unit.entry(f"annotations_{document}", as_json(one))
         if split != "train":
             self._pairs(sample, about, annotations, unit)
-
-    def _annotation(
-        self, sample: Sample, at: int, entry: dict[str, Any], mask: npt.NDArray[np.bool_]
-    ) -> dict[str, Any]:
-        return {
-            "id": sample.first_mask + at + 1,
-            "image_id": sample.number + 1,
-            "category_id": self._numbers[entry["label"]],
-            "segmentation": run_lengths(mask),
-            "area": entry["area"],
-            "bbox": entry["bbox"],
-            "iscrowd": 0,
-        }
 
     def _crowds(self, sample: Sample, unit: Unit) -> Iterator[dict[str, Any]]:
         """The whole image for each class of its source that it may show or not."""
@@ -138,12 +126,8 @@ class Sam3(Layout):
                 )
         for split in (split for split in self.overview.splits if split != "train"):
             with gathered.open(f"pairs/{split}.json") as file:
-                file.write(b'{"categories":[{"id":1,"name":"object"}]')
-                for name, lines in (("images", f"pairs_{split}"), ("annotations", f"parts_{split}")):
-                    file.write(f',\n"{name}":['.encode())
-                    write_json_list(file, gathered.lines(lines))
-                    file.write(b"]")
-                file.write(b"}\n")
+                lists = {"images": gathered.lines(f"pairs_{split}"), "annotations": gathered.lines(f"parts_{split}")}
+                write_document(file, {"categories": [{"id": 1, "name": "object"}]}, lists)
         crowds = int(gathered.counted("crowds"))
         if crowds:
             remarks.append(
@@ -160,12 +144,8 @@ class Sam3(Layout):
 
     def _write(self, gathered: Gathered, path: str, document: str, categories: list[dict[str, Any]]) -> None:
         with gathered.open(path) as file:
-            file.write(f'{{"categories":{as_json(categories)}'.encode())
-            for name in ("images", "annotations"):
-                file.write(f',\n"{name}":['.encode())
-                write_json_list(file, gathered.lines(f"{name}_{document}"))
-                file.write(b"]")
-            file.write(b"}\n")
+            lists = {name: gathered.lines(f"{name}_{document}") for name in ("images", "annotations")}
+            write_document(file, {"categories": categories}, lists)
 
     def _categories(self, source: str) -> list[dict[str, Any]]:
         return [

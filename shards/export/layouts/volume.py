@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gzip
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_png
 from shards.description import SourceDescription
-from shards.export.layout import Gathered, Unit
+from shards.export.layout import Gathered, Layout, Overview, Unit
 from shards.export.layouts.semantic import class_map
 from shards.export.sample import Sample
 
@@ -98,6 +99,38 @@ class Slices:
             # the release has slices as they lie
             turned = source not in self._imported
             yield name if whole is None else _stacked(name, whole, numbers[source], ground, turned=turned)
+
+
+class OfVolumes(Layout):
+    """What layouts of volumes share: the slices of a case are held until all of them are there."""
+
+    whole_cases: ClassVar[bool] = True
+
+    def __init__(self, overview: Overview) -> None:
+        super().__init__(overview)
+        self.slices = Slices(overview.sources)
+
+    def add(self, sample: Sample, unit: Unit) -> None:
+        """See `Layout`."""
+        if self.slices.begins(sample):
+            self.end(unit)
+        self.slices.hold(sample, unit)
+
+    def end(self, unit: Unit) -> None:
+        """See `Layout`."""
+        for volume in self.volumes():
+            if isinstance(volume, Volume):
+                self.write(volume, unit)
+            else:
+                unit.count("incomplete")
+
+    @abstractmethod
+    def volumes(self) -> Iterable[Volume | str]:
+        """See `Slices.volumes`."""
+
+    @abstractmethod
+    def write(self, volume: Volume, unit: Unit) -> None:
+        """Write what a volume becomes."""
 
 
 def _case_of(sample: Sample) -> tuple[str, str]:

@@ -18,7 +18,7 @@ import tifffile
 from datasets import load_dataset
 from PIL import Image
 
-from sa_med2d_20m import load
+from sa_med2d_20m import Where, load
 from tests.support.command import Command
 from tests.support.nifti import RAS_TO_LPS, lps_affine, write_nifti
 from tests.support.output import members
@@ -136,7 +136,7 @@ def test_each_rater_is_a_mask_set_of_its_own(
         splits.setdefault(record["patient"], set()).add(record["split"])
     assert all(len(found) == 1 for found in splits.values())
     assert sa_med2d("verify", tmp_path / "out", "--deep").code == 0
-    rows = list(load(tmp_path / "out", split="train", raters=["a", "b"]))
+    rows = list(load(tmp_path / "out", split="train", where=Where(raters=["a", "b"])))
     assert {row["rater"] for row in rows} == {"a", "b"}
     assert len(rows) == sum(record["rater"] in "ab" and record["split"] == "train" for record in found)
     stock = load_dataset(str(tmp_path / "out"), "all", split="train", streaming=True)

@@ -7,13 +7,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sa_med2d_20m import Semantic, load
 from tests.support.command import Command
-from tests.support.export_source import build, write_png, write_recipe
+from tests.support.export_source import build, write_eyes
 from tests.support.export_volumes import CASES
 from tests.support.nifti import read_nifti
 from tests.support.picture_files import read_picture
@@ -116,25 +117,13 @@ def test_volumes_askew_have_every_voxel_at_its_place(case: str, volumes: Path, f
 
 def test_what_nobody_looked_for_is_ignored(tmp_path: Path, sa_med2d: Command) -> None:
     """Of a case whose mask of the vessels is damaged, what has no mask may be vessel."""
-    disc, empty = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.uint8)
+    disc = np.zeros((40, 40), np.uint8)
     disc[5:15, 6:20] = 255
-    raw = tmp_path / "raw"
-    for case in ("damaged", "fine"):
-        write_png(raw / f"Eyes/images/{case}.png", np.random.default_rng(0).integers(0, 255, disc.shape, np.uint8))
-        write_png(raw / f"Eyes/masks/disc/{case}.png", disc)
-        write_png(raw / f"Eyes/masks/vessel/{case}.png", disc[::-1] if case == "fine" else empty)
-    (raw / "Eyes/masks/vessel/damaged.png").write_bytes(b"no picture")
-    write_recipe(raw, "Eyes", "x_ray", "MIT", "", """
-[files]
-image = "images/{case}.png"
-mask = "masks/{label}/{case}.png"
-[labels]
-disc = "optic_disc"
-vessel = "retinal_vessel"
-[gates]
-bad_mask = "drop"
-""", '[splits]\ntrain = ["*"]\n')  # fmt: skip
-    out = build(raw, tmp_path / "out", [raw / "Eyes.toml"])
+    masks: dict[str, dict[str, Any]] = {
+        "damaged": {"disc": disc, "vessel": None},
+        "fine": {"disc": disc, "vessel": disc[::-1]},
+    }
+    out = build(tmp_path / "raw", tmp_path / "out", [write_eyes(tmp_path / "raw", "x_ray", "train", masks)])
     (dataset,) = exported("nnunet", out, tmp_path, sa_med2d).glob("Dataset*")
     labels = json.loads((dataset / "dataset.json").read_text())["labels"]
     assert labels == {"background": 0, "optic_disc": 1, "retinal_vessel": 2, "ignore": 3}

@@ -15,7 +15,7 @@ from pycocotools import mask as rle
 
 from sa_med2d_20m import load
 from tests.support.command import Command, run_quietly
-from tests.support.export_source import build, masks_by_place, write_png, write_recipe
+from tests.support.export_source import build, masks_by_place, write_eyes, write_png, write_recipe
 
 Question = tuple[str, str]
 """Key of the image and phrase."""
@@ -125,26 +125,14 @@ def test_what_an_image_may_show_is_not_asked(tmp_path: Path, sa_med2d: Command) 
     disc, speck, empty = (np.zeros((200, 200), np.uint8) for _ in range(3))
     disc[50:100, 60:120] = 255
     speck[3:5, 3:5] = 255
-    raw = tmp_path / "raw"
-    for case, vessel in {"speck": speck, "damaged": empty, "none": empty}.items():
-        write_png(raw / f"Eyes/images/{case}.png", np.random.default_rng(0).integers(0, 255, disc.shape, np.uint8))
-        write_png(raw / f"Eyes/masks/disc/{case}.png", disc)
-        write_png(raw / f"Eyes/masks/vessel/{case}.png", vessel)
-    (raw / "Eyes/masks/vessel/damaged.png").write_bytes(b"no picture")
-    write_recipe(raw, "Eyes", "fundus_photography", "MIT", "", """
-[files]
-image = "images/{case}.png"
-mask = "masks/{label}/{case}.png"
-[labels]
-disc = "optic_disc"
-vessel = "retinal_vessel"
-[gates]
-bad_mask = "drop"
-""", '[splits]\ntest = ["*"]\n')  # fmt: skip
-    write_png(raw / "Eyes/images/vessels.png", np.random.default_rng(1).integers(0, 255, disc.shape, np.uint8))
-    write_png(raw / "Eyes/masks/vessel/vessels.png", disc)  # or the class would not be in the export
-    write_png(raw / "Eyes/masks/disc/vessels.png", empty)
-    out = build(raw, tmp_path / "out", [raw / "Eyes.toml"])
+    masks: dict[str, dict[str, Any]] = {
+        "speck": {"disc": disc, "vessel": speck},
+        "damaged": {"disc": disc, "vessel": None},
+        "none": {"disc": disc, "vessel": empty},
+        "vessels": {"disc": empty, "vessel": disc},  # or the class would not be in the export
+    }
+    recipe = write_eyes(tmp_path / "raw", "fundus_photography", "test", masks)
+    out = build(tmp_path / "raw", tmp_path / "out", [recipe])
     assert "2 times an image may show a class without a mask of it" in export(out, tmp_path / "to", sa_med2d)
     asked = questions(tmp_path / "to/annotations/test/Eyes.json", tmp_path / "to/images")
     held = {(key.split("--")[2], phrase): len(masks) for (key, phrase), masks in asked.items()}
