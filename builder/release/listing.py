@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from builder.release.directory import Directory, Extents, Member, members
 from builder.release.index import Paths, index_of, names_in
 from builder.release.names import IMAGES, MASKS, FileName, Naming, Tag, older_image, older_mask, parse, stem_of
 from builder.release.parts import PartsFile, names_of
-from builder.release.place import FILE, Place, archive_of, root_of
+from builder.release.place import BEYOND, ENCRYPTED, FILE, REFUSED, Place, archive_of, root_of
 from builder.release.rows import Row, between_of, pack_row, unpack_rows
 from builder.release.tags import modality_of
 from shards.console import plural
@@ -23,6 +23,7 @@ from shards.console import plural
 _SHOWN: Final = 10
 """Names of a kind that a message gives."""
 _MOST_SIZE: Final = 2**32 - 1
+_MOST_METHOD: Final = min(REFUSED) - 1
 _TICK: Final = 10_000
 
 
@@ -192,14 +193,13 @@ class _Gathered:
 
 def _list_zip(directory: Directory, wanted: Wanted, how: HowNamed, on_file: Callable[[int, int], None]) -> Listing:
     gathered, extents = _Gathered(wanted, how), Extents()
-    top, mapping, older = _Top(), None, list[tuple[str, Member]]()
+    top, mapping, older = _Top(), None, list[Row]()
     for number, member in enumerate(members(directory)):
         if number % _TICK == 0:
             on_file(number, directory.count)
-        if member.address + member.packed > directory.address:
-            gathered.faults.add("that end behind all members, so that offset or size is wrong, left out", member.name)
-            continue
-        extents.add(member)
+        beyond = member.address + member.packed > directory.address
+        if not beyond:
+            extents.add(member)
         if member.name.endswith("/"):
             continue
         if _leaves(member.name):
@@ -207,16 +207,14 @@ def _list_zip(directory: Directory, wanted: Wanted, how: HowNamed, on_file: Call
             continue
         below = top.below(member.name)
         if below is None:
-            mapping = member if member.name.endswith(MAPPING) else mapping
+            mapping = _row_of(member.name, member, beyond) if member.name.endswith(MAPPING) else mapping
             if not member.name.endswith(".json"):
                 gathered.faults.add("that are no part of the release, left out", member.name)
-        elif member.encrypted:
-            gathered.faults.add("that are encrypted, left out", member.name)
         elif how.naming == "sam-med2d":
-            older.append((below, member))
+            older.append(_row_of(below, member, beyond))
         else:
-            _take(gathered, parse(below), _row_of(below, member))
-    _take_older(gathered, how, {below: _row_of(below, member) for below, member in older})
+            _take(gathered, parse(below), _row_of(below, member, beyond))
+    _take_older(gathered, how, older)
     on_file(directory.count, directory.count)
     place = Place(directory.parts.parts[-1].path, directory.parts, top.prefix)
     _check_parts(directory, extents, gathered.faults)
@@ -231,12 +229,12 @@ def _take(gathered: _Gathered, name: FileName | None, row: Row) -> None:
         gathered.add(name, row)
 
 
-def _take_older(gathered: _Gathered, how: HowNamed, rows: dict[str, Row]) -> None:
+def _take_older(gathered: _Gathered, how: HowNamed, rows: Sequence[Row]) -> None:
     """Take in files in the older naming: first all images, as only their names tell what the masks' say."""
-    images = {path: found for path in rows if (found := older_image(path, how.tag, how.source)) is not None}
+    images = {row.path: found for row in rows if (found := older_image(row.path, how.tag, how.source)) is not None}
     stems = frozenset(map(stem_of, images))
-    for path, row in sorted(rows.items()):
-        _take(gathered, images.get(path) or older_mask(path, stems, how.tag, how.source), row)
+    for row in sorted(rows):
+        _take(gathered, images.get(row.path) or older_mask(row.path, stems, how.tag, how.source), row)
 
 
 class _Top:
@@ -266,8 +264,11 @@ def _leaves(name: str) -> bool:
     return name.startswith("/") or "\\" in name or ".." in name.split("/") or name[1:2] == ":" or "\0" in name
 
 
-def _row_of(path: str, member: Member) -> Row:
-    return Row(path, member.address, member.packed, member.size, member.crc32, min(member.method, FILE - 1))
+def _row_of(path: str, member: Member, beyond: bool) -> Row:
+    if beyond:  # its numbers may be larger than a row holds
+        return Row(path, 0, 0, 0, 0, BEYOND)
+    method = ENCRYPTED if member.encrypted else min(member.method, _MOST_METHOD)
+    return Row(path, member.address, member.packed, member.size, member.crc32, method)
 
 
 def _check_parts(directory: Directory, extents: Extents, faults: Faults) -> None:
@@ -279,26 +280,26 @@ def _check_parts(directory: Directory, extents: Extents, faults: Faults) -> None
         faults.sentences += extents.misplaced(parts, file)
 
 
-def _mapping_of(place: Place, member: Member | None, faults: Faults) -> dict[str, dict[str, str]]:
-    if member is None:
+def _mapping_of(place: Place, row: Row | None, faults: Faults) -> dict[str, dict[str, str]]:
+    if row is None:
         faults.sentences.append(f"{place.name}: holds no *{MAPPING}, so classes have no names")
         return {}
     reader = Place(place.path, place.archive, "").open()
     try:
-        return read_mapping(reader.read(_row_of(member.name, member)))
+        return read_mapping(reader.read(row))
     except UnreadableError as error:
-        faults.sentences.append(f"{member.name}: cannot be read, so classes have no names: {error}")
+        faults.sentences.append(f"{row.path}: cannot be read, so classes have no names: {error}")
         return {}
 
 
 def _list_folder(path: Path, wanted: Wanted, how: HowNamed, on_file: Callable[[int, int], None]) -> Listing:
-    root, gathered, older, there = root_of(path), _Gathered(wanted, how), dict[str, Row](), Paths()
+    root, gathered, older, there = root_of(path), _Gathered(wanted, how), list[Row](), Paths()
     for number, row in enumerate(_files(root, gathered.faults)):
         if number % _TICK == 0:
             on_file(number, 0)
         there.add(row.path)
         if how.naming == "sam-med2d":
-            older[row.path] = row
+            older.append(row)
         else:
             _take(gathered, parse(row.path), row)
     _take_older(gathered, how, older)

@@ -22,6 +22,14 @@ _EXTRA: Final = 64
 """Bytes of a member's extra field that are read along with it: Info-ZIP's has 28, with zip64 48."""
 FILE: Final = 255
 """In the place of a zip's method: a file of a folder."""
+BEYOND, ENCRYPTED, REPEATED, SHARED = range(251, 255)
+REFUSED: Final = {
+    BEYOND: "it would end behind all members, so its offset or size in the archive is wrong",
+    ENCRYPTED: "it is encrypted",
+    REPEATED: "the archive has several members of this name with other contents",
+    SHARED: "it shares bytes of the archive with another member, as in a bomb",
+}
+"""In the place of a zip's method: what is known before a member is read, and why it never is."""
 
 
 class Reader(Protocol):
@@ -84,6 +92,8 @@ class _ZipReader:
         self._file, self._top = PartsFile(parts), top
 
     def read(self, row: Row) -> bytes:
+        if row.method in REFUSED:
+            raise UnreadableError(REFUSED[row.method])
         if row.method not in (STORED, DEFLATED):
             raise UnreadableError(f"its compression method is {row.method}, expected 0 (stored) or 8 (deflated)")
         if max(row.size, row.packed) > _MOST:
@@ -105,7 +115,7 @@ class _ZipReader:
         if mark != LOCAL_MARK:
             raise UnreadableError("damaged: it does not lie where the archive says; fetch the part again")
         if flags & 1:
-            raise UnreadableError("it is encrypted")
+            raise UnreadableError(REFUSED[ENCRYPTED])
         start = LOCAL.size + named + extra
         if start + row.packed > len(whole):
             whole += self._file.read_at(row.address + len(whole), start + row.packed - len(whole))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 from builder.cases.case import ImageFile
-from builder.cases.discovery import Discovery, HeldBack
+from builder.cases.discovery import Discovery
 from builder.errors import RecipeError
 from builder.release.classes import ReleaseClasses, classes_of
 from builder.release.convert import VERSION, images_of
 from builder.release.listing import CaseId, HowNamed, Listing, Wanted, list_release
 from builder.release.names import IMAGES, FileName, Tag, older_image, older_mask, parse, stem_of
 from builder.release.patients import has_rule, patient_of, split_of
+from builder.release.place import REFUSED, REPEATED, SHARED
 from builder.release.repairs import REPAIRS
 from builder.release.rows import PackedCase, Row, pack_rows
 from builder.release.source import ReleaseCase, ReleaseSource
@@ -34,7 +36,6 @@ from builder.sources.vocabulary import vocabulary
 from sa_med2d_20m import SCHEMA
 from shards.description import read_sources
 from shards.paths import ShardId
-from shards.receipt import Quarantined
 
 _SHOWN: Final = 3
 
@@ -89,7 +90,6 @@ class _Found:
 
     known: SourceMetadata
     cases: list[PackedCase] = field(default_factory=list)
-    held_back: list[HeldBack] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     written: set[tuple[str, str]] = field(default_factory=set)
@@ -122,8 +122,6 @@ def plan_import(
         found = _look_through(name, cases, listing, options)
         planned = _plan_source(found, listing, options)
         if planned is None:
-            for held in found.held_back:
-                listing.faults.add(f"of {name}, of which nothing is imported ({held.entry.reason})", held.entry.file)
             continue
         plans.append(planned)
         notes[name] = tuple(_notes(found, planned))
@@ -141,12 +139,12 @@ def plan_import(
 
 
 def _look_through(name: str, cases: Iterable[CaseId], listing: Listing, options: ImportOptions) -> _Found:
-    """Take the files of a source case by case: refuse what contradicts itself, and forget what was packed before."""
+    """Take the files of a source case by case, and forget what was packed before."""
     found = _Found(_known(name))
     for case in cases:
         rows = sorted(listing.rows(case))
         del listing.cases[case]  # the packed rows of twenty million files need not stand there twice
-        rows = [*_readable(case, rows, listing, found)]
+        rows = [*_by_name(rows, listing.overlapping)]
         images = {stem_of(row.path) for row in rows if row.path.startswith(IMAGES)}
         kept = []
         for row in rows:
@@ -169,22 +167,16 @@ def _look_through(name: str, cases: Iterable[CaseId], listing: Listing, options:
     return found
 
 
-def _readable(case: CaseId, rows: Sequence[Row], listing: Listing, found: _Found) -> Iterator[Row]:
-    """The rows of a case without those of one name that differ, and without those that lie in one another."""
-    for number, row in enumerate(rows):
-        same = [other for other in rows[max(0, number - 1) : number + 2] if other.path == row.path]
-        if row.address in listing.overlapping:
-            reason = "it shares bytes of the archive with another member, as in a bomb; it is left out"
-        elif len(same) == 1:
-            yield row
-            continue
-        elif len({(other.size, other.crc32) for other in same}) == 1:  # one file twice
-            if same[0] is row:
-                yield row
-            continue
+def _by_name(rows: Iterable[Row], overlapping: Collection[int]) -> Iterator[Row]:
+    """A row for each name; one that must not be read says why, and costs its image or the place of its mask."""
+    for _, alike in groupby(rows, key=lambda row: row.path):
+        row, *others = alike
+        if any((other.size, other.crc32) != (row.size, row.crc32) for other in others):
+            yield row._replace(method=REPEATED)
+        elif row.method not in REFUSED and any(one.address in overlapping for one in (row, *others)):
+            yield row._replace(method=SHARED)
         else:
-            reason = "the archive has several members of this name with other contents; they are left out"
-        found.held_back.append(HeldBack(Quarantined(case[2], row.path, "match", reason)))
+            yield row
 
 
 def _read_name(row: Row, how: HowNamed, images: set[str], source: str) -> FileName | None:
@@ -233,7 +225,7 @@ def _plan_source(found: _Found, listing: Listing, options: ImportOptions) -> Sou
         sizes = {(case.name, case.modality): sum(row.packed for row in case.rows) for case in cases}
     if not cases:
         return None
-    discovery = Discovery(tuple(cases), tuple(found.held_back), (), tuple(sorted(found.orphans)))
+    discovery = Discovery(tuple(cases), (), (), tuple(sorted(found.orphans)))
     names = found.known.patient_names.names if isinstance(found.known, Recipe) else {}
     splits = {names.get(case.patient, case.patient): case.split for case in cases}
     people = People(recipe.patient_space, splits, names)

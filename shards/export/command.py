@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sa_med2d_20m import SPLITS
 from shards.arguments import add_json, folder_to_write, positive
@@ -77,13 +78,19 @@ def _run(options: argparse.Namespace) -> int:
     asked = {"config": options.config, "splits": options.split, **filters}
     export = Export(selection, options.layout, options.to, asked)
     speaker, printer = console(), results(quiet=options.json)
-    if selection.left_out:
-        speaker.print(_left_out(selection), markup=False, highlight=False)
+    left_out = sorted({tuple(path.split("/")[3:1:-1]) for path in selection.left_out})
+    if left_out:
+        speaker.print(_left_out(left_out, selection), markup=False, highlight=False)
+    about = {
+        "folder": str(options.to),
+        "layout": options.layout,
+        "left_out": [{"source": source, "license": license_id} for source, license_id in left_out],
+    }
     if options.dry_run:
         expected = export.expected()
         printer.print(_expected(expected, options.to), markup=False, highlight=False, soft_wrap=True)
         if options.json:
-            print_json({"folder": str(options.to), "layout": options.layout, **dataclasses.asdict(expected)})
+            print_json({**about, **dataclasses.asdict(expected)})
         return 0
     if not export.has_begun and not (expected := export.expected()).fits:
         text = f"there may be too little room: {_expected(expected, options.to)}"
@@ -94,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
         speaker.print(remark, markup=False, highlight=False)
     printer.print(_done(done, options.to), markup=False, highlight=False, soft_wrap=True)
     if options.json:
-        print_json({"folder": str(options.to), "layout": options.layout, **_record(done)})
+        print_json({**about, **dataclasses.asdict(done)})
     return 0
 
 
@@ -102,19 +109,14 @@ _SHOWN: Final = 5
 """Sources that a sentence names."""
 
 
-def _left_out(selection: Selection) -> str:
-    """What of the dataset the card's default config does not hold."""
-    named = sorted({tuple(path.split("/")[3:1:-1]) for path in selection.left_out})
+def _left_out(named: Sequence[tuple[str, ...]], selection: Selection) -> str:
+    """What of the dataset the card's default config does not hold: sources and their licences."""
     shown = [f"{source} ({license_id})" for source, license_id in named[:_SHOWN]]
     more = [f"{len(named) - _SHOWN} more"] if len(named) > _SHOWN else []
     return (
         f"left out: {', '.join([*shown, *more])}, which the default config {selection.config!r} does not hold; "
         f"'--config {selection.widest}' takes all"
     )
-
-
-def _record(done: Exported) -> dict[str, Any]:
-    return dataclasses.asdict(done)
 
 
 def _expected(expected: Expected, folder: Path) -> str:

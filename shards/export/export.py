@@ -132,7 +132,8 @@ class Export:
 
         Raises:
             DatasetError: A sample breaks the contract.
-            ExportError: The target folder holds something else, or cannot be written.
+            ExportError: The target folder holds something else, or cannot be written, or the layout can hold nothing of
+                what is chosen.
         """
         from filelock import FileLock, Timeout  # noqa: PLC0415 - half of the commands need it not
 
@@ -159,7 +160,11 @@ class Export:
 
     def _end(self, target: Target) -> Exported:
         gathered = GatheredUnits(target, self._work.runs)
+        pictures = gathered.files
         remarks = layout(self._work.layout, self._work.overview).finish(gathered)
+        if not pictures:
+            why = "".join(f"; {remark}" for remark in remarks)
+            raise ExportError(f"{self._target}: {self._work.layout} can hold none of the chosen images{why}")
         counted: dict[tuple[str, str], tuple[int, int]] = {}
         for name, images in gathered.counts("images ").items():
             source, license_id = name.split(" ", 1)

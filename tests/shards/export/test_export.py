@@ -321,6 +321,10 @@ def test_what_the_default_config_leaves_out_is_said(built: Path, tmp_path: Path,
     assert "Deep (cc-by-nc-4.0)" in said
     assert "Rings" not in said
     assert said.endswith(", which the default config 'all-permissive' does not hold; '--config all-local' takes all")
+    deep = {"source": "Deep", "license": "cc-by-nc-4.0"}
+    assert deep in json.loads(sa_med2d(*arguments, "--json").out)["left_out"]
+    assert deep in json.loads(sa_med2d(*arguments[:-1], "--json", "--workers", 1).out)["left_out"]
+    assert json.loads(sa_med2d(*arguments, "--json", "--config", "all-permissive").out)["left_out"] == []
     assert "left out" not in sa_med2d(*arguments, "--config", "all-permissive").err
     assert "left out" not in sa_med2d(*arguments, "--source", "Rings").err
     for choice in (("--source", "Deep"), ("--label", "brain_tumor")):
