@@ -66,6 +66,13 @@ def built_set(text: str) -> Path:
     return output_folder(f"hf://datasets/{text}" if is_repository else text)
 
 
+def repository_name(text: str) -> str:
+    """The type of an argument that names a repository of the Hub, for commands that write there."""
+    if _REPOSITORY.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a repository; expected owner/name")
+    return text
+
+
 def add_built_set(command: argparse._ActionsContainer) -> None:
     """Add the argument of every command that reads a built set, wherever it lies."""
     command.add_argument(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import MODALITIES, TIERS
-from shards.arguments import add_json, output_folder
+from shards.arguments import add_json, output_folder, repository_name
 from shards.cache.command import add_cache
 from shards.console import complain, console, plural, print_json, print_table, results, working
 from shards.duplicates.commands import add_commands as add_duplicate_commands
@@ -97,7 +97,9 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "twice. Log in with 'hf auth login' or set HF_TOKEN.",
     )
     command.add_argument("out", type=output_folder, metavar="OUT")
-    command.add_argument("repository", metavar="REPO_ID", help="owner/name; made if it is not there")
+    command.add_argument(
+        "repository", type=repository_name, metavar="REPO_ID", help="owner/name; made if it is not there"
+    )
     command.add_argument("--private", action="store_true", help="make a new repository private")
     command.add_argument(
         "--tier",
@@ -136,7 +138,7 @@ def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "hold it. The repository remembers it, and the next publish leaves it out (--again).",
     )
     command.add_argument("source", metavar="SOURCE")
-    command.add_argument("repository", metavar="REPO_ID")
+    command.add_argument("repository", type=repository_name, metavar="REPO_ID", help="owner/name")
     command.add_argument("--revision", default="main", metavar="BRANCH", help="branch (default: main)")
     command.add_argument(
         "--purge",
@@ -149,7 +151,7 @@ def _add_withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("status", help="what is published, beside what is built")
-    command.add_argument("repository", metavar="REPO_ID")
+    command.add_argument("repository", type=repository_name, metavar="REPO_ID", help="owner/name")
     command.add_argument("out", type=output_folder, nargs="?", metavar="OUT")
     command.add_argument("--revision", default="main", metavar="BRANCH", help="branch (default: main)")
     add_json(command)

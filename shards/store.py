@@ -84,12 +84,18 @@ def listing(out: Path, below: str) -> dict[str, int]:
 
     Returns:
         Path below that folder -> size in bytes, sorted by path.
+
+    Raises:
+        DatasetError: There is no such repository of the Hub, or it is not the user's to read.
     """
     root = out / below
     if is_here(root):
         found = {path.relative_to(root).as_posix(): path.stat().st_size for path in root.rglob("*") if path.is_file()}
     else:
-        listed: Mapping[str, Any] = _system(root).find(_name(root), detail=True)
+        try:
+            listed: Mapping[str, Any] = _system(root).find(_name(root), detail=True)
+        except FileNotFoundError as error:  # of a folder that is not there stores list nothing
+            raise DatasetError(f"{out}: is not there ({redacted(str(error))})") from None
         start = len(_name(root)) + 1
         found = {path[start:]: int(about["size"]) for path, about in listed.items() if len(path) > start}
     return dict(sorted(found.items()))

@@ -104,6 +104,18 @@ FAULTS: dict[str, Fault] = {
     "images empty but for one point": on_images(emptied),
 }
 """What is wrong -> how."""
+EXPECTED = {
+    "masks shifted by 10 pixels to the right": "shifted",
+    "masks shifted by 10 pixels down": "shifted",
+    "masks mirrored left and right": "mirrored",
+    "masks mirrored top and bottom": "mirrored",
+    "masks inverted": "inverted",
+    "left and right swapped": "sides",
+    "slices shuffled": "slice_order",
+    "a bright mark takes the range": "intensity",
+    "images empty but for one point": "near_empty",
+}
+"""What is wrong -> the finding that should say so."""
 
 
 def with_fault(out: Path, to: Path, fault: Fault) -> None:

@@ -35,22 +35,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def on_the_hub(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Runs a command against a Hub that holds the set, and gives its JSON."""
+def hub_says(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Runs a command against a Hub that holds the set, and gives its exit code and what it says."""
     place = tmp_path_factory.mktemp("hub")
     with HubServer(place / "hub", objects="direct") as hub:
         hub.add_user("ann", "hf_ann")
         environment = hub.environment(home=place / "home", token="hf_ann")  # noqa: S106 - of the tests' own Hub
         with WarmProcess(environment, (*COMMANDS, *LOOKING)) as processes:
 
-            def run(*arguments: object) -> str:
+            def run(*arguments: object) -> tuple[int, str]:
                 process = processes.start(["-m", "builder", *map(str, arguments)], environment, place)
                 out, err = process.communicate(timeout=120)
-                assert process.returncode == 0, err
-                return out
+                assert process.returncode is not None
+                return process.returncode, err if process.returncode else out
 
-            run("publish", folder, REPO, "--no-figures")
-            yield lambda *arguments: json.loads(run(*arguments))
+            code, said = run("publish", folder, REPO, "--no-figures")
+            assert code == 0, said
+            yield run
+
+
+@pytest.fixture(scope="module")
+def on_the_hub(hub_says: Callable[..., tuple[int, str]]) -> Run:
+    """Runs a command there that must succeed, and gives its JSON."""
+
+    def run(*arguments: object) -> dict[str, Any]:
+        code, said = hub_says(*arguments)
+        assert code == 0, said
+        found: dict[str, Any] = json.loads(said)
+        return found
+
+    return run
 
 
 def test_mirrored_pictures_are_found_in_a_repository(on_the_hub: Run, folder: Path, tmp_path: Path) -> None:
@@ -76,3 +90,15 @@ def test_findings_of_a_repository_are_those_of_its_folder(on_the_hub: Run, folde
     found = on_the_hub("findings", REPO, "--json", "--workers", 1)["findings"]
     assert [one["check"] for one in found] == ["sides"]
     assert found == json.loads(sa_med2d("findings", folder, "--json", "--workers", 1).out)["findings"]
+
+
+def test_a_repository_that_is_not_there_is_said(hub_says: Callable[..., tuple[int, str]]) -> None:
+    code, said = hub_says("stats", "ann/none")
+    assert (code, "hf://datasets/ann/none: is not there (" in said, "run the same command" in said) == (1, True, False)
+
+
+@pytest.mark.parametrize("command", [("publish", "OUT"), ("status",), ("withdraw", "Kidneys")])
+def test_a_name_of_no_repository_is_refused(sa_med2d: Command, command: tuple[str, ...]) -> None:
+    """Before the Hub makes one of that name for the user."""
+    ran = sa_med2d(*command, "scans")
+    assert (ran.code, "'scans' is no name of a repository; expected owner/name" in ran.err) == (2, True)

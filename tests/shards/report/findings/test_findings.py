@@ -14,20 +14,8 @@ from tests.support.body import SIDE, SLICES, built_kidneys
 from tests.support.browser import chromium, watched
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
-from tests.support.seeded_faults import FAULTS, with_fault
+from tests.support.seeded_faults import EXPECTED, FAULTS, with_fault
 from tests.support.sources import RECIPE
-
-EXPECTED = {
-    "masks shifted by 10 pixels to the right": "shifted",
-    "masks shifted by 10 pixels down": "shifted",
-    "masks mirrored left and right": "mirrored",
-    "masks mirrored top and bottom": "mirrored",
-    "masks inverted": "inverted",
-    "left and right swapped": "sides",
-    "slices shuffled": "slice_order",
-    "a bright mark takes the range": "intensity",
-    "images empty but for one point": "near_empty",
-}
 
 
 @pytest.fixture(scope="module")
@@ -161,20 +149,3 @@ def test_masks_that_follow_no_edge_say_nothing(sa_med2d: Command, tmp_path: Path
     recipe.write_text(RECIPE.format(name="Kidneys", license="CC-BY-4.0", modality="mr"))
     assert sa_med2d("build", recipe, "--raw", tmp_path, "--out", tmp_path / "out", "--workers", 1).code == 0
     assert not {"shifted", "mirrored"} & {one["check"] for one in findings(sa_med2d, tmp_path / "out")}
-
-
-@pytest.mark.slow
-def test_sets_of_the_corpus_that_are_right_give_no_finding(sa_med2d: Command, corpus: Path, tmp_path: Path) -> None:
-    recipes = Path(__file__).parents[3] / "recipes"
-    for name, folder in (
-        ("TotalSegmentator_CT", "totalsegmentator"),
-        ("TotalSegmentator_MR", "totalsegmentator"),
-        ("TotalSegmentator_aorta", "totalsegmentator-aorta-overlap"),
-        ("PyRadiomics_brain", "pyradiomics-nrrd"),
-        ("CCAUS", "ccaus-ultrasound"),
-        ("MammogramDensity", "mammogram-density-xray"),
-        ("PanNuke", "pannuke-histology"),
-    ):
-        arguments = ("build", recipes / f"{name}.toml", "--raw", corpus / folder, "--out", tmp_path, "--workers", 1)
-        assert sa_med2d(*arguments).code == 0
-    assert findings(sa_med2d, tmp_path) == []
