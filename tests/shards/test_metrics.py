@@ -132,7 +132,12 @@ def test_what_cannot_be_compared(out: Path) -> None:
         (3, GUESS, {}, "or a list of rows of view='image', slices of an image"),
         ([axial[0] | {"index": None}], [GUESS], {}, "or a list of rows of view='image', slices of an image"),
         ([axial[0]] * 2, [{}, {}], {}, f"slice {axial[0]['index']} stands among the rows twice"),
-        (row, {"liver": GUESS["liver"] * 0.3}, {}, "liver: expected whole numbers, got 0.3; cut probabilities at a threshold"),
+        (
+            row,
+            {"liver": GUESS["liver"] * 0.3},
+            {},
+            "liver: expected whole numbers, got 0.3; cut probabilities at a threshold",
+        ),
         (row, class_map() * 0.3, {"classes": ["liver"]}, "liver: expected whole numbers, got 0.3"),
         (row, class_map(), {"classes": [1, 2]}, r"classes is \[1, 2\], expected names"),
     ]
