@@ -7,9 +7,10 @@ have one of six neighbours outside, and a surface voxel agrees when the other su
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,11 @@ from sa_med2d_20m import DatasetError, decode_masks
 
 Prediction = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
 """A class map whose values 1, 2 ... are the classes that are named, or a binary mask of each class."""
+
+
+_EXPECTED: Final = (
+    "expected a row of view='volume' or 'clip', or a list of rows of view='image', slices of an image along an axis"
+)
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,14 @@ def volume_metrics(
     """
     if isinstance(classes, str):
         classes = (classes,)
+    if not all(isinstance(label, str) for label in classes or ()):
+        raise DatasetError(f"classes is {classes!r:.80}, expected names")
     limits = tolerance.values() if isinstance(tolerance, Mapping) else [tolerance]
     if not all(isinstance(limit, int | float) and 0 <= limit < float("inf") for limit in limits):
         raise DatasetError(f"tolerance is {tolerance!r:.80}, expected mm from 0 on")
     if isinstance(rows, Mapping):
         if np.ndim(rows.get("mask", ())) != 3:
-            raise DatasetError("expected a row of view='volume' or 'clip', or a list of rows of view='image'")
+            raise DatasetError(_EXPECTED)
         held, guessed, places = [rows], [predictions], None
         truth = _masks_of_volume(rows)
     else:
@@ -88,6 +96,8 @@ def volume_metrics(
 
 def _in_order(rows: Sequence[Mapping[str, Any]], predictions: Any) -> tuple[list[Mapping[str, Any]], list[Any]]:
     """Slices of one image along one axis by their numbers, each with its prediction."""
+    if not isinstance(rows, Sequence) or not all(_is_slice(row) for row in rows):
+        raise DatasetError(_EXPECTED)
     if not rows:
         raise DatasetError("there is no row to compare")
     if len({row["key"].rpartition("_")[0] for row in rows}) > 1:
@@ -95,7 +105,14 @@ def _in_order(rows: Sequence[Mapping[str, Any]], predictions: Any) -> tuple[list
     if len(predictions) != len(rows):
         raise DatasetError(f"expected {len(rows)} predictions, one for each row, got {len(predictions)}")
     order = sorted(range(len(rows)), key=lambda at: rows[at]["index"])
+    for one, other in itertools.pairwise(order):
+        if rows[one]["index"] == rows[other]["index"]:
+            raise DatasetError(f"slice {rows[one]['index']} stands among the rows twice, expected each once")
     return [rows[at] for at in order], [predictions[at] for at in order]
+
+
+def _is_slice(row: object) -> bool:
+    return isinstance(row, Mapping) and isinstance(row.get("masks"), list) and isinstance(row.get("index"), int)
 
 
 def _masks_of_volume(row: Mapping[str, Any]) -> dict[str, npt.NDArray[np.bool_]]:
@@ -141,15 +158,26 @@ def _predicted(
         masks = (
             prediction
             if isinstance(prediction, Mapping)
-            else {label: np.asarray(prediction) == value for value, label in enumerate(classes or (), 1)}
+            else {label: _whole(label, prediction) == value for value, label in enumerate(classes or (), 1)}
         )
         for label, mask in masks.items():
             expected = shape if places is None else shape[1:]
             if np.shape(mask) != expected:
                 raise DatasetError(f"{label}: expected a prediction of {expected}, got {np.shape(mask)}")
             whole = found.setdefault(label, np.zeros(shape, np.bool_))
-            whole[slice(None) if places is None else places[number]] = np.asarray(mask) != 0
+            whole[slice(None) if places is None else places[number]] = _whole(label, mask) != 0
     return found
+
+
+def _whole(label: str, prediction: Any) -> npt.NDArray[Any]:
+    """A prediction that is no probability, of which every one above 0 would count."""
+    values = np.asarray(prediction)
+    broken = values[values != np.rint(values)] if values.dtype.kind == "f" else values[:0]
+    if broken.size:
+        raise DatasetError(
+            f"{label}: expected whole numbers, got {broken.flat[0]:.3g}; cut probabilities at a threshold"
+        )
+    return values
 
 
 def _score(
@@ -165,7 +193,7 @@ def _score(
     box = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in filled)
     truth, prediction = truth[box], prediction[box]
     dice = 2 * np.count_nonzero(truth & prediction) / (np.count_nonzero(truth) + np.count_nonzero(prediction))
-    return VolumeScore(dice, _surface_dice(truth, prediction, spacing, tolerance))
+    return VolumeScore(float(dice), _surface_dice(truth, prediction, spacing, tolerance))
 
 
 def _surface_dice(

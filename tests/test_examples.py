@@ -42,6 +42,11 @@ def test_examples_are_short(script: Path) -> None:
     assert len(script.read_text().splitlines()) < 60
 
 
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_stand_where_training_is_described(script: Path) -> None:
+    assert f"](../examples/{script.name})" in (ROOT / "docs/training.md").read_text()
+
+
 def test_statistics(out: Path) -> None:
     printed = run("statistics", out)
     assert re.search(r"^liver: \d+ masks, 0\.\d+$", printed, re.MULTILINE)

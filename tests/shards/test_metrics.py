@@ -115,17 +115,31 @@ def test_classes_that_are_not_there(out: Path) -> None:
 
 def test_what_cannot_be_compared(out: Path) -> None:
     (row,) = load(out, "ct", view="volume")
+    axial = list(load(out, "ct", planes="axial"))
     wrong: list[tuple[Any, Any, dict[str, Any], str]] = [
         (row, {"liver": np.zeros((3, 3, 3))}, {}, r"liver: expected a prediction of \(24, 40, 36\), got \(3, 3, 3\)"),
         (row, class_map(), {}, r"a class map needs classes=\[...\]"),
         (row | {"spacing": None}, GUESS, {}, "its source says no spacing, so there is no distance in mm"),
         ([], [], {}, "there is no row to compare"),
         (list(load(out, "ct")), [], {}, "slices of several images or axes"),
-        (list(load(out, "ct", planes="axial")), [], {}, r"expected \d+ predictions, one for each row, got 0"),
+        (axial, [], {}, r"expected \d+ predictions, one for each row, got 0"),
         (row, GUESS, {"tolerance": {"liver": 1.0}}, "tolerance has none for spleen"),
         (row, GUESS, {"tolerance": -1}, "tolerance is -1, expected mm from 0 on"),
         (row, GUESS, {"tolerance": "2"}, "tolerance is '2', expected mm from 0 on"),
         (next(iter(load(out, "ct", view="mask"))), GUESS, {}, "expected a row of view='volume' or 'clip', or a list"),
+        (list(load(out, "ct", view="mask"))[:1], [GUESS], {}, "or a list of rows of view='image', slices of an image"),
+        ([row], [GUESS], {}, "or a list of rows of view='image', slices of an image"),
+        (3, GUESS, {}, "or a list of rows of view='image', slices of an image"),
+        ([axial[0] | {"index": None}], [GUESS], {}, "or a list of rows of view='image', slices of an image"),
+        ([axial[0]] * 2, [{}, {}], {}, f"slice {axial[0]['index']} stands among the rows twice"),
+        (
+            row,
+            {"liver": GUESS["liver"] * 0.3},
+            {},
+            "liver: expected whole numbers, got 0.3; cut probabilities at a threshold",
+        ),
+        (row, class_map() * 0.3, {"classes": ["liver"]}, "liver: expected whole numbers, got 0.3"),
+        (row, class_map(), {"classes": [1, 2]}, r"classes is \[1, 2\], expected names"),
     ]
     for rows, predictions, options, said in wrong:
         with pytest.raises(DatasetError, match=said):
