@@ -1737,7 +1737,8 @@ def _card_configs(place: _Place) -> list[dict[str, Any]]:
     try:
         if place.local and not Path(place.path(CARD)).exists():  # also where what should be a folder above is a file
             raise FileNotFoundError
-        data = place.read(CARD)
+        # what a commit holds never changes, and a request is what the first sample waits for
+        data = _card_of_commit(place, place.environment) if place.protocol == "hf" else place.read(CARD)
     except FileNotFoundError:
         raise DatasetError(f"{place.name} is no built dataset: it has no {CARD}; 'sa-med2d build' writes one") from None
     try:
@@ -1746,6 +1747,11 @@ def _card_configs(place: _Place) -> list[dict[str, Any]]:
         raise DatasetError(
             f"{place.name}: {CARD}: {error}; it is cut short, damaged or no card of a built dataset: fetch it again"
         ) from None
+
+
+@functools.lru_cache(maxsize=16)
+def _card_of_commit(place: _Place, _environment: int) -> bytes:
+    return place.read(CARD)
 
 
 def _configs_in(data: bytes) -> list[dict[str, Any]]:
@@ -2626,18 +2632,18 @@ class Output:
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            sides = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
-            if len(sides) != 2 or any(type(side) is not int or not 1 <= side <= _LARGEST_SIDE for side in sides):
+            sides = self.size if isinstance(self.size, Sequence) else (self.size, self.size)
+            if len(sides) != 2 or not all(type(side) is int and 1 <= side <= _LARGEST_SIDE for side in sides):
                 raise DatasetError(
                     f"size is {self.size!r}, expected a whole number from 1 to {_LARGEST_SIDE}, or (height, width)"
                 )
-            object.__setattr__(self, "size", sides)
+            object.__setattr__(self, "size", tuple(sides))
         for name, known in (("resize", Resize), ("masks", Literal["nearest", "area"]), ("kind", ArrayKind)):
             _check_choice(name, getattr(self, name), typing.get_args(known))
         if isinstance(self.window, str):
             _refuse_unknown("window", [self.window], [*WINDOWS, *RANGES], "Output")
         elif self.window is not None:
-            window = tuple(self.window)
+            window = tuple(self.window) if isinstance(self.window, Sequence) else ()
             if len(window) != 2 or not all(_is_number(edge) for edge in window) or not window[1] > 0:
                 raise DatasetError(
                     f"window is {self.window!r}, expected (centre, width) with a width above 0, or a name"
@@ -3365,7 +3371,7 @@ class Prompts:
         for template in listed:
             try:
                 template.format(phrase="", modality="")
-            except (KeyError, IndexError, ValueError, AttributeError):
+            except (KeyError, IndexError, ValueError, AttributeError, TypeError):
                 raise DatasetError(
                     f"texts holds {template!r}, expected a text with {{phrase}} and {{modality}} at most"
                 ) from None
@@ -3495,8 +3501,13 @@ def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] =
     """
     _check_choice("how", how, ("random", "centre"))
     _refuse_below("seed", seed, 0)
-    held = [np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) for one in (mask, prediction)]
-    for name, array in zip(("mask", "prediction"), held, strict=True):
+    held = []
+    for name, given in (("mask", mask), ("prediction", prediction)):
+        try:
+            array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+        except ValueError:  # lists of unlike length
+            raise DatasetError(f"the {name} is no array; expected (H, W) or (..., H, W)") from None
+        held.append(array)
         if array.dtype.kind not in "biuf":
             raise DatasetError(f"the {name} holds {array.dtype}, expected bool or numbers")
     truth, found = (array > 0 for array in held)
@@ -3964,6 +3975,10 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
     for row in rows:
         if not isinstance(row, Mapping) or not hasattr(row.get("image"), "shape"):
             raise DatasetError(f"a batch is made of rows of load with arrays or tensors, got {row!r:.80}")
+        if row.keys() != rows[0].keys():
+            raise DatasetError(
+                f"rows of a batch differ in columns: {', '.join(sorted(row))}, and {', '.join(sorted(rows[0]))}"
+            )
     shapes = sorted({tuple(row["image"].shape) for row in rows})
     if len(shapes) > 1:
         raise DatasetError(

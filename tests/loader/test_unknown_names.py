@@ -153,6 +153,14 @@ def test_prompts_that_cannot_be(values: dict[str, Any], expected: str) -> None:
         (lambda: Masks(seed=-1), "seed is -1, expected a whole number from 0 on"),
         (lambda: Prompts(texts=3), "texts is 3, expected texts, True or False"),  # type: ignore[arg-type]
         (lambda: Prompts(texts=["{phrase.x}"]), "texts holds '{phrase.x}', expected a text with {phrase}"),
+        (lambda: Output(256.0), "size is 256.0, expected a whole number from 1 to"),  # type: ignore[arg-type]
+        (lambda: Output(window=40), "window is 40, expected (centre, width)"),  # type: ignore[arg-type]
+        (lambda: Prompts(texts=["{phrase[a]}"]), "texts holds '{phrase[a]}', expected a text with"),
+        (lambda: next_click([[0, 1], [1]], [[0, 1], [1, 0]]), "the mask is no array; expected"),
+        (
+            lambda: collate([{"image": np.ones((2, 2)), "mask": 1}, {"image": np.ones((2, 2))}]),
+            "rows of a batch differ in columns: image, and image, mask",
+        ),
         (lambda: next_click(None, None), "the mask holds object, expected bool or numbers"),
         (lambda: next_click(np.ones((2, 2)), np.ones((2, 2)), seed=-1), "seed is -1, expected a whole number"),
         (lambda: collate([{"image": b"png"}]), "a batch is made of rows of load with arrays or tensors, got {'image'"),
