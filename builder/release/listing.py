@@ -183,6 +183,8 @@ class _Gathered:
                 modality = modality_of(tag, name.source, name.case, repaired=self._how.repair_modality)
                 if self._wants(name.source, modality):
                     self.faults.add(f"that {index.name} lists and that are not there", path)
+                    if name.is_mask:  # its class is not known to be absent
+                        self.add(name, Row(path, 0, 0, 0, 0, FILE))
         except OSError as error:
             self.faults.sentences.append(f"{index}: cannot be read: {error.strerror or error}")
 

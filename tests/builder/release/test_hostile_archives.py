@@ -397,7 +397,7 @@ def test_folder_with_files_that_cannot_be_used(sa_med2d: Command, tmp_path: Path
 
 
 def test_list_of_the_release_is_read_in_pieces(
-    sa_med2d: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that lies on the border of two pieces is one name, and one in another spelling is the same."""
     monkeypatch.setattr("builder.release.index._PIECE", 7)
@@ -407,6 +407,8 @@ def test_list_of_the_release_is_read_in_pieces(
     assert run(sa_med2d, release, tmp_path / "whole").code == 0
     (release / MASK).unlink()
     ran = run(sa_med2d, release, tmp_path / "out", "--modality", "ct")
+    records = [json.loads(sample["json"]) for sample in samples_of(tmp_path / "out").values()]
+    assert [one["case"] for one in records if one["not_annotated"] == ["liver"]] == ["liver_1"]
     assert (ran.code, f"1 file that SAMed2D_v1.json lists and that are not there: {MASK}" in ran.err) == (3, True), (
         ran.err
     )
