@@ -124,12 +124,16 @@ def write_card(
     sources = {name: source for name, source in read_sources(out).items() if name != without}
     for name, text in documents(receipts, sources).items():
         write_atomic(out / name, text)
-    pictures = _folder_picture(out, receipts, draw=draw)
+    drawn = listing(out, PREVIEWS)
+    pictures = _folder_picture(out, receipts, drawn, draw=draw)
     write_atomic(out / CARD, card(receipts, sources, pictures=pictures, patients=patients).encode())
+    for name in drawn:
+        if name.endswith(".jpg") and f"{PREVIEWS}/{name}" not in pictures.values():
+            (out / PREVIEWS / name).unlink(missing_ok=True)
     return folder_configs(receipts, sources)
 
 
-def _folder_picture(out: Path, receipts: Iterable[Receipt], *, draw: bool) -> dict[str, str]:
+def _folder_picture(out: Path, receipts: Iterable[Receipt], drawn: Collection[str], *, draw: bool) -> dict[str, str]:
     """What the card of a folder begins with: a contact sheet where one was drawn, else a sample of the first shard.
 
     The latter is named by the bytes of its shard, so one that is there needs no look at the shard.
@@ -138,7 +142,6 @@ def _folder_picture(out: Path, receipts: Iterable[Receipt], *, draw: bool) -> di
         Name of its source -> path, of one or none.
     """
     held = [receipt for receipt in receipts if receipt.samples]
-    drawn = listing(out, PREVIEWS)
     sheets = sorted({one.id.source for one in held if f"{one.id.source}.png" in drawn})
     if sheets:
         return {sheets[0]: f"{PREVIEWS}/{sheets[0]}.png"}
@@ -150,9 +153,6 @@ def _folder_picture(out: Path, receipts: Iterable[Receipt], *, draw: bool) -> di
         from shards.show.picture import picture_of_shard  # noqa: PLC0415 - a card of text alone needs none of this
 
         write_atomic(out / PREVIEWS / name, picture_of_shard(out, first.id))
-        for other in drawn:
-            if other.endswith(".jpg"):
-                (out / PREVIEWS / other).unlink()
     return {first.id.source: f"{PREVIEWS}/{name}"} if draw or name in drawn else {}
 
 
