@@ -2644,7 +2644,7 @@ class Output:
             _refuse_unknown("window", [self.window], [*WINDOWS, *RANGES], "Output")
         elif self.window is not None:
             window = tuple(self.window) if isinstance(self.window, Sequence) else ()
-            if len(window) != 2 or not all(_is_number(edge) for edge in window) or not window[1] > 0:
+            if len(window) != 2 or not all(map(_is_number, window)) or not window[1] > 0:
                 raise DatasetError(
                     f"window is {self.window!r}, expected (centre, width) with a width above 0, or a name"
                 )

@@ -125,14 +125,16 @@ def write_card(
     sources = {name: source for name, source in read_sources(out).items() if name != without}
     for name, text in documents(receipts, sources).items():
         write_atomic(out / name, text)
-    pictures = _folder_picture(out, receipts, sources, draw=draw)
+    drawn = listing(out, PREVIEWS)
+    pictures = _folder_picture(out, receipts, drawn, draw=draw)
     write_atomic(out / CARD, card(receipts, sources, pictures=pictures, patients=patients).encode())
+    for name in drawn:
+        if name.endswith(".jpg") and f"{PREVIEWS}/{name}" not in pictures.values():
+            (out / PREVIEWS / name).unlink(missing_ok=True)
     return folder_configs(receipts, sources)
 
 
-def _folder_picture(
-    out: Path, receipts: Iterable[Receipt], sources: Mapping[str, SourceDescription], *, draw: bool
-) -> dict[str, str]:
+def _folder_picture(out: Path, receipts: Iterable[Receipt], drawn: Collection[str], *, draw: bool) -> dict[str, str]:
     """What the card of a folder begins with: a contact sheet where one was drawn, else a sample of the first shard.
 
     The latter is named by the bytes of its shard, so one that is there needs no look at the shard.
@@ -140,23 +142,18 @@ def _folder_picture(
     Returns:
         Name of its source -> path, of one or none.
     """
-    drawn = listing(out, PREVIEWS)
-    sheets = [name for name in sources if f"{name}.png" in drawn]
+    held = [receipt for receipt in receipts if receipt.samples]
+    sheets = sorted({one.id.source for one in held if f"{one.id.source}.png" in drawn})
     if sheets:
         return {sheets[0]: f"{PREVIEWS}/{sheets[0]}.png"}
-    first = min(
-        (one for one in receipts if one.samples and one.id.source in sources), key=lambda one: one.id, default=None
-    )
-    if first is None:
+    if not held:
         return {}
+    first = min(held, key=lambda receipt: receipt.id)
     name = f"{first.id.source}.{first.sha256[:16]}.jpg"
     if draw and name not in drawn:
         from shards.show.picture import picture_of_shard  # noqa: PLC0415 - a card of text alone needs none of this
 
         write_atomic(out / PREVIEWS / name, picture_of_shard(out, first.id))
-        for other in drawn:
-            if other.endswith(".jpg"):
-                (out / PREVIEWS / other).unlink()
     return {first.id.source: f"{PREVIEWS}/{name}"} if draw or name in drawn else {}
 
 
@@ -202,7 +199,7 @@ def card(
     split = next(iter(example.files)) if example else SPLITS[0]
     shard = min((receipt.id.tar for receipt in receipts if receipt.samples), default=f"{DATA}/ONE/OF/THE/SHARDS.tar")
     text = _template().substitute(
-        picture=_pictures(sources, pictures),
+        picture=_pictures(receipts, pictures),
         images=f"{sum(receipt.samples for receipt in receipts):,}",
         masks=f"{sum(receipt.masks for receipt in receipts):,}",
         sources=len({receipt.id.source for receipt in receipts}),
@@ -254,14 +251,15 @@ def _license_table(receipts: list[Receipt], no_tier: str) -> str:
 _MOST_PICTURES: Final = 6
 
 
-def _pictures(sources: Mapping[str, SourceDescription], pictures: Mapping[str, str]) -> str:
+def _pictures(receipts: Iterable[Receipt], pictures: Mapping[str, str]) -> str:
     """Samples with their masks, of as many modalities as there are, then of further sources."""
+    modality = {receipt.id.source: receipt.id.modality for receipt in receipts}
     names = sorted(pictures)
     first: dict[str, str] = {}
     for name in names:
-        first.setdefault(sources[name].modality, name)
+        first.setdefault(modality[name], name)
     shown = [*first.values(), *(name for name in names if name not in first.values())][:_MOST_PICTURES]
-    lines = [f"![{sources[name].modality} of {name}, masks drawn over it]({pictures[name]})" for name in shown]
+    lines = [f"![{modality[name]} of {name}, masks drawn over it]({pictures[name]})" for name in shown]
     return "\n".join(lines) + "\n\n" if lines else ""
 
 

@@ -27,6 +27,7 @@ from shards.duplicates.sign_hash import FLIP_MASKS
 from shards.duplicates.volumes import Slices
 from shards.duplicates.votes import alignments
 from tests.support.command import Command
+from tests.support.corpus_sets import SETS
 from tests.support.output import members
 from tests.support.places import RECIPES
 from tests.support.seeded_copies import CHANGES
@@ -91,22 +92,6 @@ def test_search_of_generated_fingerprints() -> None:
     print(f"{hit} of {len(copies)} volumes")  # noqa: T201
     assert hit == len(copies)
     assert len(pairs) < len(images) / 400, "no more than one of a few hundred pairs of volumes that are alike"
-
-
-SETS = {
-    "TotalSegmentator_CT": "totalsegmentator",
-    "TotalSegmentator_MR": "totalsegmentator",
-    "TotalSegmentator_aorta": "totalsegmentator-aorta-overlap",
-    "PyRadiomics_brain": "pyradiomics-nrrd",
-    "PyRadiomics_prostate": "pyradiomics-nrrd",
-    "ITKElastix_head": "elastix-metaimage",
-    "ISIC2017": "isic2017-dermoscopy",
-    "IDRiD": "idrid-fundus",
-    "CCAUS": "ccaus-ultrasound",
-    "MammogramDensity": "mammogram-density-xray",
-    "PanNuke": "pannuke-histology",
-    "SAMMed2D_demo": "sam-med2d-demo",
-}
 
 
 def volume_of(key: str) -> str:

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from shards.report.findings.checks import CHECKS
-from tests.benchmarks.test_duplicates import SETS as OF_COPIES
 from tests.support.command import Command
+from tests.support.corpus_sets import SETS as OF_COPIES
 from tests.support.places import RECIPES
 from tests.support.seeded_faults import EXPECTED, FAULTS, with_fault
 

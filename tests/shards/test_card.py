@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import yaml
 from datasets import Features
@@ -481,7 +481,7 @@ def test_the_card_of_a_folder_begins_with_a_sample(sa_med2d: Command, tmp_path: 
     assert drawn.name.startswith("Free.")
     assert drawn.read_bytes() == (tmp_path / "two" / path).read_bytes()
     assert (out / "README.md").read_bytes() == (tmp_path / "two/README.md").read_bytes()
-    picture = cv2.imread(str(drawn)).astype(int)
+    picture = np.asarray(PIL.Image.open(drawn)).astype(int)
     split = min(stem.split("/")[-1] for stem in read_receipts(out) if "/Free/" in stem).split("-")[0]
     records = [json.loads(data) for name, data in members(out) if name.endswith(".json")]
     records = [record for record in records if (record["source"], record["split"]) == ("Free", split)]
