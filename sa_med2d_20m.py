@@ -2643,7 +2643,7 @@ class Output:
         if isinstance(self.window, str):
             _refuse_unknown("window", [self.window], [*WINDOWS, *RANGES], "Output")
         elif self.window is not None:
-            window = tuple(self.window) if isinstance(self.window, Sequence) else ()
+            window: tuple[Any, ...] = tuple(self.window) if isinstance(self.window, Sequence) else ()
             if len(window) != 2 or not all(map(_is_number, window)) or not window[1] > 0:
                 raise DatasetError(
                     f"window is {self.window!r}, expected (centre, width) with a width above 0, or a name"
