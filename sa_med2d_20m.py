@@ -1754,8 +1754,9 @@ def _card_of_commit(place: _Place, _environment: int) -> bytes:
     return place.read(CARD)
 
 
+@functools.lru_cache(maxsize=16)
 def _configs_in(data: bytes) -> list[dict[str, Any]]:
-    """The configs of a card, after a look at what of them is used."""
+    """The configs of a card, after a look at what of them is used; kept, as one `load` asks for them several times."""
     if len(data) > _LARGEST_CARD:
         raise DatasetError(f"expected at most {_LARGEST_CARD:,} bytes, got {len(data):,}")
     try:
