@@ -2621,6 +2621,8 @@ class Output:
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
         kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
+        threads: Of a stream: so many threads decode the next pictures while a row is used, where there are no workers
+            of a DataLoader. What a shuffle buffer holds is decoded then.
     """
 
     size: int | tuple[int, int] | None = None
@@ -2630,8 +2632,10 @@ class Output:
     normalise: str | None = None
     channels: Literal[1, 3] | None = None
     kind: Literal["numpy", "torch"] = "numpy"
+    threads: int = 1
 
     def __post_init__(self) -> None:
+        _refuse_below("threads", self.threads, 1)
         if self.size is not None:
             sides = self.size if isinstance(self.size, Sequence) else (self.size, self.size)
             if len(sides) != 2 or not all(type(side) is int and 1 <= side <= _LARGEST_SIDE for side in sides):
@@ -2993,7 +2997,10 @@ def _class_of_row_features() -> type[datasets.Features]:
             for name in self.pictures:
                 value = row.get(name)
                 if value is not None:
-                    row[name] = self[name].decode_example(value)
+                    try:
+                        row[name] = self[name].decode_example(value)
+                    except DatasetError as error:
+                        raise DatasetError(f"{row.get('key', 'a row')}: {name}: {error}") from None
             return row
 
         def __setitem__(self, name: str, feature: Any) -> None:
@@ -3046,10 +3053,21 @@ class _Column:
 
     def decode_example(self, value: Any, token_per_repo_id: object = None) -> Any:  # noqa: ARG002 - its interface
         """What a row shows."""
-        return self._shown(value)
+        return value.shown.result() if isinstance(value, _Started) else self._shown(value)
 
     def _shown(self, value: Any) -> Any:
         raise NotImplementedError
+
+
+class _Started(dict[str, Any]):
+    """What a column keeps, of which a thread already makes what its row shows."""
+
+    def __init__(self, kept: Mapping[str, Any], shown: Future[Any]) -> None:
+        super().__init__(kept)
+        self.shown = shown
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (dict(self),)  # where it is copied to it is made there
 
 
 @dataclass
@@ -3604,6 +3622,43 @@ _MEASURE: Final = (1 << 25) - (1 << 13)
 def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
     """What `load` hands to `datasets`: rows whose pictures are files."""
     _keep_freed_memory()
+    rows = _rows_of_pieces(pieces, reading)
+    output = reading.output
+    yield from rows if output is None or output.threads == 1 else _decoded_ahead(rows, reading, output)
+
+
+def _decoded_ahead(rows: Iterable[dict[str, Any]], reading: _Reading, output: Output) -> Iterator[dict[str, Any]]:
+    """The same rows, whose pictures threads decode meanwhile.
+
+    It happens here and not where rows are taken out, because `datasets` counts the rows that come from here: a run that
+    is resumed misses none.
+    """
+    pictures = _pictures(reading.wanted.view, output, reading.prompts)
+    waiting = collections.deque[dict[str, Any]]()
+    with futures.ThreadPoolExecutor(output.threads) as threads:
+        try:
+            for row in rows:
+                for name, column in pictures.items():
+                    row[name] = _Started(row[name], threads.submit(column.decode_example, row[name]))
+                waiting.append(row)
+                if len(waiting) > _AHEAD_OF_THREAD * output.threads:
+                    yield waiting.popleft()
+            yield from waiting
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+@functools.lru_cache(maxsize=16)
+def _pictures(view: View, output: Output, prompts: Prompts | None) -> dict[str, Any]:
+    columns = features(view, output, prompts)
+    return {name: columns[name] for name in ("image", "mask", "coarse") if name in columns}
+
+
+_AHEAD_OF_THREAD: Final = 4
+"""Rows that wait for each thread, or are decoded and wait to be taken."""
+
+
+def _rows_of_pieces(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any]]:
     view = reading.wanted.view
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
@@ -4743,6 +4798,8 @@ def load(
     chosen, output = _view_of(view), _output_of(decode)
     if cache is not None:
         _refuse_uncached(chosen, output, balance)
+    if output is not None and output.threads > 1 and (cache is not None or not streaming):
+        raise DatasetError(f"threads is for streams of PNG, but load has {'cache' if cache else 'streaming=False'}")
     _check_numbers(balance, shuffle)
     place = _place(path, revision, token, storage_options or {})
     wanted = _Wanted.of(

@@ -6,6 +6,7 @@ than everything is read, how much of the bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pytest
 import webdataset
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from sa_med2d_20m import load
+from sa_med2d_20m import Output, load
 from tests.support.loader_benchmark import build, build_large, note_rate, tars, write
 from tests.support.range_server import Served, serve
 
@@ -93,6 +94,25 @@ def test_stream(benchmark: BenchmarkFixture, large: Path, name: str) -> None:
     with warnings.catch_warnings(action="ignore"):
         count = benchmark.pedantic(lambda: sum(1 for _ in READERS[name](large)), rounds=3)
     assert count == sum(1 for _ in by_tarfile(large))
+    note_rate(benchmark, count)
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pieces of 24 slices: threads pause between pieces, as they seldom do in a set of millions."""
+    return build_large(tmp_path_factory.mktemp("longer"), cases=8, slices=144)
+
+
+OUTPUTS = {"as stored": Output(), "1024, normalised for SAM": Output(1024, normalise="sam")}
+
+
+@pytest.mark.benchmark(group="stream 512 x 512, one process, by threads that decode")
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_stream_by_threads(benchmark: BenchmarkFixture, longer: Path, output: str, threads: int) -> None:
+    rows: Any = load(longer, "mr", decode=dataclasses.replace(OUTPUTS[output], threads=threads))
+    some = rows if output == "as stored" else rows.take(192)
+    count = benchmark.pedantic(lambda: sum(1 for _ in some), rounds=5, warmup_rounds=1)
     note_rate(benchmark, count)
 
 

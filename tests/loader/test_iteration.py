@@ -6,8 +6,11 @@ import itertools
 import json
 import pickle
 import platform
+import shutil
 import subprocess
 import sys
+import tarfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +21,19 @@ import numpy as np
 import pytest
 from datasets.distributed import split_dataset_by_node
 
+import sa_med2d_20m
 from builder.command_line import main
-from sa_med2d_20m import Output, SAMed2D20M, Semantic, decode_masks, load
+from sa_med2d_20m import (
+    DatasetError,
+    Masks,
+    Output,
+    Prompts,
+    SAMed2D20M,
+    Semantic,
+    decode_masks,
+    decode_png,
+    load,
+)
 from tests.support.output import members
 from tests.support.sources import write_source
 
@@ -176,6 +190,90 @@ for channels in (1, 3):
     faults = [float(line) for line in ran.stdout.split()]
     assert len(faults) == 2
     assert max(faults) < 8, faults
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether rows are alike in names, kinds and values."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return bool(one == other or (one != one and other != other))  # noqa: PLR0124 - NaN
+
+
+@pytest.mark.parametrize("threads", [2, 7])
+@pytest.mark.parametrize(
+    ("output", "options"),
+    [
+        ({}, {}),
+        ({"size": 64, "normalise": "sam"}, {"view": Semantic(["liver", "spleen"]), "shuffle": 3}),
+        ({"size": (48, 40)}, {"view": Masks(negatives=1), "prompts": Prompts(positive=2, coarse=0.2)}),
+        ({"channels": 3}, {"balance": 1.0, "planes": "axial"}),
+    ],
+)
+def test_threads_make_the_same_rows(out: Path, output: Any, options: Any, threads: int) -> None:
+    alone = list(load(out, "ct", decode=Output(**output), **options))
+    together = list(load(out, "ct", decode=Output(**output, threads=threads), **options))
+    assert len(alone) == len(together) > 30
+    assert all(map(same, alone, together))
+    assert len({id(row[name]) for row in together for name in ("image", "mask")}) == 2 * len(together)
+
+
+def test_threads_decode_what_the_loop_will_take_and_no_more(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def note(data: bytes) -> Any:
+        decoded.append(threading.current_thread().name)
+        return decode_png(data)
+
+    monkeypatch.setattr(sa_med2d_20m, "decode_png", note)
+    rows = load(out, "ct", decode=Output(threads=2))
+    keys_of(rows)
+    assert threading.current_thread().name not in decoded
+    assert len(rows) <= len(decoded) <= 2 * len(rows)  # an image, and a label map unless it is the last one again
+    decoded.clear()
+    for _ in rows:
+        break
+    assert 1 <= len(decoded) <= 2 * 10
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+
+
+def test_threads_lose_no_row_where_a_run_is_resumed_or_buffered(out: Path, keys: list[str]) -> None:
+    first, second = (load(out, "ct", decode=Output(threads=2)) for _ in range(2))
+    seen = keys_of(itertools.islice(first, 101))
+    second.load_state_dict(first.state_dict())
+    assert seen + keys_of(second) == keys
+    mixed = load(out, "ct", decode=Output(threads=2)).shuffle(seed=1, buffer_size=50)
+    plain = {row["key"]: row["image"] for row in load(out, "ct")}
+    assert all(np.array_equal(row["image"], plain.pop(row["key"])) for row in mixed)
+    assert not plain
+    chosen = load(out, "ct", decode=Output(threads=2)).select_columns(["image", "key"]).with_format("arrow")
+    assert sum(table.num_rows for table in chosen) == len(keys)
+
+
+@pytest.mark.parametrize("decode", ["numpy", Output(threads=3)])
+def test_a_damaged_picture_is_named_where_its_row_is_taken(out: Path, tmp_path: Path, decode: Any) -> None:
+    """After the rows before it, also where threads come upon it earlier."""
+    shutil.copytree(out, tmp_path / "out")
+    path = sorted((tmp_path / "out").glob("data/**/*train*.tar"))[0]
+    with tarfile.open(path) as tar:
+        member = [member for member in tar if member.name.endswith(".png") and ".mask." not in member.name][40]
+    data = bytearray(path.read_bytes())
+    data[member.offset_data + 41 : member.offset_data + 80] = bytes(39)  # in the pixels that are deflated
+    path.write_bytes(data)
+    taken: list[str] = []
+    with pytest.raises(DatasetError, match=rf"^{member.name.removesuffix('.png')}: image: damaged PNG"):
+        taken.extend(row["key"] for row in load(tmp_path / "out", "ct", decode=decode))
+    assert len(taken) == 40
+
+
+@pytest.mark.parametrize(
+    ("option", "named"), [({"streaming": False}, "streaming=False"), ({"cache": "there"}, "cache")]
+)
+def test_threads_are_for_streams(out: Path, cache: Path, option: Any, named: str) -> None:
+    option = {"cache": cache} if "cache" in option else option
+    with pytest.raises(DatasetError, match=f"threads is for streams of PNG, but load has {named}"):
+        load(out, "ct", decode=Output(512, channels=1, threads=2), **option)
 
 
 def test_cached_copy_has_the_same_rows(

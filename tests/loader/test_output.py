@@ -310,6 +310,8 @@ def test_what_was_not_built_lossless_has_no_window(out: Path) -> None:
         ({"channels": 4}, "channels is 4, expected 1 or 3"),
         ({"channels": 1, "normalise": "sam"}, "channels is 1, expected 3, which normalise is for"),
         ({"kind": "jax"}, "kind is 'jax', expected 'numpy' or 'torch'"),
+        ({"threads": 0}, "threads is 0, expected a whole number from 1"),
+        ({"threads": "2"}, "threads is '2', expected a whole number from 1"),
     ],
 )
 def test_options_are_refused_in_words(options: dict[str, Any], message: str) -> None:
