@@ -836,15 +836,16 @@ def decode_masks(sample: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
     record = _record(sample)
     key = str(record.get("key", "a sample"))
     height = _whole(record, "height", key)
-    stored, stacked = _stored_map(sample), "indices" in record
-    slices, width = (stored.shape[0], stored.shape[2]) if stacked and np.ndim(stored) == 3 else (1, 0)
-    whole = [0, 0, width, height] if stacked else None  # objects of volumes have no box
+    stored, whole, advice = _stored_map(sample), None, _ONE_BY_ONE
+    if stacked := "indices" in record and np.ndim(stored) == 3:  # of a volume, whose slices are laid side by side here
+        (slices, rows, width), advice = stored.shape, "row['mask'] == id gives objects one by one"
+        stored, whole = stored.swapaxes(0, 1).reshape(rows, slices * width), [0, 0, width, height]
     entries = [_mask_entry(entry, f"{key}: masks[{at}]", whole) for at, entry in enumerate(record["masks"])]
-    layers = split_layers(_as_label_map(stored.reshape(-1, width) if width else stored, key, height), height)
+    layers = split_layers(_as_label_map(stored, key, height), height)
     if stacked:
-        layers = layers.reshape(slices, -1, *layers.shape[1:]).swapaxes(0, 1)
-    advice = "row['mask'] == id gives objects one by one" if stacked else _ONE_BY_ONE
-    _refuse_large(len(entries) * layers[0].size, f"{key}: the stack of its {len(entries)} masks", advice)
+        layers = layers.reshape(-1, height, slices, width).swapaxes(1, 2)
+    size = len(entries) * math.prod(layers.shape[1:])
+    _refuse_large(size, f"{key}: the stack of its {len(entries)} masks", advice)
     stack = np.zeros((len(entries), *layers.shape[1:]), np.bool_)
     for at, (entry, out) in enumerate(zip(entries, stack, strict=True)):
         try:
@@ -2433,7 +2434,7 @@ class Clip:
     """A view: rows of neighbouring slices of a volume, ``view="clip"``, as video models and 2.5D nets take them.
 
     Slices that are not in the dataset, such as those without a mask, end a run of neighbours. A run that is too short
-    for a clip gives none; the last clip of a run ends with it.
+    for a clip gives none; the last clip of a run ends with it. With a size, see `Output`, `collate` makes batches.
 
     Attributes:
         length: Slices of a clip.
@@ -2615,14 +2616,17 @@ class Output:
     With a size, rows of single masks and of class maps have the same columns and shapes, whatever the config:
     what the default collate of torch makes batches of. Lists of changing length are left out of them (``masks``,
     ``absent``, ``not_annotated``, ``dropped``), and what is not known is NaN, -1 or an empty text instead of null. Rows
-    of images keep everything; `collate` makes batches of them. ``height``, ``width``, ``spacing``, boxes, points and
-    areas are those of the new size, ``original_size`` is (height, width) before.
+    of images and of clips keep everything; `collate` makes batches of them. ``height``, ``width``, ``spacing``,
+    ``affine``, boxes, points and areas are those of the new size, ``original_size`` is (height, width) before.
+
+    Each slice of a volume or clip is made as an image is, but its values are those of the source, float32, where there
+    is no window and no normalisation; what is padded is their lowest then.
 
     Attributes:
         size: Height and width, or one number for both; None for sizes as they are.
         resize: ``pad``: the longer side fits, and the rest, right and below, is 0, after normalisation too, as SAM does
             it. ``stretch``: both sides fit. ``crop``: the shorter side fits, and the middle is taken; masks that lie
-            outside of it are left out.
+            outside of it are left out. Slices are resized alike, and none is made between them.
         masks: How masks are resized. ``nearest``: by nearest neighbour. ``area``: a pixel is of the mask that covers
             most of it, if only in part, so that vessels and other thin things stay whole, and all gets wider by up to a
             pixel. A mask that would vanish keeps the pixel that it covers most.
@@ -2632,7 +2636,8 @@ class Output:
             picture, so that all of a config come alike.
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
-        kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
+        kind: ``numpy``: images are (H, W) or (H, W, 3), ``torch``: (1, H, W) or (3, H, W); of volumes and clips after
+            Z, as (Z, 1, H, W). As tensors class maps are int64, label maps of volumes and clips int32.
     """
 
     size: int | tuple[int, int] | None = None
@@ -2672,11 +2677,6 @@ class Output:
     def sides(self) -> tuple[int, int] | None:
         """Height and width."""
         return typing.cast("tuple[int, int] | None", self.size)
-
-    @property
-    def exact(self) -> bool:
-        """Whether volumes and clips have the values of the source."""
-        return self.window is None and self.normalise is None
 
     def fit(self, stored: tuple[int, int]) -> _Fit | None:
         """How images of a height and width are fitted into the size, where there is one."""
@@ -3241,7 +3241,7 @@ class NumberArray(_Column):
 
 @dataclass
 class StackedPixels(_Column):
-    """A column of slices that become one array, (slices, H, W) or (slices, H, W, 3), or a tensor with channels before H.
+    """A column of slices that become one array, (slices, H, W) or (slices, H, W, 3); tensors have channels before H.
 
     Kept as `FittedPixels` keeps images, with the place of each. What is not there has the lowest value of what is.
 
@@ -3260,14 +3260,15 @@ class StackedPixels(_Column):
         slices = [_windowed(decode_png(one["png"]), one) for one in value["slices"]]
         fit, channels = output.fit(slices[0].shape[:2]), max(map(output.channels_of, slices))
         height, width = slices[0].shape[:2] if fit is None else fit.size
-        real = output.exact or output.normalise is not None
-        dtype = np.dtype(np.float32) if real else np.result_type(*slices)
+        exact = output.window is None and output.normalise is None
+        kinds = [np.dtype(np.float32)] if exact or output.normalise else [pixels.dtype for pixels in slices]
+        dtype = max(kinds, key=lambda kind: kind.itemsize)
         _refuse_large_volume(dtype.itemsize * depth * channels * height * width, f"a volume of {dtype}")
         held = np.zeros((depth, channels, height, width) if tensors else (depth, height, width, channels), dtype)
         values, low = np.moveaxis(held, 1, -1) if tensors else held, []
         for at, pixels, one in zip(value["at"], slices, value["slices"], strict=True):
             scale = [np.float32(one[name]) for name in ("slope", "intercept")]
-            levels = np.multiply(pixels, scale[0], dtype=np.float32) + scale[1] if output.exact else pixels
+            levels = np.multiply(pixels, scale[0], dtype=np.float32) + scale[1] if exact else pixels
             low.append(levels.min())
             shown = output.toned(output.scaled(levels, fit))
             values[at, : shown.shape[0], : shown.shape[1]] = np.atleast_3d(shown)
@@ -3275,7 +3276,7 @@ class StackedPixels(_Column):
         missing = np.ones(depth, np.bool_)
         missing[value["at"]] = False
         values[missing, :rows, :columns] = np.atleast_3d(output.toned(np.full((1, 1), min(low))))
-        if output.exact:
+        if exact:
             values[:, rows:] = values[:, :, columns:] = min(low)
         return _tensor(held) if tensors else held[..., 0] if channels == 1 else held
 
@@ -3306,27 +3307,22 @@ class StackedMask(_Column):
         _refuse_large_volume(dtype.itemsize * math.prod(shape), "a label map of a volume")
         painted = np.zeros(shape, dtype)
         for at, png, parts in zip(value["at"], value["pngs"], value["parts"], strict=True):
-            layers = _shown_layers(self.output, png, value["height"], parts)
-            _paint_objects(layers, parts, split_layers(painted[at], height))
+            objects = _painted_objects(self.output, png, value["height"], parts, value["layers"])
+            painted[at] = objects.reshape(-1, width)
         return painted if numpy else _tensor(painted)
 
 
-def _paint_objects(layers: npt.NDArray[Any], parts: Sequence[Sequence[int]], out: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Paint a slice with the ids of whole objects, in their layers.
-
-    Args:
-        layers: (layers of the slice, H, W).
-        parts: What to paint, see `StackedMask`.
-        out: (layers of the objects, H, W), all 0.
-
-    Returns:
-        ``out``.
-    """
-    for at, layer in enumerate(out):
-        inside = [part[:3] for part in parts if part[3] == at]
+def _painted_objects(
+    output: Output, png: bytes | Fitted, height: int, parts: Sequence[Sequence[int]], count: int
+) -> npt.NDArray[np.uint16]:
+    """A slice with the ids of whole objects in their layers, of which there are so many, (layers, H, W)."""
+    layers = _shown_layers(output, png, height, parts)
+    painted = np.zeros((count, *layers.shape[1:]), np.uint16)
+    for layer in range(count):
+        inside = [part[:3] for part in parts if part[3] == layer]
         if inside:
-            layer[:] = _paint(layers, 0, inside, "uint16")
-    return out
+            painted[layer] = _paint(layers, 0, inside, "uint16")
+    return painted
 
 
 def _refuse_large_volume(size: int, what: str) -> None:
@@ -4050,11 +4046,8 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
             )
     shapes = sorted({tuple(row["image"].shape) for row in rows})
     if len(shapes) > 1:
-        clips = ", and clips instead of volumes" if "indices" in rows[0] else ""
-        raise DatasetError(
-            f"images of a batch differ in size: {', '.join(map(str, shapes))}; load them with decode=Output(size=...)"
-            + clips
-        )
+        advice = "load them with decode=Output(size=...)" + ", as clips" * ("indices" in rows[0])
+        raise DatasetError(f"images of a batch differ in size: {', '.join(map(str, shapes))}; {advice}")
     tensors = hasattr(rows[0]["image"], "detach")
     batch = {name: _stacked([row[name] for row in rows], tensors) for name in rows[0]}
     if masks and isinstance(rows[0].get("masks"), list):
@@ -4153,10 +4146,7 @@ def _stack_row(
     linked: tuple[Sequence[Sequence[int]], Mapping[int, int]],
     slices: int,
 ) -> dict[str, Any]:
-    """The row of some slices of a stack, by their places in it, of a volume of so many slices.
-
-    ``linked`` is what `_linked` says of the stack.
-    """
+    """The row of some slices of a stack, by their places in it; ``linked`` is what `_linked` says of all."""
     view, output = reading.wanted.view, reading.output or Output()
     clip = view if isinstance(view, Clip) else None
     depth = slices if clip is None else clip.length
@@ -4186,12 +4176,17 @@ def _stack_row(
             own["slices"] = [own["slices"][0], record["index"]]
     masks = [found[number] for number in sorted(found)]
     lost = {**dropped, "labels": list(labels)}
+    size = {"depth": depth, "height": first["height"], "width": first["width"]}
+    size["layers"] = 1 + max((entry["layer"] for entry in masks), default=0)
     fit = output.fit(_size(first))
     if fit is not None:
         shared |= _resized(first, fit)
-        shown = _measured(output, masks, zip(chosen, parts, strict=True))
+        painted = (
+            _painted_objects(output, sample.mask, first["height"], own, size["layers"])
+            for sample, own in zip(chosen, parts, strict=True)
+        )
+        shown = _measured(masks, zip(indices, painted, strict=True))
         masks, lost = shown, _with_vanished({"masks": masks, "dropped": lost}, shown)
-    size = {"depth": depth, "height": first["height"], "width": first["width"], "layers": _layers_of(masks)}
     image = {"slices": [_stored_image(output, sample) for sample in chosen], "at": places, "depth": depth}
     mask = {"pngs": [sample.mask for sample in chosen], "at": places, **size, "parts": parts}
     never = [set(record["absent"]) for record in records if record["absent"] is not None]
@@ -4209,34 +4204,18 @@ def _stack_row(
     }
 
 
-def _layers_of(objects: Iterable[Mapping[str, Any]]) -> int:
-    return 1 + max((entry["layer"] for entry in objects), default=0)
-
-
 def _measured(
-    output: Output, objects: Sequence[Mapping[str, Any]], slices: Iterable[tuple[_Sample, list[list[int]]]]
+    objects: Sequence[dict[str, Any]], slices: Iterable[tuple[int, npt.NDArray[np.uint16]]]
 ) -> list[dict[str, Any]]:
-    """Objects with the voxels and slices that they have in another size, without those of which nothing is left.
-
-    Args:
-        output: Says the size.
-        objects: As they are stored.
-        slices: Each with what is painted of it, see `StackedMask`.
-    """
-    areas: collections.Counter[int] = collections.Counter()
-    reach: dict[int, list[int]] = {}
-    for sample, parts in slices:
-        layers = _shown_layers(output, sample.mask, sample.record["height"], parts)
-        painted = _paint_objects(layers, parts, np.zeros((_layers_of(objects), *layers.shape[1:]), np.uint16))
-        counts = np.bincount(painted.ravel(), minlength=1)
-        for number in np.flatnonzero(counts[1:] > 0) + 1:
-            areas[int(number)] += int(counts[number])
-            reach.setdefault(int(number), []).append(sample.record["index"])
-    return [
-        {**one, "area": areas[one["id"]], "slices": [reach[one["id"]][0], reach[one["id"]][-1]]}
-        for one in objects
-        if one["id"] in reach
-    ]
+    """Objects as they are in another size, without those that are lost; slices are pairs: number, what is painted."""
+    held: dict[int, tuple[int, int, int]] = {}
+    for index, painted in slices:
+        counts = np.bincount(painted.ravel())
+        for number in np.flatnonzero(counts).tolist():
+            area, first, _ = held.get(number, (0, index, index))
+            held[number] = area + int(counts[number]), first, index
+    kept = [(one, *held[one["id"]]) for one in objects if one["id"] in held]
+    return [{**one, "area": area, "slices": [first, last]} for one, area, first, last in kept]
 
 
 def _affine(record: Mapping[str, Any], index: int, step: int, fit: _Fit | None) -> list[list[float]] | None:
@@ -4813,8 +4792,8 @@ def load(
             those of `Metadata`. ``semantic``, or `Semantic`: a row per image; ``mask`` is a class map, (H, W) uint8, or
             uint16 beyond 255 classes; 0 is background. ``volume``: a row per image and axis, the first that it has or
             each of ``planes``; ``clip``, or `Clip`: a row per run of its slices. ``image`` is (Z, H, W) float32, the
-            values of the source, ``mask`` (Z, layers * H, W) uint16 with the ids of ``masks``, which are objects of the
-            whole volume, and ``affine`` leads from (column, row, slice) to RAS mm.
+            values of the source, unless an `Output` says more, ``mask`` (Z, layers * H, W) uint16 with the ids of
+            ``masks``, which are objects of the whole volume, and ``affine`` leads from (column, row, slice) to RAS mm.
         labels: Only masks of these classes, and images that have one.
         organs: Only masks of these organs, and images that have one.
         groups: Only masks of these groups, and images that have one.
@@ -4825,7 +4804,7 @@ def load(
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
         where: Only these modalities, patients, cases or raters, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
-            ``bytes`` for PNG files; or `Output` for a size, a window or a normalisation.
+            ``bytes`` for PNG files (not of volumes and clips); or `Output` for a size, a window or a normalisation.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
