@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import nibabel
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from builder.command_line import main
 from sa_med2d_20m import Clip, DatasetError, Masks, Output, Prompts, Semantic, collate, decode_masks, load
-from tests.support.hand_made import cells, write_dataset
+from tests.support.hand_made import HandMade, cells, png, write_dataset
 from tests.support.nifti import lps_affine, read_nifti, write_nifti
 from tests.support.range_server import serve
 from tests.support.resizing import by_hand, by_opencv
@@ -277,12 +278,13 @@ def test_rows_of_images_are_as_before(folder: Path) -> None:
 
 def handmade(folder: Path, slices: int | None, indices: list[int], **more: Any) -> Path:
     """Slices that somebody else wrote, of 160 x 200 pixels."""
-    samples = []
-    for index in indices:
-        sample, _ = cells(2)
-        record = sample.record | {"key": f"microscopy_00--Cells--a--x_{index:04d}", "axis": "x", "plane": "axial"}
-        samples.append(replace(sample, record=record | {"index": index, "slices": slices} | more))
-    return write_dataset(folder, samples)
+    return write_dataset(folder, [handmade_slice(index, slices=slices, **more) for index in indices])
+
+
+def handmade_slice(index: int, **more: Any) -> HandMade:
+    sample, _ = cells(2)
+    record = sample.record | {"key": f"microscopy_00--Cells--a--x_{index:04d}", "axis": "x", "plane": "axial"}
+    return replace(sample, record=record | {"index": index} | more)
 
 
 @pytest.mark.parametrize(
@@ -399,25 +401,23 @@ def test_slices_of_a_size_are_those_of_single_images(folder: Path, size: Any, re
 
 
 @pytest.mark.parametrize("resize", ["pad", "stretch", "crop"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(height=st.integers(1, 60), width=st.integers(1, 60), masks=st.sampled_from(["nearest", "area"]))
 def test_affines_of_any_size(folder: Path, resize: Any, height: int, width: int, masks: Any) -> None:
     """The edges of the image stay where they were: outer sides of pixels, which lie half a pixel from their centres."""
-    plain = {row["case"]: row for row in load(folder / "out", "ct", view=Clip(1, step=30), planes="coronal")}
+    plain = {row["key"]: row for row in load(folder / "out", "ct", view=Clip(1, step=30), planes="coronal")}
     output = Output((height, width), resize, masks)
     for row in load(folder / "out", "ct", view=Clip(1, step=30), planes="coronal", decode=output):
-        old, new = np.array(plain[row["case"]]["affine"]), np.array(row["affine"])
+        old, new = np.array(plain[row["key"]]["affine"]), np.array(row["affine"])
         rows, columns = row["original_size"]
-        factor = {"pad": min, "crop": max}.get(resize, max)(height / rows, width / columns)
-        shown = (
-            (height, width) if resize == "stretch" else [max(1, int(side * factor + 0.5)) for side in (rows, columns)]
-        )
-        first = [
-            (side - whole) // 2 if resize == "crop" else 0 for side, whole in zip((height, width), shown, strict=True)
-        ]
+        factors = [height / rows, width / columns]
+        if resize != "stretch":
+            factors = [(min if resize == "pad" else max)(factors)] * 2
+        whole = [max(1, int(side * factor + 0.5)) for side, factor in zip((rows, columns), factors, strict=True)]
+        start = [(whole[0] - height) // 2, (whole[1] - width) // 2] if resize == "crop" else [0, 0]
         for corner in itertools.product((0, 1), (0, 1)):
             before = [columns * corner[1] - 0.5, rows * corner[0] - 0.5, 0, 1]
-            after = [first[1] + shown[1] * corner[1] - 0.5, first[0] + shown[0] * corner[0] - 0.5, 0, 1]
+            after = [whole[1] * corner[1] - start[1] - 0.5, whole[0] * corner[0] - start[0] - 0.5, 0, 1]
             assert np.allclose(old @ before, new @ after)
         assert [entry["area"] for entry in row["masks"]] == decode_masks(row).sum(axis=(1, 2, 3)).tolist()
 
@@ -499,3 +499,30 @@ def test_tensors_of_volumes(folder: Path) -> None:
         assert batch["mask"].shape == (len(batch["owner"]), 2, 16, 16)
         seen += len(batch["key"])
     assert seen == len(rows)
+
+
+@pytest.mark.parametrize("normalise", [None, "sam"])
+def test_slices_that_are_not_there_are_dark(folder: Path, normalise: Any) -> None:
+    """As dark as the darkest pixel that is there, within the image; what is padded is 0, as of images."""
+    output = Output((60, 36), window="slice", normalise=normalise)
+    for row in load(folder / "out", "ct", view="volume", planes="axial", decode=output):
+        missing = sorted(set(range(24)) - set(row["indices"]))
+        assert missing
+        darkest = (np.array([0, 0, 0]) - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375] if normalise else 0
+        assert np.allclose(row["image"][missing, :40], darkest, atol=1e-5)
+        assert not row["image"][:, 40:].any()
+
+
+def test_a_grey_slice_among_coloured_ones(tmp_path: Path) -> None:
+    colour = np.random.default_rng(1).integers(5, 255, (160, 200, 3), np.uint8)
+    coloured, grey = handmade_slice(0), handmade_slice(2)
+    out = write_dataset(tmp_path, [replace(coloured, image=png(colour)), grey])
+    (row,) = load(out, view="volume")
+    assert row["image"].shape == (3, 160, 200, 3)
+    assert np.array_equal(row["image"][0], colour[..., ::-1])  # OpenCV writes blue, green, red
+    assert (row["image"][2] == cv2.imdecode(np.frombuffer(grey.image, np.uint8), 0)[..., np.newaxis]).all()
+    assert (row["image"][1] == row["image"][[0, 2]].min()).all()
+    (row,) = load(out, view="volume", decode=Output(channels=1))
+    assert np.abs(row["image"][0] - cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)).max() < 0.6
+    (row,) = load(out, view="volume", decode=Output(64, window="slice"))
+    assert (row["image"].shape, row["image"].dtype) == ((3, 64, 64, 3), np.uint8)
