@@ -4159,9 +4159,10 @@ def _stack_row(
     shared = copy.deepcopy({name: value for name, value in first.items() if name not in _NOT_OF_STACKS})
     key = first["key"].rpartition("_")[0] if clip is None else first["key"]
     labels = dict.fromkeys(label for record in records for label in record.get("dropped", {}).get("labels", ()))
-    dropped = {
+    dropped: dict[str, Any] = {
         name: sum(record.get("dropped", _NOTHING_DROPPED)[name] for record in records) for name in _NOTHING_DROPPED
     }
+    dropped["labels"] = list(labels)
     found: dict[int, dict[str, Any]] = {}
     parts: list[list[list[int]]] = []
     for at, record in zip(run, records, strict=True):
@@ -4175,7 +4176,6 @@ def _stack_row(
             own["area"] += entry["area"]
             own["slices"] = [own["slices"][0], record["index"]]
     masks = [found[number] for number in sorted(found)]
-    lost = {**dropped, "labels": list(labels)}
     size = {"depth": depth, "height": first["height"], "width": first["width"]}
     size["layers"] = 1 + max((entry["layer"] for entry in masks), default=0)
     fit = output.fit(_size(first))
@@ -4185,8 +4185,8 @@ def _stack_row(
             _painted_objects(output, sample.mask, first["height"], own, size["layers"])
             for sample, own in zip(chosen, parts, strict=True)
         )
-        shown = _measured(masks, zip(indices, painted, strict=True))
-        masks, lost = shown, _with_vanished({"masks": masks, "dropped": lost}, shown)
+        whole, masks = masks, _measured(masks, zip(indices, painted, strict=True))
+        dropped = _with_vanished({"masks": whole, "dropped": dropped}, masks)
     image = {"slices": [_stored_image(output, sample) for sample in chosen], "at": places, "depth": depth}
     mask = {"pngs": [sample.mask for sample in chosen], "at": places, **size, "parts": parts}
     never = [set(record["absent"]) for record in records if record["absent"] is not None]
@@ -4196,7 +4196,7 @@ def _stack_row(
         "key": key,
         "image": image,
         "mask": mask,
-        "dropped": lost,
+        "dropped": dropped,
         "indices": indices,
         "affine": _affine(first, 0 if clip is None else indices[0], 1 if clip is None else clip.stride, fit),
         "absent": absent if len(never) == len(records) else None,
