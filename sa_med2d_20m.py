@@ -38,6 +38,7 @@ import importlib
 import io
 import itertools
 import json
+import math
 import mmap
 import operator
 import os
@@ -809,7 +810,7 @@ def draw_mask(layers: npt.NDArray[Any], mask: Mapping[str, Any], out: npt.NDArra
         ``out``.
     """
     x, y, width, height = mask["bbox"]
-    box = np.s_[y : y + height, x : x + width]
+    box = np.s_[..., y : y + height, x : x + width]
     out[box] = layers[mask["layer"]][box] == mask["id"]
     return out
 
@@ -825,7 +826,7 @@ def decode_masks(sample: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
             or three equal channels first or last; whole numbers, or floats where 1.0 stands for 255.
 
     Returns:
-        (N, H, W) bool; mask ``n`` belongs to entry ``n`` of the sample's list of masks.
+        (N, H, W) bool, or (N, Z, H, W) of a volume or clip; mask ``n`` belongs to entry ``n`` of the list of masks.
 
     Raises:
         DatasetError: The sample holds no label map or no list of masks; the label map was clipped to 8 bit, resized or
@@ -835,9 +836,16 @@ def decode_masks(sample: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
     record = _record(sample)
     key = str(record.get("key", "a sample"))
     height = _whole(record, "height", key)
-    entries = [_mask_entry(entry, f"{key}: masks[{at}]") for at, entry in enumerate(record["masks"])]
-    layers = split_layers(_as_label_map(_stored_map(sample), key, height), height)
-    _refuse_large(len(entries) * height * layers.shape[2], f"{key}: the stack of its {len(entries)} masks", _ONE_BY_ONE)
+    stored, whole, advice = _stored_map(sample), None, _ONE_BY_ONE
+    if stacked := "indices" in record and np.ndim(stored) == 3:  # of a volume, whose slices are laid side by side here
+        (slices, rows, width), advice = stored.shape, "row['mask'] == id gives objects one by one"
+        stored, whole = stored.swapaxes(0, 1).reshape(rows, slices * width), [0, 0, width, height]
+    entries = [_mask_entry(entry, f"{key}: masks[{at}]", whole) for at, entry in enumerate(record["masks"])]
+    layers = split_layers(_as_label_map(stored, key, height), height)
+    if stacked:
+        layers = layers.reshape(-1, height, slices, width).swapaxes(1, 2)
+    size = len(entries) * math.prod(layers.shape[1:])
+    _refuse_large(size, f"{key}: the stack of its {len(entries)} masks", advice)
     stack = np.zeros((len(entries), *layers.shape[1:]), np.bool_)
     for at, (entry, out) in enumerate(zip(entries, stack, strict=True)):
         try:
@@ -872,12 +880,12 @@ def _whole(values: Mapping[str, Any], name: str, where: str) -> int:
         raise DatasetError(f"{where}: {name}: expected a whole number, got {got}") from None
 
 
-def _mask_entry(entry: Any, where: str) -> dict[str, Any]:
-    """What of an entry says where its mask lies."""
+def _mask_entry(entry: Any, where: str, whole: list[int] | None = None) -> dict[str, Any]:
+    """What of an entry says where its mask lies, in ``whole`` or in its own box."""
     if not isinstance(entry, Mapping):
         raise DatasetError(f"{where}: expected the fields of a mask, got {entry!r:.80}")
     try:
-        bbox = [operator.index(side) for side in entry["bbox"]]
+        bbox = whole or [operator.index(side) for side in entry["bbox"]]
         x, y, width, height = bbox
     except (KeyError, TypeError, ValueError):
         raise DatasetError(f"{where}: bbox: expected four whole numbers, got {entry.get('bbox')!r:.80}") from None
@@ -887,7 +895,7 @@ def _mask_entry(entry: Any, where: str) -> dict[str, Any]:
 
 
 def _refuse_outside(entry: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    layers, rows, columns = shape
+    layers, *_, rows, columns = shape
     x, y, width, height = entry["bbox"]
     if not 0 <= entry["layer"] < layers:
         raise DatasetError(f"layer: expected 0 to {layers - 1}, got {entry['layer']!r:.80}")
@@ -1855,7 +1863,7 @@ class _Wanted:
     @property
     def stacked(self) -> bool:
         """Whether the slices of a volume are read together."""
-        return self.view == "volume" or isinstance(self.view, Clip)
+        return _is_stacked(self.view)
 
     @functools.cached_property
     def over_masks(self) -> bool:
@@ -2426,7 +2434,7 @@ class Clip:
     """A view: rows of neighbouring slices of a volume, ``view="clip"``, as video models and 2.5D nets take them.
 
     Slices that are not in the dataset, such as those without a mask, end a run of neighbours. A run that is too short
-    for a clip gives none; the last clip of a run ends with it.
+    for a clip gives none; the last clip of a run ends with it. With a size, see `Output`, `collate` makes batches.
 
     Attributes:
         length: Slices of a clip.
@@ -2473,6 +2481,11 @@ def _view_of(view: object) -> Any:
         return view
     _check_choice("view", view, typing.get_args(ViewName), " or Masks(...) or Semantic(...) or Clip(...)")
     return _OPTIONS[str(view)]() if view in _OPTIONS else view
+
+
+def _is_stacked(view: Any) -> bool:
+    """Whether rows are volumes or clips."""
+    return view == "volume" or isinstance(view, Clip)
 
 
 # --- what a source annotates ------------------------------------------------------------------------------------------
@@ -2603,14 +2616,17 @@ class Output:
     With a size, rows of single masks and of class maps have the same columns and shapes, whatever the config:
     what the default collate of torch makes batches of. Lists of changing length are left out of them (``masks``,
     ``absent``, ``not_annotated``, ``dropped``), and what is not known is NaN, -1 or an empty text instead of null. Rows
-    of images keep everything; `collate` makes batches of them. ``height``, ``width``, ``spacing``, boxes, points and
-    areas are those of the new size, ``original_size`` is (height, width) before.
+    of images and of clips keep everything; `collate` makes batches of them. ``height``, ``width``, ``spacing``,
+    ``affine``, boxes, points and areas are those of the new size, ``original_size`` is (height, width) before.
+
+    Each slice of a volume or clip is made as an image is, but its values are those of the source, float32, where there
+    is no window and no normalisation; what is padded is their lowest then.
 
     Attributes:
         size: Height and width, or one number for both; None for sizes as they are.
         resize: ``pad``: the longer side fits, and the rest, right and below, is 0, after normalisation too, as SAM does
             it. ``stretch``: both sides fit. ``crop``: the shorter side fits, and the middle is taken; masks that lie
-            outside of it are left out.
+            outside of it are left out. Slices are resized alike, and none is made between them.
         masks: How masks are resized. ``nearest``: by nearest neighbour. ``area``: a pixel is of the mask that covers
             most of it, if only in part, so that vessels and other thin things stay whole, and all gets wider by up to a
             pixel. A mask that would vanish keeps the pixel that it covers most.
@@ -2620,7 +2636,8 @@ class Output:
             picture, so that all of a config come alike.
         normalise: A name of `NORMALISATIONS`: images are float32, (pixel - mean) / deviation.
         channels: 1 or 3; None for 3 where there is a size or a normalisation, else as stored.
-        kind: ``numpy``: images are (H, W) or (H, W, 3). ``torch``: (1, H, W) or (3, H, W), class maps int64.
+        kind: ``numpy``: images are (H, W) or (H, W, 3), ``torch``: (1, H, W) or (3, H, W); of volumes and clips after
+            Z, as (Z, 1, H, W). As tensors class maps are int64, label maps of volumes and clips int32.
         threads: Of a stream: so many threads decode the next pictures while a row is used, where there are no workers
             of a DataLoader. What a shuffle buffer holds is decoded then.
     """
@@ -2665,9 +2682,13 @@ class Output:
         """Height and width."""
         return typing.cast("tuple[int, int] | None", self.size)
 
+    def fit(self, stored: tuple[int, int]) -> _Fit | None:
+        """How images of a height and width are fitted into the size, where there is one."""
+        return None if self.sides is None else _fit(stored, self.sides, self.resize)
+
     def shown(self, pixels: npt.NDArray[Any]) -> Any:
         """An image, uint8 or uint16, in its size, channels and scale."""
-        fit = None if self.sides is None else _fit(pixels.shape[:2], self.sides, self.resize)
+        fit = self.fit(pixels.shape[:2])
         return self.finished(self.scaled(pixels, fit), fit)
 
     def scaled(self, pixels: npt.NDArray[Any], fit: _Fit | None) -> npt.NDArray[Any]:
@@ -2676,15 +2697,23 @@ class Output:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         return pixels if fit is None else fit.image(pixels)
 
-    def finished(self, pixels: npt.NDArray[Any], fit: _Fit | None) -> Any:
-        """A scaled image in its channels and scale."""
+    def channels_of(self, pixels: npt.NDArray[Any]) -> int:
+        """How many channels an image has at the end."""
         equal = self.size is not None or self.normalise is not None
-        channels = self.channels or (3 if equal else 1 if pixels.ndim == 2 else pixels.shape[2])
-        if pixels.ndim == 2 and channels == 3:
+        return self.channels or (3 if equal else 1 if pixels.ndim == 2 else pixels.shape[2])
+
+    def toned(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A scaled image in its channels and scale, without padding."""
+        if pixels.ndim == 2 and self.channels_of(pixels) == 3:
             pixels = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_GRAY2RGB)
         if self.normalise is not None:
             mean, deviation = (np.array(numbers, np.float32) for numbers in NORMALISATIONS[self.normalise])
             pixels = (pixels.astype(np.float32) - mean) / deviation
+        return pixels
+
+    def finished(self, pixels: npt.NDArray[Any], fit: _Fit | None) -> Any:
+        """A scaled image in its channels and scale, padded, as an array or tensor."""
+        pixels = self.toned(pixels)
         if fit is not None:
             pixels = fit.padded(pixels)
         if self.kind == "numpy":
@@ -2868,8 +2897,10 @@ def _levels(slope: float, intercept: float, low: float, high: float) -> npt.NDAr
     return np.clip(np.rint((values - low) / max(high - low, 1e-9) * 255), 0, 255).astype(np.uint8)
 
 
-def _windowed(pixels: npt.NDArray[Any], stored: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
-    """Pixels in a window; what is stored of an image says it, see `FittedPixels`."""
+def _windowed(pixels: npt.NDArray[Any], stored: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """Pixels in their window, if any; what is stored of an image says it, see `FittedPixels`."""
+    if stored["low"] is None:
+        return pixels
     return np.take(_levels(*(stored[name] for name in ("slope", "intercept", "low", "high"))), pixels)
 
 
@@ -2879,12 +2910,15 @@ def _windowed(pixels: npt.NDArray[Any], stored: Mapping[str, Any]) -> npt.NDArra
 Decode = Literal["numpy", "torch", "pil", "bytes"]
 
 
-def _output_of(decode: object) -> Output | None:
-    """What is more than to decode."""
+def _output_of(decode: object, view: Any) -> Output | None:
+    """What is more than to decode; volumes and clips always are."""
     if isinstance(decode, Output):
         return decode
     _check_choice("decode", decode, typing.get_args(Decode), " or Output(...)")
-    return Output(kind="torch") if decode == "torch" else None
+    stacked = _is_stacked(view)
+    if stacked and decode not in typing.get_args(ArrayKind):
+        raise DatasetError(f"decode is {decode!r}, expected 'numpy', 'torch' or Output(...) for volumes and clips")
+    return Output(kind=typing.cast("ArrayKind", decode)) if stacked or decode == "torch" else None
 
 
 def features(
@@ -2904,9 +2938,11 @@ def features(
         pictures = {"png": datasets.Image(), "mask.png": datasets.Image()}
         return datasets.Features({**pictures, "json": _as_features(record), "__key__": text, "__url__": text})
     _register_columns()
-    chosen, output = _view_of(view), _output_of(decode)
-    if chosen == "volume" or isinstance(chosen, Clip):
-        return _row_features({"image": StackedPixels(), "mask": StackedMask(), **_as_features(_stack_types())})
+    chosen = _view_of(view)
+    output = _output_of(decode, chosen)
+    if output is not None and _is_stacked(chosen):
+        pictures = {"image": StackedPixels(output), "mask": StackedMask(output)}
+        return _row_features({**pictures, **_as_features(_stack_types(output))})
     if isinstance(chosen, Masks):
         record = {**{name: kind for name, kind in record.items() if name != "masks"}, **record["masks"][0]}
     record["absent"] = ["string"]
@@ -3140,12 +3176,8 @@ class FittedPixels(_Column):
     def _shown(self, value: dict[str, Any]) -> Any:
         if isinstance(value["png"], Fitted):
             return value["png"].finished(self.output)
-        pixels = _decoded_once(value["png"]) if self.shared else decode_png(value["png"])
-        if value["low"] is not None:
-            pixels = _windowed(pixels, value)
-        elif self.shared:
-            pixels = pixels.copy()
-        return self.output.shown(pixels)
+        pixels = _windowed(_decoded_once(value["png"]) if self.shared else decode_png(value["png"]), value)
+        return self.output.shown(pixels.copy() if self.shared and value["low"] is None else pixels)
 
 
 @dataclass
@@ -3227,39 +3259,58 @@ class NumberArray(_Column):
 
 @dataclass
 class StackedPixels(_Column):
-    """A column of slices that become one array of source values, (slices, H, W) or (slices, H, W, 3) float32.
+    """A column of slices that become one array, (slices, H, W) or (slices, H, W, 3); tensors have channels before H.
 
-    Kept as PNG files, with place, slope and intercept of each. What is not there has the lowest value of what is.
+    Kept as `FittedPixels` keeps images, with the place of each. What is not there has the lowest value of what is.
+
+    Attributes:
+        output: See `Output`.
     """
 
+    output: Output
+
     def __call__(self) -> Any:
-        numbers, scales = pa.list_(pa.int64()), pa.list_(pa.float64())
-        fields_of = [("pngs", pa.list_(pa.binary())), ("at", numbers), ("depth", pa.int64())]
-        return pa.struct([*fields_of, ("slopes", scales), ("intercepts", scales)])
+        slices = pa.list_(FittedPixels(self.output)())
+        return pa.struct([("slices", slices), ("at", pa.list_(pa.int64())), ("depth", pa.int64())])
 
     def _shown(self, value: dict[str, Any]) -> Any:
-        slices = [decode_png(png) for png in value["pngs"]]
-        shape = max((pixels.shape for pixels in slices), key=len)
-        _refuse_large_volume(4 * value["depth"] * int(np.prod(shape)), "a volume of float32")
-        values = np.empty((value["depth"], *shape), np.float32)
-        for at, pixels, slope, intercept in zip(value["at"], slices, value["slopes"], value["intercepts"], strict=True):
-            same = pixels if pixels.ndim == len(shape) else pixels[..., np.newaxis]  # a grey slice among coloured ones
-            np.multiply(same, np.float32(slope), out=values[at])
-            values[at] += np.float32(intercept)
-        if len(slices) < value["depth"]:
-            there = np.zeros(value["depth"], np.bool_)
-            there[value["at"]] = True
-            values[~there] = min(float(values[at].min()) for at in value["at"])
-        return values
+        output, depth, tensors = self.output, value["depth"], self.output.kind == "torch"
+        slices = [_windowed(decode_png(one["png"]), one) for one in value["slices"]]
+        fit, channels = output.fit(slices[0].shape[:2]), max(map(output.channels_of, slices))
+        height, width = slices[0].shape[:2] if fit is None else fit.size
+        exact = output.window is None and output.normalise is None
+        kinds = [np.dtype(np.float32)] if exact or output.normalise else [pixels.dtype for pixels in slices]
+        dtype = max(kinds, key=lambda kind: kind.itemsize)
+        _refuse_large_volume(dtype.itemsize * depth * channels * height * width, f"a volume of {dtype}")
+        held = np.zeros((depth, channels, height, width) if tensors else (depth, height, width, channels), dtype)
+        values, low = np.moveaxis(held, 1, -1) if tensors else held, []
+        for at, pixels, one in zip(value["at"], slices, value["slices"], strict=True):
+            scale = [np.float32(one[name]) for name in ("slope", "intercept")]
+            levels = np.multiply(pixels, scale[0], dtype=np.float32) + scale[1] if exact else pixels
+            low.append(levels.min())
+            shown = output.toned(output.scaled(levels, fit))
+            values[at, : shown.shape[0], : shown.shape[1]] = np.atleast_3d(shown)
+        rows, columns = shown.shape[:2]
+        missing = np.ones(depth, np.bool_)
+        missing[value["at"]] = False
+        values[missing, :rows, :columns] = np.atleast_3d(output.toned(np.full((1, 1), min(low))))
+        if exact:
+            values[:, rows:] = values[:, :, columns:] = min(low)
+        return _tensor(held) if tensors else held[..., 0] if channels == 1 else held
 
 
 @dataclass
 class StackedMask(_Column):
-    """A column of label maps that become one with ids of whole objects: (slices, layers * H, W) uint16.
+    """A column of label maps that become one with ids of whole objects: (slices, layers * H, W) uint16; int32 tensors.
 
     Kept as PNG files with the place of each, and lists of what to paint: layer and id in the slice, then id and layer
     of the object.
+
+    Attributes:
+        output: See `Output`.
     """
+
+    output: Output
 
     def __call__(self) -> Any:
         number = pa.int64()
@@ -3268,16 +3319,28 @@ class StackedMask(_Column):
         return pa.struct([("pngs", pa.list_(pa.binary())), ("at", pa.list_(number)), *sizes, ("parts", parts)])
 
     def _shown(self, value: dict[str, Any]) -> Any:
-        depth, layers, height, width = (value[name] for name in ("depth", "layers", "height", "width"))
-        _refuse_large_volume(2 * depth * layers * height * width, "a label map of a volume")
-        painted = np.zeros((depth, layers, height, width), np.uint16)
+        height, width = self.output.sides or (value["height"], value["width"])
+        shape, numpy = (value["depth"], value["layers"] * height, width), self.output.kind == "numpy"
+        dtype = np.dtype(np.uint16 if numpy else np.int32)
+        _refuse_large_volume(dtype.itemsize * math.prod(shape), "a label map of a volume")
+        painted = np.zeros(shape, dtype)
         for at, png, parts in zip(value["at"], value["pngs"], value["parts"], strict=True):
-            found = split_layers(decode_png(png), height)
-            for layer in range(layers):
-                inside = [part[:3] for part in parts if part[3] == layer]
-                if inside:
-                    painted[at, layer] = _paint(found, 0, inside, "uint16")
-        return painted.reshape(depth, layers * height, width)
+            objects = _painted_objects(self.output, png, value["height"], parts, value["layers"])
+            painted[at] = objects.reshape(-1, width)
+        return painted if numpy else _tensor(painted)
+
+
+def _painted_objects(
+    output: Output, png: bytes | Fitted, height: int, parts: Sequence[Sequence[int]], count: int
+) -> npt.NDArray[np.uint16]:
+    """A slice with the ids of whole objects in their layers, of which there are so many, (layers, H, W)."""
+    layers = _shown_layers(output, png, height, parts)
+    painted = np.zeros((count, *layers.shape[1:]), np.uint16)
+    for layer in range(count):
+        inside = [part[:3] for part in parts if part[3] == layer]
+        if inside:
+            painted[layer] = _paint(layers, 0, inside, "uint16")
+    return painted
 
 
 def _refuse_large_volume(size: int, what: str) -> None:
@@ -3667,7 +3730,7 @@ def _rows_of_pieces(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dic
         samples = itertools.chain.from_iterable(_samples(reading, *run) for run in piece.runs)
         if reading.wanted.stacked:
             for _, stack in itertools.groupby(samples, key=lambda sample: sample.record["key"].rpartition("_")[0]):
-                yield from _rows_of_stack(view if isinstance(view, Clip) else None, list(stack))
+                yield from _rows_of_stack(reading, list(stack))
             continue
         for sample in samples if reading.shuffle is None else _mixed(samples, reading.shuffle):
             for _ in range(_times(sample.record, repeats) if repeats else 1):
@@ -3894,7 +3957,7 @@ def _rows_of(reading: _Reading, numbers: Mapping[str, int], sample: _Sample) -> 
         finished = isinstance(sample.mask, Fitted) and not sample.mask.lost
         parts = [] if finished else [[entry["layer"], entry["id"], entry["id"]] for entry in record["masks"]]
         label_map = {"png": sample.mask, "height": record["height"], "ground": 0, "parts": parts}
-    fit = None if output is None or output.sides is None else _fit(_size(record), output.sides, output.resize)
+    fit = None if output is None else output.fit(_size(record))
     own = {} if fit is None else _resized(record, fit)
     finish = _without_nulls if _batched(view, output) else dict
     if isinstance(view, Masks):
@@ -4010,8 +4073,8 @@ def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[str, Any]:
     """A batch of rows of any view, for ``DataLoader(..., collate_fn=collate)``.
 
-    What has one shape in all rows is stacked, and other values are lists. Of rows of images the masks are stacked too,
-    those of all images one after another.
+    What has one shape in all rows is stacked, and other values are lists. Of rows of images and of clips the masks are
+    stacked too, those of all images one after another.
 
     Args:
         rows: Of `load`, with images of one size.
@@ -4020,8 +4083,9 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
 
     Returns:
         Column -> (B, ...) array, or tensor where images are tensors; or a list of B values. Where rows are taken apart,
-        ``mask`` is (N, H, W) bool with the N masks of all images, ``owner`` (N,) int64 says which image of the batch
-        each belongs to, ``masks`` lists their N entries, and ``boxes``, ``points`` and ``point_labels`` have N rows.
+        ``mask`` is (N, H, W) bool with the N masks of all images, or (N, Z, H, W) with those of all clips, ``owner``
+        (N,) int64 says which image of the batch each belongs to, ``masks`` lists their N entries, and ``boxes``,
+        ``points`` and ``point_labels`` have N rows.
 
     Raises:
         DatasetError: There is no row, images differ in size, or a label map is none.
@@ -4037,12 +4101,11 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
             )
     shapes = sorted({tuple(row["image"].shape) for row in rows})
     if len(shapes) > 1:
-        raise DatasetError(
-            f"images of a batch differ in size: {', '.join(map(str, shapes))}; load them with decode=Output(size=...)"
-        )
+        advice = "load them with decode=Output(size=...)" + ", as clips" * ("indices" in rows[0])
+        raise DatasetError(f"images of a batch differ in size: {', '.join(map(str, shapes))}; {advice}")
     tensors = hasattr(rows[0]["image"], "detach")
     batch = {name: _stacked([row[name] for row in rows], tensors) for name in rows[0]}
-    if masks and isinstance(rows[0].get("masks"), list) and rows[0]["mask"].ndim == 2:
+    if masks and isinstance(rows[0].get("masks"), list):
         stacks = [decode_masks(row) for row in rows]
         batch["mask"] = _as_kind(np.concatenate(stacks), tensors)
         batch["owner"] = _as_kind(np.repeat(np.arange(len(rows)), [len(stack) for stack in stacks]), tensors)
@@ -4105,7 +4168,7 @@ _NOT_OF_STACKS: Final = {"index", "intensity", "masks"}
 """Fields of `Metadata` that each slice has for itself."""
 
 
-def _stack_types() -> dict[str, Any]:
+def _stack_types(output: Output) -> dict[str, Any]:
     record = {name: kind for name, kind in metadata_types().items() if name not in _NOT_OF_STACKS}
     mask = {name: kind for name, kind in metadata_types(Mask).items() if name not in ("instance", "bbox")}
     own = {
@@ -4114,10 +4177,10 @@ def _stack_types() -> dict[str, Any]:
         "absent": ["string"],
         "masks": [{**mask, "slices": ["int64"]}],
     }
-    return {**record, **own}
+    return {**record, **own, **({} if output.size is None else {"original_size": ["int64"]})}
 
 
-def _rows_of_stack(clip: Clip | None, stack: list[_Sample]) -> Iterator[dict[str, Any]]:
+def _rows_of_stack(reading: _Reading, stack: list[_Sample]) -> Iterator[dict[str, Any]]:
     """A volume, or its clips, of the slices of one image along one axis."""
     stack.sort(key=lambda sample: sample.record["index"])
     records = [sample.record for sample in stack]
@@ -4126,19 +4189,22 @@ def _rows_of_stack(clip: Clip | None, stack: list[_Sample]) -> Iterator[dict[str
     different = len({(record["height"], record["width"], record.get("slices")) for record in records}) > 1
     if different or len(set(numbers)) < len(numbers) or not 0 <= numbers[0] <= numbers[-1] < slices:
         raise DatasetError(f"{records[0]['key']}: expected slices of one volume, of one size and each once")
-    linked = _linked(stack)
-    for run in [range(len(stack))] if clip is None else clip.runs(numbers):
-        yield _stack_row(stack, run, linked, slices if clip is None else clip.length, clip)
+    linked, view = _linked(stack), reading.wanted.view
+    for run in view.runs(numbers) if isinstance(view, Clip) else [range(len(stack))]:
+        yield _stack_row(reading, stack, run, linked, slices)
 
 
 def _stack_row(
+    reading: _Reading,
     stack: Sequence[_Sample],
     run: range,
     linked: tuple[Sequence[Sequence[int]], Mapping[int, int]],
-    depth: int,
-    clip: Clip | None,
+    slices: int,
 ) -> dict[str, Any]:
     """The row of some slices of a stack, by their places in it; ``linked`` is what `_linked` says of all."""
+    view, output = reading.wanted.view, reading.output or Output()
+    clip = view if isinstance(view, Clip) else None
+    depth = slices if clip is None else clip.length
     objects, layers = linked
     chosen = [stack[at] for at in run]
     records = [sample.record for sample in chosen]
@@ -4148,9 +4214,10 @@ def _stack_row(
     shared = copy.deepcopy({name: value for name, value in first.items() if name not in _NOT_OF_STACKS})
     key = first["key"].rpartition("_")[0] if clip is None else first["key"]
     labels = dict.fromkeys(label for record in records for label in record.get("dropped", {}).get("labels", ()))
-    dropped = {
+    dropped: dict[str, Any] = {
         name: sum(record.get("dropped", _NOTHING_DROPPED)[name] for record in records) for name in _NOTHING_DROPPED
     }
+    dropped["labels"] = list(labels)
     found: dict[int, dict[str, Any]] = {}
     parts: list[list[list[int]]] = []
     for at, record in zip(run, records, strict=True):
@@ -4163,12 +4230,20 @@ def _stack_row(
             )
             own["area"] += entry["area"]
             own["slices"] = [own["slices"][0], record["index"]]
-    scales = [record["intensity"] for record in records]
+    masks = [found[number] for number in sorted(found)]
     size = {"depth": depth, "height": first["height"], "width": first["width"]}
-    image = {"pngs": [sample.image for sample in chosen], "at": places, "depth": depth}
-    image |= {f"{name}s": [float(scale[name]) for scale in scales] for name in ("slope", "intercept")}
+    size["layers"] = 1 + max((entry["layer"] for entry in masks), default=0)
+    fit = output.fit(_size(first))
+    if fit is not None:
+        shared |= _resized(first, fit)
+        painted = (
+            _painted_objects(output, sample.mask, first["height"], own, size["layers"])
+            for sample, own in zip(chosen, parts, strict=True)
+        )
+        whole, masks = masks, _measured(masks, zip(indices, painted, strict=True))
+        dropped = _with_vanished({"masks": whole, "dropped": dropped}, masks)
+    image = {"slices": [_stored_image(output, sample) for sample in chosen], "at": places, "depth": depth}
     mask = {"pngs": [sample.mask for sample in chosen], "at": places, **size, "parts": parts}
-    mask["layers"] = 1 + max((entry["layer"] for entry in found.values()), default=0)
     never = [set(record["absent"]) for record in records if record["absent"] is not None]
     absent = [label for label in first["absent"] or () if all(label in one for one in never)]
     return {
@@ -4176,18 +4251,33 @@ def _stack_row(
         "key": key,
         "image": image,
         "mask": mask,
-        "dropped": {**dropped, "labels": list(labels)},
+        "dropped": dropped,
         "indices": indices,
-        "affine": _affine(first, 0 if clip is None else indices[0], 1 if clip is None else clip.stride),
+        "affine": _affine(first, 0 if clip is None else indices[0], 1 if clip is None else clip.stride, fit),
         "absent": absent if len(never) == len(records) else None,
-        "masks": [found[number] for number in sorted(found)],
+        "masks": masks,
     }
 
 
-def _affine(record: Mapping[str, Any], index: int, step: int) -> list[list[float]] | None:
+def _measured(
+    objects: Sequence[dict[str, Any]], slices: Iterable[tuple[int, npt.NDArray[np.uint16]]]
+) -> list[dict[str, Any]]:
+    """Objects as they are in another size, without those that are lost; slices are pairs: number, what is painted."""
+    held: dict[int, tuple[int, int, int]] = {}
+    for index, painted in slices:
+        counts = np.bincount(painted.ravel())
+        for number in np.flatnonzero(counts).tolist():
+            area, first, _ = held.get(number, (0, index, index))
+            held[number] = area + int(counts[number]), first, index
+    kept = [(one, *held[one["id"]]) for one in objects if one["id"] in held]
+    return [{**one, "area": area, "slices": [first, last]} for one, area, first, last in kept]
+
+
+def _affine(record: Mapping[str, Any], index: int, step: int, fit: _Fit | None) -> list[list[float]] | None:
     """From voxel (column, row, slice) to RAS millimetres, 4 x 4: slices from one on, so many apart.
 
-    Rows of coronal and sagittal slices run towards inferior, see ``docs/contract.md``.
+    Rows of coronal and sagittal slices run towards inferior, see ``docs/contract.md``. Of another size, the centre of
+    pixel ``i`` lies at ``(start + i + 0.5) * old / new - 0.5`` among the stored ones.
     """
     held: list[Any] = [record.get(name) for name in ("origin", "direction", "spacing", "slice_spacing")]
     if any(value is None for value in held):
@@ -4204,6 +4294,10 @@ def _affine(record: Mapping[str, Any], index: int, step: int) -> list[list[float
         steps[:, 1] *= -1
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = steps, first
+    if fit is not None:
+        factors, start = np.divide(fit.stored, fit.scaled)[::-1], np.array(fit.start[::-1])
+        affine[:3, 3] += affine[:3, :2] @ ((start + 0.5) * factors - 0.5)
+        affine[:3, :2] *= factors
     return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).tolist()  # type: ignore[no-any-return]
 
 
@@ -4446,8 +4540,7 @@ def fitted_samples(out: str | Path, shard: str, settings: CacheSettings) -> Iter
 def _fitted(output: Output, sample: _Sample) -> Fitted:
     stored, record = _stored_image(output, sample), sample.record
     fit = _fit(_size(record), output.sides or _size(record), output.resize)
-    pixels = decode_png(stored["png"])
-    pixels = output.scaled(pixels if stored["low"] is None else _windowed(pixels, stored), fit)
+    pixels = output.scaled(_windowed(decode_png(stored["png"]), stored), fit)
     kept, lost = [], []
     for at, layer in enumerate(split_layers(decode_png(typing.cast("bytes", sample.mask)), record["height"])):
         scaled = fit.nearest(layer)
@@ -4626,7 +4719,7 @@ def cache_settings(data: bytes, where: str) -> CacheSettings:
 
 
 def _refuse_uncached(view: Any, output: Output | None, balance: float | None) -> None:
-    if view == "volume" or isinstance(view, Clip):
+    if _is_stacked(view):
         raise DatasetError("a cache has images one by one, but view gives volumes or clips; leave cache out")
     if balance is not None:
         raise DatasetError("balance is for streams; with a cache give the DataLoader a WeightedRandomSampler")
@@ -4754,8 +4847,8 @@ def load(
             those of `Metadata`. ``semantic``, or `Semantic`: a row per image; ``mask`` is a class map, (H, W) uint8, or
             uint16 beyond 255 classes; 0 is background. ``volume``: a row per image and axis, the first that it has or
             each of ``planes``; ``clip``, or `Clip`: a row per run of its slices. ``image`` is (Z, H, W) float32, the
-            values of the source, ``mask`` (Z, layers * H, W) uint16 with the ids of ``masks``, which are objects of the
-            whole volume, and ``affine`` leads from (column, row, slice) to RAS mm.
+            values of the source, unless an `Output` says more, ``mask`` (Z, layers * H, W) uint16 with the ids of
+            ``masks``, which are objects of the whole volume, and ``affine`` leads from (column, row, slice) to RAS mm.
         labels: Only masks of these classes, and images that have one.
         organs: Only masks of these organs, and images that have one.
         groups: Only masks of these groups, and images that have one.
@@ -4766,7 +4859,7 @@ def load(
         planes: Only these of ``axial``, ``coronal``, ``sagittal``, ``2d``, ``unknown``.
         where: Only these modalities, patients, cases or raters, see `Where`.
         decode: What images and masks come as: ``numpy`` for arrays, ``torch`` for tensors, ``pil`` for pictures,
-            ``bytes`` for PNG files; or `Output` for a size, a window or a normalisation.
+            ``bytes`` for PNG files (not of volumes and clips); or `Output` for a size, a window or a normalisation.
         prompts: Add boxes and points, see `Prompts`.
         balance: Show images of rare classes more often: a class that less than this share of the images shows comes
             ``sqrt(balance / share)`` times as often (repeat factor sampling, arXiv 1908.03195).
@@ -4795,7 +4888,8 @@ def load(
         decode = _decode_of_cache(cache, decode)
     _refuse_other("streaming", streaming, bool, "True or False")
     _refuse_other("prompts", prompts, Prompts | None, "Prompts(...)")
-    chosen, output = _view_of(view), _output_of(decode)
+    chosen = _view_of(view)
+    output = _output_of(decode, chosen)
     if cache is not None:
         _refuse_uncached(chosen, output, balance)
     if output is not None and output.threads > 1 and (cache is not None or not streaming):
@@ -4817,8 +4911,8 @@ def load(
     scope = _Scope.of(place, config, split, wanted)
     if prompts is not None and prompts.coarse and not isinstance(chosen, Masks):
         raise DatasetError("coarse masks are prompts of single masks: view='mask' has them")
-    if wanted.stacked and (decode != "numpy" or prompts is not None or balance is not None):
-        name = "balance" if balance is not None else "decode" if prompts is None else "prompts"
+    if wanted.stacked and (prompts is not None or balance is not None):
+        name = "prompts" if balance is None else "balance"
         raise DatasetError(f"{name} is for images one by one, but view gives volumes or clips")
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
@@ -5199,9 +5293,10 @@ def _builder() -> type:
             if self.config.data_dir is None:
                 raise DatasetError("data_dir is missing: the folder or repository that holds README.md and data/")
             place = _place(self.config.data_dir, None, None, {})
-            output = _output_of(self.config.decode)
+            view = _view_of(self.config.view)
+            output = _output_of(self.config.decode, view)
             ranges = output is not None and output.window == "volume"
-            reading = _Reading(place, _Wanted(view=_view_of(self.config.view), ranges=ranges), output=output)
+            reading = _Reading(place, _Wanted(view=view, ranges=ranges), output=output)
             generators = []
             for split in (files["split"] for files in _config(place, self.config.name)["data_files"]):
                 pieces = _dealt(_shards(_Scope.of(place, self.config.name, split, _Wanted())), reading, None).pieces

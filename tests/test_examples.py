@@ -40,6 +40,7 @@ def run(name: str, *arguments: object) -> str:
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short(script: Path) -> None:
     assert len(script.read_text().splitlines()) < 60
+    assert script.stem not in sys.stdlib_module_names  # which the script's own imports would find instead
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
@@ -47,8 +48,8 @@ def test_examples_stand_where_training_is_described(script: Path) -> None:
     assert f"](../examples/{script.name})" in (ROOT / "docs/training.md").read_text()
 
 
-def test_statistics(out: Path) -> None:
-    printed = run("statistics", out)
+def test_classes_are_counted(out: Path) -> None:
+    printed = run("count_classes", out)
     assert re.search(r"^liver: \d+ masks, 0\.\d+$", printed, re.MULTILINE)
     assert re.search(r"^ct train: \d+ images of \d patients$", printed, re.MULTILINE)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import nibabel
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.ndimage
 import SimpleITK as sitk  # noqa: N813
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.command_line import main
-from sa_med2d_20m import Clip, DatasetError, Masks, Prompts, Semantic, decode_masks, load
-from tests.support.hand_made import cells, write_dataset
+from sa_med2d_20m import Clip, DatasetError, Masks, Output, Prompts, Semantic, collate, decode_masks, load
+from tests.support.hand_made import HandMade, cells, png, write_dataset
 from tests.support.nifti import lps_affine, read_nifti, write_nifti
 from tests.support.range_server import serve
+from tests.support.resizing import by_hand, by_opencv
 from tests.support.sources import RECIPE
 from tests.support.volumes import ct_like, organ_map
 
@@ -60,8 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classes_of(row: dict[str, Any], label: str) -> Any:
     """Where a row shows a class, in whatever layer."""
     numbers = [entry["id"] for entry in row["masks"] if entry["label"] == label]
-    depth, height, width = row["image"].shape
-    return np.isin(row["mask"].reshape(depth, -1, height, width), numbers).any(axis=1)
+    return np.isin(row["mask"].reshape(len(row["mask"]), -1, row["height"], row["width"]), numbers).any(axis=1)
 
 
 @pytest.mark.parametrize("case", ["straight", "oblique"])
@@ -165,8 +170,10 @@ def test_clips_where_runs_are_too_short(folder: Path) -> None:
 
 def test_a_copy_in_the_cache_has_the_same_rows(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    for view in ("volume", "clip"):
-        streamed, copied = (list(load(folder / "out", "ct", view=view, streaming=way)) for way in (True, False))
+    for view, decode in (("volume", "numpy"), ("clip", "numpy"), (Clip(3), Output((24, 20), window=(40, 400)))):
+        options: dict[str, Any] = {"view": view, "decode": decode}
+        load(folder / "out", "ct", streaming=False, **options)  # so that the copy is found, and its columns read back
+        streamed, copied = (list(load(folder / "out", "ct", streaming=way, **options)) for way in (True, False))
         for one, other in zip(streamed, copied, strict=True):
             arrays = {"image", "mask"}
             assert all(np.array_equal(one[name], other[name]) for name in arrays)
@@ -182,12 +189,16 @@ def test_order_and_resume(folder: Path) -> None:
              for seed in (1, 1, 2)]  # fmt: skip
     assert mixed[0] == mixed[1] != mixed[2]
     assert sorted(mixed[0]) == sorted(mixed[2]) == sorted(keys)
-    rows = load(folder / "out", "ct", view="volume", planes=list(PLANES), shuffle=1)
+    options: dict[str, Any] = {"planes": list(PLANES), "shuffle": 1, "decode": Output(16, window="lung")}
+    rows = load(folder / "out", "ct", view="volume", **options)
     taken = iter(rows)
     first = [next(taken)["key"] for _ in range(3)]
-    again = load(folder / "out", "ct", view="volume", planes=list(PLANES), shuffle=1)
+    again = load(folder / "out", "ct", view="volume", **options)
+    again = pickle.loads(pickle.dumps(again))  # noqa: S301 - as it goes to workers
     again.load_state_dict(rows.state_dict())
-    assert first + [row["key"] for row in again] == mixed[0]
+    left = list(again)
+    assert first + [row["key"] for row in left] == mixed[0]
+    assert {row["image"].shape for row in left} <= {(24, 16, 16, 3), (40, 16, 16, 3), (36, 16, 16, 3)}
 
 
 def test_values_come_back_within_half_a_level_from_8_bit(tmp_path: Path) -> None:
@@ -245,13 +256,14 @@ def test_no_more_is_read_than_the_case(folder: Path) -> None:
 
 
 def test_what_volumes_and_clips_have_not(folder: Path) -> None:
-    for options, name in (
-        ({"prompts": Prompts()}, "prompts"),
-        ({"balance": 0.1}, "balance"),
-        ({"decode": "pil"}, "decode"),
+    for options, said in (
+        ({"prompts": Prompts()}, "prompts is for images one by one, but view gives volumes or clips"),
+        ({"balance": 0.1}, "balance is for images one by one, but view gives volumes or clips"),
+        ({"decode": "pil"}, r"decode is 'pil', expected 'numpy', 'torch' or Output\(...\) for volumes and clips"),
     ):
-        with pytest.raises(DatasetError, match=f"{name} is for images one by one, but view gives volumes or clips"):
-            load(folder / "out", "ct", view="volume", **options)
+        for view in ("volume", Clip(2)):
+            with pytest.raises(DatasetError, match=said):
+                load(folder / "out", "ct", view=view, **options)
     for make in (lambda: Clip(0), lambda: Clip(2, -1), lambda: Clip(2, step=0), lambda: Masks(negatives=-1)):
         with pytest.raises(DatasetError, match=r"expected a whole number from [01] on"):
             make()
@@ -272,25 +284,28 @@ def test_rows_of_images_are_as_before(folder: Path) -> None:
 
 def handmade(folder: Path, slices: int | None, indices: list[int], **more: Any) -> Path:
     """Slices that somebody else wrote, of 160 x 200 pixels."""
-    samples = []
-    for index in indices:
-        sample, _ = cells(2)
-        record = sample.record | {"key": f"microscopy_00--Cells--a--x_{index:04d}", "axis": "x", "plane": "axial"}
-        samples.append(replace(sample, record=record | {"index": index, "slices": slices} | more))
-    return write_dataset(folder, samples)
+    return write_dataset(folder, [handmade_slice(index, slices=slices, **more) for index in indices])
+
+
+def handmade_slice(index: int, **more: Any) -> HandMade:
+    sample, _ = cells(2)
+    record = sample.record | {"key": f"microscopy_00--Cells--a--x_{index:04d}", "axis": "x", "plane": "axial"}
+    return replace(sample, record=record | {"index": index} | more)
 
 
 @pytest.mark.parametrize(
-    ("slices", "indices", "said"),
+    ("slices", "indices", "said", "decode"),
     [
-        (2**40, [3, 4], r"a volume of float32 takes [\d,]+ bytes, expected at most"),
-        (4, [3, 4], "expected slices of one volume, of one size and each once"),
-        (-1, [0, 1], "expected slices of one volume"),
+        (2**40, [3, 4], r"a volume of float32 takes [\d,]+ bytes, expected at most", "numpy"),
+        (6000, [3, 4], "a volume of float32 takes 4,718,592,000 bytes", Output(256)),  # 3 channels by default
+        (70000, [3, 4], "a volume of uint8 takes 4,587,520,000 bytes", Output(256, window="slice", channels=1)),
+        (4, [3, 4], "expected slices of one volume, of one size and each once", "numpy"),
+        (-1, [0, 1], "expected slices of one volume", "numpy"),
     ],
 )
-def test_volumes_that_cannot_be(tmp_path: Path, slices: int, indices: list[int], said: str) -> None:
+def test_volumes_that_cannot_be(tmp_path: Path, slices: int, indices: list[int], said: str, decode: Any) -> None:
     with pytest.raises(DatasetError, match=said):
-        list(load(handmade(tmp_path, slices, indices), view="volume"))
+        list(load(handmade(tmp_path, slices, indices), view="volume", decode=decode))
 
 
 def test_volumes_without_geometry_and_of_an_earlier_schema(tmp_path: Path) -> None:
@@ -320,3 +335,200 @@ def test_pictures_are_no_volumes(tmp_path: Path) -> None:
     sample, _ = cells(2)
     with pytest.raises(DatasetError, match="no image here is a slice of a volume"):
         load(write_dataset(tmp_path, [sample]), view="volume")
+
+
+SIZES = {"pad": (80, 120), "stretch": (88, 56), "crop": (72, 72)}
+"""Height and width, above those of all slices here, so that pixels lie between neighbours, and none between two equally
+near ones."""
+
+
+@pytest.mark.parametrize("resize", SIZES)
+@pytest.mark.parametrize("plane", PLANES)
+def test_another_size_lies_where_it_was(folder: Path, tmp_path: Path, plane: str, resize: Any) -> None:
+    """SimpleITK resamples the original by millimetres to the grid of the row: images linear, masks nearest."""
+    for row in load(
+        folder / "out", "ct", view="volume", planes=plane, decode=Output(SIZES[resize], resize, channels=1)
+    ):
+        assert (row["height"], row["width"]) == row["image"].shape[1:] == SIZES[resize]
+        assert np.allclose(np.linalg.norm(np.array(row["affine"])[:3, :2], axis=0), row["spacing"][::-1])
+        shown = {"images": row["image"], "labels": np.where(classes_of(row, "liver"), 1, 0)}
+        shown["labels"][classes_of(row, "spleen")] = 2
+        for kind, pixels in shown.items():
+            nibabel.save(nibabel.Nifti1Image(pixels.T.astype(np.float32), np.array(row["affine"])), tmp_path / "a.nii")
+            original = sitk.ReadImage(str(folder / f"raw/{kind}/{row['case']}.nii.gz"), sitk.sitkFloat32)
+            rule = sitk.sitkLinear if kind == "images" else sitk.sitkNearestNeighbor
+            laid = sitk.GetArrayFromImage(
+                sitk.Resample(original, sitk.ReadImage(str(tmp_path / "a.nii")), sitk.Transform(), rule, -5000)
+            )
+            inside = laid[row["indices"]] > -5000  # between the centres of the outer pixels, for a linear rule
+            differs = np.abs(pixels[row["indices"]] - laid[row["indices"]])[inside]
+            assert inside.mean() > 0.3
+            if kind == "images":
+                assert differs.max() < 0.1 + 1e-3 * np.ptp(pixels)  # OpenCV has weights of 11 bits for some types
+            else:
+                assert not differs.any()
+
+
+@pytest.mark.parametrize("masks", ["nearest", "area"])
+@pytest.mark.parametrize("size", [(20, 18), (9, 30), (8, 8)])
+@pytest.mark.parametrize("resize", ["pad", "stretch", "crop"])
+def test_slices_of_a_size_are_those_of_single_images(folder: Path, size: Any, resize: Any, masks: Any) -> None:
+    output = Output(size, resize, masks)
+    plain = {row["case"]: row for row in load(folder / "out", "ct", view="volume")}
+    single = {(row["case"], row["index"]): row for row in load(folder / "out", "ct", planes="axial", decode=output)}
+    for row in load(folder / "out", "ct", view="volume", decode=output):
+        stored = plain[row["case"]]
+        assert row["original_size"] == list(stored["image"].shape[1:])
+        lowest = stored["image"][row["indices"]].min()
+        assert row["image"].dtype == np.float32
+        for at, pixels in enumerate(row["image"]):
+            expected = by_hand(stored["image"][at] - lowest, size, resize, by_opencv) + lowest
+            assert np.allclose(pixels, expected[..., np.newaxis], atol=1e-3)
+        objects = decode_masks(row)
+        assert [entry["area"] for entry in row["masks"]] == [int(one.sum()) for one in objects]
+        assert [entry["slices"] for entry in row["masks"]] == [
+            [shown.min(), shown.max()] for shown in (np.flatnonzero(one.any(axis=(1, 2))) for one in objects)
+        ]
+        known = {entry["id"]: entry for entry in stored["masks"]}
+        left = {entry["id"] for entry in row["masks"]}
+        assert all(known[entry["id"]]["label"] == entry["label"] for entry in row["masks"])
+        assert left == known.keys() or resize == "crop"
+        assert row["dropped"]["masks"] == stored["dropped"]["masks"] + len(known.keys() - left)
+        assert {known[number]["label"] for number in known.keys() - left} <= set(row["dropped"]["labels"])
+        for at in row["indices"]:
+            image = single[row["case"], at]
+            for label in ("liver", "spleen", "abdomen_organs"):
+                of = [
+                    one
+                    for one, entry in zip(decode_masks(image), image["masks"], strict=True)
+                    if entry["label"] == label
+                ]
+                assert np.array_equal(np.any([*of, np.zeros(size, bool)], axis=0), classes_of(row, label)[at])
+
+
+@pytest.mark.parametrize("resize", ["pad", "stretch", "crop"])
+@settings(max_examples=8, deadline=None)
+@given(height=st.integers(1, 60), width=st.integers(1, 60), masks=st.sampled_from(["nearest", "area"]))
+def test_affines_of_any_size(folder: Path, resize: Any, height: int, width: int, masks: Any) -> None:
+    """The edges of the image stay where they were: outer sides of pixels, which lie half a pixel from their centres."""
+    plain = {row["key"]: row for row in load(folder / "out", "ct", view=Clip(1, step=30), planes="coronal")}
+    output = Output((height, width), resize, masks)
+    for row in load(folder / "out", "ct", view=Clip(1, step=30), planes="coronal", decode=output):
+        old, new = np.array(plain[row["key"]]["affine"]), np.array(row["affine"])
+        rows, columns = row["original_size"]
+        factors = [height / rows, width / columns]
+        if resize != "stretch":
+            factors = [(min if resize == "pad" else max)(factors)] * 2
+        whole = [max(1, int(side * factor + 0.5)) for side, factor in zip((rows, columns), factors, strict=True)]
+        start = [(whole[0] - height) // 2, (whole[1] - width) // 2] if resize == "crop" else [0, 0]
+        for corner in itertools.product((0, 1), (0, 1)):
+            before = [columns * corner[1] - 0.5, rows * corner[0] - 0.5, 0, 1]
+            after = [whole[1] * corner[1] - start[1] - 0.5, whole[0] * corner[0] - start[0] - 0.5, 0, 1]
+            assert np.allclose(old @ before, new @ after)
+        assert [entry["area"] for entry in row["masks"]] == decode_masks(row).sum(axis=(1, 2, 3)).tolist()
+
+
+def test_windows_and_normalisations_are_those_of_images(folder: Path) -> None:
+    for output in (
+        Output(window=(40, 400)),
+        Output(window="volume", channels=3),
+        Output((50, 50), window="slice"),
+        Output(48, "crop", window="lung", normalise="sam"),
+        Output((64, 50), window="bone", normalise="imagenet"),
+    ):
+        images = {(row["case"], row["index"]): row for row in load(folder / "out", "ct", planes="axial", decode=output)}
+        for row in load(folder / "out", "ct", view="volume", planes="axial", decode=output):
+            assert row["image"].dtype == (np.uint8 if output.normalise is None else np.float32)
+            for at in row["indices"]:
+                assert np.array_equal(row["image"][at], images[row["case"], at]["image"])
+    with pytest.raises(DatasetError, match="say which values become 0 to 255 with window"):
+        list(load(folder / "out", "ct", view="clip", decode=Output(normalise="sam")))
+
+
+def test_batches_of_clips(folder: Path) -> None:
+    rows = list(load(folder / "out", "ct", view=Clip(3), decode=Output(32, window=(40, 400)), planes=list(PLANES)))
+    assert {row["image"].shape for row in rows} == {(3, 32, 32, 3)}
+    assert {tuple(row["original_size"]) for row in rows} == {(40, 36), (24, 36), (24, 40)}
+    batch = collate(rows)
+    stacks = [decode_masks(row) for row in rows]
+    assert batch["image"].shape == (len(rows), 3, 32, 32, 3)
+    assert np.array_equal(batch["mask"], np.concatenate(stacks))
+    assert batch["owner"].tolist() == [at for at, stack in enumerate(stacks) for _ in stack]
+    assert batch["affine"].shape == (len(rows), 4, 4)
+    for mask, owner, entry in zip(batch["mask"], batch["owner"], batch["masks"], strict=True):
+        assert mask.sum() == entry["area"] > 0
+        assert not (mask & ~(rows[owner]["mask"].reshape(3, -1, 32, 32) == entry["id"]).any(axis=1)).any()
+    with pytest.raises(DatasetError, match=r"differ in size: .*decode=Output\(size=\.\.\.\), as clips"):
+        collate(list(load(folder / "out", "ct", view="volume", planes=list(PLANES))))
+
+
+def test_objects_of_volumes_as_masks(folder: Path) -> None:
+    for row in load(folder / "out", "ct", view="volume"):
+        depth, height, width = row["image"].shape
+        layers = row["mask"].reshape(depth, -1, height, width)
+        for entry, mask in zip(row["masks"], decode_masks(row), strict=True):
+            assert np.array_equal(mask, layers[:, entry["layer"]] == entry["id"])
+            assert mask.sum() == entry["area"]
+    with pytest.raises(DatasetError, match="was changed after it was stored"):
+        decode_masks({**row, "mask": row["mask"] // 2})
+    with pytest.raises(DatasetError, match="no stack of layers"):
+        decode_masks({**row, "mask": row["mask"][:, 1:]})
+
+
+def test_tensors_of_volumes(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
+    for size, channels in ((None, 1), ((30, 25), 3)):
+        arrays = list(load(folder / "out", "ct", view="volume", decode=Output(size)))
+        for row, array in zip(
+            load(folder / "out", "ct", view="volume", decode=Output(size, kind="torch")), arrays, strict=True
+        ):
+            assert row["image"].shape == (24, channels, *(size or (40, 36)))
+            assert np.array_equal(
+                row["image"].permute(0, 2, 3, 1).numpy(),
+                np.atleast_3d(array["image"]).reshape(row["image"].permute(0, 2, 3, 1).shape),
+            )
+            assert row["mask"].dtype == torch.int32
+            assert np.array_equal(row["mask"].numpy(), array["mask"])
+            assert np.array_equal(decode_masks(row), decode_masks(array))
+    plain = next(iter(load(folder / "out", "ct", view="volume", decode="torch")))
+    assert plain["image"].shape == (24, 1, 40, 36)
+    rows = load(
+        folder / "out",
+        "ct",
+        view=Clip(2),
+        planes=list(PLANES),
+        decode=Output(16, window="lung", normalise="sam", kind="torch"),
+    )
+    seen = 0
+    for batch in torch.utils.data.DataLoader(rows, 4, num_workers=2, collate_fn=collate):
+        assert batch["image"].shape[1:] == (2, 3, 16, 16)
+        assert batch["mask"].shape == (len(batch["owner"]), 2, 16, 16)
+        seen += len(batch["key"])
+    assert seen == len(rows)
+
+
+@pytest.mark.parametrize("normalise", [None, "sam"])
+def test_slices_that_are_not_there_are_dark(folder: Path, normalise: Any) -> None:
+    """As dark as the darkest pixel that is there, within the image; what is padded is 0, as of images."""
+    output = Output((60, 36), window="slice", normalise=normalise)
+    for row in load(folder / "out", "ct", view="volume", planes="axial", decode=output):
+        missing = sorted(set(range(24)) - set(row["indices"]))
+        assert missing
+        darkest = (np.array([0, 0, 0]) - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375] if normalise else 0
+        assert np.allclose(row["image"][missing, :40], darkest, atol=1e-5)
+        assert not row["image"][:, 40:].any()
+
+
+def test_a_grey_slice_among_coloured_ones(tmp_path: Path) -> None:
+    colour = np.random.default_rng(1).integers(5, 255, (160, 200, 3), np.uint8)
+    coloured, grey = handmade_slice(0), handmade_slice(2)
+    out = write_dataset(tmp_path, [replace(coloured, image=png(colour)), grey])
+    (row,) = load(out, view="volume")
+    assert row["image"].shape == (3, 160, 200, 3)
+    assert np.array_equal(row["image"][0], colour[..., ::-1])  # OpenCV writes blue, green, red
+    assert (row["image"][2] == cv2.imdecode(np.frombuffer(grey.image, np.uint8), 0)[..., np.newaxis]).all()
+    assert (row["image"][1] == row["image"][[0, 2]].min()).all()
+    (row,) = load(out, view="volume", decode=Output(channels=1))
+    assert np.abs(row["image"][0] - cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)).max() < 0.6
+    (row,) = load(out, view="volume", decode=Output(64, window="slice"))
+    assert (row["image"].shape, row["image"].dtype) == ((3, 64, 64, 3), np.uint8)

@@ -1,6 +1,6 @@
 """What a built folder or repository holds, by SQL and by data frames on its index: no picture is read.
 
-python examples/statistics.py OUT
+python examples/count_classes.py OUT
 """
 
 import sys
