@@ -42,6 +42,7 @@ import mmap
 import operator
 import os
 import re
+import shlex
 import struct
 import sys
 import time
@@ -351,11 +352,9 @@ def _refuse_below(name: str, value: object, least: int) -> None:
         raise DatasetError(f"{name} is {value!r:.80}, expected a whole number from {least} on")
 
 
-def _check_numbers(balance: object, shuffle: object) -> None:
+def _check_balance(balance: object) -> None:
     if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
-        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
-    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
-        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
+        raise DatasetError(f"balance is {balance!r:.80}, expected a share of the images, above 0 and up to 1")
 
 
 def _listed(name: str, values: object, of: str = "names") -> tuple[str, ...] | None:
@@ -1844,8 +1843,7 @@ class _Wanted:
     @classmethod
     def of(cls, *, where: Where | None = None, min_area: int | None = None, **listed: Sequence[str] | None) -> _Wanted:
         """What the arguments of `load` ask for."""
-        if min_area is not None and (type(min_area) is not int or min_area < 0):
-            raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
+        _refuse_below("min_area", 0 if min_area is None else min_area, 0)
         _refuse_unknown("filter", listed, _FILTERS, "select")
         asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
         if asked.get("licenses") is not None:
@@ -3149,7 +3147,8 @@ class FittedMask(_Column):
         layers = _shown_layers(self.output, value["png"], value["height"], value["parts"])
         numpy = self.output.kind == "numpy"
         if not self.dtype:
-            shown = layers.reshape(-1, layers.shape[2]).copy()
+            of_row = isinstance(value["png"], Fitted) and value["png"].lost  # else others have the array too
+            shown = layers.reshape(-1, layers.shape[2]) if of_row else layers.reshape(-1, layers.shape[2]).copy()
         else:
             kind = self.dtype if numpy or self.dtype == "bool" else "int64"
             shown = _paint(layers, value["ground"], value["parts"], kind)
@@ -4291,6 +4290,30 @@ class CacheSettings:
         """What it keeps."""
         return Output(self.size, self.resize, window=self.window, channels=self.channels)
 
+    def command(self, out: str, folder: str, *more: str) -> str:
+        """The command that makes such a cache, or goes on with it, as a shell takes it.
+
+        Args:
+            out: Output folder.
+            folder: Of the cache.
+            more: Further arguments.
+        """
+        window = self.window if isinstance(self.window, str | None) else "{:g},{:g}".format(*self.window)
+        words = ["sa-med2d", "cache", out, "--size", "{}x{}".format(*self.size)]
+        words += [] if self.resize == "pad" else ["--resize", self.resize]
+        words += [] if window is None else [f"--window={window}"]  # which may begin with a minus
+        words += [] if self.channels is None else ["--grey"]
+        return f"'{shlex.join([*words, *more, '--to', folder])}'"
+
+    def windows(self, scaling: str) -> bool:
+        """Whether images that were built with this scaling can be kept so, see ``window`` of `Output`."""
+        scale = {"scaling": scaling, "min": 0.0, "max": 1.0, "intercept": 0.0}
+        try:
+            _window_of(self.output, {"key": "", "source": "", "modality": "", "intensity": scale}, (0.0, 1.0))
+        except DatasetError:
+            return False
+        return True
+
 
 @dataclass(frozen=True)
 class CacheReceipt:
@@ -4311,6 +4334,20 @@ class CacheReceipt:
     samples: int
     layers: int
     bytes: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> CacheReceipt:
+        """A receipt as it stands on disk.
+
+        Raises:
+            DatasetError: It is none.
+        """
+        record, kinds = _parsed(data, "receipt"), typing.get_type_hints(cls)
+        if not isinstance(record, dict) or set(record) != set(kinds):
+            raise DatasetError(f"expected {', '.join(kinds)}, got {record!r:.80}")
+        for name, kind in kinds.items():
+            _refuse_other(name, record[name], kind, getattr(kind, "__name__", str(kind)))
+        return cls(**record)
 
 
 @dataclass(frozen=True)
@@ -4426,11 +4463,18 @@ class CachedRows:
         features: What the columns are.
     """
 
-    def __init__(self, folder: str, shards: Sequence[_Shard], dealt: _Dealt, described: datasets.Features) -> None:
+    def __init__(
+        self,
+        folder: str,
+        settings: CacheSettings,
+        shards: Sequence[_Shard],
+        dealt: _Dealt,
+        described: datasets.Features,
+    ) -> None:
         self.features = described
         self._pictures = {name: column for name, column in described.items() if isinstance(column, _DECODED)}
-        self._folder, self._shards, self._reading = folder, list(shards), dealt.reading
-        self._receipts = [_cache_receipt(folder, dealt.reading.place, shard) for shard in self._shards]
+        self._folder, self._settings, self._shards, self._reading = folder, settings, list(shards), dealt.reading
+        self._receipts = self._read_receipts()
         view = dealt.reading.wanted.view
         classes = view.classes if isinstance(view, Semantic) else None
         self._numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
@@ -4439,8 +4483,10 @@ class CachedRows:
             place = dealt.reading.place
             found, cached = _chosen(place, shard, dealt.reading.wanted, place.environment), self._opened(at)
             if dealt.reading.output is not None and dealt.reading.output.channels == 1 and cached.images.ndim == 4:
-                grey = "'sa-med2d cache --grey' makes one without"
-                raise DatasetError(f"{folder} holds {shard.path} in colour, and channels is 1; {grey}")
+                grey = self._command([shard], dataclasses.replace(settings, channels=1), f"{folder}-grey")
+                raise DatasetError(
+                    f"{folder} holds {shard.path} in colour, and channels is 1; {grey} makes one in grey"
+                )
             held.append(np.full(len(found.keys), at, np.int32))
             samples.append(np.searchsorted(cached.places[:-1, 0], found.places[:, 4]).astype(np.int32))
             each.append(found.each)
@@ -4453,7 +4499,18 @@ class CachedRows:
     def __len__(self) -> int:
         return len(self._held) if self._ends is None else int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            number = range(*number.indices(len(self)))
+        elif hasattr(number, "tolist"):  # of NumPy or torch
+            number = number.tolist()
+        if isinstance(number, Sequence) and not isinstance(number, str | bytes):
+            return [self[one] for one in number]
+        if isinstance(number, bool) or not hasattr(number, "__index__"):
+            raise DatasetError(
+                f"rows[{number!r:.80}] is no row; expected a number, rows[7], or several, rows[2:5] or rows[[1, 5]]; a "
+                "column is that of a row, rows[7]['image']"
+            )
         at = operator.index(number)
         at += len(self) if at < 0 else 0
         if not 0 <= at < len(self):
@@ -4486,10 +4543,48 @@ class CachedRows:
         try:
             return _sample_of_cache(cached, int(self._samples[at]))
         except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise _damaged(self._folder, self._receipts[held], error) from None
+            raise self._damaged(held, error) from None
 
     def _opened(self, at: int) -> _CachedShard:
-        return _opened_cache(self._folder, self._receipts[at])
+        try:
+            return _opened_cache(self._folder, self._receipts[at], self._settings.size)
+        except (AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
+            raise self._damaged(at, error) from None
+
+    def _damaged(self, at: int, error: Exception) -> DatasetError:
+        """What is said of a shard of a cache whose files are not what they should be."""
+        path, reason = Path(self._folder, f"{self._receipts[at].shard}.json"), _reason_in_file(error)
+        again = self._command([self._shards[at]])
+        return DatasetError(f"{path}: its other files are damaged: {reason}; delete it, and run {again} again")
+
+    def _read_receipts(self) -> list[CacheReceipt]:
+        """The receipts of the shards in the cache.
+
+        Raises:
+            DatasetError: It does not hold all of them as they are.
+        """
+        receipts: list[CacheReceipt] = []
+        wrong: list[tuple[_Shard, str]] = []
+        for shard in self._shards:
+            found = _cache_receipt(self._folder, self._reading.place, shard)
+            if isinstance(found, str):
+                wrong.append((shard, found))
+            else:
+                receipts.append(found)
+        if wrong:
+            others = f", nor {len(wrong) - 1} other shards as they are" if len(wrong) > 1 else ""
+            again = self._command([shard for shard, _ in wrong])
+            raise DatasetError(f"{self._folder} {wrong[0][1]} {wrong[0][0].path}{others}; run {again} again")
+        return receipts
+
+    def _command(self, shards: Sequence[_Shard], settings: CacheSettings | None = None, to: str = "") -> str:
+        """The command that writes shards into the cache, or into another with other settings."""
+        place, named = self._reading.place, [shard.path.split("/") for shard in shards]
+        asked = {"--source": {parts[3] for parts in named}, "--split": {parts[4].partition("-")[0] for parts in named}}
+        more = [word for option, values in asked.items() for value in sorted(values) for word in (option, value)]
+        out = place.name if place.local else "OUT"
+        command = (settings or self._settings).command(out, to or self._folder, *more)
+        return command if place.local else f"{command}, with {place.name} downloaded to OUT,"
 
     def _order(self, dealt: _Dealt, counts: Sequence[int]) -> Any:
         """Places of the samples in the order in which they come, which is that of the rows without a cache."""
@@ -4523,28 +4618,38 @@ def _sample_of_cache(cached: _CachedShard, sample: int) -> tuple[dict[str, Any],
     return record, Fitted(image, layers, _size(record), line["lost"], boxes)
 
 
-def _decode_of_cache(folder: str | Path, decode: Decode | Output) -> Output:
+def _settings_of_cache(folder: str | Path, path: str | Path, decode: Decode | Output) -> CacheSettings:
+    """What a cache keeps.
+
+    Raises:
+        DatasetError: There is none; the message says how to make what is asked for.
+    """
+    try:
+        return cache_settings(Path(folder, CACHE).read_bytes(), f"{folder}/{CACHE}")
+    except (FileNotFoundError, NotADirectoryError):
+        asked = decode if isinstance(decode, Output) else Output()
+        channels: Literal[1] | None = 1 if asked.channels == 1 else None
+        settings = CacheSettings(asked.sides or (512, 512), asked.resize, asked.window, channels)
+        command = settings.command(str(path) if Path(str(path)).is_dir() else "OUT", str(folder))
+        raise DatasetError(f"{folder} is no cache: it has no {CACHE}; {command} makes one") from None
+    except OSError as error:
+        raise DatasetError(f"{folder}/{CACHE} cannot be read: {_reason_in_file(error)}") from None
+
+
+def _decode_of_cache(folder: str | Path, settings: CacheSettings, decode: Decode | Output) -> Output:
     """What is asked of a cache, which must keep it; by default what it keeps.
 
     Raises:
-        DatasetError: It keeps something else, or there is no cache.
+        DatasetError: It keeps something else.
     """
-    try:
-        settings = cache_settings(Path(folder, CACHE).read_bytes(), f"{folder}/{CACHE}")
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{folder} is no cache: it has no {CACHE}; 'sa-med2d cache OUT --to {folder}' makes one"
-        ) from None
-    output = decode if isinstance(decode, Output) else settings.output
     if not isinstance(decode, Output):
         _check_choice("decode", decode, typing.get_args(ArrayKind))
-        return dataclasses.replace(output, kind=typing.cast("ArrayKind", decode))
-    kept = dataclasses.asdict(settings)
-    for name, value in {**kept, "masks": "nearest"}.items():
-        asked = getattr(output, name, value)
+        return dataclasses.replace(settings.output, kind=typing.cast("ArrayKind", decode))
+    for name, value in {**dataclasses.asdict(settings), "masks": "nearest"}.items():
+        asked = getattr(decode, name, value)
         if asked != value and not (name == "channels" and value is None):
             raise DatasetError(f"{folder} keeps {name} {value!r}, and decode asks for {name} {asked!r}")
-    return output
+    return decode
 
 
 def cache_settings(data: bytes, where: str) -> CacheSettings:
@@ -4553,7 +4658,7 @@ def cache_settings(data: bytes, where: str) -> CacheSettings:
     Raises:
         DatasetError: They are none that this version knows; the message begins with ``where``.
     """
-    advice = "delete its folder, and make the cache anew with 'sa-med2d cache'"
+    advice = "delete its folder, and make the cache anew: 'sa-med2d cache OUT --size SIZE --to DIR'"
     try:
         record = _parsed(data, where)
     except DatasetError as error:
@@ -4600,56 +4705,40 @@ def cache_stamp(read: Callable[[str], bytes], shard: str, *, local: bool = True)
     return hashlib.sha256(read(f"{INDEX}/{stem}.parquet")).hexdigest(), tar
 
 
-def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
-    """The receipt of a shard in a cache.
-
-    Raises:
-        DatasetError: The cache does not hold the shard, or holds an earlier one.
-    """
+def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt | str:
+    """The receipt of a shard in a cache; or what the cache does, if it does not hold the shard as it is."""
     stem = shard.path.removeprefix(f"{DATA}/").removesuffix(".tar")
-    advice = f"run 'sa-med2d cache {place.name} --to {folder}' again"
-    path = Path(folder, f"{stem}.json")
     try:
-        receipt = CacheReceipt(**_parsed(path.read_bytes(), "receipt"))
+        receipt = CacheReceipt.parse(Path(folder, f"{stem}.json").read_bytes())
     except FileNotFoundError:
-        raise DatasetError(f"{folder} does not hold {shard.path}; {advice}") from None
-    except (DatasetError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged: {_reason_in_file(error)}; delete it, and {advice}") from None
+        return "does not hold"
+    except (DatasetError, OSError) as error:
+        return f"has a damaged receipt ({_reason_in_file(error)}) of"
     index, tar = cache_stamp(place.read, shard.path, local=place.local)
-    if receipt.index != index or (tar and receipt.tar and tar != receipt.tar):
-        raise DatasetError(f"{folder} holds an earlier {shard.path}; {advice}")
+    if (receipt.shard, receipt.index) != (stem, index) or (tar and receipt.tar and tar != receipt.tar):
+        return "holds an earlier"
     return receipt
 
 
 @functools.lru_cache(maxsize=_OPENED)
-def _opened_cache(folder: str, receipt: CacheReceipt) -> _CachedShard:
+def _opened_cache(folder: str, receipt: CacheReceipt, size: tuple[int, int]) -> _CachedShard:
+    """What a cache has of a shard; who asks says what is wrong where it cannot be opened."""
     _keep_freed_memory()
     paths = [Path(folder, f"{receipt.shard}.{part}") for part in CACHE_PARTS]
-    try:
-        images, layers, masks = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:3])
-        places = np.load(paths[3])
-        with paths[4].open("rb") as file:
-            records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        size = layers.shape[1:3]
-        counts = (images.shape[:3], layers.shape, masks.shape, places.shape)
-        numbers = (len(masks), len(CACHE_COLUMNS))
-        expected = (receipt.samples, *size), (receipt.layers, *size), numbers, (receipt.samples + 1, 4)
-        ends = [0, 0, 0, min(int(places[-1, 1]), len(records)), len(layers), len(masks)]
-        ordered = places[[0, -1], 1:].ravel().tolist() == ends and (np.diff(places[:, 1:], axis=0) >= 0).all()
-        if counts != expected or not ordered:
-            raise DatasetError(f"expected arrays of {expected}, got {counts}, or places that are not in order")
-        classes = _parsed(records[places[-1, 1] :], CACHE_PARTS[4])
-        whole = [{field.name: known.get(field.name) for field in fields(Mask)} for known in classes]
-    except (AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
-        raise _damaged(folder, receipt, error) from None
+    images, layers, masks = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:3])
+    places = np.load(paths[3])
+    with paths[4].open("rb") as file:
+        records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    counts = (images.shape[:3], layers.shape, masks.shape, places.shape)
+    numbers = (len(masks), len(CACHE_COLUMNS))
+    expected = (receipt.samples, *size), (receipt.layers, *size), numbers, (receipt.samples + 1, 4)
+    ends = [0, 0, 0, min(int(places[-1, 1]), len(records)), len(layers), len(masks)]
+    ordered = places[[0, -1], 1:].ravel().tolist() == ends and (np.diff(places[:, 1:], axis=0) >= 0).all()
+    if counts != expected or not ordered:
+        raise DatasetError(f"expected arrays of {expected}, got {counts}, or places that are not in order")
+    classes = _parsed(records[places[-1, 1] :], CACHE_PARTS[4])
+    whole = [{field.name: known.get(field.name) for field in fields(Mask)} for known in classes]
     return _CachedShard(images, layers, masks, places, records, whole)
-
-
-def _damaged(folder: str, receipt: CacheReceipt, error: Exception) -> DatasetError:
-    """What is said of a shard of a cache whose files are not what they should be."""
-    path = Path(folder, f"{receipt.shard}.json")
-    reason = f"its other files are damaged: {_reason_in_file(error)}"
-    return DatasetError(f"{path}: {reason}; delete it, and run 'sa-med2d cache OUT --to {folder}' again")
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -4737,13 +4826,15 @@ def load(
     """
     if cache is not None:
         _refuse_other("cache", cache, str | os.PathLike, "the path of a folder")
-        decode = _decode_of_cache(cache, decode)
+        settings = _settings_of_cache(cache, path, decode)
+        decode = _decode_of_cache(cache, settings, decode)
     _refuse_other("streaming", streaming, bool, "True or False")
     _refuse_other("prompts", prompts, Prompts | None, "Prompts(...)")
     chosen, output = _view_of(view), _output_of(decode)
     if cache is not None:
         _refuse_uncached(chosen, output, balance)
-    _check_numbers(balance, shuffle)
+    _check_balance(balance)
+    _refuse_below("shuffle", 0 if shuffle is None else shuffle, 0)
     place = _place(path, revision, token, storage_options or {})
     wanted = _Wanted.of(
         labels=labels,
@@ -4778,7 +4869,7 @@ def load(
         raise DatasetError(f"{error}, in split {split!r}; {others or 'no other split has such an image'}") from None
     described = features(chosen, decode, prompts)
     if cache is not None:
-        return typing.cast("Any", CachedRows(str(cache), shards, dealt, described))
+        return typing.cast("Any", CachedRows(str(cache), settings, shards, dealt, described))
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=scope.name)
     make = datasets.IterableDataset if streaming else datasets.Dataset
@@ -5026,11 +5117,15 @@ def select(
     place, wanted = _place(path, revision, token, storage_options or {}), _Wanted.of(**filters)
     asked = "+".join(dict.fromkeys(_listed("splits", splits) or ("all",)))
     name = _config(place, config)["config_name"]
-    beyond = _Beyond(name, ()) if config else _beyond(place, name, asked, wanted)
+
+    def beyond_of(taken: Iterable[_Shard]) -> _Beyond:
+        return _Beyond(name, ()) if config else _beyond(place, name, asked, wanted, taken)
+
     try:
         shards = sorted(_shards(_Scope.of(place, name, asked, wanted)), key=lambda shard: shard.path)
     except _UnknownValueError as error:
-        raise beyond.told(error, name) from None
+        raise beyond_of(()).told(error, name) from None
+    beyond = beyond_of(shards)
     reading = _Reading(place, wanted)
     parts: list[ShardPart] = []
 
@@ -5076,17 +5171,17 @@ class _Beyond:
         return DatasetError(f"{error}; this is the config {taken!r}, the default, and {self.config!r} holds more")
 
 
-def _beyond(place: _Place, taken: str, asked: str, wanted: _Wanted) -> _Beyond:
+def _beyond(place: _Place, config: str, asked: str, wanted: _Wanted, taken: Iterable[_Shard]) -> _Beyond:
+    """What the widest config holds beside the shards that the config has."""
     names = [entry["config_name"] for entry in _card_configs(place)]
-    widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), taken)
-
-    def held(config: str) -> set[str]:
-        try:
-            return {shard.path for shard in _shards(_Scope.of(place, config, asked, wanted))}
-        except DatasetError:  # it has nothing of the kind
-            return set()
-
-    return _Beyond(widest, tuple(sorted(held(widest) - held(taken))) if widest != taken else ())
+    widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), config)
+    if widest == config:
+        return _Beyond(config, ())
+    try:
+        held = {shard.path for shard in _shards(_Scope.of(place, widest, asked, wanted))}
+    except DatasetError:  # it has nothing of the kind
+        held = set()
+    return _Beyond(widest, tuple(sorted(held - {shard.path for shard in taken})))
 
 
 def _part(path: str, chosen: _Chosen) -> ShardPart:

@@ -26,8 +26,9 @@ from sa_med2d_20m import (
     cache_settings,
     fitted_samples,
 )
+from shards.arguments import nearest
 from shards.atomic import TEMPORARY, open_atomic, write_atomic
-from shards.cache.plan import Plan, Task, files_of, plan, read_index, write_bytes
+from shards.cache.plan import Plan, Task, files_of, plan, read_index, read_receipts, write_bytes
 from shards.lock import locked
 from shards.paths import DATA, ShardId, stems
 
@@ -42,10 +43,25 @@ class Wanted:
     modalities: Collection[str] = ()
     splits: Collection[str] = ()
 
-    def holds(self, shard: ShardId) -> bool:
-        """Whether a shard is wanted."""
-        pairs = ((shard.source, self.sources), (shard.modality, self.modalities), (shard.split, self.splits))
-        return all(not asked or value in asked for value, asked in pairs)
+    def of(self, every: Collection[ShardId], out: Path) -> list[ShardId]:
+        """Those of the shards of an output folder that are wanted.
+
+        Raises:
+            DatasetError: None is, or there is none of a value.
+        """
+        kinds = (("source", self.sources), ("modality", self.modalities), ("split", self.splits))
+        chosen = [shard for shard in every if all(not asked or getattr(shard, kind) in asked for kind, asked in kinds)]
+        missing = {value for kind, asked in kinds for value in {*asked} - {getattr(shard, kind) for shard in every}}
+        if missing or not chosen:
+            named = ", ".join(sorted(missing or {*self.sources, *self.modalities, *self.splits}))
+            held = ", ".join(sorted({shard.source for shard in every})) or "none"
+            raise DatasetError(f"{out} holds no shard{f' of {named}' if named else ''}; it has these sources: {held}")
+        return chosen
+
+    def words(self, sources: Iterable[str]) -> list[str]:
+        """Options that ask for the same of these sources only."""
+        kinds = (("--source", sources), ("--modality", self.modalities), ("--split", self.splits))
+        return [word for option, values in kinds for value in values for word in (option, value)]
 
 
 def build(
@@ -78,22 +94,20 @@ def build(
         DatasetError: There is no such shard, the folder holds something else, it does not fit, or a shard is damaged.
     """
     every = [ShardId.parse(stem) for stem in stems(out, DATA, ".tar")]
-    chosen = [shard for shard in every if wanted.holds(shard)]
-    if not chosen:
-        asked = ", ".join(sorted({*wanted.sources, *wanted.modalities, *wanted.splits}))
-        held = ", ".join(sorted({shard.source for shard in every})) or "none"
-        raise DatasetError(f"{out} holds no shard{f' of {asked}' if asked else ''}; it has these sources: {held}")
+    chosen = wanted.of(every, out)
+    # all that may refuse it comes before the lock, which is the first that is written
     _refuse_other(to, settings)
+    planned = plan(out, to, settings, chosen, every)
+    _refuse_unfit(out, to, settings, wanted, planned)
+    on_plan(planned)
+    _refuse_large(to, planned, limit)
     with locked(to, "cache"):
-        for path in to.rglob(f".*{TEMPORARY}"):
-            path.unlink()
-        planned = plan(out, to, settings, chosen, every)
-        on_plan(planned)
-        _refuse_large(to, planned, limit)
+        _refuse_other(to, settings)
+        if read_receipts(to) != planned.receipts:
+            raise DatasetError(f"{to} was written to by another command meanwhile; run this again")
         write_atomic(to / CACHE, json.dumps(dataclasses.asdict(settings), indent=1).encode() + b"\n")
-        for stem in (*(task.shard.stem for task in planned.tasks), *(receipt.shard for receipt in planned.gone)):
-            for path in files_of(to, stem):
-                path.unlink(missing_ok=True)
+        for path in _outdated(to, planned):
+            path.unlink()
         try:
             for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
                 on_shard(done, len(planned.tasks))
@@ -113,14 +127,33 @@ def _refuse_other(to: Path, settings: CacheSettings) -> None:
         raise DatasetError(f"{to} holds something that is no cache; choose a new folder")
 
 
+def _refuse_unfit(out: Path, to: Path, settings: CacheSettings, wanted: Wanted, planned: Plan) -> None:
+    unfit = {task.shard.source: scaling for task in planned.tasks for scaling in task.unfit}
+    if not unfit:
+        return
+    named = ", ".join(f"{source} was built with scaling {scaling!r}" for source, scaling in sorted(unfit.items()))
+    others = sorted({task.shard.source for task in planned.tasks} - {*unfit})
+    rest = f", or leave them out: {settings.command(str(out), str(to), *wanted.words(others))}" if others else ""
+    raise DatasetError(
+        f"window {settings.window!r} needs the values of the source, but {named}; nothing was written. Build them with "
+        f"intensity.mode = 'lossless', or leave --window out{rest}"
+    )
+
+
+def _outdated(to: Path, planned: Plan) -> list[Path]:
+    """Files of a cache that are not of a shard that it keeps, receipts first, and what killed processes left."""
+    kept = {path for receipt in planned.held for path in files_of(to, receipt.shard)}
+    files = [path for part in ("json", *CACHE_PARTS) for path in sorted(to.glob(f"*/*/*/*.{part}"))]
+    return [path for path in files if path not in kept] + list(to.rglob(f".*{TEMPORARY}"))
+
+
 def _refuse_large(to: Path, planned: Plan, limit: int | None) -> None:
     if limit is not None and planned.total > limit:
         raise DatasetError(
             f"the cache would take {planned.total:,} bytes, and --limit is {limit:,}; nothing was written. Choose "
             "fewer sources or splits, a smaller size, or a higher limit"
         )
-    held = sum(path.stat().st_size for task in planned.tasks for path in files_of(to, task.shard.stem) if path.exists())
-    free = shutil.disk_usage(to).free + held
+    free = shutil.disk_usage(nearest(to)).free + sum(path.stat().st_size for path in _outdated(to, planned))
     if planned.bytes > free:
         raise DatasetError(
             f"the cache needs {planned.bytes:,} bytes, and {to} has {free:,} left; nothing was written. Choose fewer "

@@ -21,7 +21,7 @@ from shards.paths import ShardId
 
 _HEADER: Final = 26
 """Bytes of a PNG up to its bit depth and its kind of colour."""
-_COLUMNS: Final = ("image_offset", "image_size", "mask_offset", "mask_size", "json_size", "masks")
+_COLUMNS: Final = ("image_offset", "image_size", "mask_offset", "mask_size", "json_size", "masks", "intensity")
 _NPY: Final = 128
 """Bytes of the header of an array."""
 _PLACES: Final = 4
@@ -43,6 +43,7 @@ class Task:
         layers: How many layers its label maps have together.
         coloured: Whether any image has three channels, so that the cache has them of all.
         types: Of the pixels of images and of label maps: ``uint8``, or ``uint16`` where any has 16 bit.
+        unfit: How images were scaled of which the window of the cache cannot be had.
         bytes: What it takes on disk, at most.
     """
 
@@ -53,6 +54,7 @@ class Task:
     layers: int
     coloured: bool
     types: tuple[str, str]
+    unfit: tuple[str, ...]
     bytes: int
 
     def shapes(self, size: tuple[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -69,11 +71,13 @@ class Plan:
         tasks: Shards to write, in the order of their paths.
         held: Receipts of those that are there already.
         gone: Receipts of those that are no longer in the output folder.
+        receipts: All that the cache has.
     """
 
     tasks: tuple[Task, ...]
     held: tuple[CacheReceipt, ...]
     gone: tuple[CacheReceipt, ...]
+    receipts: dict[str, CacheReceipt]
 
     @property
     def bytes(self) -> int:
@@ -111,6 +115,7 @@ def plan(out: Path, to: Path, settings: CacheSettings, wanted: Collection[ShardI
         tuple(tasks),
         tuple(receipt for stem, receipt in receipts.items() if stem in there and stem not in written),
         tuple(receipt for stem, receipt in receipts.items() if stem not in there),
+        receipts,
     )
 
 
@@ -141,8 +146,8 @@ def read_receipts(to: Path) -> dict[str, CacheReceipt]:
     found = {}
     for path in sorted(to.glob("*/*/*/*.json")):
         try:
-            receipt = CacheReceipt(**json.loads(path.read_bytes()))
-        except (TypeError, ValueError):
+            receipt = CacheReceipt.parse(path.read_bytes())
+        except DatasetError:
             continue
         if path == to / f"{receipt.shard}.json":
             found[receipt.shard] = receipt
@@ -183,11 +188,14 @@ def _task(out: Path, shard: ShardId, stamp: tuple[str, str | None], settings: Ca
         maps = _kinds(handle, shard, places["mask_offset"], places["mask_size"])
     finally:
         os.close(handle)
+    scalings = pc.struct_field(table["intensity"].combine_chunks(), "scaling").to_pylist()
+    unfit = tuple(sorted({str(scaling) for scaling in set(scalings) if not settings.windows(scaling)}))
     coloured = settings.channels is None and any(channels == 3 for _, channels in images)
-    # a window makes 8 bit of all
-    wide = settings.window is None and any(bits == 16 for bits, _ in images)
+    # a window makes 8 bit of what it is for
+    kept = ["lossless"] if settings.window is not None else []
+    wide = any(bits == 16 and how not in kept for (bits, _), how in zip(images, scalings, strict=True))
     types = _type(wide=wide), _type(wide=any(bits == 16 for bits, _ in maps))
-    task = Task(shard, *stamp, table.num_rows, int(layers.sum()), coloured, types, 0)
+    task = Task(shard, *stamp, table.num_rows, int(layers.sum()), coloured, types, unfit, 0)
     arrays = sum(
         int(np.prod(shape)) * np.dtype(kind).itemsize + _NPY
         for shape, kind in zip(task.shapes(settings.size), types, strict=True)
@@ -201,9 +209,9 @@ def _type(*, wide: bool) -> str:
     return "uint16" if wide else "uint8"
 
 
-def _kinds(handle: int, shard: ShardId, offsets: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> set[tuple[int, int]]:
-    """Bits and channels of the pictures of a shard, which their headers say."""
-    found = set()
+def _kinds(handle: int, shard: ShardId, offsets: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> list[tuple[int, int]]:
+    """Bits and channels of each picture of a shard, which their headers say."""
+    found = []
     for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
         header = os.pread(handle, _HEADER, offset)
         if len(header) < _HEADER or header[12:16] != b"IHDR":
@@ -213,7 +221,7 @@ def _kinds(handle: int, shard: ShardId, offsets: npt.NDArray[Any], sizes: npt.ND
         bits, colour = header[24:26]
         if colour not in (0, 2):  # a palette or transparency, as only others write it
             pixels = decode_png(os.pread(handle, size, offset))
-            found.add((pixels.itemsize * 8, 1 if pixels.ndim == 2 else 3))
+            found.append((pixels.itemsize * 8, 1 if pixels.ndim == 2 else 3))
         else:
-            found.add((16 if bits == 16 else 8, 3 if colour == 2 else 1))
+            found.append((16 if bits == 16 else 8, 3 if colour == 2 else 1))
     return found

@@ -194,14 +194,22 @@ def test_the_files_are_what_the_page_says(folder: Path) -> None:
         ("padded", {"decode": Output(SIZE, "stretch")}, "keeps resize 'pad', and decode asks for resize 'stretch'"),
         ("padded", {"decode": Output(SIZE, masks="area")}, "keeps masks 'nearest', and decode asks for masks 'area'"),
         ("grey", {"decode": Output(SIZE)}, "keeps channels 1, and decode asks for channels None"),
-        ("padded", {"decode": Output(SIZE, channels=1)}, "in colour, and channels is 1; 'sa-med2d cache --grey'"),
+        (
+            "padded",
+            {"decode": Output(SIZE, channels=1)},
+            r"in colour, and channels is 1; 'sa-med2d cache \S+ --size 48x56 --grey --source .* --to \S+-grey'",
+        ),
         ("padded", {"decode": Output(SIZE, window="lung")}, "keeps window None, and decode asks for window 'lung'"),
         ("padded", {"decode": "pil"}, "decode is 'pil', expected 'numpy' or 'torch'"),
         ("padded", {"view": "clip"}, "a cache has images one by one"),
         ("padded", {"balance": 0.1}, "WeightedRandomSampler"),
         ("cropped", {"view": "mask"}, "take view='image'"),
         ("lung", {}, r"lung does not hold data/endoscopy/.*; run 'sa-med2d cache .* --to .*lung' again"),
-        ("nothing", {}, "nothing is no cache: it has no cache.json; 'sa-med2d cache OUT --to .*nothing' makes one"),
+        (
+            "nothing",
+            {},
+            r"nothing is no cache: it has no cache.json; 'sa-med2d cache \S+ --size 512x512 --to \S+nothing' makes one",
+        ),
     ],
 )
 def test_what_a_cache_cannot_give_is_refused_in_words(
