@@ -4473,7 +4473,8 @@ class CachedRows:
     ) -> None:
         self.features = described
         self._pictures = {name: column for name, column in described.items() if isinstance(column, _DECODED)}
-        self._folder, self._settings, self._shards, self._reading = folder, settings, list(shards), dealt.reading
+        self._folder, self._root, self._settings = folder, os.path.abspath(folder), settings
+        self._shards, self._reading = list(shards), dealt.reading
         self._receipts = self._read_receipts()
         view = dealt.reading.wanted.view
         classes = view.classes if isinstance(view, Semantic) else None
@@ -4547,7 +4548,7 @@ class CachedRows:
 
     def _opened(self, at: int) -> _CachedShard:
         try:
-            return _opened_cache(self._folder, self._receipts[at], self._settings.size)
+            return _opened_cache(self._root, self._receipts[at], self._settings)
         except (AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
             raise self._damaged(at, error) from None
 
@@ -4721,9 +4722,10 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt | 
 
 
 @functools.lru_cache(maxsize=_OPENED)
-def _opened_cache(folder: str, receipt: CacheReceipt, size: tuple[int, int]) -> _CachedShard:
+def _opened_cache(folder: str, receipt: CacheReceipt, settings: CacheSettings) -> _CachedShard:
     """What a cache has of a shard; who asks says what is wrong where it cannot be opened."""
     _keep_freed_memory()
+    size = settings.size
     paths = [Path(folder, f"{receipt.shard}.{part}") for part in CACHE_PARTS]
     images, layers, masks = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:3])
     places = np.load(paths[3])

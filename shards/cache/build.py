@@ -99,8 +99,8 @@ def build(
     _refuse_other(to, settings)
     planned = plan(out, to, settings, chosen, every)
     _refuse_unfit(out, to, settings, wanted, planned)
-    on_plan(planned)
     _refuse_large(to, planned, limit)
+    on_plan(planned)
     with locked(to, "cache"):
         _refuse_other(to, settings)
         if read_receipts(to) != planned.receipts:
@@ -131,12 +131,12 @@ def _refuse_unfit(out: Path, to: Path, settings: CacheSettings, wanted: Wanted, 
     unfit = {task.shard.source: scaling for task in planned.tasks for scaling in task.unfit}
     if not unfit:
         return
-    named = ", ".join(f"{source} was built with scaling {scaling!r}" for source, scaling in sorted(unfit.items()))
+    named = ", ".join(f"{source} ({scaling})" for source, scaling in sorted(unfit.items()))
     others = sorted({task.shard.source for task in planned.tasks} - {*unfit})
-    rest = f", or leave them out: {settings.command(str(out), str(to), *wanted.words(others))}" if others else ""
+    rest = f", or cache the others: {settings.command(str(out), str(to), *wanted.words(others))}" if others else ""
     raise DatasetError(
-        f"window {settings.window!r} needs the values of the source, but {named}; nothing was written. Build them with "
-        f"intensity.mode = 'lossless', or leave --window out{rest}"
+        f"window {settings.window!r} needs the values of the source, but {out} has these in another scaling: {named}; "
+        f"nothing was written. Build them with intensity.mode = 'lossless', or leave --window out{rest}"
     )
 
 

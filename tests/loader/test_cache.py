@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import shlex
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -152,9 +154,96 @@ def test_rows_have_numbers_as_lists_have(folder: Path) -> None:
     for number in (len(rows), -len(rows) - 1):
         with pytest.raises(IndexError, match=f"row {number} of {len(rows)}"):
             rows[number]
+    for numbers in (slice(2, 5), slice(None, None, -2), [1, -1, 3], (0,), np.array([1, 3])):
+        places = range(len(rows))[numbers] if isinstance(numbers, slice) else numbers
+        assert [row["label"] for row in rows[numbers]] == [rows[int(at)]["label"] for at in places]
+    assert_alike(rows[np.int64(2)], rows[2])
+    assert rows[len(rows) :] == rows[[]] == []
+    for wrong in ("image", None, 1.0, True, np.array([True, False]), [0, "mask"]):
+        with pytest.raises(DatasetError, match=r"is no row; expected a number, rows\[7\], or several, rows\[2:5\]"):
+            rows[wrong]
     again = pickle.loads(pickle.dumps(rows))  # noqa: S301 - as it goes to workers
     assert_alike(again[2], rows[2])
     assert len(pickle.dumps(rows)) < 100_000
+
+
+def test_torch_takes_rows_as_it_takes_a_map_style_dataset(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
+    rows: Any = load(
+        folder / "out", "endoscopy-local", cache=folder / "padded", view="mask", decode=Output(SIZE, kind="torch")
+    )
+    assert [row["key"] for row in rows[torch.tensor([2])]] == [rows[torch.tensor(2)]["key"]]
+    loader = torch.utils.data.DataLoader
+    batches = list(loader(rows, batch_size=3, sampler=[5, 0, 5, 1]))
+    assert [batch["image"].shape for batch in batches] == [(3, 3, *SIZE), (1, 3, *SIZE)]
+    assert batches[0]["key"] == [rows[5]["key"], rows[0]["key"], rows[5]["key"]]
+    part = torch.utils.data.Subset(rows, [4, 2])
+    assert [row["key"] for row in part] == [rows[4]["key"], rows[2]["key"]]
+    (batch,) = loader(part, batch_size=2)
+    assert batch["key"] == [rows[4]["key"], rows[2]["key"]]
+    whole = loader(rows, batch_size=None, sampler=torch.utils.data.BatchSampler(range(4), 2, drop_last=False))
+    assert [[row["key"] for row in batch] for batch in whole] == [
+        [row["key"] for row in rows[at : at + 2]] for at in (0, 2)
+    ]
+
+
+def test_commands_that_are_advised_do_what_they_are_advised_for(folder: Path, tmp_path: Path) -> None:
+    """Of a cache that is not there, without a shard, with damaged receipts, and with a damaged file."""
+    first, second = tmp_path / "it's a cache", tmp_path / "copied"
+    output = Output((20, 30), "stretch", window=(-600, 1500), channels=1)
+
+    def rows(cache: Path = first, **options: Any) -> Any:
+        return load(folder / "out", "ct-local", cache=cache, sources="Exact", **options)
+
+    with pytest.raises(DatasetError, match=r"cache is no cache: it has no cache.json; '.*' makes one") as refused:
+        rows(decode=output)
+    shell(f"{advised(refused)} --source Exact --workers 1")
+    receipts = sorted(first.rglob("train-*.json"))
+    receipts[0].unlink()
+    with pytest.raises(DatasetError, match=r"cache does not hold data/ct/\S+.tar; run '.*' again") as refused:
+        rows()
+    shell(f"{advised(refused)} --workers 1")
+    whole = rows()
+    assert_same_rows(whole, load(folder / "out", "ct-local", decode=output, sources="Exact"), least=100)
+    for receipt in receipts:
+        receipt.write_text(receipt.read_text().replace('"samples": ', '"samples": "many", "some": '))
+    message = r"cache has a damaged receipt \(.*\) of data/ct/\S+.tar, nor 1 other shards as they are; run '.*' again"
+    with pytest.raises(DatasetError, match=message) as refused:
+        rows()
+    shell(f"{advised(refused)} --workers 1")
+    shutil.copytree(first, second)
+    images = max(second.rglob("*.images.npy"))
+    images.write_bytes(images.read_bytes()[:-1])
+    message = r"/(\S+).json: its other files are damaged: .*; delete it, and run '.*' again"
+    with pytest.raises(DatasetError, match=message) as refused:
+        rows(second)
+    Path(str(refused.value).partition(": its other")[0]).unlink()
+    shell(f"{advised(refused)} --workers 1")
+    assert_alike(list(rows(second)), list(whole))
+
+
+def test_another_cache_in_the_same_place_is_read_as_it_is_now(folder: Path, tmp_path: Path) -> None:
+    """With the same sizes, counts and hashes."""
+    found = {}
+    for window in ("lung", "bone"):
+        command = f"cache {folder}/out --size 20 --window {window} --source Exact --to {tmp_path}/cache --workers 1"
+        shell(command)
+        options: dict[str, Any] = {"sources": ["Exact"], "decode": Output(20, window=window)}
+        found[window] = load(folder / "out", "ct-local", cache=tmp_path / "cache", **options)[60]
+        shutil.rmtree(tmp_path / "cache")
+    expected = list(load(folder / "out", "ct-local", **options))
+    assert_alike(found["bone"], expected[60])
+    assert not np.array_equal(found["lung"]["image"], found["bone"]["image"])
+
+
+def advised(refused: pytest.ExceptionInfo[DatasetError]) -> str:
+    """The command in an error."""
+    return str(refused.value).partition("'sa-med2d ")[2].rpartition("'")[0]
+
+
+def shell(command: str) -> None:
+    """Run a command as somebody who copies it."""
+    assert main(shlex.split(command)) == 0
 
 
 def test_the_files_are_what_the_page_says(folder: Path) -> None:

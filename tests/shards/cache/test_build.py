@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -63,12 +64,33 @@ def test_one_that_is_killed_goes_on_to_the_same_files(made: Path, sa_med2d: Comm
     assert files(to) == files(made / "cache")
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_written(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
-    ran = sa_med2d("cache", made / "out", "--size", 512, "--to", tmp_path / "cache", "--limit", "1MB")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--size", 512, "--limit", "1MB"],
+            r"would take [\d,]+ bytes, and --limit is 1,000,000; nothing was written",
+        ),
+        (["--size", 16385], r"size is \(16385, 16385\), expected a whole number from 1 to 16384"),
+        (["--size", 40, "--window", "lungs"], "no window 'lungs' here; did you mean lung"),
+        (["--size", 40, "--window=-600,0"], r"window is \(-600.0, 0.0\), expected \(centre, width\)"),
+        (
+            ["--size", 40, "--window=-600,1500"],
+            r"in another scaling: Free \(slice\), Magnet \(slice\); nothing was written. Build them with "
+            "intensity.mode = 'lossless', or leave --window out$",
+        ),
+        (["--size", 40, "--source", "Fre"], "holds no shard of Fre; it has these sources: Free, Magnet"),
+        (["--size", 40, "--source", "Free", "--source", "Fre"], "holds no shard of Fre; it has these sources: Free"),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_what_is_refused_leaves_nothing(
+    made: Path, sa_med2d: Command, tmp_path: Path, options: list[str | int], message: str
+) -> None:
+    ran = sa_med2d("cache", made / "out", "--to", tmp_path / "new" / "cache", *options)
     assert ran.code == 1
-    assert "the cache would take" in ran.err
-    assert "--limit is 1,000,000; nothing was written" in ran.err
-    assert files(tmp_path / "cache") == {}
+    assert re.search(message, " ".join(ran.err.split()))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_size_that_is_said_is_kept(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
@@ -105,5 +127,5 @@ def test_folders_that_hold_something_else_are_refused(made: Path, sa_med2d: Comm
     assert (ran.code, "holds something that is no cache" in ran.err) == (1, True)
     ran = sa_med2d("cache", made / "out", "--size", 64, "--to", made / "cache")
     assert (ran.code, "is a cache with size (40, 40), not (64, 64)" in ran.err) == (1, True)
-    ran = sa_med2d("cache", made / "out", "--size", 40, "--to", tmp_path / "new", "--source", "Fre")
-    assert (ran.code, "holds no shard of Fre; it has these sources: Free, Magnet" in ran.err) == (1, True)
+    ran = sa_med2d("cache", made / "out", "--size", 40, "--to", tmp_path / "photos" / "cat.png")
+    assert (ran.code, "cat.png: is no folder; expected one, or one that is not there yet" in ran.err) == (2, True)
