@@ -4473,7 +4473,7 @@ class CachedRows:
     ) -> None:
         self.features = described
         self._pictures = {name: column for name, column in described.items() if isinstance(column, _DECODED)}
-        self._folder, self._root, self._settings = folder, os.path.abspath(folder), settings
+        self._folder, self._root, self._settings = folder, str(Path(folder).absolute()), settings
         self._shards, self._reading = list(shards), dealt.reading
         self._receipts = self._read_receipts()
         view = dealt.reading.wanted.view

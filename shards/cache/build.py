@@ -28,9 +28,9 @@ from sa_med2d_20m import (
 )
 from shards.arguments import nearest
 from shards.atomic import TEMPORARY, open_atomic, write_atomic
-from shards.cache.plan import Plan, Task, files_of, plan, read_index, read_receipts, write_bytes
+from shards.cache.plan import Plan, Task, files_of, plan, read_index, read_receipts, size_on_disk, write_bytes
 from shards.lock import locked
-from shards.paths import DATA, ShardId, stems
+from shards.paths import BUILD, DATA, ShardId, stems
 
 _RECORD: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -95,19 +95,23 @@ def build(
     """
     every = [ShardId.parse(stem) for stem in stems(out, DATA, ".tar")]
     chosen = wanted.of(every, out)
-    # all that may refuse it comes before the lock, which is the first that is written
-    _refuse_other(to, settings)
-    planned = plan(out, to, settings, chosen, every)
-    _refuse_unfit(out, to, settings, wanted, planned)
-    _refuse_large(to, planned, limit)
-    on_plan(planned)
-    with locked(to, "cache"):
+    with ExitStack() as stack:
+        begun = (to / BUILD).exists()
+        if begun:
+            stack.enter_context(locked(to, "cache"))
         _refuse_other(to, settings)
-        if read_receipts(to) != planned.receipts:
-            raise DatasetError(f"{to} was written to by another command meanwhile; run this again")
+        planned = plan(out, to, settings, chosen, every)
+        _refuse_unfit(out, to, settings, wanted, planned)
+        _refuse_large(to, planned, limit)
+        on_plan(planned)
+        if not begun:  # a lock is the first that is written, of what is not refused
+            stack.enter_context(locked(to, "cache"))
+            _refuse_other(to, settings)
+            if read_receipts(to) != planned.receipts:  # another command did it meanwhile
+                planned = plan(out, to, settings, chosen, every)
         write_atomic(to / CACHE, json.dumps(dataclasses.asdict(settings), indent=1).encode() + b"\n")
         for path in _outdated(to, planned):
-            path.unlink()
+            path.unlink(missing_ok=True)  # workers whose command was killed end a little later
         try:
             for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
                 on_shard(done, len(planned.tasks))
@@ -153,7 +157,7 @@ def _refuse_large(to: Path, planned: Plan, limit: int | None) -> None:
             f"the cache would take {planned.total:,} bytes, and --limit is {limit:,}; nothing was written. Choose "
             "fewer sources or splits, a smaller size, or a higher limit"
         )
-    free = shutil.disk_usage(nearest(to)).free + sum(path.stat().st_size for path in _outdated(to, planned))
+    free = shutil.disk_usage(nearest(to)).free + sum(map(size_on_disk, _outdated(to, planned)))
     if planned.bytes > free:
         raise DatasetError(
             f"the cache needs {planned.bytes:,} bytes, and {to} has {free:,} left; nothing was written. Choose fewer "

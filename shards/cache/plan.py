@@ -171,8 +171,15 @@ def files_of(to: Path, stem: str) -> list[Path]:
 
 def is_whole(to: Path, receipt: CacheReceipt) -> bool:
     """Whether the files of a shard have the size that their receipt says."""
-    sizes = [path.stat().st_size if path.exists() else -1 for path in files_of(to, receipt.shard)[1:]]
-    return min(sizes) >= 0 and sum(sizes) == receipt.bytes
+    return sum(map(size_on_disk, files_of(to, receipt.shard)[1:])) == receipt.bytes
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file; 0 where it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _task(out: Path, shard: ShardId, stamp: tuple[str, str | None], settings: CacheSettings) -> Task:
