@@ -4520,16 +4520,23 @@ class CachedRows:
         if self._ends is not None:
             sample = int(np.searchsorted(self._ends, at, side="right"))
             within, at = at - (int(self._ends[sample - 1]) if sample else 0), sample
-        rows = self._rows(at)
-        return self._shown(next(itertools.islice(rows, within, None) if within else rows))
+        return next(self._rows(at, within))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self._shown(row) for at in range(len(self._held)) for row in self._rows(at))
+        return itertools.chain.from_iterable(map(self._rows, range(len(self._held))))
 
-    def _rows(self, at: int) -> Iterator[dict[str, Any]]:
+    def _rows(self, at: int, first: int = 0) -> Iterator[dict[str, Any]]:
         record, fitted = self._sample(at)
-        sample = _sample(self._reading, self._shards[self._held[at]], (fitted, fitted), record)
-        return _rows_of(self._reading, self._numbers, sample)
+        held = int(self._held[at])
+        try:
+            sample = _sample(self._reading, self._shards[held], (fitted, fitted), record)
+            rows = _rows_of(self._reading, self._numbers, sample)
+            for row in itertools.islice(rows, first, None) if first else rows:
+                yield self._shown(row)
+        except DatasetError:
+            raise
+        except (LookupError, TypeError, ValueError) as error:  # numbers that lead nowhere, fields that are not there
+            raise self._damaged(held, error) from error
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
         shown: dict[str, Any] = {name: row.get(name) for name in self.features}
@@ -4549,7 +4556,7 @@ class CachedRows:
     def _opened(self, at: int) -> _CachedShard:
         try:
             return _opened_cache(self._root, self._receipts[at], self._settings)
-        except (AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
+        except Exception as error:  # of a header that is no Python NumPy raises what the tokenizer does
             raise self._damaged(at, error) from None
 
     def _damaged(self, at: int, error: Exception) -> DatasetError:

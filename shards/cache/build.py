@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -95,7 +95,7 @@ def build(
     """
     every = [ShardId.parse(stem) for stem in stems(out, DATA, ".tar")]
     chosen = wanted.of(every, out)
-    with ExitStack() as stack:
+    with _named(to), ExitStack() as stack:
         begun = (to / BUILD).exists()
         if begun:
             stack.enter_context(locked(to, "cache"))
@@ -112,12 +112,18 @@ def build(
         write_atomic(to / CACHE, json.dumps(dataclasses.asdict(settings), indent=1).encode() + b"\n")
         for path in _outdated(to, planned):
             path.unlink(missing_ok=True)  # workers whose command was killed end a little later
-        try:
-            for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
-                on_shard(done, len(planned.tasks))
-        except OSError as error:  # which names no file where one could not be written to
-            raise OSError(error.errno, error.strerror, error.filename or str(to)) from error
+        for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
+            on_shard(done, len(planned.tasks))
     return planned
+
+
+@contextmanager
+def _named(to: Path) -> Iterator[None]:
+    """Say where it was of an error that names no file, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(to)) from error
 
 
 def _refuse_other(to: Path, settings: CacheSettings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,31 @@ def test_another_cache_in_the_same_place_is_read_as_it_is_now(folder: Path, tmp_
     expected = list(load(folder / "out", "ct-local", **options))
     assert_alike(found["bone"], expected[60])
     assert not np.array_equal(found["lung"]["image"], found["bone"]["image"])
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("images.npy", lambda data: data[:-1]),
+        ("layers.npy", lambda data: b""),
+        ("masks.npy", lambda data: data.replace(b"'shape': (", b"'shape': [")),
+        ("masks.npy", lambda data: data[:-48] + b"\x7f" * 48),
+        ("places.npy", lambda data: data[:128] + b"\xff" * (len(data) - 128)),
+        ("records.jsonl", lambda data: data.replace(b'"key"', b'"kez"')),
+        ("records.jsonl", lambda data: data.replace(b'"slope"', b'"sloqe"')),
+        ("records.jsonl", lambda data: data.replace(b'"lost":[[', b'"lost":[7,[')),
+        ("json", lambda data: data[:40]),
+    ],
+)
+def test_damaged_files_are_named(folder: Path, tmp_path: Path, part: str, damage: Callable[[bytes], bytes]) -> None:
+    shutil.copytree(folder / "padded", tmp_path / "cache", ignore=shutil.ignore_patterns("ct"))
+    (path,) = tmp_path.glob(f"cache/endoscopy/*/*/*-00000.{part}")
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert path.read_bytes() != whole
+    for view in ("image", "mask"):
+        with pytest.raises(DatasetError, match=r"damaged.*run 'sa-med2d cache \S+ --size 48x56 --source Pictures "):
+            list(load(folder / "out", "endoscopy-local", cache=tmp_path / "cache", view=view))
 
 
 def advised(refused: pytest.ExceptionInfo[DatasetError]) -> str:
