@@ -4634,7 +4634,9 @@ def _settings_of_cache(folder: str | Path, path: str | Path, decode: Decode | Ou
     """
     try:
         return cache_settings(Path(folder, CACHE).read_bytes(), f"{folder}/{CACHE}")
-    except (FileNotFoundError, NotADirectoryError):
+    except NotADirectoryError:
+        raise DatasetError(f"{folder} is no cache: a file is where its folder should be") from None
+    except FileNotFoundError:
         asked = decode if isinstance(decode, Output) else Output()
         channels: Literal[1] | None = 1 if asked.channels == 1 else None
         settings = CacheSettings(asked.sides or (512, 512), asked.resize, asked.window, channels)
@@ -4958,6 +4960,8 @@ def interleave(
     Raises:
         DatasetError: As `load`, and for a modality that the config does not hold.
     """
+    if options.get("cache") is not None:
+        raise DatasetError("interleave mixes streams; with a cache give the DataLoader a WeightedRandomSampler")
     place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
     name = _config(place, config)["config_name"]
     if name.split("-")[0] != "all":

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from builder.command_line import main
-from sa_med2d_20m import CachedRows, DatasetError, Masks, Output, Prompts, Semantic, Where, load
+from sa_med2d_20m import CachedRows, DatasetError, Masks, Output, Prompts, Semantic, Where, interleave, load
 from tests.support.shrinking_pictures import write_ct, write_pictures
 from tests.support.volumes import ct_like
 
@@ -318,6 +318,7 @@ def test_the_files_are_what_the_page_says(folder: Path) -> None:
         ("padded", {"view": "clip"}, "a cache has images one by one"),
         ("padded", {"balance": 0.1}, "WeightedRandomSampler"),
         ("cropped", {"view": "mask"}, "take view='image'"),
+        ("padded/cache.json", {}, "is no cache: a file is where its folder should be"),
         ("lung", {}, r"lung does not hold data/endoscopy/.*; run 'sa-med2d cache .* --to .*lung' again"),
         (
             "nothing",
@@ -331,3 +332,8 @@ def test_what_a_cache_cannot_give_is_refused_in_words(
 ) -> None:
     with pytest.raises(DatasetError, match=message):
         load(folder / "out", "endoscopy-local", cache=folder / cache, **options)
+
+
+def test_a_cache_is_not_mixed_as_streams_are(folder: Path) -> None:
+    with pytest.raises(DatasetError, match=r"interleave mixes streams; with a cache .* WeightedRandomSampler"):
+        interleave(folder / "out", "all-local", cache=folder / "padded")
