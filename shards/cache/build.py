@@ -6,9 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -31,6 +29,7 @@ from shards.atomic import TEMPORARY, open_atomic, write_atomic
 from shards.cache.plan import Plan, Task, files_of, plan, read_index, read_receipts, size_on_disk, write_bytes
 from shards.lock import locked
 from shards.paths import BUILD, DATA, ShardId, stems
+from shards.workers import each
 
 _RECORD: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -112,8 +111,14 @@ def build(
         write_atomic(to / CACHE, json.dumps(dataclasses.asdict(settings), indent=1).encode() + b"\n")
         for path in _outdated(to, planned):
             path.unlink(missing_ok=True)  # workers whose command was killed end a little later
-        for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
-            on_shard(done, len(planned.tasks))
+        work = _Work(out, to, settings, planned.tasks)
+        try:
+            with closing(each(work, range(len(work.tasks)), workers)) as written:
+                for done, _ in enumerate(written, 1):
+                    on_shard(done, len(work.tasks))
+        finally:
+            for path in _unfinished(to):
+                path.unlink()
     return planned
 
 
@@ -154,7 +159,12 @@ def _outdated(to: Path, planned: Plan) -> list[Path]:
     """Files of a cache that are not of a shard that it keeps, receipts first, and what killed processes left."""
     kept = {path for receipt in planned.held for path in files_of(to, receipt.shard)}
     files = [path for part in ("json", *CACHE_PARTS) for path in sorted(to.glob(f"*/*/*/*.{part}"))]
-    return [path for path in files if path not in kept] + list(to.rglob(f".*{TEMPORARY}"))
+    return [path for path in files if path not in kept] + _unfinished(to)
+
+
+def _unfinished(to: Path) -> list[Path]:
+    """Files that a process which has ended was writing."""
+    return list(to.rglob(f".*{TEMPORARY}"))
 
 
 def _refuse_large(to: Path, planned: Plan, limit: int | None) -> None:
@@ -171,21 +181,20 @@ def _refuse_large(to: Path, planned: Plan, limit: int | None) -> None:
         )
 
 
-def _written(
-    out: Path, to: Path, settings: CacheSettings, tasks: Iterable[Task], workers: int
-) -> Iterator[CacheReceipt]:
-    if workers == 1:
-        yield from (write_shard(out, to, settings, task) for task in tasks)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            yield from (done.result() for done in [pool.submit(write_shard, out, to, settings, task) for task in tasks])
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """Writes a shard by its number among the tasks."""
+
+    out: Path
+    to: Path
+    settings: CacheSettings
+    tasks: tuple[Task, ...]
+
+    def __call__(self, number: int) -> None:
+        write_shard(self.out, self.to, self.settings, self.tasks[number])
 
 
-def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> CacheReceipt:
+def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> None:
     """Write what a cache keeps of a shard, its receipt last.
 
     Raises:
@@ -229,7 +238,6 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
         size = sum(_size(file) for file in files)
     receipt = CacheReceipt(stem, task.index, task.tar, task.samples, task.layers, size)
     write_atomic(to / f"{stem}.json", write_bytes(receipt))
-    return receipt
 
 
 def _size(file: BinaryIO) -> int:

@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from builder.command_line import main
 from sa_med2d_20m import DatasetError, load
+from tests.support.build_process import workers_of
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.output import tree
@@ -62,6 +65,25 @@ def test_one_that_is_killed_goes_on_to_the_same_files(made: Path, sa_med2d: Comm
     assert files(to) != files(made / "cache")
     assert sa_med2d("cache", made / "out", "--size", 40, "--to", to, "--workers", 1).code == 0
     assert files(to) == files(made / "cache")
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_said(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
+    """As when memory runs out: killed as soon as it writes."""
+    to = tmp_path / "cache"
+    command = [sys.executable, "-m", "builder", "cache", made / "out", "--size", "200", "--to", to, "--workers", "2"]
+    arguments = [str(part) for part in command]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(to.rglob("*.images.npy*")):
+            time.sleep(0.001)
+        for worker in workers_of(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        _, said = process.communicate()
+    assert (process.returncode, "error: a worker died" in said) == (1, True)
+    assert "Traceback" not in said
+    assert not list(to.rglob("*.part"))
+    assert sa_med2d(*arguments[3:]).code == 0
 
 
 @pytest.mark.parametrize(
