@@ -138,6 +138,7 @@ __all__ = [
     "linked_objects",
     "load",
     "next_click",
+    "quoted_command",
     "select",
     "split_layers",
 ]
@@ -206,6 +207,15 @@ class SAMed2DError(Exception):
 
 class DatasetError(SAMed2DError, ValueError):
     """A dataset, a config or a member of a shard is not what was asked for or what it should be."""
+
+
+def quoted_command(*words: object) -> str:
+    """A command of ours, without its name, as messages give it and a shell takes it.
+
+    >>> print(quoted_command("index", "my set"))
+    'sa-med2d index 'my set''
+    """
+    return f"'{shlex.join(['sa-med2d', *map(str, words)])}'"
 
 
 # --- the metadata of a sample -----------------------------------------------------------------------------------------
@@ -1000,6 +1010,10 @@ class _Place:
         """Whether reading costs no request."""
         return self.protocol == "file"
 
+    def command(self, name: str) -> str:
+        """A command for this dataset, or for a copy of it on this machine."""
+        return quoted_command(name, self.name if self.local else "OUT")
+
     @property
     def server(self) -> str:
         """What asks for patience: all repositories of the Hub do it together."""
@@ -1414,7 +1428,7 @@ def _complete(data: bytes, wanted: _Span, shard: str) -> bytes:
     if len(data) != wanted.end - wanted.start:
         raise DatasetError(
             f"{shard} ends at byte {wanted.start + len(data)}, its index says {wanted.end} or more: it is truncated "
-            "or was replaced by another; fetch it again, or write its index anew with 'sa-med2d index'"
+            "or was replaced by another; fetch it again, or write its index anew with 'sa-med2d index OUT'"
         )
     return data
 
@@ -1978,7 +1992,11 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> 
     ranges = list(itertools.compress(_ranges(table), rows.tolist())) if wanted.ranges else None
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
-    _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
+    try:
+        _refuse_places(places, table["key"])
+    except DatasetError as error:
+        again = place.command("index")
+        raise DatasetError(f"{place.name}: the index of {shard.path}: {error}; {again} writes it again") from None
     labels, each = collections.Counter(label for _, label in shown), each[rows].astype(np.int64)
     masks_of, largest, keys = masks_of[rows], int(areas.max(initial=0)), table["key"].to_pylist()
     return _Chosen(keys, places, values, labels, masks_of, count, each, largest, stacks, ranges)
@@ -2029,7 +2047,7 @@ def _stacks(
     return kept, [numbers for _, numbers in stacks]
 
 
-def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None:
+def _refuse_places(places: npt.NDArray[np.int64], keys: Any) -> None:
     """Refuse members that lie before the start of their shard, far apart, or are too large to be read."""
     if not len(places):
         return
@@ -2042,8 +2060,7 @@ def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None
         at = int(wrong.argmax())
         got = ", ".join(f"{name} {value}" for name, value in zip(PLACES, places[at].tolist(), strict=True))
         raise DatasetError(
-            f"{where}: {keys[at].as_py()}: expected members that lie within {MEMORY_LIMIT:,} bytes of each other, got "
-            f"{got}; 'sa-med2d index' writes it again"
+            f"{keys[at].as_py()}: expected members that lie within {MEMORY_LIMIT:,} bytes of each other, got {got}"
         )
 
 
@@ -2082,10 +2099,11 @@ def _read_index(
     except FileNotFoundError:
         raise DatasetError(
             f"{where} is missing; where the folder was downloaded in part fetch {INDEX}/{shard.split('/')[1]}/* too, "
-            "else 'sa-med2d index' writes it again"
+            f"else {place.command('index')} writes it again"
         ) from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{where} is damaged: {_reason_in_file(error)}; 'sa-med2d index' writes it again") from None
+        reason, again = _reason_in_file(error), place.command("index")
+        raise DatasetError(f"{where} is damaged: {reason}; {again} writes it again") from None
 
 
 _MASK: Final = "masks.list.element"
@@ -3648,7 +3666,8 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
         if record.get("key") != key:
             raise DatasetError(
                 f"{reading.place.name}: {shard.path} does not hold {key} at byte {span.start}, where its index says: "
-                "the shard was replaced or damaged, or the index is older; fetch both again, or run 'sa-med2d index'"
+                "the shard was replaced or damaged, or the index is older; fetch both again, or run "
+                f"{reading.place.command('index')}"
             )
         try:
             _refuse_malformed(record, image, mask)
@@ -4299,11 +4318,11 @@ class CacheSettings:
             more: Further arguments.
         """
         window = self.window if isinstance(self.window, str | None) else "{:g},{:g}".format(*self.window)
-        words = ["sa-med2d", "cache", out, "--size", "{}x{}".format(*self.size)]
+        words = ["cache", out, "--size", "{}x{}".format(*self.size)]
         words += [] if self.resize == "pad" else ["--resize", self.resize]
         words += [] if window is None else [f"--window={window}"]  # which may begin with a minus
         words += [] if self.channels is None else ["--grey"]
-        return f"'{shlex.join([*words, *more, '--to', folder])}'"
+        return quoted_command(*words, *more, "--to", folder)
 
     def windows(self, scaling: str) -> bool:
         """Whether images that were built with this scaling can be kept so, see ``window`` of `Output`."""

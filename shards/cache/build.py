@@ -23,6 +23,7 @@ from sa_med2d_20m import (
     DatasetError,
     cache_settings,
     fitted_samples,
+    quoted_command,
 )
 from shards.arguments import nearest
 from shards.atomic import TEMPORARY, open_atomic, write_atomic
@@ -228,7 +229,7 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Non
         if (len(table), layer) != (task.samples, task.layers):
             raise DatasetError(
                 f"{task.shard.tar} has {len(table)} samples with {layer} layers, and its index says {task.samples} "
-                f"with {task.layers}; 'sa-med2d index' writes it again"
+                f"with {task.layers}; {quoted_command('index', out)} writes it again"
             )
         listed = [dict(zip(CACHE_CLASS, values, strict=True)) for values in classes]
         records.write(_RECORD.encode(listed).encode() + b"\n")

@@ -16,7 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import CACHE_COLUMNS, CACHE_PARTS, CacheReceipt, CacheSettings, DatasetError, cache_stamp, decode_png
+from sa_med2d_20m import (
+    CACHE_COLUMNS,
+    CACHE_PARTS,
+    CacheReceipt,
+    CacheSettings,
+    DatasetError,
+    cache_stamp,
+    decode_png,
+    quoted_command,
+)
 from shards.paths import ShardId
 
 _HEADER: Final = 26
@@ -123,7 +132,8 @@ def _stamp(out: Path, shard: ShardId) -> tuple[str, str | None]:
     try:
         return cache_stamp(lambda below: (out / below).read_bytes(), shard.tar)
     except FileNotFoundError as error:
-        raise DatasetError(f"{error.filename} is missing; 'sa-med2d index {out}' writes it again") from None
+        again = quoted_command("index", out)
+        raise DatasetError(f"{error.filename} is missing; {again} writes it again") from None
 
 
 def read_index(out: Path, shard: ShardId, columns: Collection[str]) -> pa.Table:
@@ -135,10 +145,8 @@ def read_index(out: Path, shard: ShardId, columns: Collection[str]) -> pa.Table:
     try:
         return pq.read_table(out / shard.index, columns=list(columns))
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError(
-            f"{out / shard.index} is damaged: {reason}; 'sa-med2d index {out}' writes it again"
-        ) from None
+        reason, again = str(error).splitlines()[0], quoted_command("index", out)
+        raise DatasetError(f"{out / shard.index} is damaged: {reason}; {again} writes it again") from None
 
 
 def read_receipts(to: Path) -> dict[str, CacheReceipt]:
@@ -223,7 +231,7 @@ def _kinds(handle: int, shard: ShardId, offsets: npt.NDArray[Any], sizes: npt.ND
         header = os.pread(handle, _HEADER, offset)
         if len(header) < _HEADER or header[12:16] != b"IHDR":
             raise DatasetError(
-                f"{shard.tar} has no picture at byte {offset}, where its index says; run 'sa-med2d verify' to see more"
+                f"{shard.tar} has no picture at byte {offset}, where its index says; 'sa-med2d verify OUT' says more"
             )
         bits, colour = header[24:26]
         if colour not in (0, 2):  # a palette or transparency, as only others write it

@@ -90,7 +90,7 @@ def test_a_worker_that_dies_is_said(made: Path, sa_med2d: Command, tmp_path: Pat
     ("options", "message"),
     [
         (
-            ["--size", 512, "--limit", "1MB"],
+            ["--size", 512, "--limit", "0.000001tb"],
             r"would take [\d,]+ bytes, and --limit is 1,000,000; nothing was written",
         ),
         (["--size", 16385], r"size is \(16385, 16385\), expected a whole number from 1 to 16384"),
