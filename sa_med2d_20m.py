@@ -4368,6 +4368,10 @@ class CacheReceipt:
             _refuse_other(name, record[name], kind, getattr(kind, "__name__", str(kind)))
         return cls(**record)
 
+    def is_of(self, index: str, tar: str | None) -> bool:
+        """Whether it is of a shard as it is now, see `cache_stamp`: as far as its hash is known now and was then."""
+        return self.index == index and (tar is None or self.tar is None or tar == self.tar)
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -4743,10 +4747,8 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt | 
         return "does not hold"
     except (DatasetError, OSError) as error:
         return f"has a damaged receipt ({_reason_in_file(error)}) of"
-    index, tar = cache_stamp(place.read, shard.path, local=place.local)
-    if (receipt.shard, receipt.index) != (stem, index) or (tar and receipt.tar and tar != receipt.tar):
-        return "holds an earlier"
-    return receipt
+    stamp = cache_stamp(place.read, shard.path, local=place.local)
+    return receipt if receipt.shard == stem and receipt.is_of(*stamp) else "holds an earlier"
 
 
 @functools.lru_cache(maxsize=_OPENED)

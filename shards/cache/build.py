@@ -101,6 +101,8 @@ def build(
             stack.enter_context(locked(to, "cache"))
         _refuse_other(to, settings)
         planned = plan(out, to, settings, chosen, every)
+        if planned.receipts and len(planned.gone) == len(planned.receipts):
+            raise DatasetError(f"{to} is a cache of another folder: {out} has none of its shards; choose a new folder")
         _refuse_unfit(out, to, settings, wanted, planned)
         _refuse_large(to, planned, limit)
         on_plan(planned)

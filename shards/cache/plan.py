@@ -114,7 +114,7 @@ def plan(out: Path, to: Path, settings: CacheSettings, wanted: Collection[ShardI
     for shard in sorted(wanted):
         stamp = _stamp(out, shard)
         receipt = receipts.get(shard.stem)
-        if receipt is not None and (receipt.index, receipt.tar) == stamp and is_whole(to, receipt):
+        if receipt is not None and receipt.is_of(*stamp) and is_whole(to, receipt):
             done.add(shard.stem)
         else:
             tasks.append(_task(out, shard, stamp, settings))

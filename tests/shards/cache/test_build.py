@@ -140,6 +140,23 @@ def test_only_the_shards_that_are_others_now_are_written(made: Path, sa_med2d: C
     ran = sa_med2d("cache", tmp_path / "out", "--size", 40, "--to", tmp_path / "cache", "--workers", 1)
     assert "0 shards written, 2 kept, 1 deleted" in ran.out
     assert not list((tmp_path / "cache").rglob("mr/**/*.npy"))
+    shutil.rmtree(tmp_path / "out/build")
+    ran = sa_med2d("cache", tmp_path / "out", "--size", 40, "--to", tmp_path / "cache", "--workers", 1)
+    assert "0 shards written, 2 kept, 0 deleted" in ran.out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_a_command_left_that_was_killed_is_deleted(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
+    """Also of shards that are gone since, and of one whose receipt was not written yet."""
+    shutil.copytree(made / "cache", tmp_path / "cache")
+    receipt = min((tmp_path / "cache/ct").rglob("*.json"))
+    receipt.unlink()
+    left = [receipt.with_name(name) for name in ("train-00099.images.npy", ".train-00000.images.npy.0123abcd.part")]
+    for path in left:
+        path.write_bytes(b"0")
+    ran = sa_med2d("cache", made / "out", "--size", 40, "--to", tmp_path / "cache", "--workers", 1)
+    assert "1 shard written, 2 kept, 0 deleted" in ran.out
+    assert files(tmp_path / "cache") == files(made / "cache")
 
 
 def test_folders_that_hold_something_else_are_refused(made: Path, sa_med2d: Command, tmp_path: Path) -> None:
@@ -149,5 +166,18 @@ def test_folders_that_hold_something_else_are_refused(made: Path, sa_med2d: Comm
     assert (ran.code, "holds something that is no cache" in ran.err) == (1, True)
     ran = sa_med2d("cache", made / "out", "--size", 64, "--to", made / "cache")
     assert (ran.code, "is a cache with size (40, 40), not (64, 64)" in ran.err) == (1, True)
+    stranger = Path(shutil.copytree(made / "cache", tmp_path / "stranger"))
+    for receipt in stranger.glob("*/*/*/*.json"):
+        written = receipt.read_text()
+        receipt.unlink()
+        moved = stranger / receipt.relative_to(stranger).as_posix().replace("/Free/", "/Other/").replace(
+            "/Magnet/", "/Else/"
+        )
+        moved.parent.mkdir(exist_ok=True)
+        moved.write_text(written.replace("/Free/", "/Other/").replace("/Magnet/", "/Else/"))
+    before = files(stranger)
+    ran = sa_med2d("cache", made / "out", "--size", 40, "--to", stranger)
+    assert (ran.code, "stranger is a cache of another folder: " in ran.err) == (1, True)
+    assert files(stranger) == before
     ran = sa_med2d("cache", made / "out", "--size", 40, "--to", tmp_path / "photos" / "cat.png")
     assert (ran.code, "cat.png: is no folder; expected one, or one that is not there yet" in ran.err) == (2, True)
