@@ -4502,18 +4502,18 @@ class CachedRows:
         view = dealt.reading.wanted.view
         classes = view.classes if isinstance(view, Semantic) else None
         self._numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
-        held, samples, each = [], [], []
-        for at, shard in enumerate(self._shards):
-            place = dealt.reading.place
-            found, cached = _chosen(place, shard, dealt.reading.wanted, place.environment), self._opened(at)
+        held, samples, each = [], [], [numbers for _, numbers in dealt.samples]
+        for at, (shard, (starts, _)) in enumerate(zip(self._shards, dealt.samples, strict=True)):
+            cached = self._opened(at)
             if dealt.reading.output is not None and dealt.reading.output.channels == 1 and cached.images.ndim == 4:
                 grey = self._command([shard], dataclasses.replace(settings, channels=1), f"{folder}-grey")
                 raise DatasetError(
                     f"{folder} holds {shard.path} in colour, and channels is 1; {grey} makes one in grey"
                 )
-            held.append(np.full(len(found.keys), at, np.int32))
-            samples.append(np.searchsorted(cached.places[:-1, 0], found.places[:, 4]).astype(np.int32))
-            each.append(found.each)
+            held.append(np.full(len(starts), at, np.int32))
+            samples.append(np.searchsorted(cached.places[:-1, 0], starts).astype(np.int32))
+            if not np.array_equal(cached.places[samples[-1], 0], starts):
+                raise self._damaged(at, DatasetError("expected the samples of the index, got others"))
         empty = [np.zeros(0, np.int32)]
         self._held, self._samples = np.concatenate(held or empty), np.concatenate(samples or empty)
         order = self._order(dealt, [len(numbers) for numbers in held])
@@ -4594,19 +4594,15 @@ class CachedRows:
         Raises:
             DatasetError: It does not hold all of them as they are.
         """
-        receipts: list[CacheReceipt] = []
-        wrong: list[tuple[_Shard, str]] = []
-        for shard in self._shards:
-            found = _cache_receipt(self._folder, self._reading.place, shard)
-            if isinstance(found, str):
-                wrong.append((shard, found))
-            else:
-                receipts.append(found)
+        place = self._reading.place
+        with futures.ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
+            found = list(threads.map(lambda shard: _cache_receipt(self._folder, place, shard), self._shards))
+        wrong = [(shard, one) for shard, one in zip(self._shards, found, strict=True) if isinstance(one, str)]
         if wrong:
             others = f", nor {len(wrong) - 1} other shards as they are" if len(wrong) > 1 else ""
             again = self._command([shard for shard, _ in wrong])
             raise DatasetError(f"{self._folder} {wrong[0][1]} {wrong[0][0].path}{others}; run {again} again")
-        return receipts
+        return [one for one in found if isinstance(one, CacheReceipt)]
 
     def _command(self, shards: Sequence[_Shard], settings: CacheSettings | None = None, to: str = "") -> str:
         """The command that writes shards into the cache, or into another with other settings."""
@@ -4889,7 +4885,7 @@ def load(
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         shards = _shards(scope)
-        dealt = _dealt(shards, reading, balance)
+        dealt = _dealt(shards, reading, balance, numbered=cache is not None)
     except _UnknownValueError as error:
         others = _splits_with(_other_splits(scope), place, error)
         if others:
@@ -4911,14 +4907,18 @@ def load(
 
 
 class _Dealt(typing.NamedTuple):
-    """The pieces of a split, the reading with what the survey says, and the number of rows where it is known."""
+    """The pieces of a split, the reading with what the survey says, and the number of rows where it is known.
+
+    Where rows are numbered, also where the metadata of each wanted sample of a shard begin, and how many rows it gives.
+    """
 
     pieces: list[_Piece]
     reading: _Reading
     rows: int | None
+    samples: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = ()
 
 
-def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -> _Dealt:
+def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None, *, numbered: bool = False) -> _Dealt:
     wanted = reading.wanted
     counted = balance is not None or reading.shuffle is not None or len(shards) < _MANY_SHARDS
     view = wanted.view
@@ -4926,9 +4926,17 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
         isinstance(view, Semantic) and (view.classes is not None or view.overlap not in ("small", "large"))
     )
     named = named or any(shard.patients is not None for shard in shards)
-    if not (wanted.over_masks or wanted.over_samples or counted or named):
+    if not (wanted.over_masks or wanted.over_samples or counted or named or numbered):
         return _Dealt(_pieces(shards, None, None), reading, None)
-    survey = _survey(reading.place, shards, wanted)
+    samples: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+
+    def seen() -> Iterator[_Chosen]:
+        for chosen in _chosen_in(reading.place, shards, wanted):
+            if numbered:
+                samples.append((chosen.places[:, 4].copy(), chosen.each))
+            yield chosen
+
+    survey = _survey_of(seen())
     _refuse_what_nothing_has(reading, survey)
     rows = survey.rows
     if balance is not None:
@@ -4937,7 +4945,7 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
     uncertain = balance is not None or (
         isinstance(view, Masks) and reading.output is not None and reading.output.resize == "crop"
     )
-    return _Dealt(pieces, reading, None if uncertain else rows)
+    return _Dealt(pieces, reading, None if uncertain else rows, samples)
 
 
 def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.IterableDataset:

@@ -244,6 +244,7 @@ def test_another_cache_in_the_same_place_is_read_as_it_is_now(folder: Path, tmp_
         ("masks.npy", lambda data: data.replace(b"'shape': (", b"'shape': [")),
         ("masks.npy", lambda data: data[:-48] + b"\x7f" * 48),
         ("places.npy", lambda data: data[:128] + b"\xff" * (len(data) - 128)),
+        ("places.npy", lambda data: data[:129] + bytes([data[129] ^ 2]) + data[130:]),
         ("records.jsonl", lambda data: data.replace(b'"key"', b'"kez"')),
         ("records.jsonl", lambda data: data.replace(b'"slope"', b'"sloqe"')),
         ("records.jsonl", lambda data: data.replace(b'"lost":[[', b'"lost":[7,[')),
