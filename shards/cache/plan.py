@@ -199,8 +199,8 @@ def _task(out: Path, shard: ShardId, stamp: tuple[str, str | None], settings: Ca
     places = {name: table[name].to_numpy() for name in _COLUMNS[:4]}
     handle = os.open(out / shard.tar, os.O_RDONLY)
     try:
-        images = _kinds(handle, shard, places["image_offset"], places["image_size"])
-        maps = _kinds(handle, shard, places["mask_offset"], places["mask_size"])
+        images = _kinds(handle, out, shard, places["image_offset"], places["image_size"])
+        maps = _kinds(handle, out, shard, places["mask_offset"], places["mask_size"])
     finally:
         os.close(handle)
     scalings = pc.struct_field(table["intensity"].combine_chunks(), "scaling").to_pylist()
@@ -224,14 +224,17 @@ def _type(*, wide: bool) -> str:
     return "uint16" if wide else "uint8"
 
 
-def _kinds(handle: int, shard: ShardId, offsets: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> list[tuple[int, int]]:
+def _kinds(
+    handle: int, out: Path, shard: ShardId, offsets: npt.NDArray[Any], sizes: npt.NDArray[Any]
+) -> list[tuple[int, int]]:
     """Bits and channels of each picture of a shard, which their headers say."""
     found = []
     for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
         header = os.pread(handle, _HEADER, offset)
         if len(header) < _HEADER or header[12:16] != b"IHDR":
             raise DatasetError(
-                f"{shard.tar} has no picture at byte {offset}, where its index says; 'sa-med2d verify OUT' says more"
+                f"{shard.tar} has no picture at byte {offset}, where its index says; "
+                f"{quoted_command('verify', out)} says more"
             )
         bits, colour = header[24:26]
         if colour not in (0, 2):  # a palette or transparency, as only others write it
