@@ -43,6 +43,7 @@ import mmap
 import operator
 import os
 import re
+import shlex
 import struct
 import sys
 import time
@@ -138,6 +139,7 @@ __all__ = [
     "linked_objects",
     "load",
     "next_click",
+    "quoted_command",
     "select",
     "split_layers",
 ]
@@ -206,6 +208,15 @@ class SAMed2DError(Exception):
 
 class DatasetError(SAMed2DError, ValueError):
     """A dataset, a config or a member of a shard is not what was asked for or what it should be."""
+
+
+def quoted_command(*words: object) -> str:
+    """A command of ours, without its name, as messages give it and a shell takes it.
+
+    >>> print(quoted_command("index", "my set"))
+    'sa-med2d index 'my set''
+    """
+    return f"'{shlex.join(['sa-med2d', *map(str, words)])}'"
 
 
 # --- the metadata of a sample -----------------------------------------------------------------------------------------
@@ -352,11 +363,9 @@ def _refuse_below(name: str, value: object, least: int) -> None:
         raise DatasetError(f"{name} is {value!r:.80}, expected a whole number from {least} on")
 
 
-def _check_numbers(balance: object, shuffle: object) -> None:
+def _check_balance(balance: object) -> None:
     if balance is not None and (type(balance) not in (int, float) or not 0 < balance <= 1):  # type: ignore[operator]
-        raise DatasetError(f"balance is {balance!r}, expected a share of the images, above 0 and up to 1")
-    if shuffle is not None and (type(shuffle) is not int or shuffle < 0):
-        raise DatasetError(f"shuffle is {shuffle!r}, expected a seed, a whole number from 0 on")
+        raise DatasetError(f"balance is {balance!r:.80}, expected a share of the images, above 0 and up to 1")
 
 
 def _listed(name: str, values: object, of: str = "names") -> tuple[str, ...] | None:
@@ -1009,6 +1018,10 @@ class _Place:
         """Whether reading costs no request."""
         return self.protocol == "file"
 
+    def command(self, name: str) -> str:
+        """A command for this dataset, or for a copy of it on this machine."""
+        return quoted_command(name, self.name if self.local else "OUT")
+
     @property
     def server(self) -> str:
         """What asks for patience: all repositories of the Hub do it together."""
@@ -1423,7 +1436,7 @@ def _complete(data: bytes, wanted: _Span, shard: str) -> bytes:
     if len(data) != wanted.end - wanted.start:
         raise DatasetError(
             f"{shard} ends at byte {wanted.start + len(data)}, its index says {wanted.end} or more: it is truncated "
-            "or was replaced by another; fetch it again, or write its index anew with 'sa-med2d index'"
+            "or was replaced by another; fetch it again, or write its index anew with 'sa-med2d index OUT'"
         )
     return data
 
@@ -1852,8 +1865,7 @@ class _Wanted:
     @classmethod
     def of(cls, *, where: Where | None = None, min_area: int | None = None, **listed: Sequence[str] | None) -> _Wanted:
         """What the arguments of `load` ask for."""
-        if min_area is not None and (type(min_area) is not int or min_area < 0):
-            raise DatasetError(f"min_area is {min_area!r}, expected a number of pixels, 0 or more")
+        _refuse_below("min_area", 0 if min_area is None else min_area, 0)
         _refuse_unknown("filter", listed, _FILTERS, "select")
         asked: dict[str, Any] = {name: _listed(name, values) for name, values in listed.items()}
         if asked.get("licenses") is not None:
@@ -1988,7 +2000,11 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> 
     ranges = list(itertools.compress(_ranges(table), rows.tolist())) if wanted.ranges else None
     table = table.filter(pa.array(rows))
     places = np.stack([table[column].to_numpy() for column in PLACES], axis=1)
-    _refuse_places(places, table["key"], f"{place.name}: the index of {shard.path}")
+    try:
+        _refuse_places(places, table["key"])
+    except DatasetError as error:
+        again = place.command("index")
+        raise DatasetError(f"{place.name}: the index of {shard.path}: {error}; {again} writes it again") from None
     labels, each = collections.Counter(label for _, label in shown), each[rows].astype(np.int64)
     masks_of, largest, keys = masks_of[rows], int(areas.max(initial=0)), table["key"].to_pylist()
     return _Chosen(keys, places, values, labels, masks_of, count, each, largest, stacks, ranges)
@@ -2039,7 +2055,7 @@ def _stacks(
     return kept, [numbers for _, numbers in stacks]
 
 
-def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None:
+def _refuse_places(places: npt.NDArray[np.int64], keys: Any) -> None:
     """Refuse members that lie before the start of their shard, far apart, or are too large to be read."""
     if not len(places):
         return
@@ -2052,8 +2068,7 @@ def _refuse_places(places: npt.NDArray[np.int64], keys: Any, where: str) -> None
         at = int(wrong.argmax())
         got = ", ".join(f"{name} {value}" for name, value in zip(PLACES, places[at].tolist(), strict=True))
         raise DatasetError(
-            f"{where}: {keys[at].as_py()}: expected members that lie within {MEMORY_LIMIT:,} bytes of each other, got "
-            f"{got}; 'sa-med2d index' writes it again"
+            f"{keys[at].as_py()}: expected members that lie within {MEMORY_LIMIT:,} bytes of each other, got {got}"
         )
 
 
@@ -2092,10 +2107,11 @@ def _read_index(
     except FileNotFoundError:
         raise DatasetError(
             f"{where} is missing; where the folder was downloaded in part fetch {INDEX}/{shard.split('/')[1]}/* too, "
-            "else 'sa-med2d index' writes it again"
+            f"else {place.command('index')} writes it again"
         ) from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{where} is damaged: {_reason_in_file(error)}; 'sa-med2d index' writes it again") from None
+        reason, again = _reason_in_file(error), place.command("index")
+        raise DatasetError(f"{where} is damaged: {reason}; {again} writes it again") from None
 
 
 _MASK: Final = "masks.list.element"
@@ -3199,7 +3215,8 @@ class FittedMask(_Column):
         layers = _shown_layers(self.output, value["png"], value["height"], value["parts"])
         numpy = self.output.kind == "numpy"
         if not self.dtype:
-            shown = layers.reshape(-1, layers.shape[2]).copy()
+            of_row = isinstance(value["png"], Fitted) and value["png"].lost  # else others have the array too
+            shown = layers.reshape(-1, layers.shape[2]) if of_row else layers.reshape(-1, layers.shape[2]).copy()
         else:
             kind = self.dtype if numpy or self.dtype == "bool" else "int64"
             shown = _paint(layers, value["ground"], value["parts"], kind)
@@ -3767,7 +3784,8 @@ def _samples(reading: _Reading, shard: _Shard, start: int, stop: int | None) -> 
         if record.get("key") != key:
             raise DatasetError(
                 f"{reading.place.name}: {shard.path} does not hold {key} at byte {span.start}, where its index says: "
-                "the shard was replaced or damaged, or the index is older; fetch both again, or run 'sa-med2d index'"
+                "the shard was replaced or damaged, or the index is older; fetch both again, or run "
+                f"{reading.place.command('index')}"
             )
         try:
             _refuse_malformed(record, image, mask)
@@ -4440,6 +4458,30 @@ class CacheSettings:
         """What it keeps."""
         return Output(self.size, self.resize, window=self.window, channels=self.channels)
 
+    def command(self, out: str, folder: str, *more: str) -> str:
+        """The command that makes such a cache, or goes on with it, as a shell takes it.
+
+        Args:
+            out: Output folder.
+            folder: Of the cache.
+            more: Further arguments.
+        """
+        window = self.window if isinstance(self.window, str | None) else "{:g},{:g}".format(*self.window)
+        words = ["cache", out, "--size", "{}x{}".format(*self.size)]
+        words += [] if self.resize == "pad" else ["--resize", self.resize]
+        words += [] if window is None else [f"--window={window}"]  # which may begin with a minus
+        words += [] if self.channels is None else ["--grey"]
+        return quoted_command(*words, *more, "--to", folder)
+
+    def windows(self, scaling: str) -> bool:
+        """Whether images that were built with this scaling can be kept so, see ``window`` of `Output`."""
+        scale = {"scaling": scaling, "min": 0.0, "max": 1.0, "intercept": 0.0}
+        try:
+            _window_of(self.output, {"key": "", "source": "", "modality": "", "intensity": scale}, (0.0, 1.0))
+        except DatasetError:
+            return False
+        return True
+
 
 @dataclass(frozen=True)
 class CacheReceipt:
@@ -4460,6 +4502,24 @@ class CacheReceipt:
     samples: int
     layers: int
     bytes: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> CacheReceipt:
+        """A receipt as it stands on disk.
+
+        Raises:
+            DatasetError: It is none.
+        """
+        record, kinds = _parsed(data, "receipt"), typing.get_type_hints(cls)
+        if not isinstance(record, dict) or set(record) != set(kinds):
+            raise DatasetError(f"expected {', '.join(kinds)}, got {record!r:.80}")
+        for name, kind in kinds.items():
+            _refuse_other(name, record[name], kind, getattr(kind, "__name__", str(kind)))
+        return cls(**record)
+
+    def is_of(self, index: str, tar: str | None) -> bool:
+        """Whether it is of a shard as it is now, see `cache_stamp`: as far as its hash is known now and was then."""
+        return self.index == index and (tar is None or self.tar is None or tar == self.tar)
 
 
 @dataclass(frozen=True)
@@ -4574,24 +4634,34 @@ class CachedRows:
         features: What the columns are.
     """
 
-    def __init__(self, folder: str, shards: Sequence[_Shard], dealt: _Dealt, described: datasets.Features) -> None:
+    def __init__(
+        self,
+        folder: str,
+        settings: CacheSettings,
+        shards: Sequence[_Shard],
+        dealt: _Dealt,
+        described: datasets.Features,
+    ) -> None:
         self.features = described
         self._pictures = {name: column for name, column in described.items() if isinstance(column, _DECODED)}
-        self._folder, self._shards, self._reading = folder, list(shards), dealt.reading
-        self._receipts = [_cache_receipt(folder, dealt.reading.place, shard) for shard in self._shards]
+        self._folder, self._root, self._settings = folder, str(Path(folder).absolute()), settings
+        self._shards, self._reading = list(shards), dealt.reading
+        self._receipts = self._read_receipts()
         view = dealt.reading.wanted.view
         classes = view.classes if isinstance(view, Semantic) else None
         self._numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
-        held, samples, each = [], [], []
-        for at, shard in enumerate(self._shards):
-            place = dealt.reading.place
-            found, cached = _chosen(place, shard, dealt.reading.wanted, place.environment), self._opened(at)
+        held, samples, each = [], [], [numbers for _, numbers in dealt.samples]
+        for at, (shard, (starts, _)) in enumerate(zip(self._shards, dealt.samples, strict=True)):
+            cached = self._opened(at)
             if dealt.reading.output is not None and dealt.reading.output.channels == 1 and cached.images.ndim == 4:
-                grey = "'sa-med2d cache --grey' makes one without"
-                raise DatasetError(f"{folder} holds {shard.path} in colour, and channels is 1; {grey}")
-            held.append(np.full(len(found.keys), at, np.int32))
-            samples.append(np.searchsorted(cached.places[:-1, 0], found.places[:, 4]).astype(np.int32))
-            each.append(found.each)
+                grey = self._command([shard], dataclasses.replace(settings, channels=1), f"{folder}-grey")
+                raise DatasetError(
+                    f"{folder} holds {shard.path} in colour, and channels is 1; {grey} makes one in grey"
+                )
+            held.append(np.full(len(starts), at, np.int32))
+            samples.append(np.searchsorted(cached.places[:-1, 0], starts).astype(np.int32))
+            if not np.array_equal(cached.places[samples[-1], 0], starts):
+                raise self._damaged(at, DatasetError("expected the samples of the index, got others"))
         empty = [np.zeros(0, np.int32)]
         self._held, self._samples = np.concatenate(held or empty), np.concatenate(samples or empty)
         order = self._order(dealt, [len(numbers) for numbers in held])
@@ -4601,7 +4671,18 @@ class CachedRows:
     def __len__(self) -> int:
         return len(self._held) if self._ends is None else int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            number = range(*number.indices(len(self)))
+        elif hasattr(number, "tolist"):  # of NumPy or torch
+            number = number.tolist()
+        if isinstance(number, Sequence) and not isinstance(number, str | bytes):
+            return [self[one] for one in number]
+        if isinstance(number, bool) or not hasattr(number, "__index__"):
+            raise DatasetError(
+                f"rows[{number!r:.80}] is no row; expected a number, rows[7], or several, rows[2:5] or rows[[1, 5]]; a "
+                "column is that of a row, rows[7]['image']"
+            )
         at = operator.index(number)
         at += len(self) if at < 0 else 0
         if not 0 <= at < len(self):
@@ -4610,16 +4691,23 @@ class CachedRows:
         if self._ends is not None:
             sample = int(np.searchsorted(self._ends, at, side="right"))
             within, at = at - (int(self._ends[sample - 1]) if sample else 0), sample
-        rows = self._rows(at)
-        return self._shown(next(itertools.islice(rows, within, None) if within else rows))
+        return next(self._rows(at, within))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self._shown(row) for at in range(len(self._held)) for row in self._rows(at))
+        return itertools.chain.from_iterable(map(self._rows, range(len(self._held))))
 
-    def _rows(self, at: int) -> Iterator[dict[str, Any]]:
+    def _rows(self, at: int, first: int = 0) -> Iterator[dict[str, Any]]:
         record, fitted = self._sample(at)
-        sample = _sample(self._reading, self._shards[self._held[at]], (fitted, fitted), record)
-        return _rows_of(self._reading, self._numbers, sample)
+        held = int(self._held[at])
+        try:
+            sample = _sample(self._reading, self._shards[held], (fitted, fitted), record)
+            rows = _rows_of(self._reading, self._numbers, sample)
+            for row in itertools.islice(rows, first, None) if first else rows:
+                yield self._shown(row)
+        except DatasetError:
+            raise
+        except (LookupError, TypeError, ValueError) as error:  # numbers that lead nowhere, fields that are not there
+            raise self._damaged(held, error) from error
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
         shown: dict[str, Any] = {name: row.get(name) for name in self.features}
@@ -4634,10 +4722,44 @@ class CachedRows:
         try:
             return _sample_of_cache(cached, int(self._samples[at]))
         except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise _damaged(self._folder, self._receipts[held], error) from None
+            raise self._damaged(held, error) from None
 
     def _opened(self, at: int) -> _CachedShard:
-        return _opened_cache(self._folder, self._receipts[at])
+        try:
+            return _opened_cache(self._root, self._receipts[at], self._settings)
+        except Exception as error:  # of a header that is no Python NumPy raises what the tokenizer does
+            raise self._damaged(at, error) from None
+
+    def _damaged(self, at: int, error: Exception) -> DatasetError:
+        """What is said of a shard of a cache whose files are not what they should be."""
+        path, reason = Path(self._folder, f"{self._receipts[at].shard}.json"), _reason_in_file(error)
+        again = self._command([self._shards[at]])
+        return DatasetError(f"{path}: its other files are damaged: {reason}; delete it, and run {again} again")
+
+    def _read_receipts(self) -> list[CacheReceipt]:
+        """The receipts of the shards in the cache.
+
+        Raises:
+            DatasetError: It does not hold all of them as they are.
+        """
+        place = self._reading.place
+        with futures.ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
+            found = list(threads.map(lambda shard: _cache_receipt(self._folder, place, shard), self._shards))
+        wrong = [(shard, one) for shard, one in zip(self._shards, found, strict=True) if isinstance(one, str)]
+        if wrong:
+            others = f", nor {len(wrong) - 1} other shards as they are" if len(wrong) > 1 else ""
+            again = self._command([shard for shard, _ in wrong])
+            raise DatasetError(f"{self._folder} {wrong[0][1]} {wrong[0][0].path}{others}; run {again} again")
+        return [one for one in found if isinstance(one, CacheReceipt)]
+
+    def _command(self, shards: Sequence[_Shard], settings: CacheSettings | None = None, to: str = "") -> str:
+        """The command that writes shards into the cache, or into another with other settings."""
+        place, named = self._reading.place, [shard.path.split("/") for shard in shards]
+        asked = {"--source": {parts[3] for parts in named}, "--split": {parts[4].partition("-")[0] for parts in named}}
+        more = [word for option, values in asked.items() for value in sorted(values) for word in (option, value)]
+        out = place.name if place.local else "OUT"
+        command = (settings or self._settings).command(out, to or self._folder, *more)
+        return command if place.local else f"{command}, with {place.name} downloaded to OUT,"
 
     def _order(self, dealt: _Dealt, counts: Sequence[int]) -> Any:
         """Places of the samples in the order in which they come, which is that of the rows without a cache."""
@@ -4671,28 +4793,40 @@ def _sample_of_cache(cached: _CachedShard, sample: int) -> tuple[dict[str, Any],
     return record, Fitted(image, layers, _size(record), line["lost"], boxes)
 
 
-def _decode_of_cache(folder: str | Path, decode: Decode | Output) -> Output:
+def _settings_of_cache(folder: str | Path, path: str | Path, decode: Decode | Output) -> CacheSettings:
+    """What a cache keeps.
+
+    Raises:
+        DatasetError: There is none; the message says how to make what is asked for.
+    """
+    try:
+        return cache_settings(Path(folder, CACHE).read_bytes(), f"{folder}/{CACHE}")
+    except NotADirectoryError:
+        raise DatasetError(f"{folder} is no cache: a file is where its folder should be") from None
+    except FileNotFoundError:
+        asked = decode if isinstance(decode, Output) else Output()
+        channels: Literal[1] | None = 1 if asked.channels == 1 else None
+        settings = CacheSettings(asked.sides or (512, 512), asked.resize, asked.window, channels)
+        command = settings.command(str(path) if Path(str(path)).is_dir() else "OUT", str(folder))
+        raise DatasetError(f"{folder} is no cache: it has no {CACHE}; {command} makes one") from None
+    except OSError as error:
+        raise DatasetError(f"{folder}/{CACHE} cannot be read: {_reason_in_file(error)}") from None
+
+
+def _decode_of_cache(folder: str | Path, settings: CacheSettings, decode: Decode | Output) -> Output:
     """What is asked of a cache, which must keep it; by default what it keeps.
 
     Raises:
-        DatasetError: It keeps something else, or there is no cache.
+        DatasetError: It keeps something else.
     """
-    try:
-        settings = cache_settings(Path(folder, CACHE).read_bytes(), f"{folder}/{CACHE}")
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{folder} is no cache: it has no {CACHE}; 'sa-med2d cache OUT --to {folder}' makes one"
-        ) from None
-    output = decode if isinstance(decode, Output) else settings.output
     if not isinstance(decode, Output):
         _check_choice("decode", decode, typing.get_args(ArrayKind))
-        return dataclasses.replace(output, kind=typing.cast("ArrayKind", decode))
-    kept = dataclasses.asdict(settings)
-    for name, value in {**kept, "masks": "nearest"}.items():
-        asked = getattr(output, name, value)
+        return dataclasses.replace(settings.output, kind=typing.cast("ArrayKind", decode))
+    for name, value in {**dataclasses.asdict(settings), "masks": "nearest"}.items():
+        asked = getattr(decode, name, value)
         if asked != value and not (name == "channels" and value is None):
             raise DatasetError(f"{folder} keeps {name} {value!r}, and decode asks for {name} {asked!r}")
-    return output
+    return decode
 
 
 def cache_settings(data: bytes, where: str) -> CacheSettings:
@@ -4701,7 +4835,7 @@ def cache_settings(data: bytes, where: str) -> CacheSettings:
     Raises:
         DatasetError: They are none that this version knows; the message begins with ``where``.
     """
-    advice = "delete its folder, and make the cache anew with 'sa-med2d cache'"
+    advice = "delete its folder, and make the cache anew: 'sa-med2d cache OUT --size SIZE --to DIR'"
     try:
         record = _parsed(data, where)
     except DatasetError as error:
@@ -4748,56 +4882,39 @@ def cache_stamp(read: Callable[[str], bytes], shard: str, *, local: bool = True)
     return hashlib.sha256(read(f"{INDEX}/{stem}.parquet")).hexdigest(), tar
 
 
-def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt:
-    """The receipt of a shard in a cache.
-
-    Raises:
-        DatasetError: The cache does not hold the shard, or holds an earlier one.
-    """
+def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt | str:
+    """The receipt of a shard in a cache; or what the cache does, if it does not hold the shard as it is."""
     stem = shard.path.removeprefix(f"{DATA}/").removesuffix(".tar")
-    advice = f"run 'sa-med2d cache {place.name} --to {folder}' again"
-    path = Path(folder, f"{stem}.json")
     try:
-        receipt = CacheReceipt(**_parsed(path.read_bytes(), "receipt"))
+        receipt = CacheReceipt.parse(Path(folder, f"{stem}.json").read_bytes())
     except FileNotFoundError:
-        raise DatasetError(f"{folder} does not hold {shard.path}; {advice}") from None
-    except (DatasetError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged: {_reason_in_file(error)}; delete it, and {advice}") from None
-    index, tar = cache_stamp(place.read, shard.path, local=place.local)
-    if receipt.index != index or (tar and receipt.tar and tar != receipt.tar):
-        raise DatasetError(f"{folder} holds an earlier {shard.path}; {advice}")
-    return receipt
+        return "does not hold"
+    except (DatasetError, OSError) as error:
+        return f"has a damaged receipt ({_reason_in_file(error)}) of"
+    stamp = cache_stamp(place.read, shard.path, local=place.local)
+    return receipt if receipt.shard == stem and receipt.is_of(*stamp) else "holds an earlier"
 
 
 @functools.lru_cache(maxsize=_OPENED)
-def _opened_cache(folder: str, receipt: CacheReceipt) -> _CachedShard:
+def _opened_cache(folder: str, receipt: CacheReceipt, settings: CacheSettings) -> _CachedShard:
+    """What a cache has of a shard; who asks says what is wrong where it cannot be opened."""
     _keep_freed_memory()
+    size = settings.size
     paths = [Path(folder, f"{receipt.shard}.{part}") for part in CACHE_PARTS]
-    try:
-        images, layers, masks = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:3])
-        places = np.load(paths[3])
-        with paths[4].open("rb") as file:
-            records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        size = layers.shape[1:3]
-        counts = (images.shape[:3], layers.shape, masks.shape, places.shape)
-        numbers = (len(masks), len(CACHE_COLUMNS))
-        expected = (receipt.samples, *size), (receipt.layers, *size), numbers, (receipt.samples + 1, 4)
-        ends = [0, 0, 0, min(int(places[-1, 1]), len(records)), len(layers), len(masks)]
-        ordered = places[[0, -1], 1:].ravel().tolist() == ends and (np.diff(places[:, 1:], axis=0) >= 0).all()
-        if counts != expected or not ordered:
-            raise DatasetError(f"expected arrays of {expected}, got {counts}, or places that are not in order")
-        classes = _parsed(records[places[-1, 1] :], CACHE_PARTS[4])
-        whole = [{field.name: known.get(field.name) for field in fields(Mask)} for known in classes]
-    except (AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
-        raise _damaged(folder, receipt, error) from None
+    images, layers, masks = (np.load(path, mmap_mode="r").view(np.ndarray) for path in paths[:3])
+    places = np.load(paths[3])
+    with paths[4].open("rb") as file:
+        records = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    counts = (images.shape[:3], layers.shape, masks.shape, places.shape)
+    numbers = (len(masks), len(CACHE_COLUMNS))
+    expected = (receipt.samples, *size), (receipt.layers, *size), numbers, (receipt.samples + 1, 4)
+    ends = [0, 0, 0, min(int(places[-1, 1]), len(records)), len(layers), len(masks)]
+    ordered = places[[0, -1], 1:].ravel().tolist() == ends and (np.diff(places[:, 1:], axis=0) >= 0).all()
+    if counts != expected or not ordered:
+        raise DatasetError(f"expected arrays of {expected}, got {counts}, or places that are not in order")
+    classes = _parsed(records[places[-1, 1] :], CACHE_PARTS[4])
+    whole = [{field.name: known.get(field.name) for field in fields(Mask)} for known in classes]
     return _CachedShard(images, layers, masks, places, records, whole)
-
-
-def _damaged(folder: str, receipt: CacheReceipt, error: Exception) -> DatasetError:
-    """What is said of a shard of a cache whose files are not what they should be."""
-    path = Path(folder, f"{receipt.shard}.json")
-    reason = f"its other files are damaged: {_reason_in_file(error)}"
-    return DatasetError(f"{path}: {reason}; delete it, and run 'sa-med2d cache OUT --to {folder}' again")
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -4885,7 +5002,8 @@ def load(
     """
     if cache is not None:
         _refuse_other("cache", cache, str | os.PathLike, "the path of a folder")
-        decode = _decode_of_cache(cache, decode)
+        settings = _settings_of_cache(cache, path, decode)
+        decode = _decode_of_cache(cache, settings, decode)
     _refuse_other("streaming", streaming, bool, "True or False")
     _refuse_other("prompts", prompts, Prompts | None, "Prompts(...)")
     chosen = _view_of(view)
@@ -4894,7 +5012,8 @@ def load(
         _refuse_uncached(chosen, output, balance)
     if output is not None and output.threads > 1 and (cache is not None or not streaming):
         raise DatasetError(f"threads is for streams of PNG, but load has {'cache' if cache else 'streaming=False'}")
-    _check_numbers(balance, shuffle)
+    _check_balance(balance)
+    _refuse_below("shuffle", 0 if shuffle is None else shuffle, 0)
     place = _place(path, revision, token, storage_options or {})
     wanted = _Wanted.of(
         labels=labels,
@@ -4917,7 +5036,7 @@ def load(
     reading = _Reading(place, wanted, prompts, output, shuffle)
     try:
         shards = _shards(scope)
-        dealt = _dealt(shards, reading, balance)
+        dealt = _dealt(shards, reading, balance, numbered=cache is not None)
     except _UnknownValueError as error:
         others = _splits_with(_other_splits(scope), place, error)
         if others:
@@ -4929,7 +5048,7 @@ def load(
         raise DatasetError(f"{error}, in split {split!r}; {others or 'no other split has such an image'}") from None
     described = features(chosen, decode, prompts)
     if cache is not None:
-        return typing.cast("Any", CachedRows(str(cache), shards, dealt, described))
+        return typing.cast("Any", CachedRows(str(cache), settings, shards, dealt, described))
     if not dealt.pieces and not streaming:  # which `datasets` cannot make from a generator
         return datasets.Dataset.from_dict({name: [] for name in described}, described, split=scope.name)
     make = datasets.IterableDataset if streaming else datasets.Dataset
@@ -4939,14 +5058,18 @@ def load(
 
 
 class _Dealt(typing.NamedTuple):
-    """The pieces of a split, the reading with what the survey says, and the number of rows where it is known."""
+    """The pieces of a split, the reading with what the survey says, and the number of rows where it is known.
+
+    Where rows are numbered, also where the metadata of each wanted sample of a shard begin, and how many rows it gives.
+    """
 
     pieces: list[_Piece]
     reading: _Reading
     rows: int | None
+    samples: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = ()
 
 
-def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -> _Dealt:
+def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None, *, numbered: bool = False) -> _Dealt:
     wanted = reading.wanted
     counted = balance is not None or reading.shuffle is not None or len(shards) < _MANY_SHARDS
     view = wanted.view
@@ -4954,9 +5077,17 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
         isinstance(view, Semantic) and (view.classes is not None or view.overlap not in ("small", "large"))
     )
     named = named or any(shard.patients is not None for shard in shards)
-    if not (wanted.over_masks or wanted.over_samples or counted or named):
+    if not (wanted.over_masks or wanted.over_samples or counted or named or numbered):
         return _Dealt(_pieces(shards, None, None), reading, None)
-    survey = _survey(reading.place, shards, wanted)
+    samples: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+
+    def seen() -> Iterator[_Chosen]:
+        for chosen in _chosen_in(reading.place, shards, wanted):
+            if numbered:
+                samples.append((chosen.places[:, 4].copy(), chosen.each))
+            yield chosen
+
+    survey = _survey_of(seen())
     _refuse_what_nothing_has(reading, survey)
     rows = survey.rows
     if balance is not None:
@@ -4965,7 +5096,7 @@ def _dealt(shards: Sequence[_Shard], reading: _Reading, balance: float | None) -
     uncertain = balance is not None or (
         isinstance(view, Masks) and reading.output is not None and reading.output.resize == "crop"
     )
-    return _Dealt(pieces, reading, None if uncertain else rows)
+    return _Dealt(pieces, reading, None if uncertain else rows, samples)
 
 
 def _with_length(rows: datasets.IterableDataset, count: int) -> datasets.IterableDataset:
@@ -5009,6 +5140,8 @@ def interleave(
     Raises:
         DatasetError: As `load`, and for a modality that the config does not hold.
     """
+    if options.get("cache") is not None:
+        raise DatasetError("interleave mixes streams; with a cache give the DataLoader a WeightedRandomSampler")
     place = _place(path, options.get("revision"), options.get("token"), options.get("storage_options") or {})
     name = _config(place, config)["config_name"]
     if name.split("-")[0] != "all":
@@ -5177,11 +5310,15 @@ def select(
     place, wanted = _place(path, revision, token, storage_options or {}), _Wanted.of(**filters)
     asked = "+".join(dict.fromkeys(_listed("splits", splits) or ("all",)))
     name = _config(place, config)["config_name"]
-    beyond = _Beyond(name, ()) if config else _beyond(place, name, asked, wanted)
+
+    def beyond_of(taken: Iterable[_Shard]) -> _Beyond:
+        return _Beyond(name, ()) if config else _beyond(place, name, asked, wanted, taken)
+
     try:
         shards = sorted(_shards(_Scope.of(place, name, asked, wanted)), key=lambda shard: shard.path)
     except _UnknownValueError as error:
-        raise beyond.told(error, name) from None
+        raise beyond_of(()).told(error, name) from None
+    beyond = beyond_of(shards)
     reading = _Reading(place, wanted)
     parts: list[ShardPart] = []
 
@@ -5227,17 +5364,17 @@ class _Beyond:
         return DatasetError(f"{error}; this is the config {taken!r}, the default, and {self.config!r} holds more")
 
 
-def _beyond(place: _Place, taken: str, asked: str, wanted: _Wanted) -> _Beyond:
+def _beyond(place: _Place, config: str, asked: str, wanted: _Wanted, taken: Iterable[_Shard]) -> _Beyond:
+    """What the widest config holds beside the shards that the config has."""
     names = [entry["config_name"] for entry in _card_configs(place)]
-    widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), taken)
-
-    def held(config: str) -> set[str]:
-        try:
-            return {shard.path for shard in _shards(_Scope.of(place, config, asked, wanted))}
-        except DatasetError:  # it has nothing of the kind
-            return set()
-
-    return _Beyond(widest, tuple(sorted(held(widest) - held(taken))) if widest != taken else ())
+    widest = next((name for name in (config_name("all", LOCAL), "all") if name in names), config)
+    if widest == config:
+        return _Beyond(config, ())
+    try:
+        held = {shard.path for shard in _shards(_Scope.of(place, widest, asked, wanted))}
+    except DatasetError:  # it has nothing of the kind
+        held = set()
+    return _Beyond(widest, tuple(sorted(held - {shard.path for shard in taken})))
 
 
 def _part(path: str, chosen: _Chosen) -> ShardPart:

@@ -13,7 +13,9 @@ from sa_med2d_20m import DatasetError, redacted
 _EXTRAS: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "publish"}
 """Protocol of a URL -> the extra whose packages read it."""
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
+_UNITS: Final = {"": 1} | {
+    prefix + end: base**power for power, prefix in enumerate("KMGT", 1) for end, base in (("", 1000), ("I", 1024))
+}
 _OURS: Final = ("builder", "sa_med2d_20m", "shards")
 
 

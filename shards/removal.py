@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from sa_med2d_20m import DatasetError
+from sa_med2d_20m import DatasetError, quoted_command
 from shards.card import write_card
 from shards.lock import locked
 from shards.paths import (
@@ -131,6 +131,6 @@ def _refuse_without_receipts(out: Path, source: str) -> None:
         stem = name.removesuffix(".tar")
         if stem != name and stem not in known and name.split("/")[2:3] != [source]:
             raise DatasetError(
-                f"{out / DATA / name}: has no receipt that can be read, so the card would lose it; 'sa-med2d index "
-                f"{out}' writes it, then remove {source} again"
+                f"{out / DATA / name}: has no receipt that can be read, so the card would lose it; "
+                f"{quoted_command('index', out)} writes it, then remove {source} again"
             )

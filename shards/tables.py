@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import SPLITS, DatasetError
+from sa_med2d_20m import SPLITS, DatasetError, quoted_command
 from shards.atomic import open_atomic
 from shards.index_schema import INDEX_SCHEMA
 from shards.paths import TABLES, ShardId, stems
@@ -177,24 +177,21 @@ def refresh_tables(out: Path) -> None:
 
 def table_faults(out: Path, shards: Iterable[ShardId]) -> Iterator[str]:
     """A sentence for each table of an output folder that is not made of its indexes; a folder need not have any."""
-    there = stems(out, TABLES, ".parquet")
+    there, again = stems(out, TABLES, ".parquet"), f"{quoted_command('index', out)} writes the tables anew"
     by_split = _by_split(shards)
     expected = {f"{kind}-{split}": (kind, split) for split in by_split for kind in KINDS}
     for stem in sorted(there.keys() | expected.keys()) if there else ():
         name = f"{out / TABLES / stem}.parquet"
         if stem not in there:
-            yield f"{name}: is missing; {_AGAIN}"
+            yield f"{name}: is missing; {again}"
         elif stem not in expected:
-            yield f"{name}: is of no split that has shards; {_AGAIN}"
+            yield f"{name}: is of no split that has shards; {again}"
         else:
             kind, split = expected[stem]
             with copied(out, [table_file(kind, split)]) as near:
                 reason = _fault(near / table_file(kind, split), kind, _groups(by_split[split], folder_rows(out)))
             if reason is not None:
-                yield f"{name}: {reason}; {_AGAIN}"
-
-
-_AGAIN: Final = "'sa-med2d index' writes the tables anew"
+                yield f"{name}: {reason}; {again}"
 
 
 def _fault(path: Path, kind: str, groups: Iterator[pa.Table]) -> str | None:

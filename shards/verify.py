@@ -14,7 +14,7 @@ import cc3d
 import numpy as np
 import numpy.typing as npt
 
-from sa_med2d_20m import DatasetError, decode_png, split_layers
+from sa_med2d_20m import DatasetError, decode_png, quoted_command, split_layers
 from shards.contract import meaning_faults
 from shards.description import read_sources, source_faults
 from shards.index import count_faults, index_fault, index_table, rows_of
@@ -211,11 +211,11 @@ def _check_row(shard: ShardId, row: dict[str, Any]) -> Iterator[str]:
 def _check_index(out: Path, shard: ShardId, index: bytes | None, rows: list[dict[str, Any]]) -> Iterator[str]:
     path = out / shard.index
     if index is None:
-        yield f"{path}: is missing; 'sa-med2d index {out}' writes it again"
+        yield f"{path}: is missing; {quoted_command('index', out)} writes it again"
         return
     fault = index_fault(index, rows)
     if fault is not None:
-        yield f"{path}: {fault}; 'sa-med2d index {out}' writes it again"
+        yield f"{path}: {fault}; {quoted_command('index', out)} writes it again"
 
 
 def check_sample(sample: Sample, record: dict[str, Any], *, apart: bool = False) -> Iterator[str]:

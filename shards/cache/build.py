@@ -6,9 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
-from multiprocessing import get_context
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -25,11 +23,14 @@ from sa_med2d_20m import (
     DatasetError,
     cache_settings,
     fitted_samples,
+    quoted_command,
 )
+from shards.arguments import nearest
 from shards.atomic import TEMPORARY, open_atomic, write_atomic
-from shards.cache.plan import Plan, Task, files_of, plan, read_index, write_bytes
+from shards.cache.plan import Plan, Task, files_of, plan, read_index, read_receipts, size_on_disk, write_bytes
 from shards.lock import locked
-from shards.paths import DATA, ShardId, stems
+from shards.paths import BUILD, DATA, ShardId, stems
+from shards.workers import each
 
 _RECORD: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -42,10 +43,25 @@ class Wanted:
     modalities: Collection[str] = ()
     splits: Collection[str] = ()
 
-    def holds(self, shard: ShardId) -> bool:
-        """Whether a shard is wanted."""
-        pairs = ((shard.source, self.sources), (shard.modality, self.modalities), (shard.split, self.splits))
-        return all(not asked or value in asked for value, asked in pairs)
+    def of(self, every: Collection[ShardId], out: Path) -> list[ShardId]:
+        """Those of the shards of an output folder that are wanted.
+
+        Raises:
+            DatasetError: None is, or there is none of a value.
+        """
+        kinds = (("source", self.sources), ("modality", self.modalities), ("split", self.splits))
+        chosen = [shard for shard in every if all(not asked or getattr(shard, kind) in asked for kind, asked in kinds)]
+        missing = {value for kind, asked in kinds for value in {*asked} - {getattr(shard, kind) for shard in every}}
+        if missing or not chosen:
+            named = ", ".join(sorted(missing or {*self.sources, *self.modalities, *self.splits}))
+            held = ", ".join(sorted({shard.source for shard in every})) or "none"
+            raise DatasetError(f"{out} holds no shard{f' of {named}' if named else ''}; it has these sources: {held}")
+        return chosen
+
+    def words(self, sources: Iterable[str]) -> list[str]:
+        """Options that ask for the same of these sources only."""
+        kinds = (("--source", sources), ("--modality", self.modalities), ("--split", self.splits))
+        return [word for option, values in kinds for value in values for word in (option, value)]
 
 
 def build(
@@ -78,28 +94,44 @@ def build(
         DatasetError: There is no such shard, the folder holds something else, it does not fit, or a shard is damaged.
     """
     every = [ShardId.parse(stem) for stem in stems(out, DATA, ".tar")]
-    chosen = [shard for shard in every if wanted.holds(shard)]
-    if not chosen:
-        asked = ", ".join(sorted({*wanted.sources, *wanted.modalities, *wanted.splits}))
-        held = ", ".join(sorted({shard.source for shard in every})) or "none"
-        raise DatasetError(f"{out} holds no shard{f' of {asked}' if asked else ''}; it has these sources: {held}")
-    _refuse_other(to, settings)
-    with locked(to, "cache"):
-        for path in to.rglob(f".*{TEMPORARY}"):
-            path.unlink()
+    chosen = wanted.of(every, out)
+    with _named(to), ExitStack() as stack:
+        begun = (to / BUILD).exists()
+        if begun:
+            stack.enter_context(locked(to, "cache"))
+        _refuse_other(to, settings)
         planned = plan(out, to, settings, chosen, every)
-        on_plan(planned)
+        if planned.receipts and len(planned.gone) == len(planned.receipts):
+            raise DatasetError(f"{to} is a cache of another folder: {out} has none of its shards; choose a new folder")
+        _refuse_unfit(out, to, settings, wanted, planned)
         _refuse_large(to, planned, limit)
+        on_plan(planned)
+        if not begun:  # a lock is the first that is written, of what is not refused
+            stack.enter_context(locked(to, "cache"))
+            _refuse_other(to, settings)
+            if read_receipts(to) != planned.receipts:  # another command did it meanwhile
+                planned = plan(out, to, settings, chosen, every)
         write_atomic(to / CACHE, json.dumps(dataclasses.asdict(settings), indent=1).encode() + b"\n")
-        for stem in (*(task.shard.stem for task in planned.tasks), *(receipt.shard for receipt in planned.gone)):
-            for path in files_of(to, stem):
-                path.unlink(missing_ok=True)
+        for path in _outdated(to, planned):
+            path.unlink(missing_ok=True)  # workers whose command was killed end a little later
+        work = _Work(out, to, settings, planned.tasks)
         try:
-            for done, _ in enumerate(_written(out, to, settings, planned.tasks, workers), 1):
-                on_shard(done, len(planned.tasks))
-        except OSError as error:  # which names no file where one could not be written to
-            raise OSError(error.errno, error.strerror, error.filename or str(to)) from error
+            with closing(each(work, range(len(work.tasks)), workers)) as written:
+                for done, _ in enumerate(written, 1):
+                    on_shard(done, len(work.tasks))
+        finally:
+            for path in _unfinished(to):
+                path.unlink()
     return planned
+
+
+@contextmanager
+def _named(to: Path) -> Iterator[None]:
+    """Say where it was of an error that names no file, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(to)) from error
 
 
 def _refuse_other(to: Path, settings: CacheSettings) -> None:
@@ -113,14 +145,38 @@ def _refuse_other(to: Path, settings: CacheSettings) -> None:
         raise DatasetError(f"{to} holds something that is no cache; choose a new folder")
 
 
+def _refuse_unfit(out: Path, to: Path, settings: CacheSettings, wanted: Wanted, planned: Plan) -> None:
+    unfit = {task.shard.source: scaling for task in planned.tasks for scaling in task.unfit}
+    if not unfit:
+        return
+    named = ", ".join(f"{source} ({scaling})" for source, scaling in sorted(unfit.items()))
+    others = sorted({task.shard.source for task in planned.tasks} - {*unfit})
+    rest = f", or cache the others: {settings.command(str(out), str(to), *wanted.words(others))}" if others else ""
+    raise DatasetError(
+        f"window {settings.window!r} needs the values of the source, but {out} has these in another scaling: {named}; "
+        f"nothing was written. Build them with intensity.mode = 'lossless', or leave --window out{rest}"
+    )
+
+
+def _outdated(to: Path, planned: Plan) -> list[Path]:
+    """Files of a cache that are not of a shard that it keeps, receipts first, and what killed processes left."""
+    kept = {path for receipt in planned.held for path in files_of(to, receipt.shard)}
+    files = [path for part in ("json", *CACHE_PARTS) for path in sorted(to.glob(f"*/*/*/*.{part}"))]
+    return [path for path in files if path not in kept] + _unfinished(to)
+
+
+def _unfinished(to: Path) -> list[Path]:
+    """Files that a process which has ended was writing."""
+    return list(to.rglob(f".*{TEMPORARY}"))
+
+
 def _refuse_large(to: Path, planned: Plan, limit: int | None) -> None:
     if limit is not None and planned.total > limit:
         raise DatasetError(
             f"the cache would take {planned.total:,} bytes, and --limit is {limit:,}; nothing was written. Choose "
             "fewer sources or splits, a smaller size, or a higher limit"
         )
-    held = sum(path.stat().st_size for task in planned.tasks for path in files_of(to, task.shard.stem) if path.exists())
-    free = shutil.disk_usage(to).free + held
+    free = shutil.disk_usage(nearest(to)).free + sum(map(size_on_disk, _outdated(to, planned)))
     if planned.bytes > free:
         raise DatasetError(
             f"the cache needs {planned.bytes:,} bytes, and {to} has {free:,} left; nothing was written. Choose fewer "
@@ -128,21 +184,20 @@ def _refuse_large(to: Path, planned: Plan, limit: int | None) -> None:
         )
 
 
-def _written(
-    out: Path, to: Path, settings: CacheSettings, tasks: Iterable[Task], workers: int
-) -> Iterator[CacheReceipt]:
-    if workers == 1:
-        yield from (write_shard(out, to, settings, task) for task in tasks)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            yield from (done.result() for done in [pool.submit(write_shard, out, to, settings, task) for task in tasks])
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """Writes a shard by its number among the tasks."""
+
+    out: Path
+    to: Path
+    settings: CacheSettings
+    tasks: tuple[Task, ...]
+
+    def __call__(self, number: int) -> None:
+        write_shard(self.out, self.to, self.settings, self.tasks[number])
 
 
-def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> CacheReceipt:
+def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> None:
     """Write what a cache keeps of a shard, its receipt last.
 
     Raises:
@@ -176,7 +231,7 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
         if (len(table), layer) != (task.samples, task.layers):
             raise DatasetError(
                 f"{task.shard.tar} has {len(table)} samples with {layer} layers, and its index says {task.samples} "
-                f"with {task.layers}; 'sa-med2d index' writes it again"
+                f"with {task.layers}; {quoted_command('index', out)} writes it again"
             )
         listed = [dict(zip(CACHE_CLASS, values, strict=True)) for values in classes]
         records.write(_RECORD.encode(listed).encode() + b"\n")
@@ -186,7 +241,6 @@ def write_shard(out: Path, to: Path, settings: CacheSettings, task: Task) -> Cac
         size = sum(_size(file) for file in files)
     receipt = CacheReceipt(stem, task.index, task.tar, task.samples, task.layers, size)
     write_atomic(to / f"{stem}.json", write_bytes(receipt))
-    return receipt
 
 
 def _size(file: BinaryIO) -> int:

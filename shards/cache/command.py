@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sa_med2d_20m import MODALITIES, SPLITS, DatasetError
-from shards.arguments import add_json, positive, size_in_bytes
+from shards.arguments import add_json, folder_to_write, positive, size_in_bytes
 from shards.console import console, counting, plural, print_json, results
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "when OUT has changed: only shards that are not there yet, or are others now, are written.",
     )
     command.add_argument("out", type=_folder, metavar="OUT")
-    command.add_argument("--to", type=_folder, required=True, metavar="DIR", help="folder of the cache")
+    command.add_argument("--to", type=_folder_to_write, required=True, metavar="DIR", help="folder of the cache")
     command.add_argument(
         "--size", type=_sides, required=True, metavar="SIZE", help="height and width in pixels: 512, or 384x512"
     )
@@ -35,7 +35,10 @@ def add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--resize", choices=RESIZE, default=RESIZE[0], help="how images are fitted into it, as of Output (default: pad)"
     )
     command.add_argument(
-        "--window", type=_window, metavar="W", help="of sources built lossless: a name, or CENTRE,WIDTH, as of Output"
+        "--window",
+        type=_window,
+        metavar="W",
+        help="of sources built lossless: a name, or CENTRE,WIDTH, as of Output (--window=-600,1500 below 0)",
     )
     command.add_argument("--grey", action="store_true", help="one channel, also of coloured images")
     command.add_argument("--source", action="append", default=[], metavar="S", help="only this; repeatable")
@@ -55,6 +58,10 @@ def _folder(text: str) -> Path:
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text}: expected a folder on this machine, which can be mapped into memory")
     return Path(text)
+
+
+def _folder_to_write(text: str) -> Path:
+    return folder_to_write(str(_folder(text)))
 
 
 def _sides(text: str) -> tuple[int, int]:

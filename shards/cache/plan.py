@@ -16,12 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import CACHE_COLUMNS, CACHE_PARTS, CacheReceipt, CacheSettings, DatasetError, cache_stamp, decode_png
+from sa_med2d_20m import (
+    CACHE_COLUMNS,
+    CACHE_PARTS,
+    CacheReceipt,
+    CacheSettings,
+    DatasetError,
+    cache_stamp,
+    decode_png,
+    quoted_command,
+)
 from shards.paths import ShardId
 
 _HEADER: Final = 26
 """Bytes of a PNG up to its bit depth and its kind of colour."""
-_COLUMNS: Final = ("image_offset", "image_size", "mask_offset", "mask_size", "json_size", "masks")
+_COLUMNS: Final = ("image_offset", "image_size", "mask_offset", "mask_size", "json_size", "masks", "intensity")
 _NPY: Final = 128
 """Bytes of the header of an array."""
 _PLACES: Final = 4
@@ -43,6 +52,7 @@ class Task:
         layers: How many layers its label maps have together.
         coloured: Whether any image has three channels, so that the cache has them of all.
         types: Of the pixels of images and of label maps: ``uint8``, or ``uint16`` where any has 16 bit.
+        unfit: How images were scaled of which the window of the cache cannot be had.
         bytes: What it takes on disk, at most.
     """
 
@@ -53,6 +63,7 @@ class Task:
     layers: int
     coloured: bool
     types: tuple[str, str]
+    unfit: tuple[str, ...]
     bytes: int
 
     def shapes(self, size: tuple[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -69,11 +80,13 @@ class Plan:
         tasks: Shards to write, in the order of their paths.
         held: Receipts of those that are there already.
         gone: Receipts of those that are no longer in the output folder.
+        receipts: All that the cache has.
     """
 
     tasks: tuple[Task, ...]
     held: tuple[CacheReceipt, ...]
     gone: tuple[CacheReceipt, ...]
+    receipts: dict[str, CacheReceipt]
 
     @property
     def bytes(self) -> int:
@@ -101,7 +114,7 @@ def plan(out: Path, to: Path, settings: CacheSettings, wanted: Collection[ShardI
     for shard in sorted(wanted):
         stamp = _stamp(out, shard)
         receipt = receipts.get(shard.stem)
-        if receipt is not None and (receipt.index, receipt.tar) == stamp and is_whole(to, receipt):
+        if receipt is not None and receipt.is_of(*stamp) and is_whole(to, receipt):
             done.add(shard.stem)
         else:
             tasks.append(_task(out, shard, stamp, settings))
@@ -111,6 +124,7 @@ def plan(out: Path, to: Path, settings: CacheSettings, wanted: Collection[ShardI
         tuple(tasks),
         tuple(receipt for stem, receipt in receipts.items() if stem in there and stem not in written),
         tuple(receipt for stem, receipt in receipts.items() if stem not in there),
+        receipts,
     )
 
 
@@ -118,7 +132,8 @@ def _stamp(out: Path, shard: ShardId) -> tuple[str, str | None]:
     try:
         return cache_stamp(lambda below: (out / below).read_bytes(), shard.tar)
     except FileNotFoundError as error:
-        raise DatasetError(f"{error.filename} is missing; 'sa-med2d index {out}' writes it again") from None
+        again = quoted_command("index", out)
+        raise DatasetError(f"{error.filename} is missing; {again} writes it again") from None
 
 
 def read_index(out: Path, shard: ShardId, columns: Collection[str]) -> pa.Table:
@@ -130,10 +145,8 @@ def read_index(out: Path, shard: ShardId, columns: Collection[str]) -> pa.Table:
     try:
         return pq.read_table(out / shard.index, columns=list(columns))
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError(
-            f"{out / shard.index} is damaged: {reason}; 'sa-med2d index {out}' writes it again"
-        ) from None
+        reason, again = str(error).splitlines()[0], quoted_command("index", out)
+        raise DatasetError(f"{out / shard.index} is damaged: {reason}; {again} writes it again") from None
 
 
 def read_receipts(to: Path) -> dict[str, CacheReceipt]:
@@ -141,8 +154,8 @@ def read_receipts(to: Path) -> dict[str, CacheReceipt]:
     found = {}
     for path in sorted(to.glob("*/*/*/*.json")):
         try:
-            receipt = CacheReceipt(**json.loads(path.read_bytes()))
-        except (TypeError, ValueError):
+            receipt = CacheReceipt.parse(path.read_bytes())
+        except DatasetError:
             continue
         if path == to / f"{receipt.shard}.json":
             found[receipt.shard] = receipt
@@ -166,8 +179,15 @@ def files_of(to: Path, stem: str) -> list[Path]:
 
 def is_whole(to: Path, receipt: CacheReceipt) -> bool:
     """Whether the files of a shard have the size that their receipt says."""
-    sizes = [path.stat().st_size if path.exists() else -1 for path in files_of(to, receipt.shard)[1:]]
-    return min(sizes) >= 0 and sum(sizes) == receipt.bytes
+    return sum(map(size_on_disk, files_of(to, receipt.shard)[1:])) == receipt.bytes
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file; 0 where it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _task(out: Path, shard: ShardId, stamp: tuple[str, str | None], settings: CacheSettings) -> Task:
@@ -179,15 +199,18 @@ def _task(out: Path, shard: ShardId, stamp: tuple[str, str | None], settings: Ca
     places = {name: table[name].to_numpy() for name in _COLUMNS[:4]}
     handle = os.open(out / shard.tar, os.O_RDONLY)
     try:
-        images = _kinds(handle, shard, places["image_offset"], places["image_size"])
-        maps = _kinds(handle, shard, places["mask_offset"], places["mask_size"])
+        images = _kinds(handle, out, shard, places["image_offset"], places["image_size"])
+        maps = _kinds(handle, out, shard, places["mask_offset"], places["mask_size"])
     finally:
         os.close(handle)
+    scalings = pc.struct_field(table["intensity"].combine_chunks(), "scaling").to_pylist()
+    unfit = tuple(sorted({str(scaling) for scaling in set(scalings) if not settings.windows(scaling)}))
     coloured = settings.channels is None and any(channels == 3 for _, channels in images)
-    # a window makes 8 bit of all
-    wide = settings.window is None and any(bits == 16 for bits, _ in images)
+    # a window makes 8 bit of what it is for
+    kept = ["lossless"] if settings.window is not None else []
+    wide = any(bits == 16 and how not in kept for (bits, _), how in zip(images, scalings, strict=True))
     types = _type(wide=wide), _type(wide=any(bits == 16 for bits, _ in maps))
-    task = Task(shard, *stamp, table.num_rows, int(layers.sum()), coloured, types, 0)
+    task = Task(shard, *stamp, table.num_rows, int(layers.sum()), coloured, types, unfit, 0)
     arrays = sum(
         int(np.prod(shape)) * np.dtype(kind).itemsize + _NPY
         for shape, kind in zip(task.shapes(settings.size), types, strict=True)
@@ -201,19 +224,22 @@ def _type(*, wide: bool) -> str:
     return "uint16" if wide else "uint8"
 
 
-def _kinds(handle: int, shard: ShardId, offsets: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> set[tuple[int, int]]:
-    """Bits and channels of the pictures of a shard, which their headers say."""
-    found = set()
+def _kinds(
+    handle: int, out: Path, shard: ShardId, offsets: npt.NDArray[Any], sizes: npt.NDArray[Any]
+) -> list[tuple[int, int]]:
+    """Bits and channels of each picture of a shard, which their headers say."""
+    found = []
     for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
         header = os.pread(handle, _HEADER, offset)
         if len(header) < _HEADER or header[12:16] != b"IHDR":
             raise DatasetError(
-                f"{shard.tar} has no picture at byte {offset}, where its index says; run 'sa-med2d verify' to see more"
+                f"{shard.tar} has no picture at byte {offset}, where its index says; "
+                f"{quoted_command('verify', out)} says more"
             )
         bits, colour = header[24:26]
         if colour not in (0, 2):  # a palette or transparency, as only others write it
             pixels = decode_png(os.pread(handle, size, offset))
-            found.add((pixels.itemsize * 8, 1 if pixels.ndim == 2 else 3))
+            found.append((pixels.itemsize * 8, 1 if pixels.ndim == 2 else 3))
         else:
-            found.add((16 if bits == 16 else 8, 3 if colour == 2 else 1))
+            found.append((16 if bits == 16 else 8, 3 if colour == 2 else 1))
     return found

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import DATA, INDEX, DatasetError, decode_png
+from sa_med2d_20m import DATA, INDEX, DatasetError, decode_png, quoted_command
 from shards.duplicates.images import COLUMNS, Images, exact_words, hash_words
 from shards.duplicates.kept import fingerprints
 from shards.paths import ShardId, stems
@@ -49,7 +49,9 @@ def built_images(out: Path, *, workers: int, on_shard: Callable[[int, int], None
     for shard, table in fingerprints(out, shards, workers=workers, on_shard=on_shard):
         own = _index(out, shard)
         if not own["key"].combine_chunks().equals(table["key"].combine_chunks()):
-            raise DatasetError(f"{out / shard.index}: has other keys than its shard; 'sa-med2d index {out}' mends it")
+            raise DatasetError(
+                f"{out / shard.index}: has other keys than its shard; {quoted_command('index', out)} mends it"
+            )
         rows.append(own)
         prints.append(table.drop_columns("key"))
     return of_tables(pa.concat_tables(rows).unify_dictionaries(), pa.concat_tables(prints), out)
@@ -77,7 +79,8 @@ def of_tables(rows: pa.Table, prints: pa.Table, out: Path) -> Images:
         try:
             return decode_png(part_of_shard(path, offsets[number].as_py(), sizes[number].as_py()))
         except DatasetError as error:
-            raise DatasetError(f"{path}: {rows['key'][number].as_py()}: {error}; 'sa-med2d verify' names all") from None
+            where, verify = f"{path}: {rows['key'][number].as_py()}", quoted_command("verify", out)
+            raise DatasetError(f"{where}: {error}; {verify} names all") from None
 
     return Images(
         about=rows.select(COLUMNS),

@@ -18,7 +18,7 @@ from shards.export.provenance import DOCUMENT, descriptions, provenance
 from shards.export.state import STATE, GatheredUnits, Target, digest_of, units_of
 from shards.export.unit import space_told
 from shards.export.work import UnitWork
-from shards.export.workers import each
+from shards.workers import each
 
 _FORMAT: Final = 2
 """Raised when a layout changes, so that no export goes on with half of its files in an older form."""

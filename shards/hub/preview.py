@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from sa_med2d_20m import PREVIEW, DatasetError, record_json
+from sa_med2d_20m import PREVIEW, DatasetError, quoted_command, record_json
 from shards.front_matter import PREVIEW_MEMBERS
 from shards.hub.content import JudgedFile
 from shards.hub.errors import PublishError
@@ -81,7 +81,7 @@ def previews(out: Path, files: Collection[JudgedFile], license_id: str) -> dict[
             sample = _read(out, row, judged)
             if sample.record["license"] != license_id:
                 said = f"is under {sample.record['license']}, not {license_id}, as was judged"
-                raise PublishError(f"{out / row['shard']}: {row['key']} {said}; run 'sa-med2d verify'")
+                raise PublishError(f"{out / row['shard']}: {row['key']} {said}; run {quoted_command('verify', out)}")
             if telling is None or _says(sample) > _says(telling):
                 telling = sample
             for ending, data in _members(sample):

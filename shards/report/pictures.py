@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sa_med2d_20m import DatasetError, decode_png, split_layers
+from sa_med2d_20m import DatasetError, decode_png, quoted_command, split_layers
 from shards.show.overlay import eight_bit
 from shards.show.sample import members_of
 
@@ -67,7 +67,7 @@ def _picture(out: Path, row: Mapping[str, Any]) -> Picture:
         record = json.loads(text)
         pixels, layers = decode_png(image), split_layers(decode_png(label_map), record["height"])
     except (OSError, ValueError, KeyError) as error:
-        raise DatasetError(f"{where}: cannot be shown: {error}; 'sa-med2d verify' says what is wrong") from None
+        raise DatasetError(f"{where}: cannot be shown: {error}; {quoted_command('verify', out)} says why") from None
     if pixels.shape[:2] != layers.shape[1:]:
         raise DatasetError(f"{where}: cannot be shown: its image and its label map have other sizes")
     return _small(record, eight_bit(pixels), np.asarray(layers))

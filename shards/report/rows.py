@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sa_med2d_20m import INDEX, SPLITS, DatasetError
+from sa_med2d_20m import INDEX, SPLITS, DatasetError, quoted_command
 from shards.index_schema import INDEX_SCHEMA
 from shards.paths import stems
 from shards.store import is_here, listing
@@ -114,7 +114,8 @@ def _of_file(out: Path, name: str, columns: Sequence[str]) -> Iterator[pa.Table]
 
 def mending(out: Path) -> str:
     """What mends a damaged index of a set."""
-    return f"'sa-med2d index {out}' writes it again" if is_here(out) else "publish or build it again, which writes it"
+    again = f"{quoted_command('index', out)} writes it again"
+    return again if is_here(out) else "publish or build it again, which writes it"
 
 
 def _leaf(column: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sa_med2d_20m import DatasetError, decode_masks, decode_png
+from sa_med2d_20m import DatasetError, decode_masks, decode_png, quoted_command
 from shards.show.find import Row
 from shards.store import part_of_shard
 
@@ -55,7 +55,7 @@ def read_sample(out: Path, row: Row) -> Sample:
         return Sample(record, decode_png(image), decode_masks({**record, "mask.png": label_map}))
     except (ValueError, KeyError, FileNotFoundError) as error:
         where = f"{out / row['shard']}: {row['key']}"
-        raise DatasetError(f"{where}: cannot be shown: {error}; 'sa-med2d verify' says what is wrong") from None
+        raise DatasetError(f"{where}: cannot be shown: {error}; {quoted_command('verify', out)} says why") from None
 
 
 def members_of(out: Path, row: Mapping[str, Any]) -> list[bytes]:

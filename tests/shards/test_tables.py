@@ -165,6 +165,6 @@ def test_what_is_not_so_is_found(sa_med2d: Command, out: Path, kind: str, damage
     assert ran.code == 1
     words = " ".join(ran.err.split())
     assert said in words
-    assert "'sa-med2d index' writes the tables anew" in words
+    assert f"'sa-med2d index {out}' writes the tables anew" in words
     assert sa_med2d("index", out).code == 0
     assert sa_med2d("verify", out).code == 0

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sa_med2d_20m import INDEX, DatasetError, decode_png
+from sa_med2d_20m import INDEX, DatasetError, decode_png, quoted_command
 from shards.paths import ShardId, stems
 from shards.report.findings.checks import CHECKS
 from shards.report.findings.finding import Finding, Group, Value
@@ -142,7 +142,7 @@ def _measured(out: Path, rows: list[dict[str, Any]]) -> tuple[Group, list[tuple[
         return Group(rows[0]["modality"], rows[0]["source"], ""), _values(out, rows)
     except DatasetError as error:
         where = f"{out / rows[0]['shard']}: case {rows[0]['case']}"
-        raise DatasetError(f"{where}: {error}; 'sa-med2d verify' says what is wrong") from None
+        raise DatasetError(f"{where}: {error}; {quoted_command('verify', out)} says what is wrong") from None
 
 
 def _values(out: Path, rows: list[dict[str, Any]]) -> list[tuple[str, str, Value]]:

@@ -180,7 +180,7 @@ def test_a_damaged_shard_is_named(sa_med2d: Command, built: Path, tmp_path: Path
     shard.write_bytes(b"\0" * shard.stat().st_size)
     ran = sa_med2d("show", out, KEY, "--to", tmp_path / "one.png")
     assert ran.code == 1
-    assert "'sa-med2d verify' says what is wrong" in ran.err.replace("\n", " ")
+    assert f"'sa-med2d verify {out}' says why" in ran.err.replace("\n", " ")
     assert not (tmp_path / "one.png").exists()
 
 

@@ -1,4 +1,4 @@
-"""Units on several processes.
+"""Pieces of work on several processes.
 
 Each process has its own pipe, so that it ends when this process does, whatever ends it.
 """
@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Final
 
 from sa_med2d_20m import SAMed2DError
-from shards.export.errors import ExportError
 from shards.processes import follow_parent, one_thread, warm_context
 
-_WARM: Final = ("shards.export.work", "cv2", "numpy", "pyarrow.parquet")
-"""What every worker needs: imported once, by the server that workers are forked from."""
+_WARM: Final = ("cv2", "numpy", "pyarrow.parquet")
+"""What every worker needs beside its work: imported once, by the server that workers are forked from."""
 
 Work = Callable[[int], None]
 
 
-def each(work: Work, numbers: Sequence[int], processes: int) -> Iterator[int]:
+def each(work: Work, numbers: Sequence[int], processes: int) -> Generator[int]:
     """Do some work for each number.
 
     Args:
@@ -33,7 +32,7 @@ def each(work: Work, numbers: Sequence[int], processes: int) -> Iterator[int]:
         Each number when its work is done, in any order.
 
     Raises:
-        ExportError: A process died.
+        SAMed2DError: A process died.
         Exception: What the work raises.
     """
     if min(processes, len(numbers)) <= 1:
@@ -70,7 +69,7 @@ class _Worker:
     """
 
     def __init__(self, work: Work) -> None:
-        context = warm_context(_WARM)
+        context = warm_context([type(work).__module__, *_WARM])
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, work, dict(os.environ)), daemon=True)
         self._process.start()
@@ -97,13 +96,13 @@ class _Worker:
         return done
 
     def stop(self) -> None:
-        """End the process, whatever it does: what it wrote of a unit that is not finished counts as nothing."""
+        """End the process, whatever it does: what it wrote of a piece that is not finished counts as nothing."""
         self._process.kill()
         self._process.join()
         self.connection.close()
 
 
-_DIED: Final = ExportError(
+_DIED: Final = SAMed2DError(
     "a worker died: it was killed, or took more memory than there is; run the same command again, with fewer --workers "
     "if memory is short: it goes on from what is finished"
 )
