@@ -3491,7 +3491,7 @@ def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] =
 
     Args:
         mask: The truth, (H, W) or (..., H, W) bool; array or tensor.
-        prediction: Of the same shape: bool, or logits, which say yes above 0.
+        prediction: Of the same shape: bool, or logits, which say yes above 0; of probabilities ``p > 0.5``.
         how: See above.
         seed: Of the draw; another one for each round.
 
@@ -3504,8 +3504,8 @@ def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] =
     _refuse_below("seed", seed, 0)
     held = []
     for name, given in (("mask", mask), ("prediction", prediction)):
-        try:
-            array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+        try:  # a tensor is compared before it is an array: NumPy has no bfloat16
+            array = np.asarray((given.detach() > 0).cpu() if hasattr(given, "detach") else given)
         except ValueError:  # lists of unlike length
             raise DatasetError(f"the {name} is no array; expected (H, W) or (..., H, W)") from None
         held.append(array)

@@ -1,6 +1,7 @@
 """SAM 2-like training: from the first slice's mask of an object to its masks in the slices that follow.
 
 python examples/clips.py OUT CONFIG [STEPS]
+python examples/clips.py demo mr-permissive  # of sa-med2d demo
 """
 
 import itertools
