@@ -113,13 +113,29 @@ def test_classes_that_are_not_there(out: Path) -> None:
     assert volume_metrics(row, GUESS, classes="spleen") == volume_metrics(row, GUESS, classes=["spleen"])
 
 
+def test_classes_that_were_drawn_in_part_have_no_score(out: Path) -> None:
+    """As a region whose parts are not all annotated in the case, and a class of which a mask file was damaged."""
+    (row,) = load(out, "ct", view="volume")
+    slices = [one | {"not_annotated": ["liver"]} for one in load(out, "ct", planes="axial")]
+    masks = [{label: mask[one["index"]] for label, mask in GUESS.items()} for one in slices]
+    for scores in (volume_metrics(row | {"not_annotated": ["liver"]}, GUESS), volume_metrics(slices, masks)):
+        assert list(scores) == ["spleen"]
+
+
+def test_dice_alone_needs_no_spacing(out: Path) -> None:
+    (row,) = load(out, "ct", view="volume")
+    scores = volume_metrics(row | {"spacing": None, "slice_spacing": None}, GUESS, tolerance=None)
+    assert {label: score.nsd for label, score in scores.items()} == dict.fromkeys(GUESS)
+    assert {label: score.dice for label, score in scores.items()} == pytest.approx(DICE)
+
+
 def test_what_cannot_be_compared(out: Path) -> None:
     (row,) = load(out, "ct", view="volume")
     axial = list(load(out, "ct", planes="axial"))
     wrong: list[tuple[Any, Any, dict[str, Any], str]] = [
         (row, {"liver": np.zeros((3, 3, 3))}, {}, r"liver: expected a prediction of \(24, 40, 36\), got \(3, 3, 3\)"),
         (row, class_map(), {}, r"a class map needs classes=\[...\]"),
-        (row | {"spacing": None}, GUESS, {}, "its source says no spacing, so there is no distance in mm"),
+        (row | {"spacing": None}, GUESS, {}, "says no spacing, .* no distance in mm; tolerance=None gives Dice alone"),
         ([], [], {}, "there is no row to compare"),
         (list(load(out, "ct")), [], {}, "slices of several images or axes"),
         (axial, [], {}, r"expected \d+ predictions, one for each row, got 0"),
