@@ -1962,6 +1962,8 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> 
         classes = _source_classes(place, shard.path, shard.stamp, environment)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
         empty = _count_negatives(table, pairs, wanted, classes)
+        for name, field in _Wanted.OF_MASKS.items():  # what no mask of the shard is of has negatives too
+            values[name].update(entry[field] for entry in (classes or {}).values())
     stacks = None
     if wanted.stacked:
         try:
@@ -3608,6 +3610,7 @@ def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
     repeats = dict(reading.repeats)
+    depths: set[bool] = set()
     for piece in pieces:
         samples = itertools.chain.from_iterable(_samples(reading, *run) for run in piece.runs)
         if reading.wanted.stacked:
@@ -3615,9 +3618,23 @@ def _rows(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dict[str, Any
                 yield from _rows_of_stack(view if isinstance(view, Clip) else None, list(stack))
             continue
         for sample in samples if reading.shuffle is None else _mixed(samples, reading.shuffle):
+            _refuse_mixed_depths(depths, reading, sample.record)
             for _ in range(_times(sample.record, repeats) if repeats else 1):
                 record = copy.deepcopy(sample.record) if repeats else sample.record
                 yield from _rows_of(reading, numbers, sample._replace(record=record))
+
+
+def _refuse_mixed_depths(depths: set[bool], reading: _Reading, record: Mapping[str, Any]) -> None:
+    """Refuse values of 8 and of 16 bit in rows that batches are made of; ``depths`` are those so far."""
+    output = reading.output
+    if output is None or output.window is not None or not _batched(reading.wanted.view, output):
+        return
+    depths.add(record["intensity"]["scaling"] == "lossless")
+    if len(depths) > 1:
+        raise DatasetError(
+            f"{record['key']}: some sources here were built 'lossless' in 16 bit, others in 8, which make no batch; say "
+            "which values become 0 to 255 with window ('slice' fits all), or name sources of one kind"
+        )
 
 
 def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
@@ -3969,7 +3986,7 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
         each belongs to, ``masks`` lists their N entries, and ``boxes``, ``points`` and ``point_labels`` have N rows.
 
     Raises:
-        DatasetError: There is no row, images differ in size, or a label map is none.
+        DatasetError: There is no row, images differ in size or type, or a label map is none.
     """
     if not rows:
         raise DatasetError("a batch needs at least one row, got none")
@@ -3984,6 +4001,12 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
     if len(shapes) > 1:
         raise DatasetError(
             f"images of a batch differ in size: {', '.join(map(str, shapes))}; load them with decode=Output(size=...)"
+        )
+    types_of = sorted({str(row["image"].dtype) for row in rows})
+    if len(types_of) > 1:
+        raise DatasetError(
+            f"images of a batch differ in type: {', '.join(types_of)}; some sources were built 'lossless' in 16 bit: load "
+            "them with decode=Output(window=...)"
         )
     tensors = hasattr(rows[0]["image"], "detach")
     batch = {name: _stacked([row[name] for row in rows], tensors) for name in rows[0]}
