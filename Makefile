@@ -47,7 +47,7 @@ cluster:  ## the loader and the examples with torch and MONAI, and the builder o
 	pip install --quiet --editable '.[ray]' torch monai
 	pytest -n 2 tests/loader/test_iteration.py tests/loader/test_output.py tests/loader/test_prompts.py \
 		tests/loader/test_decode_masks.py tests/test_examples.py tests/test_docs.py tests/builder/commands/test_demo.py \
-		tests/builder/run/executors/test_ray.py
+		tests/shards/test_metrics.py tests/builder/run/executors/test_ray.py
 
 trainers:  ## exports as nnU-Net and MONAI read them, which are installed for it
 	python3 -m venv --clear $(VENV)-trainers

@@ -52,7 +52,8 @@ def volume_metrics(
     Args:
         rows: A row of ``load(..., view="volume")`` or of a clip; or rows of ``view="image"``, the slices of one image
             along one axis.
-        predictions: For a volume an array (Z, H, W), or one of each class. For slices as many (H, W), in their order.
+        predictions: For a volume an array or tensor (Z, H, W), or one of each class. For slices as many (H, W), in their
+            order.
         classes: The names of the values 1, 2 ... of class maps, as `sa_med2d_20m.Semantic` has them; of binary masks
             those that are scored, by default all that are predicted or shown.
         tolerance: In mm, for all classes or for each; None for Dice alone, which needs no spacing.
@@ -180,7 +181,7 @@ def _predicted(
 
 def _whole(label: str, prediction: Any) -> npt.NDArray[Any]:
     """A prediction that is no probability, of which every one above 0 would count."""
-    values = np.asarray(prediction)
+    values = np.asarray(prediction.detach().cpu() if hasattr(prediction, "detach") else prediction)
     broken = values[values != np.rint(values)] if values.dtype.kind == "f" else values[:0]
     if broken.size:
         raise DatasetError(

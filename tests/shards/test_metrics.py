@@ -122,6 +122,16 @@ def test_classes_that_were_drawn_in_part_have_no_score(out: Path) -> None:
         assert list(scores) == ["spleen"]
 
 
+def test_tensors_score_as_arrays_do(out: Path) -> None:
+    torch = pytest.importorskip("torch")
+    (row,) = load(out, "ct", view="volume")
+    logits = torch.stack([torch.from_numpy(mask.astype(np.float32)) for mask in GUESS.values()]).requires_grad_() - 0.5
+    masks = dict(zip(GUESS, logits > 0, strict=True))
+    assert volume_metrics(row, masks) == volume_metrics(row, GUESS)
+    whole = {label: (mask * logits.new_ones(())).requires_grad_() for label, mask in masks.items()}
+    assert volume_metrics(row, whole) == volume_metrics(row, GUESS)
+
+
 def test_dice_alone_needs_no_spacing(out: Path) -> None:
     (row,) = load(out, "ct", view="volume")
     scores = volume_metrics(row | {"spacing": None, "slice_spacing": None}, GUESS, tolerance=None)
