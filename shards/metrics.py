@@ -106,6 +106,8 @@ def _in_order(rows: Sequence[Mapping[str, Any]], predictions: Any) -> tuple[list
         raise DatasetError("there is no row to compare")
     if len({row["key"].rpartition("_")[0] for row in rows}) > 1:
         raise DatasetError("the rows are slices of several images or axes, expected those of one")
+    if not hasattr(predictions, "__len__") or isinstance(predictions, str | Mapping):
+        raise DatasetError(f"expected a list of {len(rows)} predictions, one for each row, got {type(predictions).__name__}")
     if len(predictions) != len(rows):
         raise DatasetError(f"expected {len(rows)} predictions, one for each row, got {len(predictions)}")
     order = sorted(range(len(rows)), key=lambda at: rows[at]["index"])
@@ -172,17 +174,26 @@ def _predicted(
         )
         for label, mask in masks.items():
             expected = shape if places is None else shape[1:]
-            if np.shape(mask) != expected:
-                raise DatasetError(f"{label}: expected a prediction of {expected}, got {np.shape(mask)}")
+            values = _whole(label, mask)
+            if values.shape != expected:
+                raise DatasetError(f"{label}: expected a prediction of {expected}, got {values.shape}")
             whole = found.setdefault(label, np.zeros(shape, np.bool_))
-            whole[slice(None) if places is None else places[number]] = _whole(label, mask) != 0
+            whole[slice(None) if places is None else places[number]] = values != 0
     return found
 
 
 def _whole(label: str, prediction: Any) -> npt.NDArray[Any]:
     """A prediction that is no probability, of which every one above 0 would count."""
-    values = np.asarray(prediction.detach().cpu() if hasattr(prediction, "detach") else prediction)
-    broken = values[values != np.rint(values)] if values.dtype.kind == "f" else values[:0]
+    if hasattr(prediction, "detach"):  # a tensor, whose half precision NumPy may not have
+        prediction = prediction.detach().cpu()
+        prediction = prediction.float() if prediction.is_floating_point() else prediction
+    try:
+        values = np.asarray(prediction)
+    except ValueError:  # lists of unlike length
+        raise DatasetError(f"{label}: the prediction is no array") from None
+    if values.dtype.kind not in "biuf":
+        raise DatasetError(f"{label}: the prediction holds {values.dtype}, expected whole numbers or bool")
+    broken = values[values != np.rint(values)] if values.dtype.kind == "f" else np.empty(0)
     if broken.size:
         raise DatasetError(
             f"{label}: expected whole numbers, got {broken.flat[0]:.3g}; cut probabilities at a threshold"

@@ -128,7 +128,7 @@ def test_tensors_score_as_arrays_do(out: Path) -> None:
     logits = torch.stack([torch.from_numpy(mask.astype(np.float32)) for mask in GUESS.values()]).requires_grad_() - 0.5
     masks = dict(zip(GUESS, logits > 0, strict=True))
     assert volume_metrics(row, masks) == volume_metrics(row, GUESS)
-    whole = {label: (mask * logits.new_ones(())).requires_grad_() for label, mask in masks.items()}
+    whole = {label: mask.to(torch.bfloat16).requires_grad_() for label, mask in masks.items()}
     assert volume_metrics(row, whole) == volume_metrics(row, GUESS)
 
 
@@ -164,6 +164,11 @@ def test_what_cannot_be_compared(out: Path) -> None:
             {},
             "liver: expected whole numbers, got 0.3; cut probabilities at a threshold",
         ),
+        (row, None, {"classes": ["liver"]}, "liver: the prediction holds object, expected whole numbers or bool"),
+        (row, {"liver": [[1], [1, 2]]}, {}, "liver: the prediction is no array"),
+        (row, 1, {"classes": ["liver"]}, r"liver: expected a prediction of \(24, 40, 36\), got \(\)"),
+        (axial, None, {}, r"expected a list of \d+ predictions, one for each row, got NoneType"),
+        (axial, GUESS, {}, r"expected a list of \d+ predictions, one for each row, got dict"),
         (row, class_map() * 0.3, {"classes": ["liver"]}, "liver: expected whole numbers, got 0.3"),
         (row, class_map(), {"classes": [1, 2]}, r"classes is \[1, 2\], expected names"),
     ]
