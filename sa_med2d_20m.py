@@ -1982,6 +1982,8 @@ def _chosen(place: _Place, shard: _Shard, wanted: _Wanted, environment: int) -> 
         classes = _source_classes(place, shard.path, shard.stamp, environment)
         pairs = zip(owner.tolist(), names.tolist(), strict=True)
         empty = _count_negatives(table, pairs, wanted, classes)
+        for name, field in _Wanted.OF_MASKS.items():  # what no mask of the shard is of has negatives too
+            values[name].update(entry[field] for entry in (classes or {}).values())
     stacks = None
     if wanted.stacked:
         try:
@@ -3589,7 +3591,7 @@ def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] =
 
     Args:
         mask: The truth, (H, W) or (..., H, W) bool; array or tensor.
-        prediction: Of the same shape: bool, or logits, which say yes above 0.
+        prediction: Of the same shape: bool, or logits, which say yes above 0; of probabilities ``p > 0.5``.
         how: See above.
         seed: Of the draw; another one for each round.
 
@@ -3602,8 +3604,8 @@ def next_click(mask: Any, prediction: Any, *, how: Literal["random", "centre"] =
     _refuse_below("seed", seed, 0)
     held = []
     for name, given in (("mask", mask), ("prediction", prediction)):
-        try:
-            array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+        try:  # a tensor is compared before it is an array: NumPy has no bfloat16
+            array = np.asarray((given.detach() > 0).cpu() if hasattr(given, "detach") else given)
         except ValueError:  # lists of unlike length
             raise DatasetError(f"the {name} is no array; expected (H, W) or (..., H, W)") from None
         held.append(array)
@@ -3743,6 +3745,7 @@ def _rows_of_pieces(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dic
     classes = view.classes if isinstance(view, Semantic) else None
     numbers = {label: number for number, label in enumerate(classes or LABELS, 1)}
     repeats = dict(reading.repeats)
+    depths: set[bool] = set()
     for piece in pieces:
         samples = itertools.chain.from_iterable(_samples(reading, *run) for run in piece.runs)
         if reading.wanted.stacked:
@@ -3750,9 +3753,23 @@ def _rows_of_pieces(pieces: Sequence[_Piece], reading: _Reading) -> Iterator[dic
                 yield from _rows_of_stack(reading, list(stack))
             continue
         for sample in samples if reading.shuffle is None else _mixed(samples, reading.shuffle):
+            _refuse_mixed_depths(depths, reading, sample.record)
             for _ in range(_times(sample.record, repeats) if repeats else 1):
                 record = copy.deepcopy(sample.record) if repeats else sample.record
                 yield from _rows_of(reading, numbers, sample._replace(record=record))
+
+
+def _refuse_mixed_depths(depths: set[bool], reading: _Reading, record: Mapping[str, Any]) -> None:
+    """Refuse values of 8 and of 16 bit in rows that batches are made of; ``depths`` are those so far."""
+    output = reading.output
+    if output is None or output.window is not None or not _batched(reading.wanted.view, output):
+        return
+    depths.add(record["intensity"]["scaling"] == "lossless")
+    if len(depths) > 1:
+        raise DatasetError(
+            f"{record['key']}: some sources here were built 'lossless' in 16 bit, others in 8, which make no batch; say "
+            "which values become 0 to 255 with window ('slice' fits all), or name sources of one kind"
+        )
 
 
 def _mixed(samples: Iterable[_Sample], seed: int) -> list[_Sample]:
@@ -4106,7 +4123,7 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
         ``points`` and ``point_labels`` have N rows.
 
     Raises:
-        DatasetError: There is no row, images differ in size, or a label map is none.
+        DatasetError: There is no row, images differ in size or type, or a label map is none.
     """
     if not rows:
         raise DatasetError("a batch needs at least one row, got none")
@@ -4121,6 +4138,12 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
     if len(shapes) > 1:
         advice = "load them with decode=Output(size=...)" + ", as clips" * ("indices" in rows[0])
         raise DatasetError(f"images of a batch differ in size: {', '.join(map(str, shapes))}; {advice}")
+    types_of = sorted({str(row["image"].dtype) for row in rows})
+    if len(types_of) > 1:
+        raise DatasetError(
+            f"images of a batch differ in type: {', '.join(types_of)}; some sources were built 'lossless' in 16 bit: load "
+            "them with decode=Output(window=...)"
+        )
     tensors = hasattr(rows[0]["image"], "detach")
     batch = {name: _stacked([row[name] for row in rows], tensors) for name in rows[0]}
     if masks and isinstance(rows[0].get("masks"), list):

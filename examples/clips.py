@@ -1,6 +1,7 @@
 """SAM 2-like training: from the masks of objects in the first slice to their masks in the slices that follow.
 
 python examples/clips.py OUT CONFIG [STEPS]
+python examples/clips.py demo mr-permissive  # of sa-med2d demo
 """
 
 import itertools

@@ -1,6 +1,7 @@
 """What a built folder or repository holds, by SQL and by data frames on its index: no picture is read.
 
 python examples/count_classes.py OUT
+python examples/count_classes.py demo  # of sa-med2d demo
 """
 
 import sys

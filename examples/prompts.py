@@ -1,6 +1,7 @@
 """SAM-style training: a small vision transformer segments what a box points at.
 
 python examples/prompts.py OUT CONFIG [STEPS]
+python examples/prompts.py demo all-permissive  # of sa-med2d demo
 """
 
 import itertools

@@ -1,6 +1,7 @@
 """Two DataLoader workers, and a run that is interrupted in the middle of an epoch and goes on exactly there.
 
 python examples/resume.py OUT CONFIG
+python examples/resume.py demo microscopy-permissive  # of sa-med2d demo
 """
 
 import sys

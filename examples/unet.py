@@ -1,6 +1,7 @@
 """Train a U-Net of MONAI on class maps.
 
 python examples/unet.py OUT CONFIG CLASS [STEPS]
+python examples/unet.py demo mr-permissive grey_matter  # of sa-med2d demo
 """
 
 import itertools

@@ -32,7 +32,8 @@ class VolumeScore:
 
     Attributes:
         dice: 0 to 1, or None where neither the volume nor the prediction has the class.
-        nsd: Share of both surfaces that lies within the tolerance of the other, 0 to 1, or None as for ``dice``.
+        nsd: Share of both surfaces that lies within the tolerance of the other, 0 to 1, or None as for ``dice``, and
+            where no tolerance was asked.
     """
 
     dice: float | None
@@ -44,20 +45,22 @@ def volume_metrics(
     predictions: Prediction | Sequence[Prediction],
     *,
     classes: Sequence[str] | None = None,
-    tolerance: float | Mapping[str, float] = 1.0,
+    tolerance: float | Mapping[str, float] | None = 1.0,
 ) -> dict[str, VolumeScore]:
     """Compare a case with what a model makes of it, class by class.
 
     Args:
         rows: A row of ``load(..., view="volume")`` or of a clip; or rows of ``view="image"``, the slices of one image
             along one axis.
-        predictions: For a volume an array (Z, H, W), or one of each class. For slices as many (H, W), in their order.
+        predictions: For a volume an array or tensor (Z, H, W), or one of each class. For slices as many (H, W), in their
+            order.
         classes: The names of the values 1, 2 ... of class maps, as `sa_med2d_20m.Semantic` has them; of binary masks
             those that are scored, by default all that are predicted or shown.
-        tolerance: In mm, for all classes or for each.
+        tolerance: In mm, for all classes or for each; None for Dice alone, which needs no spacing.
 
     Returns:
-        Class -> score, in the order of the classes; without those that nobody looked for in the case.
+        Class -> score, in the order of the classes; without those that nobody looked for in the case, or not in all
+        of it (``not_annotated``), and those that it shows in parts too small to keep alone.
 
     Raises:
         DatasetError: There is no spacing, or rows and predictions do not belong together.
@@ -66,7 +69,7 @@ def volume_metrics(
         classes = (classes,)
     if not all(isinstance(label, str) for label in classes or ()):
         raise DatasetError(f"classes is {classes!r:.80}, expected names")
-    limits = tolerance.values() if isinstance(tolerance, Mapping) else [tolerance]
+    limits = tolerance.values() if isinstance(tolerance, Mapping) else [] if tolerance is None else [tolerance]
     if not all(isinstance(limit, int | float) and 0 <= limit < float("inf") for limit in limits):
         raise DatasetError(f"tolerance is {tolerance!r:.80}, expected mm from 0 on")
     if isinstance(rows, Mapping):
@@ -78,17 +81,18 @@ def volume_metrics(
         held, guessed = _in_order(rows, predictions)
         places = [row["index"] - held[0]["index"] for row in held]
         truth = _masks_of_slices(held)
-    shape, spacing = _grid(held, whole=places is None)
+    shape, spacing = _grid(held, whole=places is None, in_mm=tolerance is not None)
     found = _predicted(guessed, classes, shape, places)
     asked = dict.fromkeys(classes if classes is not None else [*found, *truth])
     looked_for = {label for row in held for label in row["absent"] or ()} | truth.keys()
     unknown = any(row["absent"] is None for row in held)
+    in_part = {label for row in held for label in row.get("not_annotated") or ()}  # its masks are not all of it
     nothing = np.zeros(shape, np.bool_)
     scores = {}
     for label in asked:
-        if label in looked_for or unknown:
+        if (label in looked_for or unknown) and label not in in_part:
             limit = tolerance.get(label) if isinstance(tolerance, Mapping) else tolerance
-            if limit is None:
+            if limit is None and tolerance is not None:
                 raise DatasetError(f"tolerance has none for {label}")
             scores[label] = _score(truth.get(label, nothing), found.get(label, nothing), spacing, limit)
     return scores
@@ -102,6 +106,10 @@ def _in_order(rows: Sequence[Mapping[str, Any]], predictions: Any) -> tuple[list
         raise DatasetError("there is no row to compare")
     if len({row["key"].rpartition("_")[0] for row in rows}) > 1:
         raise DatasetError("the rows are slices of several images or axes, expected those of one")
+    if not hasattr(predictions, "__len__") or isinstance(predictions, str | Mapping):
+        raise DatasetError(
+            f"expected a list of {len(rows)} predictions, one for each row, got {type(predictions).__name__}"
+        )
     if len(predictions) != len(rows):
         raise DatasetError(f"expected {len(rows)} predictions, one for each row, got {len(predictions)}")
     order = sorted(range(len(rows)), key=lambda at: rows[at]["index"])
@@ -133,12 +141,18 @@ def _masks_of_slices(rows: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray
     return masks
 
 
-def _grid(rows: Sequence[Mapping[str, Any]], *, whole: bool) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    """Shape and spacing in mm of (slices, rows, columns)."""
+def _grid(
+    rows: Sequence[Mapping[str, Any]], *, whole: bool, in_mm: bool
+) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Shape and spacing of (slices, rows, columns), which is in mm where that is asked."""
     first = rows[0]
     depth = len(first["mask"]) if whole else rows[-1]["index"] - first["index"] + 1
+    if not in_mm:
+        return (depth, first["height"], first["width"]), (1.0, 1.0, 1.0)
     if first["spacing"] is None or first["slice_spacing"] is None:
-        raise DatasetError(f"{first['key']}: its source says no spacing, so there is no distance in mm")
+        raise DatasetError(
+            f"{first['key']}: its source says no spacing, so there is no distance in mm; tolerance=None gives Dice alone"
+        )
     row, column = first["spacing"]
     between = first["slice_spacing"]
     indices = first["indices"] if whole and len(first["indices"]) == depth else [0, 1]
@@ -162,17 +176,26 @@ def _predicted(
         )
         for label, mask in masks.items():
             expected = shape if places is None else shape[1:]
-            if np.shape(mask) != expected:
-                raise DatasetError(f"{label}: expected a prediction of {expected}, got {np.shape(mask)}")
+            values = _whole(label, mask)
+            if values.shape != expected:
+                raise DatasetError(f"{label}: expected a prediction of {expected}, got {values.shape}")
             whole = found.setdefault(label, np.zeros(shape, np.bool_))
-            whole[slice(None) if places is None else places[number]] = _whole(label, mask) != 0
+            whole[slice(None) if places is None else places[number]] = values != 0
     return found
 
 
 def _whole(label: str, prediction: Any) -> npt.NDArray[Any]:
     """A prediction that is no probability, of which every one above 0 would count."""
-    values = np.asarray(prediction)
-    broken = values[values != np.rint(values)] if values.dtype.kind == "f" else values[:0]
+    if hasattr(prediction, "detach"):  # a tensor, whose half precision NumPy may not have
+        prediction = prediction.detach().cpu()
+        prediction = prediction.float() if prediction.is_floating_point() else prediction
+    try:
+        values = np.asarray(prediction)
+    except ValueError:  # lists of unlike length
+        raise DatasetError(f"{label}: the prediction is no array") from None
+    if values.dtype.kind not in "biuf":
+        raise DatasetError(f"{label}: the prediction holds {values.dtype}, expected whole numbers or bool")
+    broken = values[values != np.rint(values)] if values.dtype.kind == "f" else np.empty(0)
     if broken.size:
         raise DatasetError(
             f"{label}: expected whole numbers, got {broken.flat[0]:.3g}; cut probabilities at a threshold"
@@ -184,7 +207,7 @@ def _score(
     truth: npt.NDArray[np.bool_],
     prediction: npt.NDArray[np.bool_],
     spacing: tuple[float, float, float],
-    tolerance: float,
+    tolerance: float | None,
 ) -> VolumeScore:
     either = truth | prediction
     if not either.any():
@@ -193,7 +216,8 @@ def _score(
     box = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in filled)
     truth, prediction = truth[box], prediction[box]
     dice = 2 * np.count_nonzero(truth & prediction) / (np.count_nonzero(truth) + np.count_nonzero(prediction))
-    return VolumeScore(float(dice), _surface_dice(truth, prediction, spacing, tolerance))
+    nsd = None if tolerance is None else _surface_dice(truth, prediction, spacing, tolerance)
+    return VolumeScore(float(dice), nsd)
 
 
 def _surface_dice(

@@ -1,16 +1,19 @@
-"""What every test may ask for: the command line in this process, an object store, and the corpus if present."""
+"""What every test may ask for: the command line in this process, the demo, an object store, and the corpus if present."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import filelock
 import pytest
 
 from builder.command_line import main
-from tests.support.command import Command, Ran
+from tests.support.command import Command, Ran, run_quietly
 from tests.support.places import CORPUS
 
 if TYPE_CHECKING:
@@ -45,6 +48,23 @@ def sa_med2d(capsys: pytest.CaptureFixture[str]) -> Command:
         return Ran(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """The demo, by its default number of workers, and how it ended; nobody writes to it.
+
+    Of several workers of pytest the first that asks builds it, and the others take the same.
+    """
+    pytest.importorskip("nilearn", reason="the extra 'demo' is not installed")
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    out, kept = folder / "shared/demo", folder / "shared/demo.json"
+    out.parent.mkdir(exist_ok=True)
+    with filelock.FileLock(folder / "shared/lock"):
+        if not kept.exists():
+            kept.write_text(json.dumps(dataclasses.asdict(run_quietly("demo", "--out", out))))
+    return out, Ran(**json.loads(kept.read_text()))
 
 
 @pytest.fixture

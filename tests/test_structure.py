@@ -142,3 +142,16 @@ def test_support_holds_no_test() -> None:
 def test_folders_of_tests_are_those_of_the_package(package: str) -> None:
     folders = {module.parent for module in modules(f"tests/{package}")}
     assert [str(folder) for folder in sorted(folders) if not (ROOT / folder.relative_to("tests")).is_dir()] == []
+
+
+def test_what_is_skipped_without_torch_runs_where_it_is_installed() -> None:
+    commands = (ROOT / "Makefile").read_text().split("\ncluster:")[1].split("\n\n")[0]
+    assert "torch" in commands
+    asking = [
+        module.as_posix()
+        for module in modules("tests")
+        if "benchmarks" not in module.parts
+        and re.search(r"(importorskip|find_spec)\((\"torch\"|module)", (ROOT / module).read_text())
+    ]
+    assert len(asking) > 5
+    assert [module for module in asking if module not in commands] == []

@@ -139,6 +139,16 @@ def test_negatives_of_the_classes_that_are_asked_for(out: Path) -> None:
     assert len(known) == 1  # a negative says of its class what a mask does
 
 
+def test_negatives_of_a_class_that_no_mask_shows(out: Path) -> None:
+    """Its source annotates it, and drew a speck that is too small to keep."""
+    expected = [row["key"] for row in load(out, "ct") if "stomach" in row["absent"]]
+    rows = load(out, "ct", labels="stomach", view=Masks(negatives=1))
+    assert [row["key"] for row in rows] == expected
+    assert len(rows) == len(expected) > 0
+    with pytest.raises(DatasetError, match="no labels 'stomach' here"):
+        load(out, "ct", labels="stomach", view="mask")
+
+
 def test_another_seed_draws_other_negatives(out: Path) -> None:
     def drawn(seed: int) -> list[tuple[str, str]]:
         return [(row["key"], row["label"]) for row in load(out, "ct", view=Masks(1, seed)) if not row["area"]]

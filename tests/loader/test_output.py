@@ -174,6 +174,21 @@ def test_default_collate_of_torch_makes_batches(out: Path, view: Any, kind: Any)
     assert count == len(load(out, "all-local", view=view))
 
 
+@pytest.mark.parametrize("view", ["mask", Semantic(["liver", "polyp"])])
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_8_and_16_bit_make_no_batch(out: Path, view: Any, kind: Any) -> None:
+    if kind == "torch":
+        pytest.importorskip("torch")
+    with pytest.raises(DatasetError, match="built 'lossless' in 16 bit, others in 8, .* with window"):
+        list(load(out, "all-local", view=view, decode=Output(32, kind=kind)))
+    exact = list(load(out, "ct-local", view=view, sources="Exact", decode=Output(32)))
+    assert {row["image"].dtype for row in exact} == {np.dtype(np.uint16)}
+    images = list(load(out, "ct-local", decode=Output(32, kind=kind), planes="axial"))
+    with pytest.raises(DatasetError, match=r"differ in type: .* load them with decode=Output\(window=\.\.\.\)"):
+        collate(images)
+    assert len(collate(list(load(out, "ct-local", decode=Output(32, kind=kind, window="slice"))))["image"]) > 10
+
+
 def test_tensors_are_those_arrays(out: Path) -> None:
     torch = pytest.importorskip("torch")
     for view in ("image", "mask", Semantic(["polyp", "vein"])):

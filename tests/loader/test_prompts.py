@@ -161,11 +161,13 @@ def test_clicks_of_a_batch_and_of_what_is_right() -> None:
         next_click(mask, mask, how="center")  # type: ignore[arg-type]
 
 
-def test_clicks_of_tensors() -> None:
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_clicks_of_tensors(kind: str) -> None:
     torch = pytest.importorskip("torch")
     mask = torch.zeros((2, 8, 8), dtype=torch.bool)
     mask[:, 2:4, 3:5] = True
-    points, labels = next_click(mask, torch.full((2, 8, 8), -1.0))
+    logits = torch.full((2, 8, 8), -1.0, dtype=getattr(torch, kind), requires_grad=True)
+    points, labels = next_click(mask, logits)
     assert points.dtype == torch.float32
     assert labels.tolist() == [1, 1]
     assert all(mask[at, int(y), int(x)] for at, (x, y) in enumerate(points.tolist()))

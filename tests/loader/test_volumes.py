@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.command_line import main
-from sa_med2d_20m import Clip, DatasetError, Masks, Output, Prompts, Semantic, collate, decode_masks, load
+from sa_med2d_20m import Clip, DatasetError, Masks, Output, Prompts, Semantic, Where, collate, decode_masks, load
 from tests.support.hand_made import HandMade, cells, png, write_dataset
 from tests.support.nifti import lps_affine, read_nifti, write_nifti
 from tests.support.range_server import serve
@@ -245,14 +245,17 @@ def test_objects_that_touch_stay_two_and_one_that_forks_stays_one(tmp_path: Path
     assert [entry["label"] for entry in row["masks"]] == ["cell"] * 3
 
 
-def test_no_more_is_read_than_the_case(folder: Path) -> None:
+@pytest.mark.parametrize("view", ["volume", Clip(2)])
+def test_no_more_is_read_than_the_case(folder: Path, view: Any) -> None:
     """Of the tar: the slices of the one volume that is taken, and nothing of its other axes or of other cases."""
     table = pq.read_table(next((folder / "out/index").rglob("*.parquet"))).to_pylist()
-    with serve(folder / "out") as served:
-        row = next(iter(load(served.url, "ct", view="volume")))
-    own = [entry for entry in table if entry["key"].startswith(row["key"])]
-    end = max(entry["json_offset"] + entry["json_size"] for entry in own)
-    assert 0 < served.bytes_of(".tar") == end - min(entry["image_offset"] for entry in own)
+    for case, taken in (("straight", None), ("oblique", None), ("oblique", 1)):
+        with serve(folder / "out") as served:
+            rows = load(served.url, "ct", view=view, where=Where(cases=case))
+            assert {row["case"] for row in itertools.islice(rows, taken)} == {case}
+        own = [entry for entry in table if (entry["case"], entry["plane"]) == (case, "axial")]
+        end = max(entry["json_offset"] + entry["json_size"] for entry in own)
+        assert 0 < served.bytes_of(".tar") == end - min(entry["image_offset"] for entry in own)
 
 
 def test_what_volumes_and_clips_have_not(folder: Path) -> None:

@@ -113,13 +113,39 @@ def test_classes_that_are_not_there(out: Path) -> None:
     assert volume_metrics(row, GUESS, classes="spleen") == volume_metrics(row, GUESS, classes=["spleen"])
 
 
+def test_classes_that_were_drawn_in_part_have_no_score(out: Path) -> None:
+    """As a region whose parts are not all annotated in the case, and a class of which a mask file was damaged."""
+    (row,) = load(out, "ct", view="volume")
+    slices = [one | {"not_annotated": ["liver"]} for one in load(out, "ct", planes="axial")]
+    masks = [{label: mask[one["index"]] for label, mask in GUESS.items()} for one in slices]
+    for scores in (volume_metrics(row | {"not_annotated": ["liver"]}, GUESS), volume_metrics(slices, masks)):
+        assert list(scores) == ["spleen"]
+
+
+def test_tensors_score_as_arrays_do(out: Path) -> None:
+    torch = pytest.importorskip("torch")
+    (row,) = load(out, "ct", view="volume")
+    logits = torch.stack([torch.from_numpy(mask.astype(np.float32)) for mask in GUESS.values()]).requires_grad_() - 0.5
+    masks = dict(zip(GUESS, logits > 0, strict=True))
+    assert volume_metrics(row, masks) == volume_metrics(row, GUESS)
+    whole = {label: mask.to(torch.bfloat16).requires_grad_() for label, mask in masks.items()}
+    assert volume_metrics(row, whole) == volume_metrics(row, GUESS)
+
+
+def test_dice_alone_needs_no_spacing(out: Path) -> None:
+    (row,) = load(out, "ct", view="volume")
+    scores = volume_metrics(row | {"spacing": None, "slice_spacing": None}, GUESS, tolerance=None)
+    assert {label: score.nsd for label, score in scores.items()} == dict.fromkeys(GUESS)
+    assert {label: score.dice for label, score in scores.items()} == pytest.approx(DICE)
+
+
 def test_what_cannot_be_compared(out: Path) -> None:
     (row,) = load(out, "ct", view="volume")
     axial = list(load(out, "ct", planes="axial"))
     wrong: list[tuple[Any, Any, dict[str, Any], str]] = [
         (row, {"liver": np.zeros((3, 3, 3))}, {}, r"liver: expected a prediction of \(24, 40, 36\), got \(3, 3, 3\)"),
         (row, class_map(), {}, r"a class map needs classes=\[...\]"),
-        (row | {"spacing": None}, GUESS, {}, "its source says no spacing, so there is no distance in mm"),
+        (row | {"spacing": None}, GUESS, {}, "says no spacing, .* no distance in mm; tolerance=None gives Dice alone"),
         ([], [], {}, "there is no row to compare"),
         (list(load(out, "ct")), [], {}, "slices of several images or axes"),
         (axial, [], {}, r"expected \d+ predictions, one for each row, got 0"),
@@ -138,6 +164,11 @@ def test_what_cannot_be_compared(out: Path) -> None:
             {},
             "liver: expected whole numbers, got 0.3; cut probabilities at a threshold",
         ),
+        (row, None, {"classes": ["liver"]}, "liver: the prediction holds object, expected whole numbers or bool"),
+        (row, {"liver": [[1], [1, 2]]}, {}, "liver: the prediction is no array"),
+        (row, 1, {"classes": ["liver"]}, r"liver: expected a prediction of \(24, 40, 36\), got \(\)"),
+        (axial, None, {}, r"expected a list of \d+ predictions, one for each row, got NoneType"),
+        (axial, GUESS, {}, r"expected a list of \d+ predictions, one for each row, got dict"),
         (row, class_map() * 0.3, {"classes": ["liver"]}, "liver: expected whole numbers, got 0.3"),
         (row, class_map(), {"classes": [1, 2]}, r"classes is \[1, 2\], expected names"),
     ]

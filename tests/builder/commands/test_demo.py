@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +14,6 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from builder.command_line import main
 from builder.sources.load import parse_recipe
 from tests.support.command import Command, Ran
 from tests.support.nifti import read_nifti
@@ -32,16 +29,6 @@ def maps() -> dict[str, np.ndarray]:
         kind: np.asarray(read_nifti(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz").dataobj)
         for kind in ("t1", "gm", "wm")
     }
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
-    """The demo, by its default number of workers, and how it ended; nobody writes to it."""
-    out = tmp_path_factory.mktemp("demo") / "demo"
-    said, told = io.StringIO(), io.StringIO()
-    with redirect_stdout(said), redirect_stderr(told):
-        code = main(["demo", "--out", str(out)])
-    return out, Ran(code, said.getvalue(), told.getvalue())
 
 
 def test_demo_builds_verifies_and_streams(demo: tuple[Path, Ran], maps: dict[str, np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,17 @@ def test_table_and_direct_computation_agree(values: npt.NDArray[np.int16], low: 
     assert np.array_equal(rescale(tiled.astype(np.float64), low, low + span), expected)
 
 
-def build(sa_med2d: Command, tmp_path: Path, rule: str, image: Path | None = None) -> list[tuple[dict[str, Any], Any]]:
+def build(
+    sa_med2d: Command,
+    tmp_path: Path,
+    rule: str,
+    image: Path | None = None,
+    labels: npt.NDArray[np.uint8] | None = None,
+) -> list[tuple[dict[str, Any], Any]]:
     raw = tmp_path / "raw"
     if image is None:
         write_nifti(raw / "images/a.nii.gz", ct_like())
-    write_nifti(raw / "labels/a.nii.gz", organ_map())
+    write_nifti(raw / "labels/a.nii.gz", organ_map() if labels is None else labels)
     recipe = tmp_path / "Rule.toml"
     recipe.write_text(RECIPE.format(name="Rule", license="MIT", modality="ct") + rule)
     ran = sa_med2d("build", recipe, "--raw", raw, "--out", tmp_path / "out")
@@ -124,6 +131,53 @@ def test_padding_of_a_ct_counts_as_air_and_metal_as_the_highest_number(
             assert record["intensity"]["scaling"] == mode
             seen += 1
     assert seen
+
+
+def levels_of_the_body(
+    slices: npt.NDArray[Any], pixels: Sequence[npt.NDArray[Any]], widths: Sequence[float]
+) -> list[str]:
+    """The numbers of a row of the table in the contract: medians over slices of HU and what they became."""
+    found = [
+        (len(np.unique(scaled[values >= -500])), len(np.unique(scaled[(values >= -150) & (values <= 250)])), width)
+        for values, scaled, width in zip(slices, pixels, widths, strict=True)
+    ]
+    body, soft, width = np.median(found, axis=0)
+    return [f"{body:.0f}", f"{soft:.0f}", f"{width:.1f}"]
+
+
+def outside_of_circle(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return np.asarray(np.hypot((y + 0.5) / shape[0] - 0.5, (x + 0.5) / shape[1] - 0.5) > 0.5)
+
+
+def test_the_grey_levels_of_a_real_body_are_those_of_the_contract(
+    corpus: Path, sa_med2d: Command, tmp_path: Path
+) -> None:
+    """Built from a CT as it came and with padding, beside plain minimum and maximum."""
+    series = sitk.ImageSeriesReader()
+    folder = str(corpus / "totalsegmentator-dicom/example_ct_dicom")
+    series.SetFileNames(series.GetGDCMSeriesFileNames(folder))
+    slices = sitk.GetArrayFromImage(series.Execute())
+    table = Path(__file__).parents[3].joinpath("docs/contract.md").read_text().split("| HU a level |")[1]
+    said = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:6]]
+    outside, rows = outside_of_circle(slices.shape[1:]), {}
+    both = np.where(np.arange(slices.shape[2]) % 2, -2000, -3024)
+    for name, held in (
+        ("as it came, -1024 HU", slices),
+        ("either padding, clipped as above", np.where(outside, both, slices)),
+    ):
+        path = tmp_path / "raw/images/a.nii.gz"
+        write_nifti(path, held.astype(np.int16))
+        made = build(sa_med2d, tmp_path, "", path, np.ones(held.shape, np.uint8))
+        assert [record["index"] for record, _ in made] == list(range(20))
+        widths = [record["intensity"]["slope"] for record, _ in made]
+        rows[name] = levels_of_the_body(slices, [pixels for _, pixels in made], widths)
+    for padding in (-2000, -3024):
+        held = np.where(outside, padding, slices)
+        widths = [(int(values.max()) - int(values.min())) / 255 for values in held]
+        plain = [reference(values, values.min(), values.max()) for values in held]
+        rows[f"padding of {padding} HU, by minimum and maximum"] = levels_of_the_body(slices, plain, widths)
+    assert {name: cells for name, *cells in said} == rows
 
 
 @pytest.mark.parametrize("slope", [1.0, -1.0, 0.5])
