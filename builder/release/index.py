@@ -15,28 +15,36 @@ from typing import Final
 import numpy as np
 
 _NAME: Final = re.compile(rb'"((?:images|masks)\\?/(?:[^"\\]|\\.)+\.png)"')
-_PIECE: Final = 4 << 20
 _LONGEST: Final = 1 << 16
 """Bytes of a name, with what JSON makes of its letters."""
 _MASK64: Final = 2**64 - 1
 
 
+def is_index(name: str) -> bool:
+    """Whether a file is called as the list is, whatever folder it lies in."""
+    name = name.rpartition("/")[2]
+    return name.startswith("SAMed2D_v") and name.endswith(".json") and "class_mapping" not in name
+
+
 def index_of(root: Path) -> Path | None:
     """The list of an unpacked release, None where it is not there."""
-    return next((path for path in sorted(root.glob("SAMed2D_v*.json")) if "class_mapping" not in path.name), None)
+    return next((path for path in sorted(root.glob("*.json")) if is_index(path.name)), None)
 
 
-def names_in(path: Path) -> Iterator[str]:
-    """The paths that a list names, images and masks, in its order; raises OSError."""
-    with path.open("rb") as file:
-        kept = b""
-        while data := file.read(_PIECE):
-            kept += data
-            end = 0
-            for found in _NAME.finditer(kept):
-                end = found.end()
-                yield _decoded(found[1])
-            kept = kept[max(end, len(kept) - _LONGEST) :]
+def names_in(pieces: Iterable[bytes]) -> Iterator[str]:
+    """The paths that a list names, images and masks, in its order.
+
+    Args:
+        pieces: Its content, one after another.
+    """
+    kept = b""
+    for data in pieces:
+        kept += data
+        end = 0
+        for found in _NAME.finditer(kept):
+            end = found.end()
+            yield _decoded(found[1])
+        kept = kept[max(end, len(kept) - _LONGEST) :]
 
 
 def _decoded(text: bytes) -> str:
