@@ -1042,12 +1042,11 @@ class _Place:
 
         Nothing does where paths name a commit, and where a store does not say it.
         """
-        told = not self.local and self.protocol != "hf"  # elsewhere it costs requests
-        listed = self.patiently(lambda: self.file_system().glob(self.path(pattern), detail=told), pattern)
-        found = listed if told else dict.fromkeys(listed, {})
+        told = not self.local and self.protocol != "hf"  # which would make requests for it
+        found = self.patiently(lambda: self.file_system().glob(self.path(pattern), detail=told), pattern)
         start = len(self.file_system()._strip_protocol(self.root).rstrip("/")) + 1
-        paths = {self.file_system()._strip_protocol(path)[start:]: about for path, about in sorted(found.items())}
-        return {path: _stamp(self, path) if self.local else _version(about) for path, about in paths.items()}
+        below = {self.file_system()._strip_protocol(path)[start:]: path for path in sorted(found)}
+        return {path: _version(found[full]) if told else _stamp(self, path) for path, full in below.items()}
 
 
 def _version(about: Mapping[str, Any]) -> str:
@@ -1106,9 +1105,11 @@ class _Nested(dict[str, Any]):
 @functools.lru_cache(maxsize=16)
 def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int, _environment: int) -> Any:
     given = dict(options)
-    if protocol == "s3":  # the client's own attempts would come on top of ours
+    if protocol == "s3":  # which tries 25 times what we try again ourselves
         given["config_kwargs"] = {"retries": {"total_max_attempts": 1}, **(given.get("config_kwargs") or {})}
-    return fsspec.filesystem(protocol, skip_instance_cache=True, **given)
+    made = fsspec.filesystem(protocol, skip_instance_cache=True, **given)
+    made.retries = 1  # of S3 too; no other has it
+    return made
 
 
 def _place(path: str | Path, revision: str | None, token: str | bool | None, options: Mapping[str, Any]) -> _Place:
@@ -1296,8 +1297,8 @@ _SECRET_VARIABLES: Final = re.compile(
 
 
 def _status(error: BaseException) -> int | None:
-    """HTTP status of an error of any client: httpx, aiohttp, requests, botocore."""
-    response = getattr(error, "response", None)
+    """HTTP status of an error of any client: httpx, aiohttp, requests, botocore, and s3fs, which has it in the cause."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     if isinstance(response, Mapping):
         return response.get("ResponseMetadata", {}).get("HTTPStatusCode")  # type: ignore[no-any-return]
     return getattr(error, "status", None) or getattr(response, "status_code", None)

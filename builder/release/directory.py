@@ -47,7 +47,7 @@ class Member(NamedTuple):
     """An entry of the central directory.
 
     Attributes:
-        name: As it stands there; bytes that are no UTF-8, where it says that it is, as Python has them in names of files.
+        name: As it stands there; bytes that are no UTF-8, where it says that it is, as Python has them in file names.
         address: Of its header, over all parts.
         packed: Bytes in the archive.
         size: Bytes of its content.
