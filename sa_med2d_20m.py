@@ -1297,7 +1297,7 @@ _SECRET_VARIABLES: Final = re.compile(
 
 
 def _status(error: BaseException) -> int | None:
-    """HTTP status of an error of any client: httpx, aiohttp, requests, botocore, and s3fs, which has it in the cause."""
+    """HTTP status of an error of any client: httpx, aiohttp, requests, botocore; of s3fs the cause has it."""
     response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     if isinstance(response, Mapping):
         return response.get("ResponseMetadata", {}).get("HTTPStatusCode")  # type: ignore[no-any-return]

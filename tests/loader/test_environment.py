@@ -90,16 +90,22 @@ def test_credentials_that_are_set_after_a_first_try(
 def test_a_request_that_the_store_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking again does not help, unlike where it is busy."""
     waits: list[int] = []
-    monkeypatch.setattr(sa_med2d_20m, "_wait", lambda _, attempt: waits.append(attempt) or 0.0)
+
+    def wait(_: Exception, attempt: int) -> float:
+        waits.append(attempt)
+        return 0.0
+
+    monkeypatch.setattr(sa_med2d_20m, "_wait", wait)
     with store_of(tmp_path, "a") as store:
         for variable, value in store.environment.items():
             monkeypatch.setenv(variable, value)
         store.faults.add("GET .*README", times=3, status=503)
         assert (cases_in(store.url), waits) == (["a"], [1, 2, 3])
         store.faults.add("GET .*README", times=99, status=400)
+        since = len(store.requests())
         with pytest.raises(DatasetError, match=r"README.md cannot be read: OSError"):
             load(store.url)
-        assert waits == [1, 2, 3, 1]  # it is asked for before it is known that it is of no use
+        assert [one.status for one in store.requests(since) if one.method == "GET"] == [400]
 
 
 def test_options_within_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

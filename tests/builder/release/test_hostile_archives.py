@@ -465,7 +465,7 @@ def test_name_that_is_no_utf8_is_named(sa_med2d: Command, tmp_path: Path, sample
     assert data.count(right) == 2
     packed = write_zip(tmp_path / "raw", [data.replace(right, wrong[: len(right)])])
     tree = write_tree(tmp_path, small())
-    shutil.copy(tree / IMAGE, os.fsencode(tree / "images") + b"/" + wrong + b".png")
+    shutil.copy(tree / IMAGE, tree / "images" / os.fsdecode(wrong + b".png"))
     for number, release in enumerate((packed, tree)):
         ran = run(sa_med2d, release, tmp_path / f"out{number}")
         assert ran.code == 3

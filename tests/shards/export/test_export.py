@@ -218,8 +218,8 @@ def test_a_folder_holds_one_export(built: Path, tmp_path: Path, sa_med2d: Comman
     assert sa_med2d(*arguments, "--layout", "files").code == 0
     before = tree(tmp_path / "to")
     for further, said in (
-        (["--layout", "coco"], "layout 'files', now 'coco'"),
-        (["--layout", "files", "--label", "optic_disc"], "labels None, now ['optic_disc']"),
+        (["--layout", "coco"], "layout files, now coco"),
+        (["--layout", "files", "--label", "optic_disc"], "labels not given, now optic_disc"),
     ):
         ran = sa_med2d(*arguments, *further)
         assert ran.code == 1
