@@ -272,6 +272,14 @@ def test_a_file_is_no_target(built: Path, tmp_path: Path, sa_med2d: Command) -> 
     assert (tmp_path / "to").read_text() == "mine"
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder in which nobody makes one")
+def test_a_target_that_cannot_be_made(built: Path, sa_med2d: Command) -> None:
+    ran = sa_med2d("export", built, "--to", "/proc/nobody", "--layout", "files")
+    assert ran.code == 1
+    assert "/proc/nobody: no folder can be made there; choose another folder" in ran.err
+    assert "run the same command again" not in ran.err
+
+
 def test_a_dataset_that_changed_is_not_mixed_in(tmp_path: Path, sa_med2d: Command) -> None:
     first, _ = cells(2)
     second = HandMade(first.image, first.mask, first.record | {"key": "microscopy_00--Cells--b--2d_none", "case": "b"})
