@@ -150,7 +150,7 @@ FILE = f'file = "meta.csv"\n{COLUMNS}'
         (
             FILE,
             {"meta.csv": TABLE.replace("case", "s")},
-            "none of its 2 names is a patient of the source: it has names such as 's00', the source has 'case00'",
+            "none of 2 names in it is a patient of the source: it has names such as 's00', the source has 'case00'",
         ),
         (FILE, {"meta.csv": b"image_id;split\nM\xfcller;train\n"}, "meta.csv is no UTF-8 text (byte 16)"),
         (

@@ -144,7 +144,7 @@ min_area = 0
 
 def test_what_is_in_no_volume_is_said(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
     ran = sa_med2d("export", built, "--to", tmp_path / "to", "--layout", "monai-3d", "--config", "all")
-    assert "3 volumes are left out, as not all of their slices along one axis are there" in ran.err
+    assert "left out: 3 volumes, of which not all slices along one axis are there" in ran.err
     assert "left out: 4 pictures, as a volume has slices" in ran.err
 
 
