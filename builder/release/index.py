@@ -9,6 +9,7 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Iterator
+from itertools import compress, islice
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ _NAME: Final = re.compile(rb'"((?:images|masks)\\?/(?:[^"\\]|\\.)+\.png)"')
 _LONGEST: Final = 1 << 16
 """Bytes of a name, with what JSON makes of its letters."""
 _MASK64: Final = 2**64 - 1
+_AT_ONCE: Final = 1 << 16
+"""Names that are looked up at once."""
 
 
 def is_index(name: str) -> bool:
@@ -68,9 +71,11 @@ class Paths:
 
     def without(self, names: Iterable[str]) -> Iterator[str]:
         """Those names that none of these paths is."""
-        there = np.sort(np.frombuffer(self._marks, np.uint64)) if self._marks else np.zeros(0, np.uint64)
-        for name in names:
-            mark = np.uint64(hash(name) & _MASK64)
-            at = int(np.searchsorted(there, mark))
-            if at == len(there) or there[at] != mark:
-                yield name
+        there = np.unique(np.frombuffer(self._marks, np.uint64)) if self._marks else np.zeros(0, np.uint64)
+        left = iter(names)
+        while some := list(islice(left, _AT_ONCE)):
+            marks = np.array([hash(name) & _MASK64 for name in some], np.uint64)
+            at = np.searchsorted(there, marks)
+            absent = at == len(there)
+            absent[~absent] = there[at[~absent]] != marks[~absent]
+            yield from compress(some, absent.tolist())
