@@ -985,6 +985,8 @@ _ATTEMPTS: Final = 20
 one of 100,000; a server that stays down and names no time is given up after a minute."""
 _ATTEMPTS_OF_STRANGERS: Final = 8
 """The same where nothing has answered yet: the address may be wrong."""
+_PATIENCE_WITH_STRANGERS: Final = 30.0
+"""Seconds after which it is not tried again there: an attempt may take long, where nothing refuses it."""
 _FIRST_WAIT: Final = 0.25
 _LONGEST_WAIT: Final = 4.0
 _PATIENCE: Final = 330.0
@@ -1056,11 +1058,25 @@ class _Place:
         read: Callable[[], bytes] = lambda: self.file_system().cat_file(self.path(below))  # noqa: E731
         return self.patiently((lambda: _from_hub(self, below)) if self.protocol == "hf" else read, below)
 
-    def glob(self, pattern: str) -> list[str]:
-        """Paths below the root, sorted."""
-        found = self.patiently(lambda: self.file_system().glob(self.path(pattern)), pattern)
+    def glob(self, pattern: str) -> dict[str, str]:
+        """Paths below the root, sorted, and for each what changes when the file does.
+
+        Nothing does where paths name a commit, and where a store does not say it.
+        """
+        told = not self.local and self.protocol != "hf"  # which would make requests for it
+        found = self.patiently(lambda: self.file_system().glob(self.path(pattern), detail=told), pattern)
         start = len(self.file_system()._strip_protocol(self.root).rstrip("/")) + 1
-        return sorted(self.file_system()._strip_protocol(path)[start:] for path in found)
+        below = {self.file_system()._strip_protocol(path)[start:]: path for path in sorted(found)}
+        return {path: _version(found[full]) if told else _stamp(self, path) for path, full in below.items()}
+
+
+def _version(about: Mapping[str, Any]) -> str:
+    """What changes when a file of a store does, of what its listing says."""
+    return next((f"{about.get('size')}-{about[name]}" for name in _VERSIONS if about.get(name)), "")
+
+
+_VERSIONS: Final = ("ETag", "etag", "mtime", "LastModified", "created")
+"""Keys of listings, of several stores, the best first."""
 
 
 def _from_hub(place: _Place, below: str, span: _Span | None = None) -> bytes:
@@ -1100,9 +1116,21 @@ def _environment() -> int:
     return hash(frozenset(os.environ.items()))
 
 
+class _Nested(dict[str, Any]):
+    """Options within options, known by their text, as fsspec knows them."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(str(sorted(self.items())))
+
+
 @functools.lru_cache(maxsize=16)
 def _file_system(protocol: str, options: tuple[tuple[str, Any], ...], _process: int, _environment: int) -> Any:
-    return fsspec.filesystem(protocol, skip_instance_cache=True, **dict(options))
+    given = dict(options)
+    if protocol == "s3":  # which tries 25 times what we try again ourselves
+        given["config_kwargs"] = {"retries": {"total_max_attempts": 1}, **(given.get("config_kwargs") or {})}
+    made = fsspec.filesystem(protocol, skip_instance_cache=True, **given)
+    made.retries = 1  # of S3 too; no other has it
+    return made
 
 
 def _place(path: str | Path, revision: str | None, token: str | bool | None, options: Mapping[str, Any]) -> _Place:
@@ -1118,7 +1146,10 @@ def _place(path: str | Path, revision: str | None, token: str | bool | None, opt
         except (ImportError, ValueError) as error:
             raise DatasetError(_without_secrets(f"{name}: {error}", _secrets(tuple(options.items())))) from None
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-        return _Place(_without_secrets(name), protocol, root, tuple(sorted(options.items())))
+        given = {name: _Nested(value) if isinstance(value, dict) else value for name, value in options.items()}
+        place = _Place(_without_secrets(name), protocol, root, tuple(sorted(given.items())))
+        place.file_system().invalidate_cache()  # others may have written there since it was listed
+        return place
     if Path(name).is_dir() or not _REPOSITORY.fullmatch(name.removeprefix("hf://datasets/")):
         if revision is not None:
             raise DatasetError(f"revision is {revision!r}, but {name} is no repository of the Hub")
@@ -1212,7 +1243,7 @@ def _patiently(
         DatasetError: It fails for good, or too often.
         FileNotFoundError: As ``read``, and so are the errors that are known.
     """
-    attempt, asked = 0, 0.0
+    attempt, asked, begun = 0, 0.0, time.monotonic()
     while True:
         attempt += 1
         patience.rest()
@@ -1226,7 +1257,8 @@ def _patiently(
             # a connection that was cut is opened again at once
             seconds = 0.0 if _status(error) is None and attempt == 1 else _wait(error, attempt)
             asked += seconds
-            most = _ATTEMPTS if patience.answered else _ATTEMPTS_OF_STRANGERS
+            tired = time.monotonic() - begun > _PATIENCE_WITH_STRANGERS
+            most = _ATTEMPTS if patience.answered else attempt if tired else _ATTEMPTS_OF_STRANGERS
             if attempt >= most or asked > _PATIENCE or not _may_pass(error):
                 if isinstance(error, known):
                     raise
@@ -1286,8 +1318,8 @@ _SECRET_VARIABLES: Final = re.compile(
 
 
 def _status(error: BaseException) -> int | None:
-    """HTTP status of an error of any client: httpx, aiohttp, requests, botocore."""
-    response = getattr(error, "response", None)
+    """HTTP status of an error of any client: httpx, aiohttp, requests, botocore; of s3fs the cause has it."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     if isinstance(response, Mapping):
         return response.get("ResponseMetadata", {}).get("HTTPStatusCode")  # type: ignore[no-any-return]
     return getattr(error, "status", None) or getattr(response, "status_code", None)
@@ -1297,9 +1329,24 @@ def _may_pass(error: Exception) -> bool:
     status = _status(error)
     if status is not None:
         return status in (408, 429) or status >= 500
-    return not isinstance(error, _LASTING)  # clients of servers have errors of their own for what breaks off
+    # clients of servers have errors of their own for what breaks off
+    return not isinstance(error, _LASTING) and not credentials_wanted(error)
 
 
+def credentials_wanted(error: BaseException) -> str:
+    """How to give the credentials that a client of a store did not find; nothing for any other error."""
+    kind = type(error)
+    if kind.__module__.split(".")[0] not in ("botocore", "google") or not _OF_CREDENTIALS.search(kind.__name__):
+        return ""
+    return _KEYS_OF_S3 if kind.__module__.startswith("botocore") else _KEYS_OF_GOOGLE
+
+
+_OF_CREDENTIALS: Final = re.compile("Credential|Profile|Token")
+"""In the names of errors that say so."""
+_KEYS_OF_S3: Final = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; for a bucket that is public, FSSPEC_S3_ANON=true"
+)
+_KEYS_OF_GOOGLE: Final = "set GOOGLE_APPLICATION_CREDENTIALS, or run 'gcloud auth application-default login'"
 _GATED: Final = "it is gated; ask for access on its page, and log in with 'hf auth login' or give a token"
 _STRANGER: Final = "the Hub knows no such token; log in with 'hf auth login', or set HF_TOKEN"
 
@@ -1314,7 +1361,8 @@ def _reason(error: BaseException, secrets: frozenset[str] = frozenset()) -> str:
     said = " ".join("".join(sign if sign.isprintable() else " " for sign in str(error)).split())
     said = _without_secrets(said, secrets)
     shown = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]} ..."
-    return f"{type(error).__name__}: {shown}" if said else type(error).__name__
+    advice = f"; {wanted}" if (wanted := credentials_wanted(error)) else ""
+    return f"{type(error).__name__}: {shown}{advice}" if said else f"{type(error).__name__}{advice}"
 
 
 _LONGEST_REASON: Final = 400
@@ -1504,7 +1552,7 @@ class _Shard:
 
     Attributes:
         path: Below the root.
-        stamp: Changes when the file does, so that `datasets` builds its cache anew; empty where paths name a commit.
+        stamp: Changes when the file does, so that `datasets` builds its cache anew; see `_Place.glob`.
         patients: Who of it is wanted; None for all.
     """
 
@@ -1595,7 +1643,7 @@ def _shards(scope: _Scope) -> list[_Shard]:
     return [
         shard
         for split, paths in found.items()
-        for shard in _of_patients(scope, split, [_Shard(path, _stamp(scope.place, path)) for path in paths])
+        for shard in _of_patients(scope, split, [_Shard(path, stamp) for path, stamp in paths.items()])
     ]
 
 
@@ -1613,8 +1661,8 @@ def _refuse_strangers(scope: _Scope, asked: Sequence[str] | None, name: str) -> 
     _refuse_unknown(name, strangers, known, scope.place.name)
 
 
-def _paths(scope: _Scope) -> dict[str, list[str]]:
-    """Split -> paths of the shards of the sources and licences that are asked for; one of the splits must have them."""
+def _paths(scope: _Scope) -> dict[str, dict[str, str]]:
+    """Split -> shards of the sources and licences that are asked for, as `_held_of`; one of the splits has them."""
     found = {split: _held_of(scope, split) for split in scope.splits}
     for name in ("sources", "licenses"):
         asked, part = getattr(scope.wanted, name), _Wanted.OF_PATHS[name]
@@ -1622,19 +1670,20 @@ def _paths(scope: _Scope) -> dict[str, list[str]]:
             held = {path.split("/")[part] for paths in found.values() for path in paths}
             _refuse_unknown(name, asked, held, scope.place.name)
             found = {
-                split: [path for path in paths if path.split("/")[part] in asked] for split, paths in found.items()
+                split: {path: stamp for path, stamp in paths.items() if path.split("/")[part] in asked}
+                for split, paths in found.items()
             }
     return found
 
 
-def _held_of(scope: _Scope, split: str) -> list[str]:
-    """Paths of the shards of one split."""
+def _held_of(scope: _Scope, split: str) -> dict[str, str]:
+    """Paths of the shards of one split, sorted, and what changes when they do."""
     place, name = scope.place, _config(scope.place, scope.config)["config_name"]
     globs = _promised(place, split)
     modalities = scope.wanted.modalities
     promised = [glob for glob in globs[name] if modalities is None or _may_match(glob, "modalities", modalities)]
     held = {glob: place.glob(glob) for glob in promised}
-    found = sorted({path for paths in held.values() for path in paths})
+    found = dict(sorted({path: stamp for paths in held.values() for path, stamp in paths.items()}.items()))
     lower, wanted = scope.wanted.licenses, scope.wanted.sources
     missing = [glob for glob in promised if not held[glob] and not (lower and not _may_match(glob, "licenses", lower))]
     part = _Wanted.OF_PATHS["sources"]
@@ -1645,7 +1694,8 @@ def _held_of(scope: _Scope, split: str) -> list[str]:
         raise _PartialDownloadError(f"{promise}, but there is no {_advice(place, missing, whole)}")
     if modalities is None:
         return found
-    return [path for path in found if path.split("/")[_Wanted.OF_PATHS["modalities"]] in modalities]
+    part = _Wanted.OF_PATHS["modalities"]
+    return {path: stamp for path, stamp in found.items() if path.split("/")[part] in modalities}
 
 
 def _of_patients(scope: _Scope, split: str, shards: Sequence[_Shard]) -> list[_Shard]:

@@ -102,6 +102,10 @@ def _words(error: Exception, out: object) -> list[str]:
         return [f"{wrong}; stopped here because of --strict"]
     except (FileExistsError, NotADirectoryError) as wrong:
         return [f"{wrong.filename or out or 'output'}: a file is where a folder is needed; choose another folder"]
+    except PermissionError as wrong:
+        return [
+            f"{wrong.filename or out or 'output'}: {wrong.strerror or wrong}; choose another place, or see to rights"
+        ]
     except OSError as wrong:
         return [f"{wrong.filename or out or 'output'}: {wrong.strerror or wrong}; run the same command again to go on"]
     except SAMed2DError as wrong:

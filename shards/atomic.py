@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def open_atomic(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         with open_object(path) as file:
             yield file
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     # the system takes the umask off these rights; to ask for the umask is to change it, for every thread
     handle = os.open(temporary, _NEW, 0o600 if private else 0o666)
@@ -43,6 +44,19 @@ def open_atomic(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of this machine, and those above it, where it is not there.
+
+    Raises:
+        PermissionError: There nobody makes one, as below ``/proc``.
+        OSError: It cannot be made, for another reason.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # of a folder above, which was looked for and made before
+        raise PermissionError(errno.EPERM, "no folder can be made there", str(path)) from None
 
 
 def write_atomic(path: Path, data: bytes, *, private: bool = False) -> None:

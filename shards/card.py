@@ -20,7 +20,7 @@ from shards.description import SourceDescription, read_sources
 from shards.documents import documents, refused_by
 from shards.front_matter import front_matter
 from shards.license import is_shared, tiers
-from shards.paths import CARD, PREVIEWS
+from shards.paths import CARD, PREVIEWS, contact_sheet
 from shards.plain_text import markdown
 from shards.receipt import Receipt, read_receipts, summed
 from shards.repacked import repacked_section
@@ -125,36 +125,45 @@ def write_card(
     sources = {name: source for name, source in read_sources(out).items() if name != without}
     for name, text in documents(receipts, sources).items():
         write_atomic(out / name, text)
-    drawn = listing(out, PREVIEWS)
-    pictures = _folder_picture(out, receipts, drawn, draw=draw)
+    drawn = {f"{PREVIEWS}/{name}" for name in listing(out, PREVIEWS)}
+    sheets = {source: path for source, path in _contact_sheets(receipts).items() if path in drawn}
+    pictures = _folder_picture(out, receipts, drawn, sheets, draw=draw)
     write_atomic(out / CARD, card(receipts, sources, pictures=pictures, patients=patients).encode())
-    for name in drawn:
-        if name.endswith(".jpg") and f"{PREVIEWS}/{name}" not in pictures.values():
-            (out / PREVIEWS / name).unlink(missing_ok=True)
+    for path in drawn.difference(pictures.values(), sheets.values()):  # of shards that are no longer there
+        (out / path).unlink(missing_ok=True)
     return folder_configs(receipts, sources)
 
 
-def _folder_picture(out: Path, receipts: Iterable[Receipt], drawn: Collection[str], *, draw: bool) -> dict[str, str]:
+def _contact_sheets(receipts: Iterable[Receipt]) -> dict[str, str]:
+    """Source -> path of the contact sheet of what it holds now, whether one was drawn or not."""
+    checksums: defaultdict[str, list[str]] = defaultdict(list)
+    for receipt in receipts:
+        checksums[receipt.id.source].append(receipt.sha256)
+    return {source: contact_sheet(source, those) for source, those in sorted(checksums.items())}
+
+
+def _folder_picture(
+    out: Path, receipts: Iterable[Receipt], drawn: Collection[str], sheets: Mapping[str, str], *, draw: bool
+) -> dict[str, str]:
     """What the card of a folder begins with: a contact sheet where one was drawn, else a sample of the first shard.
 
-    The latter is named by the bytes of its shard, so one that is there needs no look at the shard.
+    Both are named by the bytes of the shards, so one that is there needs no look at them.
 
     Returns:
         Name of its source -> path, of one or none.
     """
-    held = [receipt for receipt in receipts if receipt.samples]
-    sheets = sorted({one.id.source for one in held if f"{one.id.source}.png" in drawn})
     if sheets:
-        return {sheets[0]: f"{PREVIEWS}/{sheets[0]}.png"}
+        return dict([*sheets.items()][:1])
+    held = [receipt for receipt in receipts if receipt.samples]
     if not held:
         return {}
     first = min(held, key=lambda receipt: receipt.id)
-    name = f"{first.id.source}.{first.sha256[:16]}.jpg"
-    if draw and name not in drawn:
+    path = f"{PREVIEWS}/{first.id.source}.{first.sha256[:16]}.jpg"
+    if draw and path not in drawn:
         from shards.show.picture import picture_of_shard  # noqa: PLC0415 - a card of text alone needs none of this
 
-        write_atomic(out / PREVIEWS / name, picture_of_shard(out, first.id))
-    return {first.id.source: f"{PREVIEWS}/{name}"} if draw or name in drawn else {}
+        write_atomic(out / path, picture_of_shard(out, first.id))
+    return {first.id.source: path} if draw or path in drawn else {}
 
 
 @dataclass(frozen=True)
@@ -200,9 +209,9 @@ def card(
     shard = min((receipt.id.tar for receipt in receipts if receipt.samples), default=f"{DATA}/ONE/OF/THE/SHARDS.tar")
     text = _template().substitute(
         picture=_pictures(receipts, pictures),
-        images=f"{sum(receipt.samples for receipt in receipts):,}",
-        masks=f"{sum(receipt.masks for receipt in receipts):,}",
-        sources=len({receipt.id.source for receipt in receipts}),
+        images=plural(sum(receipt.samples for receipt in receipts), "image"),
+        masks=plural(sum(receipt.masks for receipt in receipts), "mask"),
+        sources=plural(len({receipt.id.source for receipt in receipts}), "source dataset"),
         place=repository or "PATH OR REPOSITORY",
         config=example.name if example else DEFAULT_CONFIG,
         split=split,

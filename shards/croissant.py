@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sa_med2d_20m import DATA, INDEX, PLACES, metadata_types
 from shards import citation
+from shards.console import plural
 from shards.license import spdx_page
 from shards.receipt import Receipt
 
@@ -110,8 +111,9 @@ def croissant(
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "name": repository.rsplit("/", 1)[-1],
-        "description": f"SA-Med2D-20M, rebuilt in the open: {images:,} medical images with {masks:,} masks from "
-        f"{len(licenses)} source datasets, as WebDataset shards. Each image is under the licence of its source.",
+        "description": f"SA-Med2D-20M, rebuilt in the open: {plural(images, 'medical image')} with "
+        f"{plural(masks, 'mask')} from {plural(len(licenses), 'source dataset')}, "
+        "as WebDataset shards. Each image is under the licence of its source.",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "url": address,
         "license": sorted({_license(name, sources.get(source)) for source, name in licenses.items()}),

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from sa_med2d_20m import LABELS, SPLITS
+from shards.console import plural
 from shards.description import HASHED_RATIOS, SourceDescription
 from shards.license import refusal, spdx_page
 from shards.plain_text import link, markdown
@@ -80,7 +81,8 @@ def _sources(held: Mapping[str, list[Receipt]], sources: Mapping[str, SourceDesc
     for name, receipts in held.items():
         samples, masks = sum(receipt.samples for receipt in receipts), sum(receipt.masks for receipt in receipts)
         small = _left_out(receipts)
-        lines.append(f"- **{name}** ({markdown(receipts[0].license)}): {samples:,} images, {masks:,} masks{small}.")
+        held_there = f"{plural(samples, 'image')}, {plural(masks, 'mask')}"
+        lines.append(f"- **{name}** ({markdown(receipts[0].license)}): {held_there}{small}.")
         source = sources.get(name)
         if source is not None:
             lines.append(f"  {link(source.title, source.homepage)}. {markdown(source.citation)}")
@@ -107,14 +109,12 @@ _MOST_LABELS: Final = 20
 def _left_out(receipts: Collection[Receipt]) -> str:
     """What the area rule, the gate over mask files and copies left out of a source, as the end of a sentence."""
     bad = sum(receipt.dropped.get("bad_mask", 0) for receipt in receipts)
-    files = f"; {bad:,} mask {'file' if bad == 1 else 'files'} could not be used, see `not_annotated`" if bad else ""
+    files = f"; {plural(bad, 'mask file')} could not be used, see `not_annotated`" if bad else ""
     masks = sum(receipt.dropped.get("small_mask", 0) for receipt in receipts)
     share = lost_shares(receipts).get("small_mask", 0)
-    small = f"; {masks:,} small masks, {100 * share:.1f} % of the mask pixels, are left out" if masks else ""
+    small = f"; left out: {plural(masks, 'small mask')}, {100 * share:.1f} % of the mask pixels" if masks else ""
     copies = sum(receipt.dropped.get("copy", 0) for receipt in receipts)
-    twice = (
-        f"; {copies:,} {'image' if copies == 1 else 'images'} that other cases hold too are left out" if copies else ""
-    )
+    twice = f"; left out: {plural(copies, 'image')} that other cases hold too" if copies else ""
     return small + files + twice
 
 

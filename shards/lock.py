@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sa_med2d_20m import SAMed2DError
-from shards.atomic import write_atomic
+from shards.atomic import make_folder, write_atomic
 from shards.paths import BUILD
 from shards.store import create, is_here
 
@@ -47,7 +47,7 @@ def locked(out: Path, command: str) -> Iterator[None]:
         return
     from filelock import FileLock, Timeout  # noqa: PLC0415 - only commands that write need it
 
-    (out / BUILD).mkdir(parents=True, exist_ok=True)
+    make_folder(out / BUILD)
     try:
         with FileLock(out / BUILD / "lock", timeout=0):
             write_atomic(out / _OWNER, mark_of(os.getpid(), command).encode())

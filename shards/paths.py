@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,7 @@ __all__ = [
     "SOURCES",
     "TABLES",
     "ShardId",
+    "contact_sheet",
     "manifest_file",
     "picture_file",
     "source_file",
@@ -133,6 +136,16 @@ def stems(out: Path, folder: str, suffix: str) -> dict[str, Path]:
 def manifest_file(source: str) -> str:
     """Path, in a repository, of what is published of a source."""
     return f"{MANIFESTS}/{source}.json"
+
+
+def contact_sheet(source: str, checksums: Iterable[str]) -> str:
+    """Path of the contact sheet of a source below the output folder.
+
+    Args:
+        source: Name of the source.
+        checksums: SHA-256 of its shards: a sheet of others has another name.
+    """
+    return f"{PREVIEWS}/{source}.{hashlib.sha256(' '.join(sorted(checksums)).encode()).hexdigest()[:16]}.png"
 
 
 def picture_file(source: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from sa_med2d_20m import DatasetError, SAMed2DError, redacted
+from sa_med2d_20m import DatasetError, SAMed2DError, credentials_wanted, redacted
 
 _COPIED: Final = 1 << 20
 """Bytes of a file that are copied at once."""
@@ -271,7 +271,8 @@ def store_errors() -> Iterator[None]:
         if type(error).__module__.split(".")[0] not in _CLIENTS or isinstance(error, OSError):
             raise
         first = (str(error).strip() or "no reason given").splitlines()[0]
-        raise StoreError(f"the object store failed: {type(error).__name__}: {redacted(first)}") from None
+        advice = f"; {wanted}" if (wanted := credentials_wanted(error)) else ""
+        raise StoreError(f"the object store failed: {type(error).__name__}: {redacted(first)}{advice}") from None
 
 
 def _system(path: Path) -> Any:

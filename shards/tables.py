@@ -89,6 +89,8 @@ def read_index(path: Path, name: str) -> pa.Table:
     """
     try:
         rows = pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise DatasetError(f"{name}: is missing, though its shard is there; 'sa-med2d index' writes it") from None
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{name}: is no Parquet that can be read ({str(error).splitlines()[0]})") from None
     if not rows.schema.equals(INDEX_SCHEMA):

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_png, quoted_command, split_layers
+from shards.console import plural
 from shards.contract import meaning_faults
 from shards.description import read_sources, source_faults
 from shards.index import count_faults, index_fault, index_table, rows_of
@@ -238,7 +239,7 @@ def check_sample(sample: Sample, record: dict[str, Any], *, apart: bool = False)
     if label_map.dtype != np.uint8:
         yield f"its label map has {label_map.itemsize * 8} bit, expected 8"
     if any(not 0 <= mask["layer"] < len(layers) for mask in record["masks"]):
-        yield f"a mask lies outside the {len(layers)} layers of the label map"
+        yield f"a mask lies outside the label map, which has {plural(len(layers), 'layer')}"
         return
     yield from _check_layers(layers, record["masks"], apart=apart)
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -37,6 +38,7 @@ from shards.contract import meaning_faults, type_faults
 from shards.description import read_sources
 from shards.license import tiers
 from shards.receipt import Piece, Quarantined, Receipt
+from tests.support.command import Command, run_quietly
 from tests.support.nifti import read_nifti
 
 ROOT = Path(__file__).parents[1]
@@ -91,9 +93,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "raw" / kind).mkdir(parents=True, exist_ok=True)
             nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / "raw" / kind / f"{case}.nii.gz")
     (folder / "raw" / "imagesTr" / "c.nii.gz").write_bytes(b"no image")
-    command = ["build", "MySpleen.toml", "--raw", "raw", "--out", "OUT", "--workers", "1"]
-    ran = subprocess.run([sys.executable, "-m", "builder", *command], cwd=folder, check=False, capture_output=True)
-    assert ran.returncode == 3, ran.stderr
+    arguments = ("--raw", folder / "raw", "--out", folder / "OUT", "--workers", 1)
+    ran = run_quietly("build", folder / "MySpleen.toml", *arguments)
+    assert ran.code == 3, ran.err
     return folder
 
 
@@ -159,13 +161,15 @@ def test_the_examples_of_volumes_run(built: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.nii.gz"))) >= 2
 
 
-def test_the_example_of_caches_runs(built: Path, tmp_path: Path) -> None:
+def test_the_example_of_caches_runs(
+    built: Path, tmp_path: Path, sa_med2d: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = (DOCS / "cache.md").read_text(encoding="utf-8")
     (tmp_path / "OUT").symlink_to(built / "OUT")
     (command,), (example,) = blocks("bash", page), blocks("python", page)
-    arguments = [sys.executable, "-m", "builder", *command.split()[1:], "--workers", "1"]
-    for ran in (arguments, [sys.executable, "-c", example]):
-        subprocess.run(ran, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    monkeypatch.chdir(tmp_path)
+    assert sa_med2d(*command.split()[1:], "--workers", 1).code == 0
+    subprocess.run([sys.executable, "-c", example], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -177,8 +181,8 @@ def test_the_examples_of_training_run(built: Path, tmp_path: Path, number: int) 
     if "LOSSLESS" in example:
         (recipe,) = blocks("toml")
         (tmp_path / "MySpleen.toml").write_text(f'{recipe}\n[intensity]\nmode = "lossless"\n')
-        command = ["build", "MySpleen.toml", "--raw", str(built / "raw"), "--out", "LOSSLESS", "--workers", "1"]
-        subprocess.run([sys.executable, "-m", "builder", *command], cwd=tmp_path, check=False, capture_output=True)
+        arguments = ("--raw", built / "raw", "--out", tmp_path / "LOSSLESS", "--workers", 1)
+        assert run_quietly("build", tmp_path / "MySpleen.toml", *arguments).code == 3
     ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 
@@ -191,23 +195,28 @@ def test_every_option_of_training_is_explained() -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_the_commands_for_an_unknown_folder_run(number: int, corpus: Path, tmp_path: Path) -> None:
-    """As they stand on the page, but for where the corpus lies."""
+def test_the_commands_for_an_unknown_folder_run(
+    number: int, corpus: Path, tmp_path: Path, sa_med2d: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand on the page, but for where the corpus lies; ours in this process, others by a shell."""
     commands = blocks("bash", (DOCS / "unknown-folder.md").read_text(encoding="utf-8"))
     assert len(commands) == 3
     (tmp_path / "corpus").symlink_to(corpus)
-    command = tmp_path / "bin" / "sa-med2d"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m builder "$@"\n')
-    command.chmod(0o755)
-    paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    script = f"set -e\n{commands[number]}"
-    ran = subprocess.run(
-        ["sh", "-c", script], cwd=tmp_path, env={**os.environ, **paths}, check=False, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "class_" not in ran.stdout
-    assert "no findings" in ran.stdout
+    monkeypatch.chdir(tmp_path)
+    said = ""
+    for line in commands[number].replace("\\\n", "").splitlines():
+        name, *words = shlex.split(line)
+        if name != "sa-med2d":
+            subprocess.run(["sh", "-c", line], check=True)
+            continue
+        end = words.index(">") if ">" in words else len(words)
+        ran = sa_med2d(*words[:end])
+        assert ran.code == 0, ran.err
+        for file in words[end + 1 :]:
+            Path(file).write_text(ran.out, encoding="utf-8")
+        said += "" if words[end:] else ran.out
+    assert "class_" not in said
+    assert "no findings" in said
 
 
 def test_the_example_of_the_hub_runs() -> None:

@@ -251,12 +251,12 @@ def _nothing(recipe: Recipe, key: str, tags: DicomFiles, index: DicomIndex) -> s
     )
     return (
         f"{recipe.name}: files.dicom.{key}: nothing of {asked} below {index.root}, which holds {kinds_of(index)} in "
-        f"{len(index.files):,} files; 'sa-med2d sources init --from' lists what its series are called"
+        f"{plural(len(index.files), 'file')}; 'sa-med2d sources init --from' lists what its series are called"
     )
 
 
 def _nothing_joined(recipe: Recipe, images: Sequence[ImageUnit], masks: Sequence[MaskUnit]) -> str:
     return (
-        f"{recipe.name}: files.dicom: no image has a mask: the {len(masks):,} masks refer to none of the "
-        f"{len(images):,} images that fit files.dicom.image, and share no frame of reference with them"
+        f"{recipe.name}: files.dicom: no image has a mask: no reference and no frame of reference leads from "
+        f"{plural(len(masks), 'mask')} to {plural(len(images), 'image')} that fit files.dicom.image"
     )

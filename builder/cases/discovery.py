@@ -30,6 +30,7 @@ from builder.sources.recipe import (
     read_rules,
 )
 from builder.sources.submodality import submodality_of
+from shards.console import plural
 from shards.receipt import Quarantined
 
 _SUBMODALITY = re.compile(SUBMODALITY)
@@ -236,7 +237,7 @@ def _nothing(recipe: Recipe, root: Path, key: str, pattern: Pattern, files: list
     files = [path for path in files if path.endswith("/") == pattern.text.endswith("/")]
     ending = pattern.text.rsplit("}", 1)[-1].rsplit("/", 1)[-1]
     alike = [path for path in files if path.endswith(ending)][:3] or files[:3]
-    seen = f"{len(files)} files are there, such as {', '.join(alike)}" if files else "the folder is empty"
+    seen = f"found: {plural(len(files), 'file')}, such as {', '.join(alike)}" if files else "the folder is empty"
     return f"{recipe.name}: files.{key}: {pattern.text!r} matches nothing below {root}; {seen}"
 
 
@@ -257,8 +258,8 @@ def _no_rater(recipe: Recipe, captured: set[str]) -> str:
 def _nothing_joined(recipe: Recipe, found: Discovery) -> str:
     shared = sorted({name for mask in recipe.files.mask for name in _shared(recipe.files.image, mask)})
     return (
-        f"{recipe.name}: no image has a mask: {len(found.images_without_mask)} images such as "
-        f"{found.images_without_mask[0]} and {len(found.masks_without_image)} masks such as "
+        f"{recipe.name}: no image has a mask: {plural(len(found.images_without_mask), 'image')} such as "
+        f"{found.images_without_mask[0]} and {plural(len(found.masks_without_image), 'mask')} such as "
         f"{found.masks_without_image[0]} agree in no {' and '.join(f'{{{name}}}' for name in shared)}"
     )
 

@@ -16,6 +16,7 @@ from builder.errors import RecipeError
 from builder.sources.pattern import Pattern
 from builder.sources.recipe import Recipe
 from sa_med2d_20m import SPLITS
+from shards.console import plural
 
 _Row = tuple[str, str, str]
 """Where it stands, a name, and the text that says its split."""
@@ -84,9 +85,8 @@ def check_use(recipe: Recipe, placement: Placement, patients: Iterable[str]) -> 
         shown = (
             "" if recipe.files.dicom is not None or recipe.files.patient == "PatientID" else shown
         )  # may name people
-        raise RecipeError(
-            [f"{recipe.name}: splits.{key}: none of its {len(placed):,} names is a patient of the source{shown}"]
-        )
+        names = plural(len(placed), "name")
+        raise RecipeError([f"{recipe.name}: splits.{key}: none of {names} in it is a patient of the source{shown}"])
 
 
 def _rows(recipe: Recipe, root: Path) -> Iterator[_Row]:

@@ -27,6 +27,7 @@ from builder.readers.files import read_again, read_header, read_image, slices_by
 from builder.readers.image import Image, Picture, PictureSeries, Volume, VolumeSeries
 from builder.sources.recipe import Recipe
 from builder.sources.source import Source
+from shards.console import plural
 
 
 def read_case_image(case: Case, file: ImageFile, source: Source) -> tuple[Picture | Volume, Tally]:
@@ -46,7 +47,7 @@ def read_case_image(case: Case, file: ImageFile, source: Source) -> tuple[Pictur
     gates = source.recipe.gates
     tally = check_identity(image.identity, file.path, source.recipe.modality, gates)
     image, replaced = without_nonfinite(image)
-    reason = f"the image holds {replaced} values that are NaN or infinite" if replaced else None
+    reason = f"the image holds {plural(replaced, 'NaN or infinite value')}" if replaced else None
     tally += apply_gate(gates, "nonfinite_values", file.path, reason)
     if gates.two_valued_image != "off" and has_two_values(image.array):
         tally += apply_gate(gates, "two_valued_image", file.path, "the image has two values only, as a mask has")

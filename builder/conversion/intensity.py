@@ -14,6 +14,7 @@ import numpy.typing as npt
 from builder.readers.image import Picture, Volume
 from builder.sources.recipe import IntensityRule
 from sa_med2d_20m import Intensity, SAMed2DError
+from shards.console import plural
 
 _TABLE: Final = 65536
 
@@ -130,7 +131,7 @@ def _range(values: npt.NDArray[Any]) -> tuple[Any, Any]:
     low, high = values.min(), values.max()
     if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         count = int(values.size - np.isfinite(values).sum())
-        raise IntensityError(f"the image holds {count} values that are NaN or infinite; replace them at the source")
+        raise IntensityError(f"the image holds {plural(count, 'NaN or infinite value')}; replace them at the source")
     return low.item(), high.item()
 
 

@@ -23,6 +23,7 @@ from builder.fetch.transfer import part_of, transfer
 from builder.fetch.unpack import TEMPORARY, unpack
 from builder.sources.download import Download
 from builder.sources.metadata import SourceMetadata
+from shards.atomic import make_folder
 from shards.console import in_bytes
 
 PROVIDERS: Final[dict[str, Callable[[Download, Host], tuple[RemoteFile, ...]]]] = {
@@ -202,7 +203,7 @@ def _alone(root: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - only who fetches needs it
 
-    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    make_folder(root / FOLDER)
     try:
         with FileLock(root / FOLDER / "lock", timeout=0):
             for left in (root / FOLDER).glob(f"{TEMPORARY}*"):

@@ -25,6 +25,7 @@ from builder.readers.image import Picture
 from builder.readers.rules import DEFAULT_RULES
 from builder.sources.pattern import Pattern
 from builder.sources.recipe import CLASS_NAME
+from shards.console import plural
 
 _SIGNS: Final = "_-. "
 _NUMBERED: Final = re.compile(r"[_\- .]?\d+$")
@@ -84,7 +85,9 @@ def sketch(description: Path, _modality: str) -> Sketch:
         rest = sorted({file.path for file in files} - {f.path for pair in used for f in (pair.image, pair.mask)})
         notes.append(f"{left} of {len(files)} image files fit nothing and are left out, such as {', '.join(rest[:3])}")
     if unspeakable:
-        notes.append(f"TO DO: {unspeakable} files whose names hold braces or a backslash, or are no UTF-8: rename them")
+        notes.append(
+            f"TO DO: {plural(unspeakable, 'file')} whose names hold braces or a backslash, or are no UTF-8: rename them"
+        )
     if any(name.startswith("class_") for name in coding.labels.values()):
         notes.insert(0, "TO DO: [labels]: the files do not say what their masks show; write a class for each class_...")
     return Sketch(
@@ -382,7 +385,7 @@ def _nothing_paired(root: Path, images: Sequence[NamedFile], masks: Sequence[Nam
     some = ", ".join(file.path for file in images[:3]) or "none"
     others = ", ".join(file.path for file in masks[:3]) or "none"
     return (
-        f"{root}: no image and mask were found that share a name or a folder: {len(images)} images such as {some}; "
-        f"{len(masks)} masks such as {others}. Name masks after their images (X.png and X_mask.png, images/X.png and "
-        "masks/X.png), or write the recipe by hand"
+        f"{root}: no image and mask were found that share a name or a folder: {plural(len(images), 'image')} such as "
+        f"{some}; {plural(len(masks), 'mask')} such as {others}. Name masks after their images "
+        "(X.png and X_mask.png, images/X.png and masks/X.png), or write the recipe by hand"
     )

@@ -47,7 +47,7 @@ class Member(NamedTuple):
     """An entry of the central directory.
 
     Attributes:
-        name: As it stands there.
+        name: As it stands there; bytes that are no UTF-8, where it says that it is, as Python has them in file names.
         address: Of its header, over all parts.
         packed: Bytes in the archive.
         size: Bytes of its content.
@@ -192,7 +192,7 @@ class _Entry(NamedTuple):
 def _members(directory: Directory, file: PartsFile) -> Iterator[Member]:
     starts = directory.parts.starts
     for raw, segment, offset, packed, size, crc, method, flags in _entries(directory, file):
-        name = raw.decode("utf-8" if flags & _UTF8 else "cp437", "backslashreplace")
+        name = raw.decode("utf-8" if flags & _UTF8 else "cp437", "surrogateescape")
         yield Member(name, starts[segment] + offset, packed, size, crc, method, bool(flags & _ENCRYPTED))
 
 

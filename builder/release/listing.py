@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from builder.errors import RecipeError, UnreadableError
 from builder.release.classes import MAPPING, read_mapping
 from builder.release.directory import Directory, Extents, Member, members
-from builder.release.index import Paths, index_of, names_in
+from builder.release.index import Paths, index_of, is_index, names_in
 from builder.release.names import IMAGES, MASKS, FileName, Naming, Tag, older_image, older_mask, parse, stem_of
 from builder.release.parts import PartsFile, names_of
-from builder.release.place import BEYOND, ENCRYPTED, FILE, REFUSED, Place, archive_of, root_of
+from builder.release.place import ABSENT, BEYOND, ENCRYPTED, FILE, REFUSED, Place, archive_of, root_of
 from builder.release.rows import Row, between_of, pack_row, unpack_rows
 from builder.release.tags import modality_of
 from shards.console import plural
@@ -172,21 +172,23 @@ class _Gathered:
         between = self._how.between(name.source, name.case)
         self.cases[name.source, modality, name.case] += pack_row(row, between)
 
-    def compare(self, index: Path, there: Paths) -> None:
+    def compare(self, index: Row, place: Place, there: Paths) -> None:
         """Name the files that the release's own list has, and that are wanted and not there."""
+        listed = index.path.rpartition("/")[2]
         try:
-            for path in there.without(names_in(index)):
+            for path in there.without(names_in(place.open().pieces(index))):
                 name = parse(path)
                 tag = None if name is None else Tag.parse(name.tag)
                 if name is None or tag is None:
                     continue
                 modality = modality_of(tag, name.source, name.case, repaired=self._how.repair_modality)
                 if self._wants(name.source, modality):
-                    self.faults.add(f"that {index.name} lists and that are not there", path)
+                    self.faults.add(f"that {listed} lists and that are not there", path)
                     if name.is_mask:  # its class is not known to be absent
-                        self.add(name, Row(path, 0, 0, 0, 0, FILE))
-        except OSError as error:
-            self.faults.sentences.append(f"{index}: cannot be read: {error.strerror or error}")
+                        self.add(name, Row(path, 0, 0, 0, 0, ABSENT))
+        except UnreadableError as error:
+            said = "cannot be read to its end, so files that it lists may be missing unseen"
+            self.faults.sentences.append(f"{index.path}: {said}: {error}")
 
     def _wants(self, source: str, modality: str) -> bool:
         sources, modalities = self._wanted.sources, self._wanted.modalities
@@ -195,7 +197,7 @@ class _Gathered:
 
 def _list_zip(directory: Directory, wanted: Wanted, how: HowNamed, on_file: Callable[[int, int], None]) -> Listing:
     gathered, extents = _Gathered(wanted, how), Extents()
-    top, mapping, older = _Top(), None, list[Row]()
+    top, mapping, index, older, there = _Top(), None, None, list[Row](), Paths()
     for number, member in enumerate(members(directory)):
         if number % _TICK == 0:
             on_file(number, directory.count)
@@ -204,22 +206,29 @@ def _list_zip(directory: Directory, wanted: Wanted, how: HowNamed, on_file: Call
             extents.add(member)
         if member.name.endswith("/"):
             continue
+        if not _is_text(member.name):
+            gathered.faults.add(_NO_TEXT, member.name)
+            continue
         if _leaves(member.name):
             gathered.faults.add("whose names lead out of the folder, left out", member.name)
             continue
         below = top.below(member.name)
         if below is None:
             mapping = _row_of(member.name, member, beyond) if member.name.endswith(MAPPING) else mapping
+            index = _row_of(member.name, member, beyond) if is_index(member.name) else index
             if not member.name.endswith(".json"):
                 gathered.faults.add("that are no part of the release, left out", member.name)
         elif how.naming == "sam-med2d":
             older.append(_row_of(below, member, beyond))
         else:
+            there.add(below)
             _take(gathered, parse(below), _row_of(below, member, beyond))
     _take_older(gathered, how, older)
     on_file(directory.count, directory.count)
     place = Place(directory.parts.parts[-1].path, directory.parts, top.prefix)
     _check_parts(directory, extents, gathered.faults)
+    if how.naming == "release" and index is not None:
+        gathered.compare(index, replace(place, top=""), there)
     names = _mapping_of(place, mapping, gathered.faults) if how.naming == "release" else {}
     return Listing(place, how, dict(gathered.cases), names, gathered.faults, extents.overlapping())
 
@@ -261,6 +270,14 @@ class _Top:
         return None
 
 
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8 throughout."""
+    return name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name)
+
+
+_NO_TEXT: Final = "whose names are no UTF-8, left out"
+
+
 def _leaves(name: str) -> bool:
     """Whether a name would lie outside of the folder that an archive is unpacked into. We unpack nothing, others do."""
     return name.startswith("/") or "\\" in name or ".." in name.split("/") or name[1:2] == ":" or "\0" in name
@@ -286,9 +303,8 @@ def _mapping_of(place: Place, row: Row | None, faults: Faults) -> dict[str, dict
     if row is None:
         faults.sentences.append(f"{place.name}: holds no *{MAPPING}, so classes have no names")
         return {}
-    reader = Place(place.path, place.archive, "").open()
     try:
-        return read_mapping(reader.read(row))
+        return read_mapping(replace(place, top="").open().read(row))
     except UnreadableError as error:
         faults.sentences.append(f"{row.path}: cannot be read, so classes have no names: {error}")
         return {}
@@ -309,7 +325,7 @@ def _list_folder(path: Path, wanted: Wanted, how: HowNamed, on_file: Callable[[i
     if how.naming == "release":
         index = index_of(root)
         if index is not None:
-            gathered.compare(index, there)
+            gathered.compare(Row(index.name, 0, 0, 0, 0, FILE), Place(root, None, ""), there)
         found = sorted(root.glob(f"*{MAPPING}"))
         if not found:
             gathered.faults.sentences.append(f"{root}: holds no *{MAPPING}, so classes have no names")
@@ -334,6 +350,9 @@ def _files(root: Path, faults: Faults) -> Iterator[Row]:
         with entries:
             for entry in entries:
                 if entry.name.startswith("."):
+                    continue
+                if not _is_text(entry.name):
+                    faults.add(_NO_TEXT, folder + entry.name)
                     continue
                 if not entry.is_file():
                     faults.add("that are no regular files, left out", folder + entry.name)

@@ -18,12 +18,15 @@ _MOST: Final = 1 << 28
 """Bytes of a picture: beyond any of the release, and what a bomb stops at."""
 _RAW: Final = -15
 """Window of a deflated stream without header (zlib)."""
+_PIECE: Final = 4 << 20
+"""Bytes that are read, or inflated, at once of what may be too large for memory."""
 _EXTRA: Final = 64
 """Bytes of a member's extra field that are read along with it: Info-ZIP's has 28, with zip64 48."""
 FILE: Final = 255
 """In the place of a zip's method: a file of a folder."""
-BEYOND, ENCRYPTED, REPEATED, SHARED = range(251, 255)
+ABSENT, BEYOND, ENCRYPTED, REPEATED, SHARED = range(250, 255)
 REFUSED: Final = {
+    ABSENT: "it is not there, though the release lists it",
     BEYOND: "it would end behind all members, so its offset or size in the archive is wrong",
     ENCRYPTED: "it is encrypted",
     REPEATED: "the archive has several members of this name with other contents",
@@ -42,6 +45,10 @@ class Reader(Protocol):
             UnreadableError: It is not what the release says it is.
             TransientError: It cannot be read now.
         """
+        ...
+
+    def pieces(self, row: Row) -> Iterator[bytes]:
+        """The content of a file of any size, in pieces; raises as `read` does, perhaps when all have been given."""
         ...
 
 
@@ -73,7 +80,17 @@ class _FolderReader:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def pieces(self, row: Row) -> Iterator[bytes]:
+        try:
+            with (self._root / row.path).open("rb") as file:
+                while data := file.read(_PIECE):
+                    yield data
+        except OSError as error:
+            raise TransientError(f"it cannot be read: {error.strerror or error}") from None
+
     def read(self, row: Row) -> bytes:
+        if row.method in REFUSED:
+            raise UnreadableError(REFUSED[row.method])
         if row.size > _MOST:
             raise UnreadableError(f"it has {row.size:,} bytes, expected at most {_MOST:,}")
         try:
@@ -92,37 +109,55 @@ class _ZipReader:
         self._file, self._top = PartsFile(parts), top
 
     def read(self, row: Row) -> bytes:
-        if row.method in REFUSED:
-            raise UnreadableError(REFUSED[row.method])
-        if row.method not in (STORED, DEFLATED):
-            raise UnreadableError(f"its compression method is {row.method}, expected 0 (stored) or 8 (deflated)")
+        _refuse(row)
         if max(row.size, row.packed) > _MOST:
             raise UnreadableError(f"it has {max(row.size, row.packed):,} bytes, expected at most {_MOST:,}")
-        if row.method == STORED and row.packed != row.size:
-            raise UnreadableError(f"it is stored in {row.packed:,} bytes, the archive says that it has {row.size:,}")
         data = self._packed(row)
         content = bytes(data) if row.method == STORED else _inflated(data, row.size)
         if isal_zlib.crc32(content) != row.crc32:
-            raise UnreadableError("damaged: its check sum (CRC-32) is not what the archive says; fetch the part again")
+            raise UnreadableError(_OTHER_SUM)
         return content
+
+    def pieces(self, row: Row) -> Iterator[bytes]:
+        _refuse(row)
+        whole = self._begin(row, LOCAL.size + len(self._names(row)[0]) + _EXTRA)
+        at = row.address + self._start(row, whole)
+        stream = isal_zlib.decompressobj(_RAW) if row.method == DEFLATED else None
+        size = crc = 0
+        for content in _unpacked(self._file, at, row.packed, stream):
+            size, crc = size + len(content), isal_zlib.crc32(content, crc)
+            if size > row.size:
+                raise UnreadableError(_TOO_LARGE.format(row.size))
+            yield content
+        if crc != row.crc32:
+            raise UnreadableError(_OTHER_SUM)
+
+    def _names(self, row: Row) -> tuple[bytes, bytes]:
+        """What a member may be called in front of it."""
+        said = f"{self._top}{row.path}"
+        return said.encode("utf-8", "surrogateescape"), said.encode("cp437", "replace")
 
     def _packed(self, row: Row) -> memoryview:
         """A member as it is packed, once what is said in front of it has been compared."""
-        said = f"{self._top}{row.path}"
-        names = said.encode("utf-8", "surrogateescape"), said.encode("cp437", "replace")
-        whole = self._begin(row, LOCAL.size + len(names[0]) + _EXTRA + row.packed)
+        whole = self._begin(row, LOCAL.size + len(self._names(row)[0]) + _EXTRA + row.packed)
+        start = self._start(row, whole)
+        if start + row.packed > len(whole):
+            whole += self._file.read_at(row.address + len(whole), start + row.packed - len(whole))
+        return memoryview(whole)[start : start + row.packed]
+
+    def _start(self, row: Row, whole: bytes) -> int:
+        """Where a member begins behind what is said in front of it, once that has been compared."""
         mark, _, flags, _, _, _, _, _, _, named, extra = LOCAL.unpack_from(whole)
         if mark != LOCAL_MARK:
             raise UnreadableError("damaged: it does not lie where the archive says; fetch the part again")
         if flags & 1:
             raise UnreadableError(REFUSED[ENCRYPTED])
-        start = LOCAL.size + named + extra
-        if start + row.packed > len(whole):
-            whole += self._file.read_at(row.address + len(whole), start + row.packed - len(whole))
         name = whole[LOCAL.size : LOCAL.size + named]
-        if name not in names:
+        if len(name) < named:
+            name += self._file.read_at(row.address + len(whole), named - len(name))
+        if name not in self._names(row):
             raise UnreadableError(f"the archive has {name.decode('utf-8', 'replace')!r:.120} in its place")
-        return memoryview(whole)[start : start + row.packed]
+        return LOCAL.size + int(named) + int(extra)
 
     def _begin(self, row: Row, size: int) -> bytes:
         """The beginning of a member: as much as is asked for, or its header where parts end before."""
@@ -132,17 +167,47 @@ class _ZipReader:
             return self._file.read_at(row.address, LOCAL.size)
 
 
+_OTHER_SUM: Final = "damaged: its check sum (CRC-32) is not what the archive says; fetch the part again"
+_TOO_LARGE: Final = "damaged: it inflates to more than the {:,} bytes that the archive says; fetch the part again"
+_NOT_INFLATED: Final = "damaged: it cannot be inflated ({}); fetch the part again"
+
+
+def _refuse(row: Row) -> None:
+    """Refuse a member that the directory alone shows to be none that can be read."""
+    if row.method in REFUSED:
+        raise UnreadableError(REFUSED[row.method])
+    if row.method not in (STORED, DEFLATED):
+        raise UnreadableError(f"its compression method is {row.method}, expected 0 (stored) or 8 (deflated)")
+    if row.method == STORED and row.packed != row.size:
+        raise UnreadableError(f"it is stored in {row.packed:,} bytes, the archive says that it has {row.size:,}")
+
+
+def _unpacked(file: PartsFile, address: int, size: int, stream: isal_zlib.Decompress | None) -> Iterator[bytes]:
+    """A packed range of an archive as its content, of which no more than a piece is held."""
+    for at in range(address, address + size, _PIECE):
+        data = file.read_at(at, min(_PIECE, address + size - at))
+        if stream is None:
+            yield data
+            continue
+        try:
+            while data and not stream.eof:
+                yield stream.decompress(data, _PIECE)
+                data = stream.unconsumed_tail
+        except isal_zlib.error as error:  # type: ignore[misc]
+            raise UnreadableError(_NOT_INFLATED.format(error)) from None
+    if stream is not None:
+        yield stream.flush()
+
+
 def _inflated(data: memoryview, size: int) -> bytes:
     """A deflated member, of which no more is inflated than it may have."""
     stream = isal_zlib.decompressobj(_RAW)
     try:
         content: bytes = stream.decompress(data, size + 1)
     except isal_zlib.error as error:  # type: ignore[misc]
-        raise UnreadableError(f"damaged: it cannot be inflated ({error}); fetch the part again") from None
+        raise UnreadableError(_NOT_INFLATED.format(error)) from None
     if len(content) > size:
-        raise UnreadableError(
-            f"damaged: it inflates to more than the {size:,} bytes that the archive says; fetch the part again"
-        )
+        raise UnreadableError(_TOO_LARGE.format(size))
     if len(content) < size or not stream.eof:
         raise UnreadableError(f"damaged: it inflates to {len(content):,} bytes, the archive says {size:,}")
     return content

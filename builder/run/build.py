@@ -126,7 +126,9 @@ def build_planned(
         with locked(out, "build"):
             return _Build(plans, out, options, executor, listener).run()
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise OutputError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
+        raise OutputError(
+            f"{error.filename or out}: cannot be written: {error.strerror or error}; choose another folder"
+        ) from None
 
 
 def plan(

@@ -58,6 +58,7 @@ class BuildProgress:
         self._console = console
         self._counts: Counter[str] = Counter()
         self._start = time.monotonic()
+        self._planned = False
         self._bar = Progress(
             TextColumn("building", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=20),
@@ -113,18 +114,21 @@ class BuildProgress:
         """See `builder.run.build.Listener`."""
         shards = [shard for plan in plans for shard in plan.shards]
         pending = [shard for shard in shards if shard.shard.stem not in resumption.finished]
+        found = sum(len(cases) for cases in resumption.found.values())
+        self._bar.update(self._task, completed=0, total=sum(len(shard.cases) for shard in pending) - found)
+        self._bar.update(self._task, noun="case", counts="")
+        self._start = time.monotonic()
+        if self._planned:  # of what is kept the rest was made by this build, which compared it
+            return
+        self._planned = True
         if resumption.finished:
             kept = f"{len(resumption.finished)} of {plural(len(shards), 'shard')}"
             self._console.print(
                 f"{kept} {'is' if len(shards) == 1 else 'are'} finished already and kept", highlight=False
             )
-        found = sum(len(cases) for cases in resumption.found.values())
         if found:
             kept = f"{plural(found, 'case')} of other shards"
             self._console.print(f"{kept} {'is' if found == 1 else 'are'} converted already and kept", highlight=False)
-        total = sum(len(shard.cases) for shard in pending) - found
-        self._bar.update(self._task, completed=0, total=total, noun="case", counts="")
-        self._start = time.monotonic()
 
     def case_done(self, outcome: Outcome) -> None:
         """See `builder.run.build.Listener`."""
@@ -230,10 +234,12 @@ def _print_decisions(console: Console, name: str, summary: Summary, own: Mapping
     """Say what was done about copies."""
     decisions = summary.decisions.get(name, Decisions())
     if decisions.left_out:
-        case, of = next((case, one.of) for case, one in decisions.left_out.items())
+        first, of = next((case, one.of) for case, one in decisions.left_out.items())
         images = plural(sum(one.images for one in decisions.left_out.values()), "image")
         text = f"{plural(len(decisions.left_out), 'case')} with {images} left out as copies (--dedup keep-first): "
-        shown = with_own_names(f"{case} of {', '.join(of[:3])}", own)
+        shown = with_own_names(f"{first} of {', '.join(of[:3])}", own) + (
+            ", ..." if len(decisions.left_out) > 1 else ""
+        )
         console.print(f"[yellow]{name}:[/] ", end="")
         console.print(printable(f"{text}{shown}"), markup=False, highlight=False)
     if decisions.splits:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sa_med2d_20m import Selection
-from shards.atomic import open_atomic, write_atomic
+from shards.atomic import make_folder, open_atomic, write_atomic
 from shards.export.errors import ExportError
 from shards.export.unit import MARK, space_told
 
@@ -109,7 +109,7 @@ class Target:
             raise ExportError(
                 f"{self.folder}: is not empty and holds no export; choose an empty folder, or one that is not there"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._write(finished=False)
         return False
 
@@ -126,7 +126,7 @@ class Target:
         if before == self._asked:
             return
         different = [
-            f"{name} {before.get(name)!r:.80}, now {self._asked.get(name)!r:.80}"
+            f"{name} {_in_words(before.get(name))}, now {_in_words(self._asked.get(name))}"
             for name in sorted({*before, *self._asked})
             if before.get(name) != self._asked.get(name) and name != "samples"
         ]
@@ -165,6 +165,13 @@ class Target:
     def clear(self) -> None:
         """Delete what only unfinished exports need."""
         shutil.rmtree(self.folder / _UNITS, ignore_errors=True)
+
+
+def _in_words(value: Any) -> str:
+    """What was asked for, as a message gives it."""
+    if value is None:
+        return "not given"
+    return f"{' and '.join(map(str, value)) if isinstance(value, list) else value:.80}"
 
 
 class GatheredUnits:

@@ -136,5 +136,7 @@ def space_told(place: Path | str) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = "make room there (bytes, or inodes for the files: 'df -i')" if full else "see to it"
-        again = "run the same command again: it goes on from what is finished"
-        raise ExportError(f"{place}: {error.strerror or error}; {advice} and {again}") from None
+        again = f"{advice} and run the same command again: it goes on from what is finished"
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            again = "choose another folder, or one that is yours to write"
+        raise ExportError(f"{place}: {error.strerror or error}; {again}") from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sa_med2d_20m import SPLITS
+from shards.console import plural
 from shards.report.collect import Counted
 from shards.report.drawing import (
     BLUE,
@@ -173,7 +174,8 @@ def _modalities(rows: Sequence[Mapping[str, Any]]) -> _Sketch:
         axes.set_title(title)
         figure.legend(loc="outside lower left", ncols=2)
 
-    said = "; ".join(f"{row['modality']} {row['images']:,} images, {row['masks']:,} masks" for row in rows)
+    counts = ((row["modality"], plural(row["images"], "image"), plural(row["masks"], "mask")) for row in rows)
+    said = "; ".join(f"{modality} {images}, {masks}" for modality, images, masks in counts)
     return _Sketch("modalities", title, f"{said}.", 1.3 + 2 * _BAR * len(rows), draw)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.atomic import write_atomic
-from shards.paths import PREVIEWS
+from shards.paths import contact_sheet
+from shards.receipt import read_receipts
 from shards.report.choose import Chooser
 from shards.report.rows import batches
 from shards.show.find import rows_of_source
@@ -26,7 +27,8 @@ def write_preview(out: Path, source: str) -> Path:
     Raises:
         DatasetError: The folder holds nothing of the source, or a shard not what its index says.
     """
-    path = out / PREVIEWS / f"{source}.png"
+    checksums = (receipt.sha256 for receipt in read_receipts(out).values() if receipt.id.source == source)
+    path = out / contact_sheet(source, checksums)
     write_atomic(path, png(preview(out, source)))
     return path
 

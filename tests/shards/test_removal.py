@@ -171,6 +171,8 @@ def test_it_waits_for_nobody(out: Path, sa_med2d: Command) -> None:
 
 KILLED_AT_EACH_STEP = """
     import os, shutil, signal, sys
+    import cv2, filelock, pyarrow.parquet, rich.table  # here and below: what no child then has to import
+    import shards.removal, shards.show.picture
     from builder.command_line import main
     whole, work = sys.argv[1:]
     changes = ("os.remove", "os.rename", "os.rmdir", "os.mkdir")

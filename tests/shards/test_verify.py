@@ -261,7 +261,7 @@ CONTENTS: dict[str, tuple[Callable[[list[Sample]], list[Sample]], str, bool]] = 
     "wrong box": (edit_mask(bbox=[0, 0, 30, 30]), "its bounding box is", True),
     "wrong id": (edit_mask(id=9), "mask ids are [9]", True),
     "wrong layer": (edit_mask(layer=0, area=1), "metadata says 1", True),
-    "no such layer": (edit_mask(layer=7), "a mask lies outside the 1 layers", True),
+    "no such layer": (edit_mask(layer=7), "a mask lies outside the label map, which has 1 layer", True),
     "stray value": (repaint(stray), "label map holds the values [77], which no mask has", True),
     "wrong id in a layer": (in_two_layers(edit_second(id=2)), "layer 1: mask ids are [2], expected 1 to 1", True),
     "two of one id": (in_two_layers(edit_second(layer=0)), "layer 0: mask ids are [1, 1], expected 1 to 2", True),

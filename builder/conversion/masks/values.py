@@ -16,6 +16,7 @@ from builder.conversion.masks.encoding import MaskEncoding
 from builder.errors import CaseError
 from builder.readers.image import Picture, Volume, grey_of, source_values
 from builder.sources.recipe import COLOUR, Masks
+from shards.console import plural
 
 _TABLE: Final = 1 << 20
 _BYTES: Final = 256
@@ -227,7 +228,7 @@ def _unnamed_values(values: Sequence[int], table: Mapping[int, int], file: MaskF
     if len(values) <= _LISTED:
         return f"the mask holds the values {listed(values)}, which [labels] does not name (it names {known}); {advice}"
     return (
-        f"the mask holds {len(values):,} values that [labels] does not name (it names {known}); {advice}: "
+        f"the mask holds {plural(len(values), 'value')} that [labels] does not name (it names {known}); {advice}: "
         + ", ".join(_runs(values))
     )
 
@@ -273,7 +274,7 @@ def _match_colours(
     numbers[stray] = 0
     shown = listed("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours[stray])
     return numbers, (
-        f"the mask holds {stray.sum()} colours that [labels] does not name, such as {shown}; add them "
+        f"the mask holds {plural(int(stray.sum()), 'colour')} that [labels] does not name, such as {shown}; add them "
         'there or to masks.ignore, or set masks.color_match = "nearest" if they are blended edges'
     )
 

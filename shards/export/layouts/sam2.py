@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shards.console import plural
 from shards.export.layout import Gathered, Layout, Overview, Unit
 from shards.export.pictures import eight_bit, mask_png
 from shards.export.sample import Sample
@@ -92,12 +93,17 @@ class Sam2(Layout):
         with gathered.open(_TABLE) as file:
             file.write(row(COLUMNS).encode() + b"\n")
             file.writelines(line + b"\n" for line in gathered.lines("objects"))
+        asked = f"fewer than {_SAMPLED} frames, which the training configurations of SAM 2 ask for"
         said = {
-            "pictures": "images are left out: they are no slices of a volume",
-            "without_object": "videos are left out: they show no object, and SAM 2 would stop at them",
-            "short": f"videos have fewer than {_SAMPLED} frames, which the training configurations of SAM 2 ask for",
+            "pictures": ("left out", "image", "as a video has slices of a volume"),
+            "without_object": ("left out", "video", "in which no object is seen: SAM 2 would stop there"),
+            "short": ("short", "video", asked),
         }
-        return [f"{int(gathered.counted(name)):,} {what}" for name, what in said.items() if gathered.counted(name)]
+        return [
+            f"{what}: {plural(int(gathered.counted(name)), noun)}, {why}"
+            for name, (what, noun, why) in said.items()
+            if gathered.counted(name)
+        ]
 
 
 def _jpeg(sample: Sample) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from shards.console import plural
 from shards.export.sample import Sample
 
 
@@ -38,4 +39,4 @@ def overlaps_said(pixels: float) -> list[str]:
     """What the user should know of classes that overlap."""
     if not pixels:
         return []
-    return [f"{int(pixels):,} pixels belong to several classes, and have the one of the smallest mask"]
+    return [f"{plural(int(pixels), 'pixel')} of several classes: there the one of the smallest mask is written"]

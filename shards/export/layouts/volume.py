@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sa_med2d_20m import DatasetError, decode_png
+from shards.console import plural
 from shards.description import SourceDescription
 from shards.export.layout import Gathered, Layout, Overview, Unit
 from shards.export.layouts.semantic import class_map
@@ -260,8 +261,12 @@ def nifti(volume: Volume, voxels: npt.NDArray[Any]) -> bytes:
 def left_out_said(gathered: Gathered) -> list[str]:
     """What the user should know of what is not in volumes."""
     said = {
-        "incomplete": "volumes are left out, as not all of their slices along one axis are there: a recipe with "
-        "keep_empty = true keeps slices without a mask",
-        "pictures": "pictures are left out: they are no volumes",
-    }
-    return [f"{int(gathered.counted(name)):,} {what}" for name, what in said.items() if gathered.counted(name)]
+        "incomplete": ("volume", "of which not all slices along one axis are there: a recipe with keep_empty = true "
+        "keeps slices without a mask"),
+        "pictures": ("picture", "as a volume has slices"),
+    }  # fmt: skip
+    return [
+        f"left out: {plural(int(gathered.counted(name)), noun)}, {why}"
+        for name, (noun, why) in said.items()
+        if gathered.counted(name)
+    ]

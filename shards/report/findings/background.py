@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shards.console import plural
 from shards.report.findings.finding import Finding, Measured, Value, keys_of
 from shards.report.findings.series import Series, View
 
@@ -63,6 +64,6 @@ def judge(measured: Measured) -> Iterator[Finding]:
                 found=len(there),
                 looked_at=len(values),
                 examples=keys_of(there),
-                sentence=f"{len(there):,} masks of {group.of} lie for the most part on the dark around the picture: "
+                sentence=f"{plural(len(there), 'mask')} of {group.of} for the most part on the dark around it: "
                 "look for masks that are shifted, mirrored or of other cases",
             )

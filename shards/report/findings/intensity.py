@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from shards.console import plural
 from shards.report.findings.finding import Finding, Measured, Value, often_below
 from shards.report.findings.series import Series
 
@@ -37,7 +38,7 @@ def judge(measured: Measured) -> Iterator[Finding]:
         limit=CRUSHED,
         often=OFTEN,
         sentence=lambda found: (
-            f"{found:,} images have 98 % of their pixels within {100 * CRUSHED:g} % of the range: "
+            f"98 % of the pixels of {plural(found, 'image')} lie within {100 * CRUSHED:g} % of the range: "
             'look for padding, metal or marks; [intensity] mode = "window" gives tissue the levels'
         ),
     )

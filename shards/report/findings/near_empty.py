@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from shards.console import plural
 from shards.report.findings.finding import Finding, Measured, Value, often_below
 from shards.report.findings.series import Series
 
@@ -34,5 +35,7 @@ def judge(measured: Measured) -> Iterator[Finding]:
         measured,
         limit=EMPTY,
         often=OFTEN,
-        sentence=lambda found: f"{found:,} images show next to nothing: less than {100 * EMPTY:g} % is not dark",
+        sentence=lambda found: (
+            f"next to nothing is seen in {plural(found, 'image')}: less than {100 * EMPTY:g} % is not dark"
+        ),
     )

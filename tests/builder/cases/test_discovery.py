@@ -130,7 +130,7 @@ def test_pattern_that_matches_nothing(sa_med2d: Command, tmp_path: Path) -> None
     )
     assert ran.code == 1
     assert "files.image: 'img/{case}.png' matches nothing" in ran.err
-    assert "1 files are there, such as imgs/a.png" in ran.err
+    assert "found: 1 file, such as imgs/a.png" in ran.err
     assert not (tmp_path / "out").exists()
 
 

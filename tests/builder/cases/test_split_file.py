@@ -150,7 +150,7 @@ FILE = f'file = "meta.csv"\n{COLUMNS}'
         (
             FILE,
             {"meta.csv": TABLE.replace("case", "s")},
-            "none of its 2 names is a patient of the source: it has names such as 's00', the source has 'case00'",
+            "none of 2 names in it is a patient of the source: it has names such as 's00', the source has 'case00'",
         ),
         (FILE, {"meta.csv": b"image_id;split\nM\xfcller;train\n"}, "meta.csv is no UTF-8 text (byte 16)"),
         (
@@ -223,5 +223,5 @@ def test_patients_of_dicom_files_are_placed_by_their_own_names_and_not_shown(sa_
     (raw / "meta.csv").write_text("image_id;split\nsecret-18;test\n")
     ran = sa_med2d(*command)
     assert ran.code == 1
-    assert "splits.file: none of its 1 names is a patient of the source" in ran.err
+    assert "splits.file: none of 1 name in it is a patient of the source" in ran.err
     assert "secret" not in ran.err

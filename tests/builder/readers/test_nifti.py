@@ -239,7 +239,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "four dimensions": (four_dimensions, "read: it holds 3 images (4D, pages or frames), expected one"),
     "complex voxels": (complex_voxels, "read: holds complex64 voxels"),
     "singular affine": (no_orientation, "read: its affine is not invertible"),
-    "not a number": (not_a_number, "gate: nonfinite_values: the image holds 1 values that are NaN or infinite"),
+    "not a number": (not_a_number, "gate: nonfinite_values: the image holds 1 NaN or infinite value"),
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -164,11 +166,11 @@ def test_members_that_lie_in_one_another(sa_med2d: Command, tmp_path: Path, samp
 
 def test_many_members_in_one_another_take_no_time(sa_med2d: Command, tmp_path: Path) -> None:
     members = members_of(small())
-    many = [replace(members[0], name=f"{TOP}/images/{name(case)}.png", address=0) for case in range(5, 8_000)]
+    slices = (f"{TOP}/images/{name(5).removesuffix('0001')}{number:04d}.png" for number in range(5, 8_000))
     started = time.monotonic()
-    ran = import_members(sa_med2d, tmp_path, [*members, *many])
+    ran = import_members(sa_med2d, tmp_path, [*members, *(replace(members[0], name=one, address=0) for one in slices)])
     assert ran.code == 3
-    assert "as in a bomb" in ran.err
+    assert ran.err.count("as in a bomb") == 2  # once for each case: liver_0, and liver_5 with all its slices
     assert time.monotonic() - started < 60  # each beside each other would be minutes
 
 
@@ -400,7 +402,7 @@ def test_list_of_the_release_is_read_in_pieces(
     sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that lies on the border of two pieces is one name, and one in another spelling is the same."""
-    monkeypatch.setattr("builder.release.index._PIECE", 7)
+    monkeypatch.setattr("builder.release.place._PIECE", 7)
     release = write_tree(tmp_path, small())
     listed = release / "SAMed2D_v1.json"
     listed.write_text(listed.read_text().replace("images/", "images\\/"))
@@ -412,6 +414,64 @@ def test_list_of_the_release_is_read_in_pieces(
     assert (ran.code, f"1 file that SAMed2D_v1.json lists and that are not there: {MASK}" in ran.err) == (3, True), (
         ran.err
     )
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["deflated", "stored"])
+def test_list_in_an_archive_names_what_is_missing_there(
+    sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    monkeypatch.setattr("builder.release.place._PIECE", 7)
+    gone = f"images/{name(2)}.png"
+    members = [
+        replace(one, stored=stored) if one.name.endswith("v1.json") else one
+        for one in members_of(small())
+        if not one.name.endswith((MASK, gone))
+    ]
+    ran = import_members(sa_med2d, tmp_path, members, "--modality", "ct")
+    assert ran.code == 3
+    assert f"the release: 2 files that SAMed2D_v1.json lists and that are not there: {MASK}, {gone}\n" in ran.err
+    assert f"{MASK}: labels: it is not there, though the release lists it" in ran.err
+    records = [json.loads(sample["json"]) for sample in samples_of(tmp_path / "out").values()]
+    assert {one["case"]: one["not_annotated"] for one in records} == {
+        "liver_0": [],
+        "liver_1": ["liver"],
+        "liver_3": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"crc32": 7}, "its check sum (CRC-32) is not what the archive says"),
+        ({"size": 5}, "it inflates to more than the 5 bytes that the archive says"),
+        ({"packed": 9}, "its check sum (CRC-32) is not what the archive says"),
+        ({"local_name": "x"}, "the archive has 'x' in its place"),
+    ],
+    ids=str,
+)
+def test_list_in_an_archive_that_is_damaged_is_named(
+    sa_med2d: Command, tmp_path: Path, wrong: dict[str, Any], reason: str
+) -> None:
+    ran = import_members(sa_med2d, tmp_path, changed(members_of(small()), "SAMed2D_v1.json", stored=False, **wrong))
+    assert ran.code == 3
+    said = "SAMed2Dv1/SAMed2D_v1.json: cannot be read to its end, so files that it lists may be missing unseen: "
+    assert f"{said}{'damaged: ' if 'not what' in reason or 'inflates' in reason else ''}{reason}" in ran.err
+
+
+def test_name_that_is_no_utf8_is_named(sa_med2d: Command, tmp_path: Path, samples_of: SamplesOf) -> None:
+    """In an archive that says that its names are UTF-8, and in a folder."""
+    right, wrong = name(7).encode(), name(7).encode().replace(b"liver_7", b"liver\xe9_")
+    data = zip_bytes([*members_of(small()), Member(f"{TOP}/images/{name(7)}.png", png(texture(7)), flags=1 << 11)])[0]
+    assert data.count(right) == 2
+    packed = write_zip(tmp_path / "raw", [data.replace(right, wrong[: len(right)])])
+    tree = write_tree(tmp_path, small())
+    shutil.copy(tree / IMAGE, tree / "images" / os.fsdecode(wrong + b".png"))
+    for number, release in enumerate((packed, tree)):
+        ran = run(sa_med2d, release, tmp_path / f"out{number}")
+        assert ran.code == 3
+        assert "1 file whose names are no UTF-8, left out: " in ran.err
+        assert "lead out" not in ran.err
+        assert differing(given_back(samples_of(tmp_path / f"out{number}").values()), decoded(small())) == []
 
 
 def several(root: Path) -> Path:

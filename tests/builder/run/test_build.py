@@ -250,6 +250,20 @@ def test_output_that_is_a_file(sa_med2d: Command, tmp_path: Path) -> None:
     assert "is no folder; expected one, or one that is not there yet" in ran.err
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder in which nobody makes one")
+def test_output_where_no_folder_can_be_made(sa_med2d: Command, tmp_path: Path) -> None:
+    recipe = write_source(tmp_path / "raw", cases=1)
+    ran = sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", "/proc/nobody")
+    assert (
+        ran.code,
+        "/proc/nobody/build: cannot be written: no folder can be made there; choose another" in ran.err,
+    ) == (
+        1,
+        True,
+    ), ran.err
+    assert "run the same command again" not in ran.err
+
+
 def test_one_source_named_twice(sa_med2d: Command, tmp_path: Path) -> None:
     recipe = write_source(tmp_path / "raw", cases=1)
     ran = sa_med2d("build", recipe, recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out")

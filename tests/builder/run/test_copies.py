@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -85,7 +86,7 @@ def test_what_is_left_out_is_counted(kept_first: Path) -> None:
     left_out = [receipt for receipt in receipts if receipt["shard"].split("/")[2] == "Beta"]
     assert [receipt["dropped"]["copy"] for receipt in left_out] == [8]
     assert left_out[0]["lost_pixels"]["copy"] == 8 * 20 * 20
-    assert "8 images that other cases hold too are left out" in (kept_first / "SOURCES.md").read_text()
+    assert "left out: 8 images that other cases hold too" in (kept_first / "SOURCES.md").read_text()
 
 
 def test_a_folder_with_cases_left_out_is_sound(sa_med2d: Command, kept_first: Path) -> None:
@@ -189,7 +190,31 @@ def test_the_result_names_what_was_left_out(sa_med2d: Command, recipes: list[Pat
     ran = sa_med2d(*arguments, "--dedup", "keep-first")
     beta = next(source for source in json.loads(ran.out)["sources"] if source["name"] == "Beta")
     assert (beta["duplicates"], beta["without_sample"]) == ({"c": ["Alpha/a"]}, [])
-    assert "1 case with 8 images left out as copies (--dedup keep-first): c of Alpha/a" in ran.err
+    assert "1 case with 8 images left out as copies (--dedup keep-first): c of Alpha/a\n" in ran.err
+    assert "already and kept" not in ran.err  # it is this build that has converted them
+
+
+def test_later_sources_are_compared_with_those_that_are_there(
+    sa_med2d: Command, kept_first: Path, tmp_path: Path
+) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    shutil.copytree(kept_first, out)
+    recipe = write(raw, "Gamma", {"x": texture(1), "y": texture(2)})
+    command = ("build", recipe, "--raw", raw, "--out", out, "--workers", 1, "--dedup", "keep-first")
+    ran = sa_med2d(*command)
+    assert (
+        ran.code,
+        "2 cases with 16 images left out as copies (--dedup keep-first): x of Alpha/a, ..." in ran.err,
+    ) == (
+        0,
+        True,
+    ), ran.err
+    index = next((out / "index").rglob("Alpha/train*.parquet"))
+    index.unlink()
+    shutil.rmtree(out / "build/dedup")
+    ran = sa_med2d(*command)
+    said = f"{index}: is missing, though its shard is there; 'sa-med2d index' writes it"
+    assert (ran.code, said in ran.err) == (1, True), ran.err
 
 
 def test_what_changed_is_compared_again(recipes: list[Path], tmp_path: Path) -> None:

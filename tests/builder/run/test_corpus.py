@@ -505,7 +505,7 @@ def test_masks_without_image_are_listed(sa_med2d: Command, corpus: Path, tmp_pat
     ran = sa_med2d("build", RECIPES / "Elastix_lung.toml", "--raw", corpus / "elastix-metaimage", "--out", tmp_path)
     assert ran.code == 1
     assert "no image has a mask" in ran.err
-    assert f"1 images such as {folder}/3DCT_lung_baseline_small.mha" in ran.err
+    assert f"1 image such as {folder}/3DCT_lung_baseline_small.mha" in ran.err
     assert f"2 masks such as {folder}/3DCT_lung_followup_mask.mha" in ran.err
     assert not list(tmp_path.iterdir())
 

@@ -218,8 +218,8 @@ def test_a_folder_holds_one_export(built: Path, tmp_path: Path, sa_med2d: Comman
     assert sa_med2d(*arguments, "--layout", "files").code == 0
     before = tree(tmp_path / "to")
     for further, said in (
-        (["--layout", "coco"], "layout 'files', now 'coco'"),
-        (["--layout", "files", "--label", "optic_disc"], "labels None, now ['optic_disc']"),
+        (["--layout", "coco"], "layout files, now coco"),
+        (["--layout", "files", "--label", "optic_disc"], "labels not given, now optic_disc"),
     ):
         ran = sa_med2d(*arguments, *further)
         assert ran.code == 1
@@ -270,6 +270,14 @@ def test_a_file_is_no_target(built: Path, tmp_path: Path, sa_med2d: Command) -> 
     assert ran.code == 1
     assert f"{tmp_path}/to: is a file; choose an empty folder" in ran.err
     assert (tmp_path / "to").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder in which nobody makes one")
+def test_a_target_that_cannot_be_made(built: Path, sa_med2d: Command) -> None:
+    ran = sa_med2d("export", built, "--to", "/proc/nobody", "--layout", "files")
+    assert ran.code == 1
+    assert "/proc/nobody: no folder can be made there; choose another folder" in ran.err
+    assert "run the same command again" not in ran.err
 
 
 def test_a_dataset_that_changed_is_not_mixed_in(tmp_path: Path, sa_med2d: Command) -> None:

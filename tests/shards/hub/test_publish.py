@@ -209,9 +209,10 @@ def cold(publisher: Publisher) -> Publisher:
 def by_xet(tmp_path: Path) -> Iterator[Publisher]:
     """A publisher whose large files go by Xet, as they do to the Hub itself."""
     pytest.importorskip("hf_xet")
-    with HubServer(tmp_path / "hub", xet=True) as hub:
+    home = tmp_path / "home"
+    with HubServer(tmp_path / "hub", xet=True) as hub, WarmProcess(hub.environment(home=home)) as forks:
         hub.add_user("ann", TOKEN)
-        yield Publisher(hub, tmp_path)
+        yield Publisher(hub, tmp_path, (forks, home))
 
 
 CARD = {"README.md", "LICENSE.md", "SOURCES.md", "CLASSES.md", "id2label.json", "croissant.json"}

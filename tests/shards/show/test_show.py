@@ -205,15 +205,28 @@ def test_a_folder_in_a_store(sa_med2d: Command, built: Path, tmp_path: Path, sto
 
 
 def test_a_build_draws_previews_which_go_with_their_source(sa_med2d: Command, built: Path, tmp_path: Path) -> None:
-    held = sorted(path.name for path in (built / "build/previews").iterdir())
-    assert held == ["Boxes.png", "Crates.png"]
-    picture = read(built / "build/previews/Boxes.png")
+    held = sorted((built / "build/previews").iterdir())
+    assert [path.name.split(".")[::2] for path in held] == [["Boxes", "png"], ["Crates", "png"]]
+    picture = read(held[0])
     top, left, *_ = extent(picture, ORANGE)
     other_top, other_left, *_ = extent(picture, BLUE)
     assert top < other_top
     assert left < other_left
     recipe = write_boxes(tmp_path / "raw", "Gone")
-    sa_med2d("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1, "--preview")
-    assert (tmp_path / "out/build/previews/Gone.png").exists()
+    command = ("build", recipe, "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", 1)
+    ran = sa_med2d(*command, "--preview")
+    (sheet,) = (tmp_path / "out/build/previews").iterdir()
+    assert f"preview: {sheet}" in ran.out
+    drawn = sheet.read_bytes()
+    assert sa_med2d(*command).code == 0  # of what it shows nothing has changed
+    assert (tmp_path / "out/README.md").read_text().count(f"(build/previews/{sheet.name})") == 1
+    for path in (tmp_path / "raw/Gone").iterdir():
+        path.rename(path.with_name(path.name.replace("one", "two")))
+    assert sa_med2d(*command).code == 0
+    assert not sheet.exists()  # it shows a case that is no longer there
+    assert sheet.name not in (tmp_path / "out/README.md").read_text()
+    sa_med2d(*command, "--preview")
+    (sheet,) = (tmp_path / "out/build/previews").glob("*.png")
+    assert sheet.read_bytes() != drawn
     assert sa_med2d("remove", "Gone", tmp_path / "out").code == 0
     assert not (tmp_path / "out/build/previews").exists()

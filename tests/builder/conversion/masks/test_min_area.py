@@ -87,7 +87,7 @@ def test_what_is_left_out_stands_in_table_and_card(sa_med2d: Command, tmp_path: 
     assert "Cells: 50.0 % of its mask pixels are left out: 50.0 % by the area rule (masks.min_area)" in " ".join(
         (ran.err + ran.out).split()
     )
-    assert "1 images, 1 masks; 3 small masks, 50.0 % of the mask pixels, are left out." in (
+    assert "1 image, 1 mask; left out: 3 small masks, 50.0 % of the mask pixels." in (
         tmp_path / "out/SOURCES.md"
     ).read_text(encoding="utf-8")
 

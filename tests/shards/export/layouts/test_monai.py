@@ -89,7 +89,7 @@ def test_overlaps_are_said(built: Path, tmp_path: Path, sa_med2d: Command) -> No
     )
     (row,) = load(built, "all", split="test", sources=["Rings"])
     both = np.count_nonzero((row["mask"].reshape(-1, row["height"], row["width"]) > 0).sum(axis=0) > 1)
-    assert f"{both:,} pixels belong to several classes" in ran.err
+    assert f"{both:,} pixels of several classes" in ran.err
     assert items(tmp_path / "to", "test")
     with pytest.raises(KeyError):  # MONAI stops at an empty list, so there is none
         items(tmp_path / "to", "training")
@@ -144,8 +144,8 @@ min_area = 0
 
 def test_what_is_in_no_volume_is_said(built: Path, tmp_path: Path, sa_med2d: Command) -> None:
     ran = sa_med2d("export", built, "--to", tmp_path / "to", "--layout", "monai-3d", "--config", "all")
-    assert "3 volumes are left out, as not all of their slices along one axis are there" in ran.err
-    assert "4 pictures are left out: they are no volumes" in ran.err
+    assert "left out: 3 volumes, of which not all slices along one axis are there" in ran.err
+    assert "left out: 4 pictures, as a volume has slices" in ran.err
 
 
 READ = """

@@ -153,11 +153,11 @@ def test_what_is_left_out_is_said(volumes: Path, tmp_path: Path, sa_med2d: Comma
     choice = ("--config", "all", "--label", "spleen", "--label", "optic_disc", "--workers", 1)
     ran = sa_med2d("export", volumes, "--to", tmp_path / "to", "--layout", "sam2", *choice)
     assert ran.code == 0, ran.err
-    assert "3 images are left out: they are no slices of a volume" in ran.err
-    assert "videos have fewer than 8 frames" not in ran.err
+    assert "left out: 3 images, as a video has slices of a volume" in ran.err
+    assert "fewer than 8 frames" not in ran.err
     ran = sa_med2d(
         "export", volumes, "--to", tmp_path / "two", "--layout", "sam2", "--source", "Rings", "--config", "all"
     )
     assert ran.code == 1
-    assert "two: sam2 can hold none of the chosen images; 3 images are left out: they are no slices" in ran.err
+    assert "two: sam2 can hold none of the chosen images; left out: 3 images, as a video has slices" in ran.err
     assert not list((tmp_path / "two").glob("*.txt"))
