@@ -4576,20 +4576,6 @@ class CacheReceipt:
     layers: int
     bytes: int
 
-    @classmethod
-    def parse(cls, data: bytes) -> CacheReceipt:
-        """A receipt as it stands on disk.
-
-        Raises:
-            DatasetError: It is none.
-        """
-        record, kinds = _parsed(data, "receipt"), typing.get_type_hints(cls)
-        if not isinstance(record, dict) or set(record) != set(kinds):
-            raise DatasetError(f"expected {', '.join(kinds)}, got {record!r:.80}")
-        for name, kind in kinds.items():
-            _refuse_other(name, record[name], kind, getattr(kind, "__name__", str(kind)))
-        return cls(**record)
-
     def is_of(self, index: str, tar: str | None) -> bool:
         """Whether it is of a shard as it is now, see `cache_stamp`: as far as its hash is known now and was then."""
         return self.index == index and (tar is None or self.tar is None or tar == self.tar)
@@ -4925,6 +4911,20 @@ def cache_settings(data: bytes, where: str) -> CacheSettings:
     return settings
 
 
+def cache_receipt(data: bytes) -> CacheReceipt:
+    """A receipt as it stands on disk.
+
+    Raises:
+        DatasetError: It is none.
+    """
+    record, kinds = _parsed(data, "receipt"), typing.get_type_hints(CacheReceipt)
+    if not isinstance(record, dict) or set(record) != set(kinds):
+        raise DatasetError(f"expected {', '.join(kinds)}, got {record!r:.80}")
+    for name, kind in kinds.items():
+        _refuse_other(name, record[name], kind, getattr(kind, "__name__", str(kind)))
+    return CacheReceipt(**record)
+
+
 def _refuse_uncached(view: Any, output: Output | None, balance: float | None) -> None:
     if _is_stacked(view):
         raise DatasetError("a cache has images one by one, but view gives volumes or clips; leave cache out")
@@ -4959,7 +4959,7 @@ def _cache_receipt(folder: str, place: _Place, shard: _Shard) -> CacheReceipt | 
     """The receipt of a shard in a cache; or what the cache does, if it does not hold the shard as it is."""
     stem = shard.path.removeprefix(f"{DATA}/").removesuffix(".tar")
     try:
-        receipt = CacheReceipt.parse(Path(folder, f"{stem}.json").read_bytes())
+        receipt = cache_receipt(Path(folder, f"{stem}.json").read_bytes())
     except FileNotFoundError:
         return "does not hold"
     except (DatasetError, OSError) as error:

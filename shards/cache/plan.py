@@ -22,6 +22,7 @@ from sa_med2d_20m import (
     CacheReceipt,
     CacheSettings,
     DatasetError,
+    cache_receipt,
     cache_stamp,
     decode_png,
     quoted_command,
@@ -154,7 +155,7 @@ def read_receipts(to: Path) -> dict[str, CacheReceipt]:
     found = {}
     for path in sorted(to.glob("*/*/*/*.json")):
         try:
-            receipt = CacheReceipt.parse(path.read_bytes())
+            receipt = cache_receipt(path.read_bytes())
         except DatasetError:
             continue
         if path == to / f"{receipt.shard}.json":
