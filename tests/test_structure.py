@@ -150,7 +150,8 @@ def test_what_is_skipped_without_torch_runs_where_it_is_installed() -> None:
     asking = [
         module.as_posix()
         for module in modules("tests")
-        if "benchmarks" not in module.parts and re.search(r"(importorskip|find_spec)\((\"torch\"|module)", (ROOT / module).read_text())
+        if "benchmarks" not in module.parts
+        and re.search(r"(importorskip|find_spec)\((\"torch\"|module)", (ROOT / module).read_text())
     ]
     assert len(asking) > 5
     assert [module for module in asking if module not in commands] == []
