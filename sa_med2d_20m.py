@@ -3817,8 +3817,8 @@ def _refuse_mixed_depths(depths: set[bool], reading: _Reading, record: Mapping[s
     depths.add(record["intensity"]["scaling"] == "lossless")
     if len(depths) > 1:
         raise DatasetError(
-            f"{record['key']}: some sources here were built 'lossless' in 16 bit, others in 8, which make no batch; say "
-            "which values become 0 to 255 with window ('slice' fits all), or name sources of one kind"
+            f"{record['key']}: some sources here were built 'lossless' in 16 bit, others in 8, which make no batch; "
+            "say which values become 0 to 255 with window ('slice' fits all), or name sources of one kind"
         )
 
 
@@ -4191,8 +4191,8 @@ def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[st
     types_of = sorted({str(row["image"].dtype) for row in rows})
     if len(types_of) > 1:
         raise DatasetError(
-            f"images of a batch differ in type: {', '.join(types_of)}; some sources were built 'lossless' in 16 bit: load "
-            "them with decode=Output(window=...)"
+            f"images of a batch differ in type: {', '.join(types_of)}; some sources were built 'lossless' in 16 bit: "
+            "load them with decode=Output(window=...)"
         )
     tensors = hasattr(rows[0]["image"], "detach")
     batch = {name: _stacked([row[name] for row in rows], tensors) for name in rows[0]}

@@ -52,8 +52,8 @@ def volume_metrics(
     Args:
         rows: A row of ``load(..., view="volume")`` or of a clip; or rows of ``view="image"``, the slices of one image
             along one axis.
-        predictions: For a volume an array or tensor (Z, H, W), or one of each class. For slices as many (H, W), in their
-            order.
+        predictions: For a volume an array or tensor (Z, H, W), or one of each class. For slices as many (H, W), in
+            their order.
         classes: The names of the values 1, 2 ... of class maps, as `sa_med2d_20m.Semantic` has them; of binary masks
             those that are scored, by default all that are predicted or shown.
         tolerance: In mm, for all classes or for each; None for Dice alone, which needs no spacing.
@@ -151,7 +151,8 @@ def _grid(
         return (depth, first["height"], first["width"]), (1.0, 1.0, 1.0)
     if first["spacing"] is None or first["slice_spacing"] is None:
         raise DatasetError(
-            f"{first['key']}: its source says no spacing, so there is no distance in mm; tolerance=None gives Dice alone"
+            f"{first['key']}: its source says no spacing, so there is no distance in mm; "
+            "tolerance=None gives Dice alone"
         )
     row, column = first["spacing"]
     between = first["slice_spacing"]

@@ -179,7 +179,7 @@ def test_default_collate_of_torch_makes_batches(out: Path, view: Any, kind: Any)
 def test_8_and_16_bit_make_no_batch(out: Path, view: Any, kind: Any) -> None:
     if kind == "torch":
         pytest.importorskip("torch")
-    with pytest.raises(DatasetError, match="built 'lossless' in 16 bit, others in 8, .* with window"):
+    with pytest.raises(DatasetError, match=r"built 'lossless' in 16 bit, others in 8, .* with window"):
         list(load(out, "all-local", view=view, decode=Output(32, kind=kind)))
     exact = list(load(out, "ct-local", view=view, sources="Exact", decode=Output(32)))
     assert {row["image"].dtype for row in exact} == {np.dtype(np.uint16)}
