@@ -216,12 +216,12 @@ def test_what_the_hub_asks_to_wait_is_waited_once(
     hub, environment, keys = scans
     hub.faults.clear()
     before = len(hub.requests)
-    hub.faults.add(r"GET .*\.tar$", status=429, **{asked: 3})  # type: ignore[arg-type]
+    hub.faults.add(r"GET .*\.tar$", status=429, **{asked: 2})  # type: ignore[arg-type]
     found, said, seconds = read(environment, _QUIET=1)
     assert found == keys
     assert [request.status for request in hub.requests[before:]].count(429) == 1
-    assert seconds > 3
-    assert said.count("waits 3 s more") == 1
+    assert seconds > 2
+    assert said.count("waits 2 s more") == 1
 
 
 def test_a_hub_that_asks_for_more_than_patience_is_given_up_at_once(
