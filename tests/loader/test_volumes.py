@@ -373,7 +373,7 @@ def test_another_size_lies_where_it_was(folder: Path, tmp_path: Path, plane: str
 
 
 @pytest.mark.parametrize("masks", ["nearest", "area"])
-@pytest.mark.parametrize("size", [(20, 18), (9, 30), (8, 8)])
+@pytest.mark.parametrize("size", [(9, 30), (8, 8)])
 @pytest.mark.parametrize("resize", ["pad", "stretch", "crop"])
 def test_slices_of_a_size_are_those_of_single_images(folder: Path, size: Any, resize: Any, masks: Any) -> None:
     output = Output(size, resize, masks)
@@ -410,7 +410,7 @@ def test_slices_of_a_size_are_those_of_single_images(folder: Path, size: Any, re
 
 
 @pytest.mark.parametrize("resize", ["pad", "stretch", "crop"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(height=st.integers(1, 60), width=st.integers(1, 60), masks=st.sampled_from(["nearest", "area"]))
 def test_affines_of_any_size(folder: Path, resize: Any, height: int, width: int, masks: Any) -> None:
     """The edges of the image stay where they were: outer sides of pixels, which lie half a pixel from their centres."""
