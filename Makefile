@@ -45,9 +45,10 @@ loading-script:  ## the loader as a loading script, with the last release of dat
 
 cluster:  ## the loader and the examples with torch and MONAI, and the builder on Ray, which are installed for it
 	pip install --quiet --editable '.[ray]' torch monai
-	pytest -n 2 tests/loader/test_iteration.py tests/loader/test_output.py tests/loader/test_prompts.py \
-		tests/loader/test_decode_masks.py tests/test_examples.py tests/test_docs.py tests/builder/commands/test_demo.py \
-		tests/shards/test_metrics.py tests/builder/run/executors/test_ray.py
+	pytest -n 2 tests/loader/test_cache.py tests/loader/test_decode_masks.py tests/loader/test_iteration.py \
+		tests/loader/test_output.py tests/loader/test_prompts.py tests/loader/test_volumes.py tests/test_examples.py \
+		tests/test_docs.py tests/builder/commands/test_demo.py tests/shards/test_metrics.py \
+		tests/builder/run/executors/test_ray.py
 
 trainers:  ## exports as nnU-Net and MONAI read them, which are installed for it
 	python3 -m venv --clear $(VENV)-trainers
