@@ -45,7 +45,7 @@ loading-script:  ## the loader as a loading script, with the last release of dat
 
 cluster:  ## the loader and the examples with torch and MONAI, and the builder on Ray, which are installed for it
 	pip install --quiet --editable '.[ray]' torch monai
-	pytest -n 2 tests/loader/test_iteration.py tests/test_examples.py tests/builder/run/executors/test_ray.py
+	pytest -n 2 tests/loader/test_iteration.py tests/loader/test_cache.py tests/test_examples.py tests/builder/run/executors/test_ray.py
 
 trainers:  ## exports as nnU-Net and MONAI read them, which are installed for it
 	python3 -m venv --clear $(VENV)-trainers

@@ -4317,7 +4317,9 @@ class CacheSettings:
             folder: Of the cache.
             more: Further arguments.
         """
-        window = self.window if isinstance(self.window, str | None) else "{:g},{:g}".format(*self.window)
+        window = self.window
+        if isinstance(window, tuple):
+            window = ",".join(str(value).removesuffix(".0") for value in window)
         words = ["cache", out, "--size", "{}x{}".format(*self.size)]
         words += [] if self.resize == "pad" else ["--resize", self.resize]
         words += [] if window is None else [f"--window={window}"]  # which may begin with a minus
@@ -4466,7 +4468,9 @@ class _CachedShard(typing.NamedTuple):
 
 
 class CachedRows:
-    """Rows of `load` out of a cache, for a `torch.utils.data.DataLoader` or by number: ``rows[7]``, ``len(rows)``.
+    """Rows of `load` out of a cache, for a `torch.utils.data.DataLoader` or by number.
+
+    ``rows[7]`` is a row, ``rows[2:5]`` and ``rows[[1, 5, 9]]`` are lists of them; negative numbers count from the end.
 
     Attributes:
         features: What the columns are.
