@@ -4514,6 +4514,8 @@ class CachedRows:
         return len(self._held) if self._ends is None else int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, number: Any) -> Any:
+        if type(number) is int:
+            return self._row(number)
         if isinstance(number, slice):
             number = range(*number.indices(len(self)))
         elif hasattr(number, "tolist"):  # of NumPy or torch
@@ -4525,8 +4527,10 @@ class CachedRows:
                 f"rows[{number!r:.80}] is no row; expected a number, rows[7], or several, rows[2:5] or rows[[1, 5]]; a "
                 "column is that of a row, rows[7]['image']"
             )
-        at = operator.index(number)
-        at += len(self) if at < 0 else 0
+        return self._row(operator.index(number))
+
+    def _row(self, number: int) -> dict[str, Any]:
+        at = number + (len(self) if number < 0 else 0)
         if not 0 <= at < len(self):
             raise IndexError(f"row {number} of {len(self)}")
         within = 0
