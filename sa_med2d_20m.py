@@ -4574,6 +4574,9 @@ class CachedRows:
         try:
             return _opened_cache(self._root, self._receipts[at], self._settings)
         except Exception as error:  # of a header that is no Python NumPy raises what the tokenizer does
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):  # such as too many open files
+                stem = self._receipts[at].shard
+                raise DatasetError(f"{self._folder}: {stem} cannot be opened: {_reason_in_file(error)}") from None
             raise self._damaged(at, error) from None
 
     def _damaged(self, at: int, error: Exception) -> DatasetError:

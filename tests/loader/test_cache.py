@@ -262,6 +262,15 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path, part: str, damage
             list(load(folder / "out", "endoscopy-local", cache=tmp_path / "cache", view=view))
 
 
+def test_what_cannot_be_opened_is_not_called_damaged(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "padded", tmp_path / "cache", ignore=shutil.ignore_patterns("ct"))
+    (path,) = tmp_path.glob("cache/endoscopy/*/*/*-00000.images.npy")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DatasetError, match=r"train-00000 cannot be opened: .*Is a directory"):
+        load(folder / "out", "endoscopy-local", cache=tmp_path / "cache")
+
+
 def advised(refused: pytest.ExceptionInfo[DatasetError]) -> str:
     """The command in an error."""
     return str(refused.value).partition("'sa-med2d ")[2].rpartition("'")[0]
