@@ -4539,7 +4539,9 @@ class CacheSettings:
             folder: Of the cache.
             more: Further arguments.
         """
-        window = self.window if isinstance(self.window, str | None) else "{:g},{:g}".format(*self.window)
+        window = self.window
+        if isinstance(window, tuple):
+            window = ",".join(str(value).removesuffix(".0") for value in window)
         words = ["cache", out, "--size", "{}x{}".format(*self.size)]
         words += [] if self.resize == "pad" else ["--resize", self.resize]
         words += [] if window is None else [f"--window={window}"]  # which may begin with a minus
@@ -4687,7 +4689,9 @@ class _CachedShard(typing.NamedTuple):
 
 
 class CachedRows:
-    """Rows of `load` out of a cache, for a `torch.utils.data.DataLoader` or by number: ``rows[7]``, ``len(rows)``.
+    """Rows of `load` out of a cache, for a `torch.utils.data.DataLoader` or by number.
+
+    ``rows[7]`` is a row, ``rows[2:5]`` and ``rows[[1, 5, 9]]`` are lists of them; negative numbers count from the end.
 
     Attributes:
         features: What the columns are.
@@ -4731,6 +4735,8 @@ class CachedRows:
         return len(self._held) if self._ends is None else int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, number: Any) -> Any:
+        if type(number) is int:
+            return self._row(number)
         if isinstance(number, slice):
             number = range(*number.indices(len(self)))
         elif hasattr(number, "tolist"):  # of NumPy or torch
@@ -4742,8 +4748,10 @@ class CachedRows:
                 f"rows[{number!r:.80}] is no row; expected a number, rows[7], or several, rows[2:5] or rows[[1, 5]]; a "
                 "column is that of a row, rows[7]['image']"
             )
-        at = operator.index(number)
-        at += len(self) if at < 0 else 0
+        return self._row(operator.index(number))
+
+    def _row(self, number: int) -> dict[str, Any]:
+        at = number + (len(self) if number < 0 else 0)
         if not 0 <= at < len(self):
             raise IndexError(f"row {number} of {len(self)}")
         within = 0
@@ -4787,6 +4795,9 @@ class CachedRows:
         try:
             return _opened_cache(self._root, self._receipts[at], self._settings)
         except Exception as error:  # of a header that is no Python NumPy raises what the tokenizer does
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):  # such as too many open files
+                stem = self._receipts[at].shard
+                raise DatasetError(f"{self._folder}: {stem} cannot be opened: {_reason_in_file(error)}") from None
             raise self._damaged(at, error) from None
 
     def _damaged(self, at: int, error: Exception) -> DatasetError:

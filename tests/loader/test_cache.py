@@ -190,7 +190,7 @@ def test_torch_takes_rows_as_it_takes_a_map_style_dataset(folder: Path) -> None:
 def test_commands_that_are_advised_do_what_they_are_advised_for(folder: Path, tmp_path: Path) -> None:
     """Of a cache that is not there, without a shard, with damaged receipts, and with a damaged file."""
     first, second = tmp_path / "it's a cache", tmp_path / "copied"
-    output = Output((20, 30), "stretch", window=(-600, 1500), channels=1)
+    output = Output((20, 30), "stretch", window=(-600.1234567, 1500), channels=1)
 
     def rows(cache: Path = first, **options: Any) -> Any:
         return load(folder / "out", "ct-local", cache=cache, sources="Exact", **options)
@@ -203,7 +203,7 @@ def test_commands_that_are_advised_do_what_they_are_advised_for(folder: Path, tm
     with pytest.raises(DatasetError, match=r"cache does not hold data/ct/\S+.tar; run '.*' again") as refused:
         rows()
     shell(f"{advised(refused)} --workers 1")
-    whole = rows()
+    whole = rows(decode=output)
     assert_same_rows(whole, load(folder / "out", "ct-local", decode=output, sources="Exact"), least=100)
     for receipt in receipts:
         receipt.write_text(receipt.read_text().replace('"samples": ', '"samples": "many", "some": '))
@@ -260,6 +260,15 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path, part: str, damage
     for view in ("image", "mask"):
         with pytest.raises(DatasetError, match=r"damaged.*run 'sa-med2d cache \S+ --size 48x56 --source Pictures "):
             list(load(folder / "out", "endoscopy-local", cache=tmp_path / "cache", view=view))
+
+
+def test_what_cannot_be_opened_is_not_called_damaged(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "padded", tmp_path / "cache", ignore=shutil.ignore_patterns("ct"))
+    (path,) = tmp_path.glob("cache/endoscopy/*/*/*-00000.images.npy")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DatasetError, match=r"train-00000 cannot be opened: .*Is a directory"):
+        load(folder / "out", "endoscopy-local", cache=tmp_path / "cache")
 
 
 def advised(refused: pytest.ExceptionInfo[DatasetError]) -> str:
