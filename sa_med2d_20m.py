@@ -1140,15 +1140,14 @@ def _place(path: str | Path, revision: str | None, token: str | bool | None, opt
     _refuse_other("storage_options", options, Mapping, "options by their names")
     name = str(path)
     if "://" in name and not name.startswith("hf://"):
-        protocol = name.split("://", 1)[0]
+        given = {name: _Nested(value) if isinstance(value, dict) else value for name, value in options.items()}
         try:
             fs, root = fsspec.core.url_to_fs(name, **options)
-        except (ImportError, ValueError) as error:
+            protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+            place = _Place(_without_secrets(name), protocol, root, tuple(sorted(given.items())))
+            place.file_system().invalidate_cache()  # others may have written there since it was listed
+        except (ImportError, OSError, TypeError, ValueError) as error:
             raise DatasetError(_without_secrets(f"{name}: {error}", _secrets(tuple(options.items())))) from None
-        protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-        given = {name: _Nested(value) if isinstance(value, dict) else value for name, value in options.items()}
-        place = _Place(_without_secrets(name), protocol, root, tuple(sorted(given.items())))
-        place.file_system().invalidate_cache()  # others may have written there since it was listed
         return place
     if Path(name).is_dir() or not _REPOSITORY.fullmatch(name.removeprefix("hf://datasets/")):
         if revision is not None:
@@ -1330,7 +1329,8 @@ def _may_pass(error: Exception) -> bool:
     if status is not None:
         return status in (408, 429) or status >= 500
     # clients of servers have errors of their own for what breaks off
-    return not isinstance(error, _LASTING) and not credentials_wanted(error)
+    strange = type(error).__name__ == "ParamValidationError"  # of botocore: a bucket that cannot be called so
+    return not (isinstance(error, _LASTING) or credentials_wanted(error) or strange)
 
 
 def credentials_wanted(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_options_within_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert [row["case"] for row in load(store.url, labels=["cell"], storage_options=options)] == ["a"]
 
 
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:{port}/out", "zip://out::{folder}/none.zip", "zip://::{zipped}"])
+def test_an_address_that_opens_no_file_system(tmp_path: Path, address: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as file:
+        file.writestr("README.md", "")
+    with pytest.raises(DatasetError, match=address.split(":", maxsplit=1)[0]):
+        load(address.format(port=port, folder=tmp_path, zipped=tmp_path / "some.zip"))
+
+
 def test_an_address_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client's own waits do not come on top of ours, and ours end."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -127,6 +138,10 @@ def test_an_address_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(DatasetError, match=f"after 8 attempts: .*{endpoint}/nowhere/out"):
         load("s3://nowhere/out", storage_options=options)
     assert time.monotonic() - started < 5  # 8 times 5 attempts of the client take a minute
+    monkeypatch.setattr(sa_med2d_20m, "_wait", lambda *_: pytest.fail("it waits"))
+    with pytest.raises(DatasetError, match=r"README.md cannot be read: ParamValidationError: .*Invalid bucket name"):
+        load("s3://no?where/out", storage_options=options)
+    monkeypatch.setattr(sa_med2d_20m, "_wait", lambda *_: 0.01)
     monkeypatch.setattr(sa_med2d_20m, "_PATIENCE_WITH_STRANGERS", 0)
     with pytest.raises(DatasetError, match=f"README.md cannot be read: .*{endpoint}/nowhere/out"):
         load("s3://nowhere/out", storage_options=options)
