@@ -121,7 +121,7 @@ def build(
                     on_shard(done, len(work.tasks))
         finally:
             for path in _unfinished(to):
-                path.unlink()
+                path.unlink(missing_ok=True)
     return planned
 
 
