@@ -89,8 +89,11 @@ def _words(error: Exception, out: object) -> list[str]:
         error: The error.
         out: Where the command worked, for errors that do not say it.
     """
-    from builder.errors import CaseError, RecipeError  # noqa: PLC0415 - only errors need them
+    from concurrent.futures import BrokenExecutor  # noqa: PLC0415 - only errors need them
+
+    from builder.errors import CaseError, RecipeError  # noqa: PLC0415
     from sa_med2d_20m import SAMed2DError  # noqa: PLC0415
+    from shards.processes import WORKER_DIED  # noqa: PLC0415
     from shards.store import store_errors  # noqa: PLC0415
 
     try:
@@ -108,8 +111,8 @@ def _words(error: Exception, out: object) -> list[str]:
         ]
     except OSError as wrong:
         return [f"{wrong.filename or out or 'output'}: {wrong.strerror or wrong}; run the same command again to go on"]
-    except SAMed2DError as wrong:
-        return [str(wrong)]
+    except (SAMed2DError, BrokenExecutor) as wrong:
+        return [WORKER_DIED if isinstance(wrong, BrokenExecutor) else str(wrong)]
 
 
 def _parser() -> argparse.ArgumentParser:

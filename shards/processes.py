@@ -7,6 +7,13 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
+
+WORKER_DIED: Final = (
+    "a worker died: it was killed, or took more memory than there is; run the same command again, with fewer --workers "
+    "if memory is short: it goes on from what is finished"
+)
+"""What is said where a process ends before its work is done."""
 
 
 def warm_context(

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Final
 
 from sa_med2d_20m import SAMed2DError
-from shards.processes import follow_parent, one_thread, warm_context
+from shards.processes import WORKER_DIED, follow_parent, one_thread, warm_context
 
 _WARM: Final = ("cv2", "numpy", "pyarrow.parquet")
 """What every worker needs beside its work: imported once, by the server that workers are forked from."""
@@ -81,7 +81,7 @@ class _Worker:
         try:
             self.connection.send(number)
         except (BrokenPipeError, ConnectionResetError):
-            raise _DIED from None
+            raise SAMed2DError(WORKER_DIED) from None
         self.busy = True
 
     def taken(self) -> int:
@@ -89,7 +89,7 @@ class _Worker:
         try:
             done: int | Exception = self.connection.recv()
         except (EOFError, ConnectionResetError):
-            raise _DIED from None
+            raise SAMed2DError(WORKER_DIED) from None
         if isinstance(done, Exception):
             raise done
         self.busy = False
@@ -100,12 +100,6 @@ class _Worker:
         self._process.kill()
         self._process.join()
         self.connection.close()
-
-
-_DIED: Final = SAMed2DError(
-    "a worker died: it was killed, or took more memory than there is; run the same command again, with fewer --workers "
-    "if memory is short: it goes on from what is finished"
-)
 
 
 def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 
 from builder.command_line import main
 from sa_med2d_20m import decode_png
+from tests.support.build_process import workers_of
 from tests.support.command import Command
 from tests.support.nifti import write_nifti
 from tests.support.object_store import Store
@@ -223,3 +227,15 @@ def test_a_set_in_an_object_store_is_compared_and_keeps_its_fingerprints(
     assert overlap(sa_med2d, own, store.url)["pairs"] == expected
     reads = [request.path for request in store.requests(before) if request.path.endswith(".tar")]
     assert len(reads) <= 10, "only slices that are compared, no whole shard"
+
+
+def test_a_worker_that_is_killed_is_said_in_words(own: Path) -> None:
+    command = [sys.executable, "-m", "builder", "overlap", str(own), "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while not (workers := workers_of(running.pid)):
+            time.sleep(0.01)
+        workers[0].kill()
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert said.splitlines()[-1].startswith("error: a worker died: it was killed"), said
+    assert "Traceback" not in said
