@@ -60,12 +60,18 @@ def command(release: Path, out: Path, *further: object) -> list[str]:
     return [str(part) for part in (sys.executable, "-m", "builder", *arguments)]
 
 
+def pieces(out: Path) -> set[str]:
+    """The logs of cases below an output folder; a folder that an import deletes meanwhile holds none."""
+    walk = os.walk(out / "build/pieces")
+    return {f"{folder}/{name}" for folder, _, names in walk for name in names if name.endswith(".pieces")}
+
+
 def killed(release: Path, out: Path, rng: random.Random) -> bool:
     """Begin an import and kill it, workers and all, at some moment of its work; whether it was still at it."""
     arguments = command(release, out, "--workers", 2)
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
-    known = set((out / "build/pieces").rglob("*.pieces")) if out.exists() else set()
-    while process.poll() is None and set((out / "build/pieces").rglob("*.pieces")) <= known:
+    known = pieces(out)
+    while process.poll() is None and pieces(out) <= known:
         time.sleep(0.005)
     time.sleep(rng.uniform(0, 0.4))
     hit = process.poll() is None
