@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 
 from builder.command_line import main
@@ -229,12 +230,15 @@ def test_a_set_in_an_object_store_is_compared_and_keeps_its_fingerprints(
     assert len(reads) <= 10, "only slices that are compared, no whole shard"
 
 
-def test_a_worker_that_is_killed_is_said_in_words(own: Path) -> None:
-    command = [sys.executable, "-m", "builder", "overlap", str(own), "--workers", "2"]
+def test_a_worker_that_is_killed_is_said_in_words(own: Path, tmp_path: Path) -> None:
+    shutil.copytree(own, tmp_path / "out", ignore=shutil.ignore_patterns("fingerprints"))  # which are not read again
+    command = [sys.executable, "-m", "builder", "overlap", str(tmp_path / "out"), "--workers", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        while not any(worker.cpu_times().user > 0.3 for worker in workers_of(running.pid)):  # it imports
+        under_way: list[psutil.Process] = []
+        while running.poll() is None and not under_way:
+            under_way = [worker for worker in workers_of(running.pid) if worker.cpu_times().user > 0.3]
             time.sleep(0.01)
-        workers_of(running.pid)[0].kill()
+        under_way[0].kill()
         _, said = running.communicate(timeout=60)
     assert running.returncode == 1
     assert said.splitlines()[-1].startswith("error: a worker died: it was killed"), said
