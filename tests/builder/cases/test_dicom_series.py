@@ -262,7 +262,11 @@ def test_a_build_is_resumed_and_sees_what_has_changed(sa_med2d: Command, tmp_pat
         ('modality = "MR"', 'modality = "SEG"', "files.dicom.image: nothing of modality MR"),
         ('modality = "CT", description = "x*"', 'modality = "SEG"', "nothing of modality CT, description 'x*'"),
         ('modality = "CT"', 'modality = "RTSTRUCT"', "files.dicom.mask: nothing of modality RTSTRUCT"),
-        ('modality = "CT", description = "Scout"', 'modality = "SEG"', "no image has a mask: the 2 masks refer"),
+        (
+            'modality = "CT", description = "Scout"',
+            'modality = "SEG"',
+            "no image has a mask: no reference and no frame of reference leads from 2 masks",
+        ),
     ],
 )
 def test_tags_that_fit_nothing(sa_med2d: Command, tmp_path: Path, image: str, mask: str, said: str) -> None:

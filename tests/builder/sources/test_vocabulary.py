@@ -292,7 +292,7 @@ def test_a_label_resolves_however_its_words_and_side_are_written(
             [*rest, side], [side, *rest], [*rest, side[0].upper()], [side[0].upper(), *rest],
             [*rest, side.capitalize()], [side.upper(), *rest], [*rest[:-1], f"{rest[-1]}s,", side],
         ][place]  # fmt: skip
-        if rest[-1][-1] in "sxy0123456789" and place == 6:
+        if rest[-1][-1] in "isxy0123456789" and place == 6:  # brachii has no plural
             written = words
     else:
         written = words

@@ -266,7 +266,7 @@ def test_pictures_are_those_of_the_shards(seen: Watched, samples: dict[str, dict
 def test_the_overlay_of_a_tile(seen: Watched, samples: dict[str, dict[str, Any]]) -> None:
     page = seen.page
     page.select_option("#by-source", "Cells")
-    page.wait_for_function("document.querySelectorAll('.tile:not([hidden]) canvas[data-frame]').length === 4")
+    page.wait_for_function("() => document.querySelectorAll('.tile:not([hidden]) canvas[data-frame]').length === 4")
     for item, about in zip(page.locator(".tile:not([hidden])").all(), shown(page), strict=True):
         number = item.get_attribute("data-item")
         painted = overlay(page, f".tile[data-item='{number}'] canvas")
@@ -336,7 +336,9 @@ def test_the_keyboard(seen: Watched) -> None:
     page.wait_for_function("(key) => document.getElementById('name').textContent === key", arg=first)
     page.keyboard.press("Escape")
     assert not page.locator("#view").is_visible()
-    page.wait_for_function("document.activeElement.dataset.item === '2'")  # a dialog says later that it was closed
+    page.wait_for_function(
+        "() => document.activeElement.dataset.item === '2'"
+    )  # a dialog says later that it was closed
     page.keyboard.press("/")
     page.keyboard.type("alpha mo")
     assert page.locator("#search").input_value() == "alpha mo"
@@ -372,7 +374,7 @@ def test_a_link_leads_to_a_sample(seen: Watched, gallery: Path) -> None:
     assert page.locator("#slider").input_value() == "3"
     assert page.locator("#about a").first.get_attribute("href") == f"#{key}"
     page.click("#close")
-    page.wait_for_function("location.hash === ''")  # a dialog says that it is closed a moment later
+    page.wait_for_function("() => location.hash === ''")  # a dialog says that it is closed a moment later
 
 
 def test_texts_of_others_do_nothing(seen: Watched) -> None:

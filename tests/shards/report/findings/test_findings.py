@@ -107,7 +107,7 @@ def test_pictures_of_findings(sa_med2d: Command, mirrored: Path, tmp_path: Path)
         page = seen.page
         page.goto((tmp_path / "page.html").as_uri())
         page.wait_for_function(
-            "[...document.querySelectorAll('.example')].slice(0, 5).every((one) => one.querySelector('canvas[data-frame]'))"
+            "() => [...document.querySelectorAll('.example')].slice(0, 5).every((one) => one.querySelector('canvas[data-frame]'))"
         )
         heads = page.locator(".finding h2 span").all_text_contents()
         assert [head.split(",")[0].replace(" ", "_") for head in heads] == [
