@@ -12,7 +12,7 @@ install:  ## a fresh environment with all that tests need
 	pip install --quiet --editable '.[test,demo,s3]'
 
 test:  ## all tests
-	pytest -n 2
+	pytest -n 3
 
 lint:  ## style and format
 	ruff check .
