@@ -41,7 +41,7 @@ newest:  ## a quick part of the tests on the newest Python that is here
 loading-script:  ## the loader as a loading script, with the last release of datasets that has these
 	python3 -m venv --clear $(VENV)-script
 	$(VENV)-script/bin/pip install --quiet --editable '.[test]' 'datasets==3.6.0'
-	$(VENV)-script/bin/pytest -n 2 $(addprefix tests/loader/test_,loading_script.py loader.py iteration.py views.py)
+	$(VENV)-script/bin/pytest -n 2 $(addprefix tests/loader/test_,loading_script.py loader.py iteration.py output.py views.py)
 
 cluster:  ## the loader and the examples with torch and MONAI, and the builder on Ray, which are installed for it
 	pip install --quiet --editable '.[ray]' torch monai

@@ -2707,7 +2707,7 @@ class Output:
         kind: ``numpy``: images are (H, W) or (H, W, 3), ``torch``: (1, H, W) or (3, H, W); of volumes and clips after
             Z, as (Z, 1, H, W). As tensors class maps are int64, label maps of volumes and clips int32.
         threads: Of a stream: so many threads decode the next pictures while a row is used, where there are no workers
-            of a DataLoader. What a shuffle buffer holds is decoded then.
+            of a DataLoader. What a shuffle buffer holds is decoded then. Needs `datasets` 5.
     """
 
     size: int | tuple[int, int] | None = None
@@ -3064,7 +3064,6 @@ _UNKNOWN: Final[Mapping[str, Any]] = types.MappingProxyType(
         "slices": -1,
         "stored_axes": "",
         "rater": "",
-        "organ": "",
         "spacing": [float("nan")] * 2,
         "slice_spacing": float("nan"),
         "origin": [float("nan")] * 3,
@@ -4152,7 +4151,8 @@ def _with_vanished(record: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]
 def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     known = {name: value for name, value in row.items() if value is not None and name not in _RAGGED}
     clipped = {"clipped": 0} if "clipped" not in row["intensity"] else {}
-    return {**_UNKNOWN, **known, "intensity": {**row["intensity"], **clipped}}
+    unknown = _UNKNOWN if "organ" not in row else {**_UNKNOWN, "organ": ""}  # which rows of single masks have
+    return {**unknown, **known, "intensity": {**row["intensity"], **clipped}}
 
 
 def collate(rows: Sequence[Mapping[str, Any]], *, masks: bool = True) -> dict[str, Any]:
@@ -5096,6 +5096,11 @@ def load(
         _refuse_uncached(chosen, output, balance)
     if output is not None and output.threads > 1 and (cache is not None or not streaming):
         raise DatasetError(f"threads is for streams of PNG, but load has {'cache' if cache else 'streaming=False'}")
+    if output is not None and output.threads > 1 and int(datasets.__version__.split(".")[0]) < 5:
+        raise DatasetError(
+            f"threads needs datasets 5 or newer, this is {datasets.__version__}, which makes tables of rows before it "
+            "decodes them; update it, or leave threads out"
+        )
     _check_balance(balance)
     _refuse_below("shuffle", 0 if shuffle is None else shuffle, 0)
     place = _place(path, revision, token, storage_options or {})
