@@ -3774,9 +3774,11 @@ def _decoded_ahead(rows: Iterable[dict[str, Any]], reading: _Reading, output: Ou
                 waiting.append(row)
                 if len(waiting) > _AHEAD_OF_THREAD * output.threads:
                     yield waiting.popleft()
-            yield from waiting
-        finally:
-            threads.shutdown(cancel_futures=True)
+            while waiting:
+                yield waiting.popleft()
+        finally:  # rows that were given may wait in a buffer, so nothing of theirs is cancelled
+            for row, name in itertools.product(waiting, pictures):
+                row[name].shown.cancel()
 
 
 @functools.lru_cache(maxsize=16)

@@ -256,6 +256,8 @@ def test_threads_lose_no_row_where_a_run_is_resumed_or_buffered(out: Path, keys:
     seen = keys_of(itertools.islice(first, 101))
     second.load_state_dict(first.state_dict())
     assert seen + keys_of(second) == keys
+    mixed = threaded(out, Output(1024, threads=2)).take(40).shuffle(seed=1, buffer_size=50)
+    assert len(list(mixed)) == 40  # which are all given before the first is decoded
     mixed = threaded(out, Output(threads=2)).shuffle(seed=1, buffer_size=50)
     plain = {row["key"]: row["image"] for row in load(out, "ct")}
     assert all(np.array_equal(row["image"], plain.pop(row["key"])) for row in mixed)
