@@ -1020,9 +1020,14 @@ class _Place:
         """Whether reading costs no request."""
         return self.protocol == "file"
 
+    @property
+    def folder(self) -> str:
+        """What commands are told: the folder, or that of a copy of it on this machine."""
+        return self.name if self.local else "OUT"
+
     def command(self, name: str) -> str:
-        """A command for this dataset, or for a copy of it on this machine."""
-        return quoted_command(name, self.name if self.local else "OUT")
+        """A command for this dataset, or for its copy."""
+        return quoted_command(name, self.folder)
 
     @property
     def server(self) -> str:
@@ -1706,9 +1711,8 @@ def _of_patients(scope: _Scope, split: str, shards: Sequence[_Shard]) -> list[_S
     parts = [part for part in scope.parts if part.split == split]
     if parts == [_Part(split)]:
         return list(shards)
-    with futures.ThreadPoolExecutor(1 if scope.place.local else _SURVEY_THREADS) as threads:
-        tables = threads.map(lambda shard: _read_index(scope.place, shard.path, ["patient"]), shards)
-        held = [set(table["patient"].to_pylist()) for table in tables]
+    tables = _of_each(scope.place, lambda shard: _read_index(scope.place, shard.path, ["patient"]), shards)
+    held = [set(table["patient"].to_pylist()) for table in tables]
     ordered = sorted(set().union(*held), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
     ends = [[int(len(ordered) * edge / 100 + 0.5) for edge in part[1:]] for part in parts]
     wanted = {name for start, stop in ends for name in ordered[start:stop]}
@@ -2265,10 +2269,15 @@ def _survey(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> _Survey
 
 
 def _chosen_in(place: _Place, shards: Sequence[_Shard], wanted: _Wanted) -> Iterator[_Chosen]:
-    """`_chosen` of each shard, in order; indexes on a server are read several at a time."""
+    """`_chosen` of each shard, in order."""
     environment = place.environment
+    return _of_each(place, lambda shard: _chosen(place, shard, wanted, environment), shards)
+
+
+def _of_each(place: _Place, ask: Callable[[_Shard], Any], shards: Iterable[_Shard]) -> Iterator[Any]:
+    """What is asked of each shard, in order; a server is asked for several at a time."""
     with futures.ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
-        yield from threads.map(lambda shard: _chosen(place, shard, wanted, environment), shards)
+        yield from threads.map(ask, shards)
 
 
 def _survey_of(chosen: Iterable[_Chosen]) -> _Survey:
@@ -2935,8 +2944,7 @@ def _window_of(output: Output, record: Mapping[str, Any], volume: tuple[float, f
     """
     scale = record["intensity"]
     if scale["scaling"] != "lossless":
-        scaled = output.window == "volume" and scale["scaling"] in ("volume", "none")
-        if output.window in (None, "slice") or scaled:
+        if _has_window(output.window, scale["scaling"]):
             return None
         raise DatasetError(
             f"{record['key']}: window {output.window!r} needs the values of the source, but {record['source']} was "
@@ -2956,6 +2964,12 @@ def _window_of(output: Output, record: Mapping[str, Any], volume: tuple[float, f
         return low, high
     centre, width = WINDOWS[output.window] if isinstance(output.window, str) else output.window
     return centre - width / 2, centre + width / 2
+
+
+def _has_window(window: tuple[float, float] | str | None, scaling: str) -> bool:
+    """Whether images that were built with a scaling can be shown in a window, see `Output`."""
+    as_stored = window in (None, "slice") or (window == "volume" and scaling in ("volume", "none"))
+    return scaling == "lossless" or as_stored
 
 
 @functools.lru_cache(maxsize=64)
@@ -3781,6 +3795,17 @@ def _decoded_ahead(rows: Iterable[dict[str, Any]], reading: _Reading, output: Ou
                 row[name].shown.cancel()
 
 
+def _refuse_threads(unfit: str | None) -> None:
+    """Refuse threads where they could do nothing: beside some argument of `load`, and with an earlier `datasets`."""
+    if unfit is not None:
+        raise DatasetError(f"threads is for streams of PNG, but load has {unfit}")
+    if int(datasets.__version__.split(".")[0]) < 5:
+        raise DatasetError(
+            f"threads needs datasets 5 or newer, this is {datasets.__version__}, which makes tables of rows before it "
+            "decodes them; update it, or leave threads out"
+        )
+
+
 @functools.lru_cache(maxsize=16)
 def _pictures(view: View, output: Output, prompts: Prompts | None) -> dict[str, Any]:
     columns = features(view, output, prompts)
@@ -4552,12 +4577,7 @@ class CacheSettings:
 
     def windows(self, scaling: str) -> bool:
         """Whether images that were built with this scaling can be kept so, see ``window`` of `Output`."""
-        scale = {"scaling": scaling, "min": 0.0, "max": 1.0, "intercept": 0.0}
-        try:
-            _window_of(self.output, {"key": "", "source": "", "modality": "", "intensity": scale}, (0.0, 1.0))
-        except DatasetError:
-            return False
-        return True
+        return _has_window(self.window, scaling)
 
 
 @dataclass(frozen=True)
@@ -4815,8 +4835,7 @@ class CachedRows:
             DatasetError: It does not hold all of them as they are.
         """
         place = self._reading.place
-        with futures.ThreadPoolExecutor(1 if place.local else _SURVEY_THREADS) as threads:
-            found = list(threads.map(lambda shard: _cache_receipt(self._folder, place, shard), self._shards))
+        found = list(_of_each(place, lambda shard: _cache_receipt(self._folder, place, shard), self._shards))
         wrong = [(shard, one) for shard, one in zip(self._shards, found, strict=True) if isinstance(one, str)]
         if wrong:
             others = f", nor {len(wrong) - 1} other shards as they are" if len(wrong) > 1 else ""
@@ -4829,8 +4848,7 @@ class CachedRows:
         place, named = self._reading.place, [shard.path.split("/") for shard in shards]
         asked = {"--source": {parts[3] for parts in named}, "--split": {parts[4].partition("-")[0] for parts in named}}
         more = [word for option, values in asked.items() for value in sorted(values) for word in (option, value)]
-        out = place.name if place.local else "OUT"
-        command = (settings or self._settings).command(out, to or self._folder, *more)
+        command = (settings or self._settings).command(place.folder, to or self._folder, *more)
         return command if place.local else f"{command}, with {place.name} downloaded to OUT,"
 
     def _order(self, dealt: _Dealt, counts: Sequence[int]) -> Any:
@@ -5096,13 +5114,8 @@ def load(
     output = _output_of(decode, chosen)
     if cache is not None:
         _refuse_uncached(chosen, output, balance)
-    if output is not None and output.threads > 1 and (cache is not None or not streaming):
-        raise DatasetError(f"threads is for streams of PNG, but load has {'cache' if cache else 'streaming=False'}")
-    if output is not None and output.threads > 1 and int(datasets.__version__.split(".")[0]) < 5:
-        raise DatasetError(
-            f"threads needs datasets 5 or newer, this is {datasets.__version__}, which makes tables of rows before it "
-            "decodes them; update it, or leave threads out"
-        )
+    if output is not None and output.threads > 1:
+        _refuse_threads("cache" if cache is not None else None if streaming else "streaming=False")
     _check_balance(balance)
     _refuse_below("shuffle", 0 if shuffle is None else shuffle, 0)
     place = _place(path, revision, token, storage_options or {})

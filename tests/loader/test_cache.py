@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from builder.command_line import main
 from sa_med2d_20m import CachedRows, DatasetError, Masks, Output, Prompts, Semantic, Where, interleave, load
+from tests.support.rows import assert_alike
 from tests.support.shrinking_pictures import write_ct, write_pictures
 from tests.support.volumes import ct_like
 
@@ -45,25 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arguments = ["cache", folder / "out", "--size", size, "--to", folder / name, "--workers", 1, *options]
         assert main([str(argument) for argument in arguments]) == 0
     return folder
-
-
-def assert_alike(cached: Any, expected: Any) -> None:
-    """Equal with their types, whatever they consist of; None and NaN equal themselves."""
-    assert type(cached) is type(expected) or isinstance(cached, int | float)
-    if isinstance(expected, Mapping):
-        assert list(cached) == list(expected)
-        for name, value in expected.items():
-            assert_alike(cached[name], value)
-    elif isinstance(expected, np.ndarray):
-        assert cached.dtype == expected.dtype
-        np.testing.assert_array_equal(cached, expected)
-        assert cached.flags.writeable
-    elif isinstance(expected, list | tuple):
-        assert len(cached) == len(expected)
-        for pair in zip(cached, expected, strict=True):
-            assert_alike(*pair)
-    else:
-        np.testing.assert_equal(cached, expected)
 
 
 def assert_same_rows(cached: Any, expected: Iterable[Any], least: int) -> None:

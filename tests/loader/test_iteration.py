@@ -35,6 +35,7 @@ from sa_med2d_20m import (
     load,
 )
 from tests.support.output import members
+from tests.support.rows import assert_alike
 from tests.support.sources import write_source
 
 
@@ -192,15 +193,6 @@ for channels in (1, 3):
     assert max(faults) < 8, faults
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether rows are alike in names, kinds and values."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
-    return bool(one == other or (one != one and other != other))  # noqa: PLR0124 - NaN
-
-
 EARLIER = int(datasets.__version__.split(".")[0]) < 5
 """Releases that make tables of rows, and decode these."""
 
@@ -228,7 +220,8 @@ def test_threads_make_the_same_rows(out: Path, output: Any, options: Any, thread
     alone = list(load(out, "ct", decode=Output(**output), **options))
     together = list(threaded(out, Output(**output, threads=threads), **options))
     assert len(alone) == len(together) > 30
-    assert all(map(same, alone, together))
+    for one, other in zip(together, alone, strict=True):
+        assert_alike(one, other)
     assert len({id(row[name]) for row in together for name in ("image", "mask")}) == 2 * len(together)
 
 
